@@ -1,0 +1,75 @@
+"""Event sourcing and a transactional outbox for Django.
+
+The names below are the public ones. They are imported on first use, so that `INSTALLED_APPS` can load this package
+before the app registry is ready.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from es_django.aggregates import Aggregate as Aggregate
+    from es_django.aggregates import applies as applies
+    from es_django.errors import AggregateNotFound as AggregateNotFound
+    from es_django.errors import ConcurrencyError as ConcurrencyError
+    from es_django.errors import EsDjangoError as EsDjangoError
+    from es_django.errors import HandlerRejected as HandlerRejected
+    from es_django.errors import ReplayError as ReplayError
+    from es_django.errors import StorageError as StorageError
+    from es_django.events import Event as Event
+    from es_django.events import PendingEvent as PendingEvent
+    from es_django.events import RecordedEvent as RecordedEvent
+    from es_django.events import StagedEvent as StagedEvent
+    from es_django.events import StreamId as StreamId
+    from es_django.events import upcasts as upcasts
+    from es_django.inbox.handlers import handles as handles
+    from es_django.outbox.messages import publishes as publishes
+    from es_django.projections.base import Projection as Projection
+    from es_django.projections.base import projects as projects
+    from es_django.repository import Repository as Repository
+    from es_django.schedule import beat_schedule as beat_schedule
+    from es_django.store import event_store as event_store
+    from es_django.store.base import ANY as ANY
+    from es_django.store.base import NO_STREAM as NO_STREAM
+    from es_django.store.base import STREAM_EXISTS as STREAM_EXISTS
+    from es_django.store.base import Message as Message
+    from es_django.store.base import Page as Page
+    from es_django.store.base import StreamWrite as StreamWrite
+
+_HOME = {
+    "ANY": "store.base",
+    "Aggregate": "aggregates",
+    "AggregateNotFound": "errors",
+    "ConcurrencyError": "errors",
+    "EsDjangoError": "errors",
+    "Event": "events",
+    "HandlerRejected": "errors",
+    "Message": "store.base",
+    "NO_STREAM": "store.base",
+    "Page": "store.base",
+    "PendingEvent": "events",
+    "Projection": "projections.base",
+    "RecordedEvent": "events",
+    "ReplayError": "errors",
+    "Repository": "repository",
+    "STREAM_EXISTS": "store.base",
+    "StagedEvent": "events",
+    "StorageError": "errors",
+    "StreamId": "events",
+    "StreamWrite": "store.base",
+    "applies": "aggregates",
+    "beat_schedule": "schedule",
+    "event_store": "store",
+    "handles": "inbox.handlers",
+    "projects": "projections.base",
+    "publishes": "outbox.messages",
+    "upcasts": "events",
+}
+
+__all__ = sorted([*_HOME, "outbox"])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'es_django' has no attribute {name!r}")
+    return getattr(import_module(f"es_django.{_HOME[name]}"), name)

@@ -1,0 +1,158 @@
+"""Aggregates: objects whose state is a pure fold of their stream.
+
+Nothing here knows Django or a database. A change is recorded as an event, applied by the same code that replays it,
+and kept as pending until a repository has saved it.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Self, TypeVar
+
+from es_django.dispatch import marked_methods, meta_options
+from es_django.errors import ImproperlyConfigured, UnappliedEvent
+from es_django.events import Event, PendingEvent, RecordedEvent, StreamId
+
+Apply = Callable[[Any, Any], None]
+ApplyT = TypeVar("ApplyT", bound=Apply)
+Outcome = Callable[[], bool | None]
+"""Tells of a save whether its transaction has committed (True), was rolled back (False) or is still open (None)."""
+
+_APPLIES = "_es_django_applies"
+
+
+def applies(method: ApplyT) -> ApplyT:
+    """Marks an aggregate's method as the one that applies the event type its parameter is annotated with.
+
+    `event: A | B` covers both. The method changes the aggregate's attributes and does nothing else.
+    """
+    setattr(method, _APPLIES, True)
+    return method
+
+
+def committed() -> bool:
+    """The outcome of a save that needs no waiting for."""
+    return True
+
+
+class Aggregate:
+    """The base of aggregate classes.
+
+    Annotated class attributes are the state, with their initial values; each instance gets its own copy. A nested
+    `class Meta` may set `category` (the class name in lower case where absent).
+    """
+
+    category: ClassVar[str]
+    _appliers: ClassVar[dict[type[Event], Apply]]
+    _initial_state: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls, **config: Any) -> None:
+        super().__init_subclass__(**config)
+        cls.category = meta_options(cls, {"category"}).get("category", cls.__name__.lower())
+        initial = _initial_values(cls)
+        if taken := initial.keys() & _TAKEN_NAMES:
+            raise ImproperlyConfigured(
+                f"{cls.__qualname__}: every aggregate has {', '.join(sorted(taken))} already"
+            )
+        cls._initial_state = {**getattr(cls, "_initial_state", {}), **initial}
+        cls._appliers = {**getattr(cls, "_appliers", {}), **marked_methods(cls, _APPLIES, parameters=1)}
+
+    def __init__(self, key: str) -> None:
+        self._stream = StreamId(self.category, key)
+        self._unsettled: list[tuple[int, Outcome]] = []
+        self._pending: list[PendingEvent] = []
+        self._base_version = 0
+        self.__dict__.update(copy.deepcopy(self._initial_state))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.key!r} version {self.version}>"
+
+    @property
+    def key(self) -> str:
+        return self._stream.key
+
+    @property
+    def stream(self) -> StreamId:
+        return self._stream
+
+    @property
+    def version(self) -> int:
+        """The version with all pending events."""
+        return self._base_version + len(self._pending)
+
+    @property
+    def committed_version(self) -> int:
+        """The version that the store has, as far as this object knows; lower again after a rollback."""
+        self._settle()
+        return self._unsettled[-1][0] if self._unsettled else self._base_version
+
+    @property
+    def pending_events(self) -> list[Event]:
+        """The events that the next save will append, oldest first."""
+        return [pending.event for pending in self._unsaved()]
+
+    def record(self, event: Event) -> None:
+        """Applies the event, then keeps it as pending.
+
+        If the event cannot be stored (`PayloadError`), no method applies it (`TypeError`), or applying raises, then
+        nothing is kept and the state is as before.
+        """
+        pending = PendingEvent(event)
+        apply = self._appliers.get(type(event))
+        if apply is None:
+            name = type(event).__name__
+            raise TypeError(
+                f"{type(self).__name__} has no @applies method for {name}; write one, if only with pass"
+            )
+        before = copy.deepcopy(self._state())
+        try:
+            apply(self, event)
+        except BaseException:
+            for name in self._state():
+                del self.__dict__[name]
+            self.__dict__.update(before)
+            raise
+        self._pending.append(pending)
+
+    def _state(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in _OWN_ATTRIBUTES}
+
+    def _replay(self, events: Iterable[RecordedEvent]) -> Self:
+        appliers = self._appliers
+        for recorded in events:
+            apply = appliers.get(type(recorded.event))
+            if apply is None:
+                name = type(recorded.event).__name__
+                reason = f"{type(self).__name__} has no @applies method for {name}"
+                raise UnappliedEvent(recorded.stream, recorded.version, recorded.type, reason)
+            apply(self, recorded.event)
+            self._base_version = recorded.version
+        return self
+
+    def _unsaved(self) -> list[PendingEvent]:
+        return self._pending[self.committed_version - self._base_version :]
+
+    def _saved(self, outcome: Outcome) -> None:
+        """Counts all pending events as stored, for as long as `outcome` does not say that they were rolled back."""
+        self._unsettled.append((self.version, outcome))
+        self._settle()
+
+    def _settle(self) -> None:
+        while self._unsettled and self._unsettled[0][1]() is True:
+            version, _ = self._unsettled.pop(0)
+            del self._pending[: version - self._base_version]
+            self._base_version = version
+        for index, (_, outcome) in enumerate(self._unsettled):
+            if outcome() is False:
+                # A save that came later rests on this one, so it is gone with it.
+                del self._unsettled[index:]
+                break
+
+
+_OWN_ATTRIBUTES = frozenset({"_stream", "_unsettled", "_pending", "_base_version"})
+_TAKEN_NAMES = frozenset(vars(Aggregate)) | _OWN_ATTRIBUTES
+
+
+def _initial_values(cls: type[Aggregate]) -> dict[str, Any]:
+    annotated = inspect.get_annotations(cls)
+    return {name: vars(cls)[name] for name in annotated if name in vars(cls)}

@@ -1,0 +1,98 @@
+"""System checks: each misconfiguration that would lose, misread or block something has an id and a hint.
+
+What is fatal also raises where it is used, since a Celery worker starts whatever its checks say.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from es_django import conf
+from es_django.events import registry
+from es_django.outbox.messages import publications
+from es_django.outbox.publishers import publisher_for
+
+
+@register("es_django")
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    try:
+        settings = conf.settings()
+    except ImproperlyConfigured as error:
+        return [
+            Error(str(error), hint="See the settings in the documentation of es_django.", id="es_django.E001")
+        ]
+    return [*_check_database(settings.database), *_check_destinations(settings)]
+
+
+@register("es_django")
+def check_events(**kwargs: Any) -> list[CheckMessage]:
+    return [*_check_names(), *_check_upcasters()]
+
+
+def _check_database(alias: str) -> Iterator[CheckMessage]:
+    if alias not in connections.settings:
+        yield Error(
+            f'ES_DJANGO["DATABASE"] is {alias!r}, which DATABASES does not have.',
+            hint="Name an alias of DATABASES.",
+            id="es_django.E002",
+        )
+        return
+    connection = connections[alias]
+    if connection.vendor not in ("postgresql", "sqlite"):
+        yield Error(
+            f"es_django stores events in PostgreSQL or SQLite; {alias!r} is {connection.vendor}.",
+            hint='Point ES_DJANGO["DATABASE"] to a database of one of the two.',
+            id="es_django.E003",
+        )
+    if (
+        connection.vendor == "sqlite"
+        and connection.settings_dict["OPTIONS"].get("transaction_mode") != "IMMEDIATE"
+    ):
+        yield Error(
+            f"The SQLite database {alias!r} does not begin transactions as IMMEDIATE; concurrent writers would fail.",
+            hint='Set "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20, '
+            '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"}.',
+            id="es_django.E004",
+        )
+
+
+def _check_destinations(settings: conf.Settings) -> Iterator[CheckMessage]:
+    for name in settings.destinations:
+        try:
+            publisher_for(name)
+        except ImproperlyConfigured as error:
+            yield Error(
+                str(error),
+                hint="PUBLISHER is the path of a Publisher class, OPTIONS are its arguments.",
+                id="es_django.E005",
+            )
+    for event_class, destination, function in publications:
+        if destination not in settings.destinations:
+            yield Error(
+                f"{function.__module__}.{function.__qualname__} publishes {event_class.__name__} to {destination!r}, "
+                'which ES_DJANGO["DESTINATIONS"] does not have.',
+                hint="Configure the destination, or correct its name.",
+                id="es_django.E006",
+            )
+
+
+def _check_names() -> Iterator[CheckMessage]:
+    for name, paths in registry.conflicts().items():
+        yield Error(
+            f"{' and '.join(paths)} are both stored as {name!r}.",
+            hint="Give one of them another Meta.name.",
+            id="es_django.E007",
+        )
+
+
+def _check_upcasters() -> Iterator[CheckMessage]:
+    for event_type in registry.types():
+        for version in event_type.missing_upcasters:
+            yield Error(
+                f"{event_type.path} is at schema version {event_type.version}, but nothing upcasts version {version}.",
+                hint=f"Write a function with @upcasts({event_type.cls.__name__}, from_version={version}).",
+                id="es_django.E008",
+            )

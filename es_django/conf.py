@@ -1,0 +1,70 @@
+"""The setting ES_DJANGO, read on first use, validated once, and read again when a test overrides it."""
+
+from functools import lru_cache
+from typing import Annotated, Any
+
+import msgspec
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="upper"):
+    pass
+
+
+class Backoff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seconds to wait before another attempt: `base`, then `factor` times as much each time, up to `max`."""
+
+    base: Seconds = 1.0
+    factor: Annotated[float, msgspec.Meta(ge=1)] = 2.0
+    max: Seconds = 3600.0
+
+    def after(self, attempts: int) -> float:
+        """The longest wait after that many failed attempts; the least useful one is anything below it."""
+        return float(min(self.max, self.base * self.factor ** min(attempts - 1, 64)))
+
+
+class Destination(_Section):
+    publisher: str
+    options: dict[str, Any] = {}
+
+
+class OutboxSettings(_Section):
+    batch_size: Count = 500
+    lease: Seconds = 30.0
+    max_attempts: Count = 10
+    backoff: Backoff = Backoff()
+    retention_days: Annotated[float, msgspec.Meta(ge=0)] = 7.0
+
+
+class ProjectionSettings(_Section):
+    batch_size: Count = 500
+    max_attempts: Count = 5
+
+
+class Settings(_Section):
+    database: str = "default"
+    destinations: dict[str, Destination] = {}
+    outbox: OutboxSettings = OutboxSettings()
+    projections: ProjectionSettings = ProjectionSettings()
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The validated setting ES_DJANGO. Raises `ImproperlyConfigured` that names the wrong entry."""
+    try:
+        return msgspec.convert(getattr(django_settings, "ES_DJANGO", {}), type=Settings)
+    except msgspec.ValidationError as error:
+        raise ImproperlyConfigured(f"ES_DJANGO: {error}") from error
+
+
+def _forget(setting: str, **kwargs: object) -> None:
+    if setting == "ES_DJANGO":
+        settings.cache_clear()
+
+
+setting_changed.connect(_forget)

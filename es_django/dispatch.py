@@ -1,0 +1,58 @@
+"""Methods chosen by the event class that their parameter is annotated with."""
+
+import inspect
+from collections.abc import Callable
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from es_django.errors import ImproperlyConfigured
+from es_django.events import Event, registry
+
+
+def marked_methods(cls: type, mark: str, *, parameters: int) -> dict[type[Event], Callable[..., None]]:
+    """The methods of `cls` that carry `mark`, by event class; `event: A | B` makes one serve both.
+
+    Raises `ImproperlyConfigured` for a method with another number of `parameters` behind self, an annotation that is
+    no Event class, or a second method for one class.
+    """
+    chosen: dict[type[Event], Callable[..., None]] = {}
+    for name, method in vars(cls).items():
+        if not hasattr(method, mark):
+            continue
+        for event_class in _annotated_classes(method, f"{cls.__qualname__}.{name}", parameters):
+            if event_class in chosen:
+                both = f"{chosen[event_class].__name__} and {name}"
+                raise ImproperlyConfigured(f"{cls.__qualname__}: {both} both take {event_class.__name__}")
+            chosen[event_class] = method
+    return chosen
+
+
+def meta_options(cls: type, allowed: set[str]) -> dict[str, Any]:
+    """What the nested class Meta sets. Raises `ImproperlyConfigured` for an option that is not `allowed`."""
+    meta = vars(cls).get("Meta")
+    options = {name: value for name, value in vars(meta).items() if not name.startswith("_")} if meta else {}
+    if unknown := options.keys() - allowed:
+        known = ", ".join(sorted(allowed))
+        raise ImproperlyConfigured(
+            f"{cls.__qualname__}.Meta: no option {', '.join(sorted(unknown))} (there is {known})"
+        )
+    return options
+
+
+def _annotated_classes(method: Callable[..., None], where: str, parameters: int) -> list[type[Event]]:
+    names = list(inspect.signature(method).parameters)
+    if len(names) != parameters + 1:
+        wanted = "self and the event" if parameters == 1 else "self, the event and the RecordedEvent"
+        raise ImproperlyConfigured(f"{where} takes {wanted}")
+    try:
+        annotation = get_type_hints(method).get(names[1])
+    except NameError as error:
+        raise ImproperlyConfigured(f"{where}: an annotation cannot be resolved: {error}") from error
+    classes = list(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else [annotation]
+    for event_class in classes:
+        if not (isinstance(event_class, type) and issubclass(event_class, Event)):
+            raise ImproperlyConfigured(
+                f"{where}: annotate the event with its Event class, not {event_class!r}"
+            )
+        registry.of(event_class)
+    return classes

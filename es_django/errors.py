@@ -1,0 +1,247 @@
+"""Every error of this package, each with a truthful answer to one question: can trying again help?
+
+An error keeps its facts in attributes and writes its sentence from them, so that it can be pickled and caught by fact
+instead of by text.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.core.exceptions import ImproperlyConfigured as ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from es_django.events import StreamId
+
+
+class EsDjangoError(Exception):
+    """The base of all errors of this package; `retryable` says whether trying again can help."""
+
+    retryable: bool = False
+
+
+class ConcurrencyError(EsDjangoError):
+    """The stream is not at the version that the writer expected. Load it again and decide anew."""
+
+    retryable = True
+
+    def __init__(self, stream: "StreamId", expected: object, actual: int) -> None:
+        super().__init__(stream, expected, actual)
+        self.stream = stream
+        self.expected = expected
+        self.actual = actual
+
+    def __str__(self) -> str:
+        return (
+            f"{self.stream} is at version {self.actual}, expected was {self.expected}: "
+            "somebody else has written; load it again and retry"
+        )
+
+
+class AggregateNotFound(EsDjangoError):
+    """The aggregate's stream has no events (yet: another transaction may be about to commit them)."""
+
+    retryable = True
+
+    def __init__(self, stream: "StreamId", version: int | None = None) -> None:
+        super().__init__(stream, version)
+        self.stream = stream
+        self.version = version
+
+    def __str__(self) -> str:
+        at = "" if self.version is None else f" up to version {self.version}"
+        return f"{self.stream} has no events{at}"
+
+
+class StreamArchived(EsDjangoError):
+    """The stream was archived; nothing can be appended to it."""
+
+    def __init__(self, stream: "StreamId") -> None:
+        super().__init__(stream)
+        self.stream = stream
+
+    def __str__(self) -> str:
+        return f"{self.stream} is archived: nothing can be appended to it"
+
+
+class StorageError(EsDjangoError):
+    """The database failed during `operation`; the driver's error is the `__cause__`."""
+
+    def __init__(self, operation: str, retryable: bool, reason: str = "") -> None:
+        super().__init__(operation, retryable, reason)
+        self.operation = operation
+        self.retryable = retryable
+        self.reason = reason
+
+    def __str__(self) -> str:
+        advice = "trying again can help" if self.retryable else "trying again cannot help"
+        return f"the database failed to {self.operation} ({advice}): {self.reason or self.__cause__}"
+
+
+class InvalidStreamId(EsDjangoError):
+    """A stream's category or key is not usable as one."""
+
+    def __init__(self, field: str, value: object, reason: str) -> None:
+        super().__init__(field, value, reason)
+        self.field = field
+        self.value = value
+        self.reason = reason
+
+    def __str__(self) -> str:
+        shown = repr(self.value)
+        return (
+            f"a stream's {self.field} {self.reason}, got {shown if len(shown) <= 80 else shown[:77] + '...'}"
+        )
+
+
+class DuplicateStream(EsDjangoError):
+    """One call would write the same stream twice."""
+
+    def __init__(self, stream: "StreamId") -> None:
+        super().__init__(stream)
+        self.stream = stream
+
+    def __str__(self) -> str:
+        return f"{self.stream} stands twice in one call: merge its events into one write"
+
+
+class PayloadError(EsDjangoError):
+    """A payload cannot be stored as JSON on both databases; `field` is the path of what stands in the way."""
+
+    def __init__(self, owner: str, field: str, reason: str) -> None:
+        super().__init__(owner, field, reason)
+        self.owner = owner
+        self.field = field
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.owner}{'.' if self.field else ''}{self.field} {self.reason}"
+
+
+class ReplayError(EsDjangoError):
+    """A stored event cannot be read as what it was; nothing is guessed."""
+
+    def __init__(self, stream: "StreamId", version: int, type: str, reason: str) -> None:
+        super().__init__(stream, version, type, reason)
+        self.stream = stream
+        self.version = version
+        self.type = type
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"event {self.version} of {self.stream} ({self.type}) cannot be replayed: {self.reason}"
+
+
+class UnknownEventType(ReplayError):
+    """No event class of that name is registered."""
+
+
+class UnsupportedEventVersion(ReplayError):
+    """The payload was written by newer code than this."""
+
+
+class MissingUpcaster(ReplayError):
+    """A step on the way from the stored schema version to the current one is missing."""
+
+
+class UpcastError(ReplayError):
+    """An upcaster raised; its error is the `__cause__`."""
+
+
+class UndecodableEvent(ReplayError):
+    """The stored payload does not fit the event class."""
+
+
+class UnappliedEvent(ReplayError):
+    """The aggregate has no `@applies` method for the event."""
+
+
+class DuplicateMessage(EsDjangoError):
+    """An outbox message of that id is stored already."""
+
+    def __init__(self, message_ids: Sequence[UUID]) -> None:
+        super().__init__(message_ids)
+        self.message_ids = message_ids
+
+    def __str__(self) -> str:
+        ids = ", ".join(map(str, self.message_ids))
+        return f"an outbox message of this id is stored already: {ids}"
+
+
+class UnknownDestination(EsDjangoError):
+    """A message names a destination that ES_DJANGO["DESTINATIONS"] does not have."""
+
+    def __init__(self, destination: str, known: Sequence[str]) -> None:
+        super().__init__(destination, known)
+        self.destination = destination
+        self.known = known
+
+    def __str__(self) -> str:
+        known = ", ".join(sorted(self.known)) or "none"
+        return f'no destination {self.destination!r} in ES_DJANGO["DESTINATIONS"] (configured: {known})'
+
+
+class ClaimLost(EsDjangoError):
+    """A claim is no longer the worker's: its lease ran out, or somebody else has the message."""
+
+    def __init__(self, claim: int, worker: str) -> None:
+        super().__init__(claim, worker)
+        self.claim = claim
+        self.worker = worker
+
+    def __str__(self) -> str:
+        return f"outbox message {self.claim} is no longer claimed by {self.worker}"
+
+
+class PublishError(EsDjangoError):
+    """A message could not be published; an outcome that is not known is retryable."""
+
+    def __init__(self, reason: str, *, retryable: bool = True) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retryable = retryable
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _publish_error, (self.reason, self.retryable)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def _publish_error(reason: str, retryable: bool) -> PublishError:
+    return PublishError(reason, retryable=retryable)
+
+
+class HandlerRejected(EsDjangoError):
+    """Raised by a handler for a message that it will never accept; the message is kept as dead."""
+
+
+_RETRYABLE_SQLSTATE_CLASSES = ("08", "53")
+_RETRYABLE_SQLSTATES = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
+_SQLITE_BUSY, _SQLITE_LOCKED = 5, 6
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether trying again can help, for any exception: this package's, Django's, a driver's or a broker client's.
+
+    A database error is judged by its SQLSTATE or SQLite code, never by its text; one without a code, raised under the
+    PEP 249 names for what is not the statement's fault, is a lost or refused connection. Of everything else only lost
+    connections and time-outs are retryable.
+    """
+    if isinstance(error, EsDjangoError):
+        return error.retryable
+    driver_error = error.__cause__ if _pep_249(error) and error.__cause__ is not None else error
+    sqlstate: str | None = getattr(driver_error, "sqlstate", None)
+    if sqlstate is not None:
+        return sqlstate in _RETRYABLE_SQLSTATES or sqlstate.startswith(_RETRYABLE_SQLSTATE_CLASSES)
+    sqlite_code: int | None = getattr(driver_error, "sqlite_errorcode", None)
+    if sqlite_code is not None:
+        return sqlite_code & 0xFF in (_SQLITE_BUSY, _SQLITE_LOCKED)
+    return _pep_249(driver_error) or isinstance(error, (ConnectionError, TimeoutError))
+
+
+def _pep_249(error: BaseException) -> bool:
+    return any(
+        kind.__name__ in ("OperationalError", "InterfaceError", "DatabaseError")
+        for kind in type(error).__mro__
+    )

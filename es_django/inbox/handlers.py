@@ -1,0 +1,42 @@
+"""The functions that handle messages, by message type."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.core.exceptions import ImproperlyConfigured
+
+from es_django.events import MAX_NAME_LENGTH
+from es_django.store.base import Message
+
+HandlerFunction = Callable[[Message], None]
+HandlerT = TypeVar("HandlerT", bound=HandlerFunction)
+
+_handlers: dict[str, dict[str, HandlerFunction]] = {}
+
+
+def handles(message_type: str, *, consumer: str) -> Callable[[HandlerT], HandlerT]:
+    """Registers a function for the messages of a type.
+
+    For each message id it takes effect once per `consumer`: its database writes and the receipt commit together. What
+    it does outside the database can happen again. If it raises, nothing of it is kept; an error that `is_retryable`
+    is tried again, any other, `HandlerRejected` first of all, keeps the message as dead.
+    """
+    for field, value in (("message type", message_type), ("consumer", consumer)):
+        if not value.strip() or len(value) > MAX_NAME_LENGTH:
+            raise ImproperlyConfigured(
+                f"@handles: a {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}"
+            )
+
+    def register(function: HandlerT) -> HandlerT:
+        known = _handlers.setdefault(message_type, {}).setdefault(consumer, function)
+        if (known.__module__, known.__qualname__) != (function.__module__, function.__qualname__):
+            raise ImproperlyConfigured(f"consumer {consumer!r} has two handlers for {message_type!r}")
+        _handlers[message_type][consumer] = function
+        return function
+
+    return register
+
+
+def handlers_of(message_type: str) -> dict[str, HandlerFunction]:
+    """The handler of each consumer of a message type."""
+    return dict(_handlers.get(message_type, {}))

@@ -1,0 +1,30 @@
+"""What is known about the cause of a change: correlation, causation, user, and whatever else a project adds.
+
+It is set once, around a request, a task or a command, and reaches every event and message written within.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+
+_current: ContextVar[Mapping[str, str]] = ContextVar("es_django_metadata", default=MappingProxyType({}))
+
+
+@contextmanager
+def metadata(**values: str | None) -> Iterator[None]:
+    """Adds `values` (`correlation_id`, `causation_id`, `user`, or any other name) to the metadata of everything that
+    is written within the block. Inner blocks override outer ones; `None` removes a value."""
+    merged = {**_current.get(), **values}
+    token = _current.set(
+        MappingProxyType({name: value for name, value in merged.items() if value is not None})
+    )
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_metadata() -> Mapping[str, str]:
+    """The metadata that an event or a message written now would get."""
+    return _current.get()

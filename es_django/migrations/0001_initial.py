@@ -1,0 +1,344 @@
+import django.db.models.deletion
+import django.db.models.functions.datetime
+from django.db import migrations, models
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.state import StateApps
+
+# Events are facts: the database itself refuses to change them, but for a transaction that declares maintenance. SQLite
+# refuses updates only, since Django empties its tables with DELETE when a test ends.
+REFUSE_CHANGES = {
+    "postgresql": """
+        CREATE FUNCTION es_django_refuse_event_change() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF coalesce(current_setting('es_django.maintenance', true), '') <> 'on' THEN
+                RAISE EXCEPTION 'events are append-only: % on es_django_event is refused', TG_OP
+                    USING ERRCODE = 'object_not_in_prerequisite_state',
+                          HINT = 'A maintenance transaction may: SET LOCAL es_django.maintenance = on';
+            END IF;
+            RETURN coalesce(NEW, OLD);
+        END $$;
+        CREATE TRIGGER es_django_event_append_only BEFORE UPDATE OR DELETE ON es_django_event
+            FOR EACH ROW EXECUTE FUNCTION es_django_refuse_event_change();
+    """,
+    "sqlite": """
+        CREATE TRIGGER es_django_event_append_only BEFORE UPDATE ON es_django_event
+        BEGIN
+            SELECT raise(ABORT, 'events are append-only: UPDATE on es_django_event is refused');
+        END;
+    """,
+}
+ALLOW_CHANGES = {
+    "postgresql": """
+        DROP TRIGGER es_django_event_append_only ON es_django_event;
+        DROP FUNCTION es_django_refuse_event_change();
+    """,
+    "sqlite": "DROP TRIGGER es_django_event_append_only;",
+}
+
+
+def refuse_changes(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    schema_editor.execute(REFUSE_CHANGES[schema_editor.connection.vendor], params=None)
+
+
+def allow_changes(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    schema_editor.execute(ALLOW_CHANGES[schema_editor.connection.vendor], params=None)
+
+
+class Migration(migrations.Migration):
+    initial = True
+
+    dependencies = []
+
+    operations = [
+        migrations.CreateModel(
+            name="OutboxMessage",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("message_id", models.UUIDField()),
+                ("destination", models.CharField(max_length=255)),
+                ("type", models.CharField(max_length=255)),
+                ("key", models.CharField(blank=True, max_length=255, null=True)),
+                ("data", models.JSONField()),
+                ("headers", models.JSONField()),
+                ("stream_version", models.BigIntegerField(blank=True, null=True)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("claimed", "Claimed"),
+                            ("published", "Published"),
+                            ("dead", "Dead"),
+                        ],
+                        default="pending",
+                        max_length=9,
+                    ),
+                ),
+                ("attempts", models.PositiveIntegerField(default=0)),
+                ("available_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("claimed_by", models.CharField(blank=True, max_length=255, null=True)),
+                ("claimed_until", models.DateTimeField(blank=True, null=True)),
+                ("published_at", models.DateTimeField(blank=True, null=True)),
+                ("failed_at", models.DateTimeField(blank=True, null=True)),
+                ("last_error", models.TextField(blank=True, default="")),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+            ],
+            options={
+                "default_permissions": ("view",),
+            },
+        ),
+        migrations.CreateModel(
+            name="Stream",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("category", models.CharField(max_length=255)),
+                ("key", models.CharField(max_length=255)),
+                ("version", models.BigIntegerField(help_text="The number of events in this stream.")),
+                ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("updated_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ("archived_at", models.DateTimeField(blank=True, null=True)),
+            ],
+            options={
+                "default_permissions": ("view",),
+            },
+        ),
+        migrations.CreateModel(
+            name="StoredEvent",
+            fields=[
+                ("position", models.BigAutoField(primary_key=True, serialize=False)),
+                ("version", models.BigIntegerField()),
+                ("type", models.CharField(max_length=255)),
+                ("schema_version", models.PositiveIntegerField()),
+                ("data", models.JSONField()),
+                ("metadata", models.JSONField()),
+                ("correlation_id", models.CharField(blank=True, max_length=255, null=True)),
+                ("causation_id", models.CharField(blank=True, max_length=255, null=True)),
+                ("event_id", models.UUIDField()),
+                ("recorded_at", models.DateTimeField()),
+            ],
+            options={
+                "verbose_name": "event",
+                "db_table": "es_django_event",
+                "default_permissions": ("view",),
+            },
+        ),
+        migrations.CreateModel(
+            name="InboxReceipt",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("consumer", models.CharField(max_length=255)),
+                ("message_id", models.CharField(max_length=255)),
+                (
+                    "status",
+                    models.CharField(choices=[("handled", "Handled"), ("dead", "Dead")], max_length=7),
+                ),
+                ("attempts", models.PositiveIntegerField(default=1)),
+                ("last_error", models.TextField(blank=True, default="")),
+                ("message", models.JSONField(blank=True, null=True)),
+                ("handled_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+            ],
+            options={
+                "default_permissions": ("view",),
+                "constraints": [
+                    models.UniqueConstraint(fields=("consumer", "message_id"), name="es_django_inbox_once"),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("consumer", ""), _negated=True),
+                            models.Q(("message_id", ""), _negated=True),
+                        ),
+                        name="es_django_inbox_not_empty",
+                    ),
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="ProjectionCheckpoint",
+            fields=[
+                ("name", models.CharField(max_length=255, primary_key=True, serialize=False)),
+                ("position", models.BigIntegerField(default=0)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("running", "Running"),
+                            ("paused", "Paused"),
+                            ("rebuilding", "Rebuilding"),
+                            ("failed", "Failed"),
+                        ],
+                        default="running",
+                        max_length=10,
+                    ),
+                ),
+                ("attempts", models.PositiveIntegerField(default=0)),
+                ("retry_at", models.DateTimeField(blank=True, null=True)),
+                ("last_error", models.TextField(blank=True, default="")),
+                ("failed_position", models.BigIntegerField(blank=True, null=True)),
+                ("updated_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+            ],
+            options={
+                "default_permissions": ("view",),
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("position__gte", 0)),
+                        name="es_django_checkpoint_position_not_negative",
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Snapshot",
+            fields=[
+                (
+                    "stream",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="snapshot",
+                        serialize=False,
+                        to="es_django.stream",
+                    ),
+                ),
+                ("version", models.BigIntegerField()),
+                ("schema", models.CharField(max_length=255)),
+                ("state", models.JSONField()),
+                ("taken_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+            ],
+            options={
+                "default_permissions": ("view",),
+            },
+        ),
+        migrations.AddConstraint(
+            model_name="stream",
+            constraint=models.UniqueConstraint(fields=("category", "key"), name="es_django_stream_identity"),
+        ),
+        migrations.AddConstraint(
+            model_name="stream",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("category", ""), _negated=True), models.Q(("key", ""), _negated=True)
+                ),
+                name="es_django_stream_identity_not_empty",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="stream",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("version__gte", 0)), name="es_django_stream_version_not_negative"
+            ),
+        ),
+        migrations.AddField(
+            model_name="outboxmessage",
+            name="stream",
+            field=models.ForeignKey(
+                blank=True,
+                db_index=False,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="messages",
+                to="es_django.stream",
+            ),
+        ),
+        migrations.AddField(
+            model_name="storedevent",
+            name="stream",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="events",
+                to="es_django.stream",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="snapshot",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("version__gt", 0)), name="es_django_snapshot_version_positive"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                condition=models.Q(("status__in", ("pending", "claimed"))),
+                fields=["destination", "id"],
+                name="es_django_outbox_open",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                condition=models.Q(("key__isnull", False), ("status__in", ("pending", "claimed"))),
+                fields=["destination", "key", "id"],
+                name="es_django_outbox_open_key",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="outboxmessage",
+            constraint=models.UniqueConstraint(fields=("message_id",), name="es_django_outbox_message_id"),
+        ),
+        migrations.AddConstraint(
+            model_name="outboxmessage",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("claimed_by__isnull", True),
+                        ("claimed_until__isnull", True),
+                        ("failed_at__isnull", True),
+                        ("published_at__isnull", True),
+                        ("status", "pending"),
+                    ),
+                    models.Q(
+                        ("claimed_by__isnull", False),
+                        ("claimed_until__isnull", False),
+                        ("failed_at__isnull", True),
+                        ("published_at__isnull", True),
+                        ("status", "claimed"),
+                    ),
+                    models.Q(
+                        ("claimed_by__isnull", True),
+                        ("claimed_until__isnull", True),
+                        ("failed_at__isnull", True),
+                        ("published_at__isnull", False),
+                        ("status", "published"),
+                    ),
+                    models.Q(
+                        ("claimed_by__isnull", True),
+                        ("claimed_until__isnull", True),
+                        ("failed_at__isnull", False),
+                        ("published_at__isnull", True),
+                        ("status", "dead"),
+                    ),
+                    _connector="OR",
+                ),
+                name="es_django_outbox_status_fits",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="storedevent",
+            constraint=models.UniqueConstraint(fields=("stream", "version"), name="es_django_event_version"),
+        ),
+        migrations.AddConstraint(
+            model_name="storedevent",
+            constraint=models.UniqueConstraint(fields=("event_id",), name="es_django_event_id"),
+        ),
+        migrations.AddConstraint(
+            model_name="storedevent",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("version__gt", 0)), name="es_django_event_version_positive"
+            ),
+        ),
+        migrations.RunPython(refuse_changes, allow_changes),
+    ]

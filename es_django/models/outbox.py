@@ -1,0 +1,89 @@
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from es_django.models.streams import Stream
+
+
+class OutboxMessage(models.Model):
+    """A message to the outside, written in the transaction of the change that it tells of."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        CLAIMED = "claimed"
+        PUBLISHED = "published"
+        DEAD = "dead"
+
+    message_id = models.UUIDField()
+    destination = models.CharField(max_length=255)
+    type = models.CharField(max_length=255)
+    key = models.CharField(max_length=255, null=True, blank=True)
+    data = models.JSONField()
+    headers = models.JSONField()
+    stream = models.ForeignKey(
+        Stream, models.PROTECT, null=True, blank=True, related_name="messages", db_index=False
+    )
+    stream_version = models.BigIntegerField(null=True, blank=True)
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.PENDING)
+    attempts = models.PositiveIntegerField(default=0)
+    available_at = models.DateTimeField(db_default=Now())
+    claimed_by = models.CharField(max_length=255, null=True, blank=True)
+    claimed_until = models.DateTimeField(null=True, blank=True)
+    published_at = models.DateTimeField(null=True, blank=True)
+    failed_at = models.DateTimeField(null=True, blank=True)
+    last_error = models.TextField(default="", blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        default_permissions = ("view",)
+        indexes = [
+            models.Index(
+                fields=["destination", "id"],
+                condition=Q(status__in=("pending", "claimed")),
+                name="es_django_outbox_open",
+            ),
+            models.Index(
+                fields=["destination", "key", "id"],
+                condition=Q(status__in=("pending", "claimed"), key__isnull=False),
+                name="es_django_outbox_open_key",
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["message_id"], name="es_django_outbox_message_id"),
+            models.CheckConstraint(
+                condition=(
+                    Q(
+                        status="pending",
+                        claimed_by__isnull=True,
+                        claimed_until__isnull=True,
+                        published_at__isnull=True,
+                        failed_at__isnull=True,
+                    )
+                    | Q(
+                        status="claimed",
+                        claimed_by__isnull=False,
+                        claimed_until__isnull=False,
+                        published_at__isnull=True,
+                        failed_at__isnull=True,
+                    )
+                    | Q(
+                        status="published",
+                        claimed_by__isnull=True,
+                        claimed_until__isnull=True,
+                        published_at__isnull=False,
+                        failed_at__isnull=True,
+                    )
+                    | Q(
+                        status="dead",
+                        claimed_by__isnull=True,
+                        claimed_until__isnull=True,
+                        published_at__isnull=True,
+                        failed_at__isnull=False,
+                    )
+                ),
+                name="es_django_outbox_status_fits",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} to {self.destination}"

@@ -1,0 +1,4 @@
+"""The transactional outbox: messages are stored with the change that they tell of, and published afterwards."""
+
+from es_django.outbox.messages import publishes as publishes
+from es_django.outbox.messages import send as send

@@ -1,0 +1,96 @@
+"""Writing messages: by hand with `send`, or for every event of a type with `@publishes`."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from es_django import conf
+from es_django.errors import UnknownDestination
+from es_django.events import MAX_NAME_LENGTH, Event, StagedEvent, registry
+from es_django.metadata import current_metadata
+from es_django.outbox import nudge as _nudge  # noqa: F401  # registers itself
+from es_django.outbox.store import outbox_store
+from es_django.payloads import encode_payload
+from es_django.store.base import COLUMNS_OF_METADATA, Message
+from es_django.store.reactions import MessageSource, message_sources
+
+Publication = Callable[[StagedEvent], "Message | dict[str, Any] | None"]
+PublicationT = TypeVar("PublicationT", bound=Publication)
+
+publications: list[tuple[type[Event], str, Publication]] = []
+"""Each event class that is published, where to, and by which function."""
+
+
+def send(
+    destination: str,
+    *,
+    type: str,
+    data: object,
+    key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    delay: timedelta | None = None,
+    message_id: UUID | None = None,
+) -> UUID:
+    """Stores a message for `destination` in the caller's transaction and returns its id.
+
+    It is published once that transaction has committed, at least once, and in order among the messages of the same
+    destination and `key`; after `delay`, if given. Raises `UnknownDestination`, `PayloadError` if `data` cannot be
+    stored, `DuplicateMessage` if `message_id` is stored already, and `StorageError` if the database fails.
+    """
+    message = Message(type=type, data=data, key=key, headers=headers or {}, delay=delay)
+    if message_id is not None:
+        message = msgspec.structs.replace(message, message_id=message_id)
+    message = _addressed(message, destination)
+    outbox_store().add(
+        message, encode_payload(data, type), encode_payload(message.headers, f"{type} headers")
+    )
+    return message.message_id
+
+
+def publishes(event_class: type[Event], *, destination: str) -> Callable[[PublicationT], PublicationT]:
+    """Registers a function that makes a message of each event of a class, stored in the same commit as the event.
+
+    It gets the `StagedEvent` and returns the message's data; or a `Message`, for full control; or None where there is
+    nothing to tell. The message's type is the event's stored name and its key that of the stream, so that the messages
+    of one stream are published in order.
+    """
+
+    def register(function: PublicationT) -> PublicationT:
+        source = _message_source(event_class, destination, function)
+        sources = message_sources.setdefault(event_class, [])
+        sources.append(source)
+        publications.append((event_class, destination, function))
+        return function
+
+    return register
+
+
+def _message_source(event_class: type[Event], destination: str, function: Publication) -> MessageSource:
+    def source(staged: StagedEvent) -> Message | None:
+        made = function(staged)
+        if made is None:
+            return None
+        if not isinstance(made, Message):
+            made = Message(type=registry.of(event_class).name, data=made, key=staged.stream.key)
+        causes = {**staged.metadata, "causation_id": str(staged.event_id)}
+        return _addressed(made, destination, causes)
+
+    return source
+
+
+def _addressed(message: Message, destination: str, causes: Mapping[str, str] | None = None) -> Message:
+    destinations = conf.settings().destinations
+    if destination not in destinations:
+        raise UnknownDestination(destination, sorted(destinations))
+    for field in ("type", "key"):
+        value = getattr(message, field)
+        if not (value is None and field == "key") and not (
+            isinstance(value, str) and 0 < len(value.strip()) and len(value) <= MAX_NAME_LENGTH
+        ):
+            raise ValueError(f"a message's {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}")
+    known = current_metadata() if causes is None else causes
+    traced = {name: known[name] for name in COLUMNS_OF_METADATA if name in known}
+    return msgspec.structs.replace(message, destination=destination, headers={**traced, **message.headers})

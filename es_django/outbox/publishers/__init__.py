@@ -1,0 +1,51 @@
+"""What sends messages to a destination: the port, and how a destination's publisher is found."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cache
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from es_django import conf
+from es_django.errors import PublishError, UnknownDestination
+from es_django.store.base import Message
+
+
+class Publisher(ABC):
+    """Sends messages to one destination; made once per process, with the destination's OPTIONS."""
+
+    @abstractmethod
+    def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
+        """Sends the messages in their order and returns an outcome for each: None for one that has certainly arrived,
+        or a `PublishError` that says whether trying again can help.
+
+        No two of them share a key. An exception counts as a retryable failure of all of them.
+        """
+
+
+@cache
+def publisher_for(destination: str) -> Publisher:
+    """The publisher of a destination. Raises `UnknownDestination`, or `ImproperlyConfigured` if it cannot be made."""
+    destinations = conf.settings().destinations
+    if destination not in destinations:
+        raise UnknownDestination(destination, sorted(destinations))
+    configured = destinations[destination]
+    try:
+        publisher = import_string(configured.publisher)(**configured.options)
+    except (ImportError, TypeError) as error:
+        raise ImproperlyConfigured(f'ES_DJANGO["DESTINATIONS"]["{destination}"]: {error}') from error
+    if not isinstance(publisher, Publisher):
+        raise ImproperlyConfigured(
+            f'ES_DJANGO["DESTINATIONS"]["{destination}"]: {configured.publisher} is no Publisher'
+        )
+    return publisher
+
+
+def _forget(setting: str, **kwargs: object) -> None:
+    if setting == "ES_DJANGO":
+        publisher_for.cache_clear()
+
+
+setting_changed.connect(_forget)

@@ -1,0 +1,53 @@
+"""Sends each message to a Celery task, over the project's own broker."""
+
+from collections.abc import Sequence
+
+import kombu
+from celery import current_app
+
+from es_django.errors import PublishError
+from es_django.outbox.publishers import Publisher
+from es_django.outbox.publishers.connection import ThreadConnection
+from es_django.outbox.publishers.wire import to_wire
+from es_django.store.base import Message
+
+HANDLER_TASK = "es_django.handle_message"
+
+
+class CeleryPublisher(Publisher):
+    """Sends each message as the argument of a Celery task, which runs the handlers of its type once each.
+
+    OPTIONS: `task`, the name of the task, and `queue`, where it is not the default one. With RabbitMQ the broker
+    confirms each message.
+    """
+
+    def __init__(self, task: str = HANDLER_TASK, queue: str | None = None) -> None:
+        self._task = task
+        self._queue = queue
+        self._connection = ThreadConnection(_confirming_connection)
+
+    def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
+        outcomes: list[PublishError | None] = []
+        try:
+            producer = current_app.amqp.Producer(self._connection.get())
+            for message in messages:
+                current_app.send_task(
+                    self._task,
+                    args=[to_wire(message)],
+                    task_id=str(message.message_id),
+                    queue=self._queue,
+                    producer=producer,
+                    retry=False,
+                    ignore_result=True,
+                )
+                outcomes.append(None)
+        except Exception as error:
+            self._connection.discard()
+            outcomes += [PublishError(repr(error))] * (len(messages) - len(outcomes))
+        return outcomes
+
+
+def _confirming_connection() -> kombu.Connection:
+    # Without confirms RabbitMQ drops what it cannot take, and nobody is told.
+    connection = current_app.connection_for_write()
+    return connection.clone(transport_options={**connection.transport_options, "confirm_publish": True})

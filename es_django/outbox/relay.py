@@ -1,0 +1,101 @@
+"""The relay: claims messages, publishes them, and settles the claims.
+
+Publishing happens outside any transaction. A crash at any point leaves claims that run out, and their messages are
+published again: at least once. Of one destination and key, no message is sent while an earlier one is unsettled.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from uuid import uuid4
+
+from es_django import conf
+from es_django.errors import PublishError
+from es_django.outbox.publishers import Publisher, publisher_for
+from es_django.outbox.store import Claim, Settlement, outbox_store
+
+logger = logging.getLogger("es_django.outbox")
+
+
+def relay(destination: str | None = None, *, seconds: float = 20.0) -> int:
+    """Publishes what is due, of one destination or of all, and returns how many messages were published.
+
+    It ends when nothing is left to claim, or after about `seconds`. Any number of relays may run at once.
+    """
+    deadline = time.monotonic() + seconds
+    destinations = conf.settings().destinations
+    published = 0
+    for name in [destination] if destination is not None else destinations:
+        while time.monotonic() < deadline:
+            claimed, done = _relay_batch(name)
+            published += done
+            if claimed == 0:
+                break
+    return published
+
+
+def _relay_batch(destination: str) -> tuple[int, int]:
+    limits = conf.settings().outbox
+    store = outbox_store()
+    worker = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    publisher = publisher_for(destination)
+    started = time.monotonic()
+    claims = store.claim(destination, worker, limit=limits.batch_size, lease=limits.lease)
+    settlements = list(_publish(publisher, claims, until=started + limits.lease))
+    lost = store.settle(worker, settlements)
+    for claim in lost:
+        logger.warning("the claim on message %s was lost before it was settled", claim.message.message_id)
+    gone = {claim.id for claim in lost}
+    published = [
+        each for each in settlements if each.tried and each.error is None and each.claim.id not in gone
+    ]
+    return len(claims), len(published)
+
+
+def _publish(publisher: Publisher, claims: Sequence[Claim], until: float) -> Iterator[Settlement]:
+    """Publishes in waves with at most one message of a key in each, so that a failed one holds back its own key."""
+    failed: set[str | None] = set()
+    for wave in _waves(claims):
+        if time.monotonic() >= until:
+            return
+        ready = [claim for claim in wave if claim.message.key is None or claim.message.key not in failed]
+        yield from (Settlement(claim, tried=False) for claim in wave if claim not in ready)
+        for claim, error in zip(ready, _outcomes(publisher, ready), strict=True):
+            if error is not None:
+                failed.add(claim.message.key)
+                logger.warning(
+                    "message %s was not published, attempt %s: %s",
+                    claim.message.message_id,
+                    claim.attempts,
+                    error,
+                )
+            yield Settlement(claim, error)
+
+
+def _waves(claims: Sequence[Claim]) -> list[list[Claim]]:
+    waves: list[list[Claim]] = [[]]
+    seen: dict[str, int] = {}
+    for claim in claims:
+        key = claim.message.key
+        wave = 0 if key is None else seen.get(key, 0)
+        if key is not None:
+            seen[key] = wave + 1
+        if wave == len(waves):
+            waves.append([])
+        waves[wave].append(claim)
+    return waves
+
+
+def _outcomes(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishError | None]:
+    if not claims:
+        return []
+    try:
+        outcomes = publisher.publish([claim.message for claim in claims])
+    except Exception as error:
+        return [error if isinstance(error, PublishError) else PublishError(repr(error))] * len(claims)
+    if len(outcomes) != len(claims):
+        reason = f"{type(publisher).__name__} returned {len(outcomes)} outcomes for {len(claims)} messages"
+        return [PublishError(reason)] * len(claims)
+    return outcomes

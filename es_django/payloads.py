@@ -1,0 +1,55 @@
+"""JSON that both databases can hold.
+
+PostgreSQL's jsonb refuses the null character, NaN and lone surrogates; SQLite takes some of them. All are refused on
+both, when the payload is made, so that nothing fails at commit or reads back as something else.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from es_django.errors import PayloadError
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode_payload(payload: object, owner: str) -> str:
+    """`payload` as JSON text. Raises `PayloadError` that names the field of `owner` which cannot be stored."""
+    try:
+        encoded = _encoder.encode(payload)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        for field, reason in _faults(payload, ""):
+            raise PayloadError(owner, field, reason) from error
+        raise PayloadError(owner, "", f"cannot be encoded as JSON: {error}") from error
+    # NaN encodes as null, and an escaped backslash can look like a null character: only a suspect is worth a walk.
+    if b"null" in encoded or rb"\u0000" in encoded:
+        for field, reason in _faults(payload, ""):
+            raise PayloadError(owner, field, reason)
+    return encoded.decode()
+
+
+def _faults(value: object, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield path, f"is {value}, which JSON cannot hold"
+    elif isinstance(value, str):
+        if "\x00" in value:
+            yield path, "holds a null character, which PostgreSQL cannot store"
+        elif any("\ud800" <= character <= "\udfff" for character in value):
+            yield path, "holds a lone surrogate, which is no Unicode text"
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from _faults(getattr(value, name), f"{path}.{name}" if path else name)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _faults(key, f"{path}[{key!r}]")
+            yield from _faults(item, f"{path}[{key!r}]")
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for index, item in enumerate(value):
+            yield from _faults(item, f"{path}[{index}]")
+    else:
+        try:
+            _encoder.encode(value)
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            yield path, f"cannot be encoded as JSON: {error}"

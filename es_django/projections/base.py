@@ -1,0 +1,87 @@
+"""Projections: code that keeps a read model up to date from events."""
+
+from collections.abc import Callable, Sequence, Set
+from typing import Any, ClassVar, TypeVar
+
+from django.db import models
+
+from es_django.dispatch import marked_methods, meta_options
+from es_django.errors import ImproperlyConfigured
+from es_django.events import MAX_NAME_LENGTH, Event, RecordedEvent
+from es_django.store.reactions import inline_projections
+
+Projector = Callable[[Any, Any, RecordedEvent], None]
+ProjectorT = TypeVar("ProjectorT", bound=Projector)
+
+_PROJECTS = "_es_django_projects"
+
+
+def projects(method: ProjectorT) -> ProjectorT:
+    """Marks a projection's method as the one that applies the event class its first parameter is annotated with.
+
+    It gets the event and the `RecordedEvent` around it.
+    """
+    setattr(method, _PROJECTS, True)
+    return method
+
+
+class Projection:
+    """The base of projections.
+
+    A nested `class Meta` sets `name`; `mode`, "inline" (in the transaction of the append; where absent) or "async"
+    (from a checkpoint); and `models`, those that it alone writes. What it raises in inline mode undoes the append.
+    """
+
+    name: ClassVar[str]
+    mode: ClassVar[str]
+    models: ClassVar[Sequence[type[models.Model]]]
+    event_classes: ClassVar[Set[type[Event]]]
+    _projectors: ClassVar[dict[type[Event], Projector]]
+
+    def __init_subclass__(cls, **config: Any) -> None:
+        super().__init_subclass__(**config)
+        options = meta_options(cls, {"name", "mode", "models"})
+        name = options.get("name")
+        if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME_LENGTH:
+            raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.name is 1 to {MAX_NAME_LENGTH} characters")
+        cls.name = name
+        cls.mode = options.get("mode", "inline")
+        cls.models = tuple(options.get("models", ()))
+        if cls.mode not in ("inline", "async"):
+            raise ImproperlyConfigured(
+                f'{cls.__qualname__}.Meta.mode is "inline" or "async", not {cls.mode!r}'
+            )
+        cls._projectors = {**getattr(cls, "_projectors", {}), **marked_methods(cls, _PROJECTS, parameters=2)}
+        cls.event_classes = frozenset(cls._projectors)
+        _register(cls())
+
+    def apply(self, events: Sequence[RecordedEvent]) -> None:
+        """Applies events, in order, each by the method for its class."""
+        for recorded in events:
+            self._projectors[type(recorded.event)](self, recorded.event, recorded)
+
+
+_registered: dict[str, Projection] = {}
+
+
+def registered_projections() -> dict[str, Projection]:
+    """All projections by name, in the order of registration."""
+    return dict(_registered)
+
+
+def _register(projection: Projection) -> None:
+    known = _registered.get(projection.name)
+    if known is not None:
+        if _path(known) != _path(projection):
+            raise ImproperlyConfigured(
+                f"{_path(known)} and {_path(projection)} are both named {projection.name!r}"
+            )
+        if known in inline_projections:
+            inline_projections.remove(known)
+    _registered[projection.name] = projection
+    if projection.mode == "inline":
+        inline_projections.append(projection)
+
+
+def _path(projection: Projection) -> str:
+    return f"{type(projection).__module__}.{type(projection).__qualname__}"

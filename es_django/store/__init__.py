@@ -1,0 +1,43 @@
+"""The event store of each database, and the one of the database that ES_DJANGO names."""
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from es_django import conf
+
+if TYPE_CHECKING:
+    from es_django.store.base import EventStore
+
+
+def store_for(using: str | None = None) -> "EventStore":
+    """The event store in the database `using`; in ES_DJANGO["DATABASE"] where it is None.
+
+    Raises `ImproperlyConfigured` for a database that is neither PostgreSQL nor SQLite.
+    """
+    return _store(using or conf.settings().database)
+
+
+@cache
+def _store(using: str) -> "EventStore":
+    from es_django.store.postgresql import PostgresqlEventStore
+    from es_django.store.sqlite import SqliteEventStore
+
+    vendor = connections[using].vendor
+    if vendor == "postgresql":
+        return PostgresqlEventStore(using)
+    if vendor == "sqlite":
+        return SqliteEventStore(using)
+    raise ImproperlyConfigured(f"es_django stores events in PostgreSQL or SQLite; {using!r} is {vendor}")
+
+
+class _DefaultStore:
+    """Looks the store up on each use, since the setting may be another one by then."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(store_for(), name)
+
+
+event_store = cast("EventStore", _DefaultStore())

@@ -1,0 +1,247 @@
+"""The port of the event store: what every backend promises.
+
+An append commits its events, the messages they give rise to and the inline projections they move together or not at
+all, and only if each stream is where the writer expected it. Without that, a lost update or a half-written change
+would pass unseen.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from enum import Enum
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+from uuid_utils.compat import uuid7
+
+from es_django.aggregates import Outcome
+from es_django.errors import DuplicateStream
+from es_django.events import Event, PendingEvent, RecordedEvent, StagedEvent, StreamId
+from es_django.metadata import current_metadata
+from es_django.payloads import encode_payload
+from es_django.store.reactions import inline_projections, message_sources
+
+
+COLUMNS_OF_METADATA = ("correlation_id", "causation_id")
+
+
+class Expected(Enum):
+    """What a writer expects of a stream, where it is not a certain version."""
+
+    ANY = "any version"
+    NO_STREAM = "no stream"
+    STREAM_EXISTS = "an existing stream"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+ANY: Final = Expected.ANY
+NO_STREAM: Final = Expected.NO_STREAM
+STREAM_EXISTS: Final = Expected.STREAM_EXISTS
+
+ExpectedVersion = int | Literal[Expected.ANY, Expected.NO_STREAM, Expected.STREAM_EXISTS]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to the outside.
+
+    `data` is anything that JSON can hold. Messages of one destination that share a `key` are published in order;
+    those without one are not ordered. `delay` keeps it back for that long. `stream` and `stream_version` name the
+    event that it tells of, if any; the store sets them.
+    """
+
+    type: str
+    data: Any
+    key: str | None = None
+    headers: Mapping[str, str] = {}
+    delay: timedelta | None = None
+    message_id: UUID = msgspec.field(default_factory=uuid7)
+    destination: str = ""
+    stream: StreamId | None = None
+    stream_version: int | None = None
+
+    @property
+    def delay_seconds(self) -> float:
+        return self.delay.total_seconds() if self.delay else 0.0
+
+
+class StagedMessage(msgspec.Struct, frozen=True):
+    """A message about to be stored with an append, and the ordinal of the event that it tells of."""
+
+    message: Message
+    ordinal: int
+    data: str
+    headers: str
+
+
+class StreamWrite(msgspec.Struct, frozen=True):
+    """Events to append to one stream, if it is where `expected` says."""
+
+    stream: StreamId
+    events: Sequence[Event | PendingEvent]
+    expected: ExpectedVersion
+
+
+class Append(msgspec.Struct, frozen=True):
+    """A write with all that the backend has to store, encoded."""
+
+    stream: StreamId
+    events: Sequence[PendingEvent]
+    expected: ExpectedVersion
+    messages: Sequence[StagedMessage]
+    metadata: Mapping[str, str]
+
+    @property
+    def creates(self) -> bool:
+        """Whether the stream may be new."""
+        return self.expected in (0, ANY, NO_STREAM)
+
+    @property
+    def version(self) -> int | None:
+        """The version that the stream must have, or None if any will do."""
+        if self.expected is NO_STREAM:
+            return 0
+        return self.expected if isinstance(self.expected, int) else None
+
+    @property
+    def encoded_metadata(self) -> str:
+        """The metadata that has no column of its own."""
+        rest = {name: value for name, value in self.metadata.items() if name not in COLUMNS_OF_METADATA}
+        return encode_payload(rest, "metadata") if rest else "{}"
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Events of the whole log, in order, and the position from which to read on."""
+
+    events: Sequence[RecordedEvent]
+    position: int
+
+
+class EventStore(ABC):
+    """Append to streams and read them, alone or all together."""
+
+    def append(
+        self,
+        stream: StreamId,
+        events: Sequence[Event | PendingEvent],
+        *,
+        expected: ExpectedVersion,
+        metadata: Mapping[str, str] | None = None,
+    ) -> list[RecordedEvent]:
+        """Appends events to a stream and returns them as stored.
+
+        `expected` is the version that the stream must have, or `ANY`, `NO_STREAM` or `STREAM_EXISTS`. `metadata` is
+        added to what the context holds. All or nothing, in the caller's transaction if there is one. Appending the
+        same `PendingEvent`s again, at the same place, stores nothing and returns what is stored.
+
+        Raises `ConcurrencyError` if the stream is elsewhere, `PayloadError` if a payload cannot be stored, and
+        `StorageError` if the database fails.
+        """
+        return self.append_all([StreamWrite(stream, events, expected)], metadata=metadata)
+
+    def append_all(
+        self, writes: Sequence[StreamWrite], *, metadata: Mapping[str, str] | None = None
+    ) -> list[RecordedEvent]:
+        """Appends to several streams, all or nothing. As `append`; a stream may stand in one write only
+        (`DuplicateStream`). The events come back in the order of the log."""
+        _refuse_duplicate_streams(writes)
+        known = {**current_metadata(), **(metadata or {})}
+        # In one order everywhere, so that two writers of the same streams cannot deadlock.
+        ordered = sorted((write for write in writes if write.events), key=lambda write: write.stream)
+        return self._write([_prepare(write, known) for write in ordered]) if ordered else []
+
+    @abstractmethod
+    def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]: ...
+
+    @abstractmethod
+    def read_stream(
+        self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
+    ) -> Iterator[RecordedEvent]:
+        """The events of a stream with a version above `after`, in order of version; the newest first if `backwards`.
+
+        They come in bounded memory. Raises the kind of `ReplayError` that tells why an event cannot be read.
+        """
+
+    @abstractmethod
+    def read_all(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        categories: Iterable[str] | None = None,
+        types: Iterable[type[Event]] | None = None,
+    ) -> Page:
+        """The next events of the whole log with a position above `after`, at most `limit` of them.
+
+        It never skips an event that commits later: it ends before the first one that still could. Reading on from
+        `Page.position` sees each event exactly once, also where a filter leaves a page empty.
+        """
+
+    @abstractmethod
+    def version(self, stream: StreamId) -> int:
+        """The number of events in a stream; 0 if there is none."""
+
+    @abstractmethod
+    def outcome(self) -> Outcome:
+        """What tells later whether everything written in the current transaction up to now was committed."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """A block in which appends commit or vanish together."""
+
+    @property
+    @abstractmethod
+    def in_transaction(self) -> bool:
+        """Whether the caller has a transaction open, so that a conflict cannot be retried here."""
+
+
+def _refuse_duplicate_streams(writes: Sequence[StreamWrite]) -> None:
+    seen: set[StreamId] = set()
+    for write in writes:
+        if write.stream in seen:
+            raise DuplicateStream(write.stream)
+        seen.add(write.stream)
+
+
+def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
+    expected = write.expected
+    if not isinstance(expected, Expected) and (isinstance(expected, bool) or not 0 <= expected < 2**63):
+        raise ValueError(
+            f"expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}"
+        )
+    events = [event if isinstance(event, PendingEvent) else PendingEvent(event) for event in write.events]
+    messages = [
+        StagedMessage(
+            message,
+            ordinal,
+            encode_payload(message.data, message.type),
+            encode_payload(message.headers, f"{message.type} headers"),
+        )
+        for ordinal, event in enumerate(events, start=1)
+        for message in _messages(StagedEvent(write.stream, event.event, event.event_id, metadata))
+    ]
+    return Append(write.stream, events, expected, messages, metadata)
+
+
+def _messages(staged: StagedEvent) -> Iterator[Message]:
+    for source in message_sources.get(type(staged.event), ()):
+        message = source(staged)
+        if message is not None:
+            yield message
+
+
+def projections_of(appends: Iterable[Append]) -> bool:
+    """Whether an inline projection follows any of these events."""
+    classes = {type(event.event) for append in appends for event in append.events}
+    return any(projection.event_classes & classes for projection in inline_projections)
+
+
+def run_inline_projections(recorded: Sequence[RecordedEvent]) -> None:
+    """Applies the events to the inline projections that follow them, in the order of registration."""
+    for projection in inline_projections:
+        followed = [event for event in recorded if type(event.event) in projection.event_classes]
+        if followed:
+            projection.apply(followed)

@@ -1,0 +1,276 @@
+"""What the two databases share: transactions, errors, and how rows become events.
+
+Every failure of the database leaves this package as a `StorageError` or as the domain's own error, told apart by
+constraint name and code; an error that passed for something else would be retried for ever, or given up too soon.
+"""
+
+import re
+import weakref
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+from django.db import Error as DatabaseFailure
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from es_django.aggregates import Outcome, committed
+from es_django.errors import (
+    ConcurrencyError,
+    DuplicateMessage,
+    EsDjangoError,
+    StorageError,
+    StreamArchived,
+    is_retryable,
+)
+from es_django.events import Event, RecordedEvent, StreamId, registry
+from es_django.models import Stream
+from es_django.store.base import Append, EventStore, Page, projections_of, run_inline_projections
+from es_django.store.reactions import after_messages
+
+PAGE_SIZE = 1000
+END = 2**63 - 1
+
+EventRow = tuple[int, int, str, int, str, str, str | None, str | None, Any, Any]
+"""position, version, type, schema_version, data, metadata, correlation_id, causation_id, event_id, recorded_at"""
+
+
+STREAM = """
+SELECT event.position, event.version, event.type, event.schema_version, event.data, event.metadata,
+       event.correlation_id, event.causation_id, event.event_id, event.recorded_at
+  FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
+ WHERE stream.category = %s AND stream.key = %s AND event.version > %s AND event.version < %s
+ ORDER BY event.version LIMIT %s
+"""
+
+STREAM_BACKWARDS = """
+SELECT event.position, event.version, event.type, event.schema_version, event.data, event.metadata,
+       event.correlation_id, event.causation_id, event.event_id, event.recorded_at
+  FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
+ WHERE stream.category = %s AND stream.key = %s AND event.version > %s AND event.version < %s
+ ORDER BY event.version DESC LIMIT %s
+"""
+
+
+class DatabaseEventStore(EventStore):
+    """The event store in one database of the Django project."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+
+    @property
+    def connection(self) -> BaseDatabaseWrapper:
+        return connections[self.using]
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.connection.in_atomic_block
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return transaction.atomic(using=self.using)
+
+    def outcome(self) -> Outcome:
+        return _TransactionOutcome(self.using) if self.in_transaction else committed
+
+    def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
+        with storage_errors("append"), self._unit(appends):
+            recorded = [event for append in appends for event in self._append(append)]
+            run_inline_projections(recorded)
+            if any(append.messages for append in appends):
+                for hook in after_messages:
+                    hook(self.using)
+        return recorded
+
+    def _unit(self, appends: Sequence[Append]) -> AbstractContextManager[None]:
+        """A transaction, or a savepoint, unless one statement does it all."""
+        if self._appends_in_one_statement and len(appends) == 1 and not projections_of(appends):
+            return nullcontext()
+        return self.transaction()
+
+    _appends_in_one_statement: bool
+
+    @abstractmethod
+    def _append(self, append: Append) -> list[RecordedEvent]: ...
+
+    @abstractmethod
+    def _safe_end(self) -> int:
+        """The position up to which no event can appear any more."""
+
+    @abstractmethod
+    def _select_log(
+        self, after: int, end: int, limit: int, categories: list[str] | None, types: list[str] | None
+    ) -> list[tuple[Any, ...]]: ...
+
+    def read_stream(
+        self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
+    ) -> Iterator[RecordedEvent]:
+        remaining, before = limit, END
+        while remaining is None or remaining > 0:
+            size = PAGE_SIZE if remaining is None else min(PAGE_SIZE, remaining)
+            with storage_errors("read a stream"):
+                rows = self._select_stream(stream, after, before, size, backwards)
+            yield from self._recorded(stream, rows)
+            if len(rows) < size:
+                return
+            if backwards:
+                before = rows[-1][1]
+            else:
+                after = rows[-1][1]
+            remaining = None if remaining is None else remaining - len(rows)
+
+    def read_all(
+        self,
+        *,
+        after: int = 0,
+        limit: int = PAGE_SIZE,
+        categories: Iterable[str] | None = None,
+        types: Iterable[type[Event]] | None = None,
+    ) -> Page:
+        if limit < 1:
+            return Page([], after)
+        wanted_categories = None if categories is None else list(categories)
+        wanted_types = None if types is None else registry.stored_names(types)
+        with storage_errors("read the log"):
+            end = self._safe_end()
+            if end <= after:
+                return Page([], after)
+            rows = self._select_log(after, end, limit, wanted_categories, wanted_types)
+        events = [
+            recorded
+            for *row, category, key in rows
+            for recorded in self._recorded(StreamId(category, key), [tuple(row)])
+        ]
+        return Page(events, rows[-1][0] if len(rows) == limit else end)
+
+    def _select_stream(
+        self, stream: StreamId, after: int, before: int, limit: int, backwards: bool = False
+    ) -> list[EventRow]:
+        statement = STREAM_BACKWARDS if backwards else STREAM
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, [stream.category, stream.key, after, before, limit])
+            return cast("list[EventRow]", cursor.fetchall())
+
+    def version(self, stream: StreamId) -> int:
+        with storage_errors("read a stream's version"):
+            found = Stream.objects.using(self.using).filter(category=stream.category, key=stream.key)
+            return found.values_list("version", flat=True).first() or 0
+
+    def _repeated_or_refused(self, append: Append) -> list[RecordedEvent]:
+        """After an append that found its stream elsewhere: what is stored, if it is the very same events."""
+        state = Stream.objects.using(self.using).filter(
+            category=append.stream.category, key=append.stream.key
+        )
+        actual, archived_at = state.values_list("version", "archived_at").first() or (0, None)
+        if append.version is not None:
+            rows = self._select_stream(append.stream, append.version, END, len(append.events))
+            if [_uuid(row[8]) for row in rows] == [event.event_id for event in append.events]:
+                return list(self._recorded(append.stream, rows))
+        if archived_at is not None:
+            raise StreamArchived(append.stream)
+        raise ConcurrencyError(append.stream, append.expected, actual)
+
+    def _recorded(self, stream: StreamId, rows: Iterable[EventRow]) -> Iterator[RecordedEvent]:
+        for (
+            position,
+            version,
+            type,
+            schema_version,
+            data,
+            metadata,
+            correlation,
+            causation,
+            event_id,
+            at,
+        ) in rows:
+            known = _metadata(metadata, correlation, causation)
+            for event in registry.decode(stream, version, type, schema_version, data):
+                yield RecordedEvent(
+                    stream, event, _uuid(event_id), known, version, position, type, schema_version, _time(at)
+                )
+
+
+def recorded_from(append: Append, stored: Iterable[tuple[int, int, Any]]) -> list[RecordedEvent]:
+    """The appended events with the position, version and time that the database gave them."""
+    recorded = []
+    for pending, (position, version, at) in zip(append.events, stored, strict=True):
+        event_type = registry.of(type(pending.event))
+        recorded.append(
+            RecordedEvent(
+                append.stream,
+                pending.event,
+                pending.event_id,
+                append.metadata,
+                version,
+                position,
+                event_type.name,
+                event_type.version,
+                _time(at),
+            )
+        )
+    return recorded
+
+
+def _metadata(encoded: str, correlation_id: str | None, causation_id: str | None) -> Mapping[str, str]:
+    known: dict[str, str] = {} if encoded == "{}" else msgspec.json.decode(encoded)
+    if correlation_id is not None:
+        known["correlation_id"] = correlation_id
+    if causation_id is not None:
+        known["causation_id"] = causation_id
+    return known
+
+
+def _uuid(stored: UUID | str) -> UUID:
+    return stored if isinstance(stored, UUID) else UUID(stored)
+
+
+def _time(stored: datetime) -> datetime:
+    # SQLite's columns hold UTC without saying so.
+    return stored if stored.tzinfo is not None else stored.replace(tzinfo=UTC)
+
+
+class _TransactionOutcome:
+    """Tells whether the transaction, or savepoint, that was open at its making has been committed.
+
+    Django calls an `on_commit` callback after the commit and drops it on a rollback, of a savepoint too; so a callback
+    that is gone without having been called belonged to a rollback.
+    """
+
+    def __init__(self, using: str) -> None:
+        self._committed = False
+
+        def note_commit() -> None:
+            self._committed = True
+
+        self._callback = weakref.ref(note_commit)
+        transaction.on_commit(note_commit, using=using)
+
+    def __call__(self) -> bool | None:
+        if self._committed:
+            return True
+        return False if self._callback() is None else None
+
+
+@contextmanager
+def storage_errors(operation: str) -> Iterator[None]:
+    """Turns what the database raises within the block into this package's errors."""
+    try:
+        yield
+    except DatabaseFailure as failure:
+        raise _domain_error(operation, failure) from failure.__cause__ or failure
+
+
+def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
+    diagnosis = getattr(failure.__cause__, "diag", None)
+    if diagnosis is not None and diagnosis.constraint_name == "es_django_outbox_message_id":
+        return DuplicateMessage([UUID(found) for found in _UUID.findall(diagnosis.message_detail or "")])
+    reason = (
+        diagnosis.message_primary if diagnosis is not None and diagnosis.message_primary else str(failure)
+    )
+    return StorageError(operation, is_retryable(failure), reason)
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

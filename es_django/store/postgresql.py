@@ -1,0 +1,174 @@
+"""The event store in PostgreSQL: an append is one statement, and a reader of the log never passes an event by.
+
+Positions are drawn before commit, so the highest visible one proves nothing about those below it. A writer therefore
+holds, from before its first position until it ends, a shared advisory lock whose number says "all my positions are
+above this", and a reader stops at the least such number. Shared locks never wait for each other.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import psycopg
+from django.db.backends.utils import CursorWrapper
+
+from es_django.errors import StorageError
+from es_django.events import RecordedEvent, registry
+from es_django.store.base import Append
+from es_django.store.database import DatabaseEventStore, recorded_from
+
+FLOOR_NAMESPACE = 0x6573
+"""Tells the floors of in-flight appends from all other advisory locks; it fits in the key above the position's bits."""
+
+# floor: once per transaction, a lock on "my positions are all above this", before the first position is drawn. A
+#        rollback to a savepoint undoes the setting together with the lock.
+# stream: the version check; it returns a row only to the one writer that may go on, and moves the version.
+# event: the events, in order, only if there is such a row.
+# message: their outbox messages.
+APPEND = """
+WITH floor AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock_shared((%(namespace)s::bigint << 47) | (last_value - (NOT is_called)::int)),
+           set_config('es_django.floor', 'held', true)
+      FROM es_django_event_position_seq
+     WHERE coalesce(current_setting('es_django.floor', true), '') = ''
+),
+opened AS (
+    INSERT INTO es_django_stream AS stream (category, key, version, created_at, updated_at)
+    SELECT %(category)s::text, %(key)s::text, %(count)s::bigint, clock_timestamp(), clock_timestamp()
+     WHERE %(creates)s
+        ON CONFLICT (category, key) DO UPDATE
+       SET version = stream.version + excluded.version, updated_at = excluded.updated_at
+     WHERE stream.version = coalesce(%(version)s::bigint, stream.version) AND stream.archived_at IS NULL
+    RETURNING stream.id, stream.version
+),
+moved AS (
+    UPDATE es_django_stream AS stream
+       SET version = stream.version + %(count)s::bigint, updated_at = clock_timestamp()
+     WHERE NOT %(creates)s AND stream.category = %(category)s AND stream.key = %(key)s
+       AND stream.version = coalesce(%(version)s::bigint, stream.version) AND stream.version > 0
+       AND stream.archived_at IS NULL
+    RETURNING stream.id, stream.version
+),
+stream AS (
+    SELECT id, version FROM opened UNION ALL SELECT id, version FROM moved
+),
+event AS (
+    INSERT INTO es_django_event (stream_id, version, type, schema_version, data, metadata, correlation_id,
+                                 causation_id, event_id, recorded_at)
+    SELECT stream.id, stream.version - %(count)s::bigint + new.ordinal, new.type, new.schema_version, new.data::jsonb,
+           %(metadata)s::jsonb, %(correlation_id)s::text, %(causation_id)s::text, new.event_id, clock_timestamp()
+      FROM stream
+     CROSS JOIN (SELECT count(*) AS held FROM floor) AS floor
+     CROSS JOIN unnest(%(types)s::text[], %(schema_versions)s::int[], %(data)s::text[], %(event_ids)s::uuid[])
+           WITH ORDINALITY AS new (type, schema_version, data, event_id, ordinal)
+     WHERE floor.held >= 0
+     ORDER BY new.ordinal
+    RETURNING position, version, recorded_at
+),
+message AS (
+    INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, headers, stream_id, stream_version,
+                                         status, attempts, last_error, available_at, created_at)
+    SELECT new.message_id, new.destination, new.type, new.key, new.data::jsonb, new.headers::jsonb, stream.id,
+           stream.version - %(count)s::bigint + new.event, 'pending', 0, '',
+           clock_timestamp() + make_interval(secs => new.delay), clock_timestamp()
+      FROM stream
+     CROSS JOIN unnest(%(message_ids)s::uuid[], %(destinations)s::text[], %(message_types)s::text[],
+                       %(message_keys)s::text[], %(message_data)s::text[], %(message_headers)s::text[],
+                       %(message_events)s::int[], %(message_delays)s::float8[])
+           WITH ORDINALITY AS new (message_id, destination, type, key, data, headers, event, delay, ordinal)
+     ORDER BY new.ordinal
+)
+SELECT position, version, recorded_at FROM event ORDER BY version
+"""
+
+HIGHEST_POSITION = """
+SELECT last_value - (NOT is_called)::int, current_setting('transaction_isolation'), pg_is_in_recovery()
+  FROM es_django_event_position_seq
+"""
+
+LEAST_FLOOR = """
+SELECT min(((classid::bigint << 32) | objid::bigint) & ((1::bigint << 47) - 1))
+  FROM pg_locks
+ WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> 15 = %s
+   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+LOG = """
+SELECT event.position, event.version, event.type, event.schema_version, event.data, event.metadata,
+       event.correlation_id, event.causation_id, event.event_id, event.recorded_at, stream.category, stream.key
+  FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
+ WHERE event.position > %(after)s AND event.position <= %(end)s
+   AND (%(categories)s::text[] IS NULL OR stream.category = ANY(%(categories)s::text[]))
+   AND (%(types)s::text[] IS NULL OR event.type = ANY(%(types)s::text[]))
+ ORDER BY event.position LIMIT %(limit)s
+"""
+
+
+class PostgresqlEventStore(DatabaseEventStore):
+    _appends_in_one_statement = True
+
+    def _append(self, append: Append) -> list[RecordedEvent]:
+        with self._server_binding_cursor() as cursor:
+            cursor.execute(APPEND, _append_parameters(append))
+            rows = cursor.fetchall()
+        return recorded_from(append, rows) if rows else self._repeated_or_refused(append)
+
+    def _safe_end(self) -> int:
+        with self.connection.cursor() as cursor:
+            cursor.execute(HIGHEST_POSITION)
+            highest, isolation, is_replica = cursor.fetchone()
+            if isolation != "read committed":
+                raise StorageError(
+                    "read the log", False, f"events could be skipped in a {isolation} transaction"
+                )
+            if is_replica:
+                raise StorageError("read the log", False, "a replica cannot tell which appends are in flight")
+            cursor.execute(LEAST_FLOOR, [FLOOR_NAMESPACE])
+            (floor,) = cursor.fetchone()
+        return cast("int", highest if floor is None else min(highest, floor))
+
+    def _select_log(
+        self, after: int, end: int, limit: int, categories: list[str] | None, types: list[str] | None
+    ) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                LOG, {"after": after, "end": end, "limit": limit, "categories": categories, "types": types}
+            )
+            return cursor.fetchall()
+
+    @contextmanager
+    def _server_binding_cursor(self) -> Iterator[CursorWrapper]:
+        """Django's cursors bind on the client, which costs more than the append itself for long arrays."""
+        connection = self.connection
+        connection.close_if_health_check_failed()
+        connection.ensure_connection()
+        with connection.make_cursor(psycopg.Cursor(connection.connection)) as cursor:
+            yield cursor
+
+
+def _append_parameters(append: Append) -> dict[str, Any]:
+    types = [registry.of(type(pending.event)) for pending in append.events]
+    messages = append.messages
+    return {
+        "namespace": FLOOR_NAMESPACE,
+        "category": append.stream.category,
+        "key": append.stream.key,
+        "creates": append.creates,
+        "version": append.version,
+        "count": len(append.events),
+        "metadata": append.encoded_metadata,
+        "correlation_id": append.metadata.get("correlation_id"),
+        "causation_id": append.metadata.get("causation_id"),
+        "types": [event_type.name for event_type in types],
+        "schema_versions": [event_type.version for event_type in types],
+        "data": [pending.data for pending in append.events],
+        "event_ids": [pending.event_id for pending in append.events],
+        "message_ids": [staged.message.message_id for staged in messages],
+        "destinations": [staged.message.destination for staged in messages],
+        "message_types": [staged.message.type for staged in messages],
+        "message_keys": [staged.message.key for staged in messages],
+        "message_data": [staged.data for staged in messages],
+        "message_headers": [staged.headers for staged in messages],
+        "message_events": [staged.ordinal for staged in messages],
+        "message_delays": [staged.message.delay_seconds for staged in messages],
+    }

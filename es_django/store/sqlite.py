@@ -1,0 +1,137 @@
+"""The event store in SQLite: the same steps as in PostgreSQL, one statement each, inside BEGIN IMMEDIATE.
+
+SQLite has one writer at a time, so positions appear in the order in which they were drawn and no gap can fill up
+later; there is no watermark here, on purpose.
+"""
+
+import json
+from typing import Any, cast
+
+from es_django.events import RecordedEvent, registry
+from es_django.store.base import STREAM_EXISTS, Append
+from es_django.store.database import DatabaseEventStore, recorded_from
+
+FIND_STREAM = """
+SELECT id, version FROM es_django_stream WHERE category = %s AND key = %s
+"""
+
+OPEN_STREAM = """
+INSERT INTO es_django_stream (category, key, version, created_at, updated_at)
+VALUES (%s, %s, %s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'), strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
+"""
+
+MOVE_STREAM = """
+UPDATE es_django_stream SET version = version + %s, updated_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+ WHERE id = %s AND version = %s AND archived_at IS NULL
+"""
+
+INSERT_EVENT = """
+INSERT INTO es_django_event (stream_id, version, type, schema_version, data, metadata, correlation_id, causation_id,
+                             event_id, recorded_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
+"""
+
+INSERT_MESSAGE = """
+INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, headers, stream_id, stream_version,
+                                     status, attempts, last_error, available_at, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'pending', 0, '',
+        strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s), strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
+"""
+
+STORED = """
+SELECT position, version, recorded_at FROM es_django_event WHERE stream_id = %s AND version > %s ORDER BY version
+"""
+
+LOG = """
+SELECT event.position, event.version, event.type, event.schema_version, event.data, event.metadata,
+       event.correlation_id, event.causation_id, event.event_id, event.recorded_at, stream.category, stream.key
+  FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
+ WHERE event.position > %(after)s AND event.position <= %(end)s
+   AND (%(categories)s IS NULL OR stream.category IN (SELECT value FROM json_each(%(categories)s)))
+   AND (%(types)s IS NULL OR event.type IN (SELECT value FROM json_each(%(types)s)))
+ ORDER BY event.position LIMIT %(limit)s
+"""
+
+
+class SqliteEventStore(DatabaseEventStore):
+    _appends_in_one_statement = False
+
+    def _append(self, append: Append) -> list[RecordedEvent]:
+        count = len(append.events)
+        with self.connection.cursor() as cursor:
+            cursor.execute(FIND_STREAM, [append.stream.category, append.stream.key])
+            stream_id, before = cursor.fetchone() or (None, 0)
+            if before != (before if append.version is None else append.version):
+                return self._repeated_or_refused(append)
+            if append.expected is STREAM_EXISTS and before == 0:
+                return self._repeated_or_refused(append)
+            if stream_id is None:
+                cursor.execute(OPEN_STREAM, [append.stream.category, append.stream.key, count])
+                stream_id = cursor.lastrowid
+            else:
+                cursor.execute(MOVE_STREAM, [count, stream_id, before])
+                if cursor.rowcount == 0:
+                    return self._repeated_or_refused(append)
+            cursor.executemany(INSERT_EVENT, _event_parameters(append, stream_id, before))
+            cursor.executemany(INSERT_MESSAGE, _message_parameters(append, stream_id, before))
+            cursor.execute(STORED, [stream_id, before])
+            return recorded_from(append, cursor.fetchall())
+
+    def _safe_end(self) -> int:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT coalesce(max(position), 0) FROM es_django_event")
+            return cast("int", cursor.fetchone()[0])
+
+    def _select_log(
+        self, after: int, end: int, limit: int, categories: list[str] | None, types: list[str] | None
+    ) -> list[tuple[Any, ...]]:
+        parameters = {
+            "after": after,
+            "end": end,
+            "limit": limit,
+            "categories": None if categories is None else json.dumps(categories),
+            "types": None if types is None else json.dumps(types),
+        }
+        with self.connection.cursor() as cursor:
+            cursor.execute(LOG, parameters)
+            return cursor.fetchall()
+
+
+def _event_parameters(append: Append, stream_id: int, before: int) -> list[tuple[Any, ...]]:
+    metadata = append.encoded_metadata
+    correlation_id = append.metadata.get("correlation_id")
+    causation_id = append.metadata.get("causation_id")
+    parameters = []
+    for version, pending in enumerate(append.events, start=before + 1):
+        event_type = registry.of(type(pending.event))
+        parameters.append(
+            (
+                stream_id,
+                version,
+                event_type.name,
+                event_type.version,
+                pending.data,
+                metadata,
+                correlation_id,
+                causation_id,
+                pending.event_id.hex,
+            )
+        )
+    return parameters
+
+
+def _message_parameters(append: Append, stream_id: int, before: int) -> list[tuple[Any, ...]]:
+    return [
+        (
+            staged.message.message_id.hex,
+            staged.message.destination,
+            staged.message.type,
+            staged.message.key,
+            staged.data,
+            staged.headers,
+            stream_id,
+            before + staged.ordinal,
+            f"+{staged.message.delay_seconds:.3f} seconds",
+        )
+        for staged in append.messages
+    ]
