@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from es_django.store.base import ANY as ANY
     from es_django.store.base import NO_STREAM as NO_STREAM
     from es_django.store.base import STREAM_EXISTS as STREAM_EXISTS
-    from es_django.store.base import Message as Message
     from es_django.store.base import Page as Page
     from es_django.store.base import StreamWrite as StreamWrite
+    from es_django.store.messages import Message as Message
 
 _HOME = {
     "ANY": "store.base",
@@ -44,7 +44,7 @@ _HOME = {
     "EsDjangoError": "errors",
     "Event": "events",
     "HandlerRejected": "errors",
-    "Message": "store.base",
+    "Message": "store.messages",
     "NO_STREAM": "store.base",
     "Page": "store.base",
     "PendingEvent": "events",

@@ -9,9 +9,10 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Self, TypeVar
 
-from es_django.dispatch import marked_methods, meta_options
+from es_django.dispatch import marked_methods
 from es_django.errors import ImproperlyConfigured, UnappliedEvent
 from es_django.events import Event, PendingEvent, RecordedEvent, StreamId
+from es_django.meta import meta_options
 
 Apply = Callable[[Any, Any], None]
 ApplyT = TypeVar("ApplyT", bound=Apply)
@@ -51,9 +52,7 @@ class Aggregate:
         cls.category = meta_options(cls, {"category"}).get("category", cls.__name__.lower())
         initial = _initial_values(cls)
         if taken := initial.keys() & _TAKEN_NAMES:
-            raise ImproperlyConfigured(
-                f"{cls.__qualname__}: every aggregate has {', '.join(sorted(taken))} already"
-            )
+            raise ImproperlyConfigured(f"{cls.__qualname__}: every aggregate has {', '.join(sorted(taken))} already")
         cls._initial_state = {**getattr(cls, "_initial_state", {}), **initial}
         cls._appliers = {**getattr(cls, "_appliers", {}), **marked_methods(cls, _APPLIES, parameters=1)}
 
@@ -101,9 +100,7 @@ class Aggregate:
         apply = self._appliers.get(type(event))
         if apply is None:
             name = type(event).__name__
-            raise TypeError(
-                f"{type(self).__name__} has no @applies method for {name}; write one, if only with pass"
-            )
+            raise TypeError(f"{type(self).__name__} has no @applies method for {name}; write one, if only with pass")
         before = copy.deepcopy(self._state())
         try:
             apply(self, event)

@@ -21,9 +21,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     try:
         settings = conf.settings()
     except ImproperlyConfigured as error:
-        return [
-            Error(str(error), hint="See the settings in the documentation of es_django.", id="es_django.E001")
-        ]
+        return [Error(str(error), hint="See the settings in the documentation of es_django.", id="es_django.E001")]
     return [*_check_database(settings.database), *_check_destinations(settings)]
 
 
@@ -47,10 +45,7 @@ def _check_database(alias: str) -> Iterator[CheckMessage]:
             hint='Point ES_DJANGO["DATABASE"] to a database of one of the two.',
             id="es_django.E003",
         )
-    if (
-        connection.vendor == "sqlite"
-        and connection.settings_dict["OPTIONS"].get("transaction_mode") != "IMMEDIATE"
-    ):
+    if connection.vendor == "sqlite" and connection.settings_dict["OPTIONS"].get("transaction_mode") != "IMMEDIATE":
         yield Error(
             f"The SQLite database {alias!r} does not begin transactions as IMMEDIATE; concurrent writers would fail.",
             hint='Set "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20, '

@@ -12,11 +12,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="upper"):
-    pass
-
-
-class Backoff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Backoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds to wait before another attempt: `base`, then `factor` times as much each time, up to `max`."""
 
     base: Seconds = 1.0
@@ -28,12 +24,12 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return float(min(self.max, self.base * self.factor ** min(attempts - 1, 64)))
 
 
-class Destination(_Section):
+class Destination(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
     publisher: str
     options: dict[str, Any] = {}
 
 
-class OutboxSettings(_Section):
+class OutboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
     batch_size: Count = 500
     lease: Seconds = 30.0
     max_attempts: Count = 10
@@ -41,12 +37,12 @@ class OutboxSettings(_Section):
     retention_days: Annotated[float, msgspec.Meta(ge=0)] = 7.0
 
 
-class ProjectionSettings(_Section):
+class ProjectionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
     batch_size: Count = 500
     max_attempts: Count = 5
 
 
-class Settings(_Section):
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
     database: str = "default"
     destinations: dict[str, Destination] = {}
     outbox: OutboxSettings = OutboxSettings()

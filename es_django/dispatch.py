@@ -27,18 +27,6 @@ def marked_methods(cls: type, mark: str, *, parameters: int) -> dict[type[Event]
     return chosen
 
 
-def meta_options(cls: type, allowed: set[str]) -> dict[str, Any]:
-    """What the nested class Meta sets. Raises `ImproperlyConfigured` for an option that is not `allowed`."""
-    meta = vars(cls).get("Meta")
-    options = {name: value for name, value in vars(meta).items() if not name.startswith("_")} if meta else {}
-    if unknown := options.keys() - allowed:
-        known = ", ".join(sorted(allowed))
-        raise ImproperlyConfigured(
-            f"{cls.__qualname__}.Meta: no option {', '.join(sorted(unknown))} (there is {known})"
-        )
-    return options
-
-
 def _annotated_classes(method: Callable[..., None], where: str, parameters: int) -> list[type[Event]]:
     names = list(inspect.signature(method).parameters)
     if len(names) != parameters + 1:
@@ -48,11 +36,10 @@ def _annotated_classes(method: Callable[..., None], where: str, parameters: int)
         annotation = get_type_hints(method).get(names[1])
     except NameError as error:
         raise ImproperlyConfigured(f"{where}: an annotation cannot be resolved: {error}") from error
-    classes = list(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else [annotation]
+    is_union = get_origin(annotation) in (Union, UnionType)
+    classes: list[Any] = list(get_args(annotation)) if is_union else [annotation]
     for event_class in classes:
         if not (isinstance(event_class, type) and issubclass(event_class, Event)):
-            raise ImproperlyConfigured(
-                f"{where}: annotate the event with its Event class, not {event_class!r}"
-            )
+            raise ImproperlyConfigured(f"{where}: annotate the event with its Event class, not {event_class!r}")
         registry.of(event_class)
     return classes

@@ -89,9 +89,7 @@ class InvalidStreamId(EsDjangoError):
 
     def __str__(self) -> str:
         shown = repr(self.value)
-        return (
-            f"a stream's {self.field} {self.reason}, got {shown if len(shown) <= 80 else shown[:77] + '...'}"
-        )
+        return f"a stream's {self.field} {self.reason}, got {shown if len(shown) <= 80 else shown[:77] + '...'}"
 
 
 class DuplicateStream(EsDjangoError):
@@ -241,7 +239,4 @@ def is_retryable(error: BaseException) -> bool:
 
 
 def _pep_249(error: BaseException) -> bool:
-    return any(
-        kind.__name__ in ("OperationalError", "InterfaceError", "DatabaseError")
-        for kind in type(error).__mro__
-    )
+    return any(kind.__name__ in ("OperationalError", "InterfaceError", "DatabaseError") for kind in type(error).__mro__)

@@ -21,6 +21,7 @@ from es_django.errors import (
     UnsupportedEventVersion,
     UpcastError,
 )
+from es_django.meta import meta_options
 from es_django.payloads import encode_payload
 
 MAX_NAME_LENGTH = 255
@@ -124,20 +125,15 @@ class EventType:
     """What the registry knows of one event class: its stored names, its schema version and the steps up to it."""
 
     def __init__(self, cls: type[Event]) -> None:
-        meta = cls.__dict__.get("Meta")
-        options = {name: value for name, value in vars(meta).items() if name[0] != "_"} if meta else {}
-        if unknown := options.keys() - {"name", "version", "aliases"}:
-            raise ImproperlyConfigured(f"{cls.__qualname__}.Meta has no option {', '.join(sorted(unknown))}")
+        options = meta_options(cls, {"name", "version", "aliases"})
         self.cls = cls
-        self.name: str = options.get("name", cls.__name__)
+        self.name = str(options.get("name", cls.__name__))
         self.version: int = options.get("version", 1)
         self.aliases: tuple[str, ...] = tuple(options.get("aliases", ()))
         self.upcasters: dict[int, Upcaster] = {}
         for name in (self.name, *self.aliases):
             if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME_LENGTH:
-                raise ImproperlyConfigured(
-                    f"{cls.__qualname__}.Meta: {name!r} is no name of 1 to 255 characters"
-                )
+                raise ImproperlyConfigured(f"{cls.__qualname__}.Meta: {name!r} is no name of 1 to 255 characters")
         if not isinstance(self.version, int) or self.version < 1:
             raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.version is a whole number from 1 on")
 
@@ -202,9 +198,7 @@ class EventRegistry:
         """The names that more than one class claims, with the paths of those classes."""
         return {name: sorted(claims) for name, claims in self._by_name.items() if len(claims) > 1}
 
-    def decode(
-        self, stream: StreamId, version: int, type: str, schema_version: int, data: str
-    ) -> list[Event]:
+    def decode(self, stream: StreamId, version: int, type: str, schema_version: int, data: str) -> list[Event]:
         """The stored payload as today's events: one, or as many as the upcasters made of it.
 
         Raises the kind of `ReplayError` that tells why it cannot be read.
@@ -214,9 +208,7 @@ class EventRegistry:
             reason = f"no event class is named {type!r}; import its module, or give its new name Meta.aliases"
             raise UnknownEventType(stream, version, type, reason)
         if schema_version > event_type.version:
-            reason = (
-                f"its schema version {schema_version} is newer than {event_type.path}, {event_type.version}"
-            )
+            reason = f"its schema version {schema_version} is newer than {event_type.path}, {event_type.version}"
             raise UnsupportedEventVersion(stream, version, type, reason)
         for missing in event_type.missing_upcasters:
             if missing >= schema_version:

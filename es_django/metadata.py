@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 
+COLUMNS_OF_METADATA = ("correlation_id", "causation_id")
+"""The metadata that tables have a column for."""
+
 _current: ContextVar[Mapping[str, str]] = ContextVar("es_django_metadata", default=MappingProxyType({}))
 
 
@@ -16,9 +19,7 @@ def metadata(**values: str | None) -> Iterator[None]:
     """Adds `values` (`correlation_id`, `causation_id`, `user`, or any other name) to the metadata of everything that
     is written within the block. Inner blocks override outer ones; `None` removes a value."""
     merged = {**_current.get(), **values}
-    token = _current.set(
-        MappingProxyType({name: value for name, value in merged.items() if value is not None})
-    )
+    token = _current.set(MappingProxyType({name: value for name, value in merged.items() if value is not None}))
     try:
         yield
     finally:

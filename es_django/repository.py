@@ -23,9 +23,7 @@ class Repository(Generic[A]):
     They live in the database `using` (ES_DJANGO["DATABASE"] where it is None), or in `store`.
     """
 
-    def __init__(
-        self, aggregate: type[A], *, store: EventStore | None = None, using: str | None = None
-    ) -> None:
+    def __init__(self, aggregate: type[A], *, store: EventStore | None = None, using: str | None = None) -> None:
         self._aggregate = aggregate
         self._given_store = store
         self._using = using
@@ -69,9 +67,7 @@ class Repository(Generic[A]):
         """Saves several aggregates, all or none. Raises as `save`, and `DuplicateStream` before any write if two of
         them are of one stream."""
         store = self.store
-        store.append_all(
-            [StreamWrite(each.stream, each._unsaved(), each.committed_version) for each in aggregates]
-        )
+        store.append_all([StreamWrite(each.stream, each._unsaved(), each.committed_version) for each in aggregates])
         for aggregate in aggregates:
             if aggregate._unsaved():
                 aggregate._saved(store.outcome())

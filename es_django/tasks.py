@@ -10,9 +10,9 @@ from es_django import conf
 from es_django.errors import is_retryable
 from es_django.inbox.handlers import handlers_of
 from es_django.inbox.receipts import bury, handle_once
-from es_django.outbox.publishers.wire import from_wire
 from es_django.outbox.relay import relay
 from es_django.projections import runner
+from es_django.store.messages import from_wire
 
 logger = logging.getLogger("es_django.tasks")
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 from django.core.exceptions import ImproperlyConfigured
 
 from es_django.events import MAX_NAME_LENGTH
-from es_django.store.base import Message
+from es_django.store.messages import Message
 
 HandlerFunction = Callable[[Message], None]
 HandlerT = TypeVar("HandlerT", bound=HandlerFunction)
@@ -23,9 +23,7 @@ def handles(message_type: str, *, consumer: str) -> Callable[[HandlerT], Handler
     """
     for field, value in (("message type", message_type), ("consumer", consumer)):
         if not value.strip() or len(value) > MAX_NAME_LENGTH:
-            raise ImproperlyConfigured(
-                f"@handles: a {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}"
-            )
+            raise ImproperlyConfigured(f"@handles: a {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}")
 
     def register(function: HandlerT) -> HandlerT:
         known = _handlers.setdefault(message_type, {}).setdefault(consumer, function)

@@ -10,9 +10,8 @@ from es_django import conf
 from es_django.inbox.handlers import HandlerFunction
 from es_django.metadata import metadata
 from es_django.models import InboxReceipt
-from es_django.outbox.publishers.wire import to_wire
-from es_django.store.base import Message
 from es_django.store.database import storage_errors
+from es_django.store.messages import Message, to_wire
 
 # Waits for a concurrent insert of the same receipt, and does nothing if that one commits.
 INSERT_RECEIPT = """
@@ -34,9 +33,7 @@ def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, at
             cursor.execute(INSERT_RECEIPT, [consumer, str(message.message_id), attempt])
             if cursor.rowcount == 0:
                 return False
-        with metadata(
-            correlation_id=message.headers.get("correlation_id"), causation_id=str(message.message_id)
-        ):
+        with metadata(correlation_id=message.headers.get("correlation_id"), causation_id=str(message.message_id)):
             handler(message)
     return True
 

@@ -55,9 +55,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("message_id", models.UUIDField()),
                 ("destination", models.CharField(max_length=255)),
@@ -97,9 +95,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("category", models.CharField(max_length=255)),
                 ("key", models.CharField(max_length=255)),
@@ -137,9 +133,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("consumer", models.CharField(max_length=255)),
                 ("message_id", models.CharField(max_length=255)),
@@ -229,9 +223,7 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="stream",
             constraint=models.CheckConstraint(
-                condition=models.Q(
-                    models.Q(("category", ""), _negated=True), models.Q(("key", ""), _negated=True)
-                ),
+                condition=models.Q(models.Q(("category", ""), _negated=True), models.Q(("key", ""), _negated=True)),
                 name="es_django_stream_identity_not_empty",
             ),
         ),

@@ -20,9 +20,7 @@ class OutboxMessage(models.Model):
     key = models.CharField(max_length=255, null=True, blank=True)
     data = models.JSONField()
     headers = models.JSONField()
-    stream = models.ForeignKey(
-        Stream, models.PROTECT, null=True, blank=True, related_name="messages", db_index=False
-    )
+    stream = models.ForeignKey(Stream, models.PROTECT, null=True, blank=True, related_name="messages", db_index=False)
     stream_version = models.BigIntegerField(null=True, blank=True)
     status = models.CharField(max_length=9, choices=Status.choices, default=Status.PENDING)
     attempts = models.PositiveIntegerField(default=0)

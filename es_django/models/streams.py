@@ -20,9 +20,7 @@ class Stream(models.Model):
                 condition=~models.Q(category="") & ~models.Q(key=""),
                 name="es_django_stream_identity_not_empty",
             ),
-            models.CheckConstraint(
-                condition=models.Q(version__gte=0), name="es_django_stream_version_not_negative"
-            ),
+            models.CheckConstraint(condition=models.Q(version__gte=0), name="es_django_stream_version_not_negative"),
         ]
 
     def __str__(self) -> str:
@@ -51,9 +49,7 @@ class StoredEvent(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["stream", "version"], name="es_django_event_version"),
             models.UniqueConstraint(fields=["event_id"], name="es_django_event_id"),
-            models.CheckConstraint(
-                condition=models.Q(version__gt=0), name="es_django_event_version_positive"
-            ),
+            models.CheckConstraint(condition=models.Q(version__gt=0), name="es_django_event_version_positive"),
         ]
 
     def __str__(self) -> str:
@@ -72,9 +68,7 @@ class Snapshot(models.Model):
     class Meta:
         default_permissions = ("view",)
         constraints = [
-            models.CheckConstraint(
-                condition=models.Q(version__gt=0), name="es_django_snapshot_version_positive"
-            ),
+            models.CheckConstraint(condition=models.Q(version__gt=0), name="es_django_snapshot_version_positive"),
         ]
 
     def __str__(self) -> str:

@@ -10,11 +10,11 @@ import msgspec
 from es_django import conf
 from es_django.errors import UnknownDestination
 from es_django.events import MAX_NAME_LENGTH, Event, StagedEvent, registry
-from es_django.metadata import current_metadata
+from es_django.metadata import COLUMNS_OF_METADATA, current_metadata
 from es_django.outbox import nudge as _nudge  # noqa: F401  # registers itself
 from es_django.outbox.store import outbox_store
 from es_django.payloads import encode_payload
-from es_django.store.base import COLUMNS_OF_METADATA, Message
+from es_django.store.messages import Message
 from es_django.store.reactions import MessageSource, message_sources
 
 Publication = Callable[[StagedEvent], "Message | dict[str, Any] | None"]
@@ -44,9 +44,7 @@ def send(
     if message_id is not None:
         message = msgspec.structs.replace(message, message_id=message_id)
     message = _addressed(message, destination)
-    outbox_store().add(
-        message, encode_payload(data, type), encode_payload(message.headers, f"{type} headers")
-    )
+    outbox_store().add(message, encode_payload(data, type), encode_payload(message.headers, f"{type} headers"))
     return message.message_id
 
 
@@ -88,7 +86,7 @@ def _addressed(message: Message, destination: str, causes: Mapping[str, str] | N
     for field in ("type", "key"):
         value = getattr(message, field)
         if not (value is None and field == "key") and not (
-            isinstance(value, str) and 0 < len(value.strip()) and len(value) <= MAX_NAME_LENGTH
+            isinstance(value, str) and len(value.strip()) > 0 and len(value) <= MAX_NAME_LENGTH
         ):
             raise ValueError(f"a message's {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}")
     known = current_metadata() if causes is None else causes

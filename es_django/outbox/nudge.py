@@ -26,9 +26,8 @@ def nudge_relay() -> None:
 def nudge_on_commit(using: str) -> None:
     connection = connections[using]
     alive = set(connection.savepoint_ids)
-    for savepoints, callback, _ in connection.run_on_commit:
-        if callback is nudge_relay and savepoints <= alive:
-            return
+    if any(entry[1] is nudge_relay and entry[0] <= alive for entry in connection.run_on_commit):
+        return
     transaction.on_commit(nudge_relay, using=using, robust=True)
 
 

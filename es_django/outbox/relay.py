@@ -48,9 +48,7 @@ def _relay_batch(destination: str) -> tuple[int, int]:
     for claim in lost:
         logger.warning("the claim on message %s was lost before it was settled", claim.message.message_id)
     gone = {claim.id for claim in lost}
-    published = [
-        each for each in settlements if each.tried and each.error is None and each.claim.id not in gone
-    ]
+    published = [each for each in settlements if each.tried and each.error is None and each.claim.id not in gone]
     return len(claims), len(published)
 
 

@@ -7,20 +7,22 @@ claimed only together with, or after, all earlier open ones; otherwise a failing
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from django.db import connections, transaction
+from django.db.backends.utils import CursorWrapper
 
 from es_django import conf
 from es_django.errors import DuplicateMessage, PublishError
 from es_django.events import StreamId
 from es_django.outbox import postgresql, sqlite
-from es_django.store.base import Message
 from es_django.store.database import storage_errors
+from es_django.store.messages import Message
 from es_django.store.reactions import after_messages
 
 CLAIM_NAMESPACE = 0x636C
@@ -73,17 +75,13 @@ class OutboxStore:
         """Claims up to `limit` messages for `lease` seconds, in order; those that others hold are passed over."""
         if limit < 1:
             return []
-        with storage_errors("claim messages"), transaction.atomic(using=self.using, durable=True):
-            with connections[self.using].cursor() as cursor:
-                if self._sql.LOCK_DESTINATION:
-                    cursor.execute(self._sql.LOCK_DESTINATION, [CLAIM_NAMESPACE, destination])
-                cursor.execute(
-                    self._sql.CLAIM,
-                    {"destination": destination, "worker": worker, "limit": limit, "lease": lease},
-                )
-                return sorted(
-                    (_claim(destination, row) for row in cursor.fetchall()), key=lambda claim: claim.id
-                )
+        with self._transaction("claim messages") as cursor:
+            if self._sql.LOCK_DESTINATION:
+                cursor.execute(self._sql.LOCK_DESTINATION, [CLAIM_NAMESPACE, destination])
+            cursor.execute(
+                self._sql.CLAIM, {"destination": destination, "worker": worker, "limit": limit, "lease": lease}
+            )
+            return sorted((_claim(destination, row) for row in cursor.fetchall()), key=lambda claim: claim.id)
 
     def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[Claim]:
         """Writes down what became of a worker's claims, and returns those that were no longer its own.
@@ -94,11 +92,20 @@ class OutboxStore:
         if not settlements:
             return []
         rows = [_settlement_row(settlement) for settlement in settlements]
-        with storage_errors("settle messages"), transaction.atomic(using=self.using, durable=True):
-            with connections[self.using].cursor() as cursor:
-                cursor.execute(self._sql.SETTLE, {"worker": worker, "settlements": json.dumps(rows)})
-                settled = {id for (id,) in cursor.fetchall()}
+        with self._transaction("settle messages") as cursor:
+            cursor.execute(self._sql.SETTLE, {"worker": worker, "settlements": json.dumps(rows)})
+            settled = {id for (id,) in cursor.fetchall()}
         return [settlement.claim for settlement in settlements if settlement.claim.id not in settled]
+
+    @contextmanager
+    def _transaction(self, operation: str) -> Iterator[CursorWrapper]:
+        # Durable: nobody may go on to publish inside a transaction that could still be rolled back.
+        with (
+            storage_errors(operation),
+            transaction.atomic(using=self.using, durable=True),
+            connections[self.using].cursor() as cursor,
+        ):
+            yield cursor
 
 
 def outbox_store(using: str | None = None) -> OutboxStore:

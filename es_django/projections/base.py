@@ -5,9 +5,10 @@ from typing import Any, ClassVar, TypeVar
 
 from django.db import models
 
-from es_django.dispatch import marked_methods, meta_options
+from es_django.dispatch import marked_methods
 from es_django.errors import ImproperlyConfigured
 from es_django.events import MAX_NAME_LENGTH, Event, RecordedEvent
+from es_django.meta import meta_options
 from es_django.store.reactions import inline_projections
 
 Projector = Callable[[Any, Any, RecordedEvent], None]
@@ -48,9 +49,7 @@ class Projection:
         cls.mode = options.get("mode", "inline")
         cls.models = tuple(options.get("models", ()))
         if cls.mode not in ("inline", "async"):
-            raise ImproperlyConfigured(
-                f'{cls.__qualname__}.Meta.mode is "inline" or "async", not {cls.mode!r}'
-            )
+            raise ImproperlyConfigured(f'{cls.__qualname__}.Meta.mode is "inline" or "async", not {cls.mode!r}')
         cls._projectors = {**getattr(cls, "_projectors", {}), **marked_methods(cls, _PROJECTS, parameters=2)}
         cls.event_classes = frozenset(cls._projectors)
         _register(cls())
@@ -73,9 +72,7 @@ def _register(projection: Projection) -> None:
     known = _registered.get(projection.name)
     if known is not None:
         if _path(known) != _path(projection):
-            raise ImproperlyConfigured(
-                f"{_path(known)} and {_path(projection)} are both named {projection.name!r}"
-            )
+            raise ImproperlyConfigured(f"{_path(known)} and {_path(projection)} are both named {projection.name!r}")
         if known in inline_projections:
             inline_projections.remove(known)
     _registered[projection.name] = projection

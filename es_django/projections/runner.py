@@ -36,9 +36,7 @@ def run_projections(*, seconds: float = 20.0) -> int:
     """Brings every asynchronous projection up to the end of the log, within about `seconds`, and returns how many
     events were applied. One that fails does not stop the others."""
     deadline = time.monotonic() + seconds
-    return sum(
-        run_projection(name, seconds=deadline - time.monotonic()) for name in asynchronous_projections()
-    )
+    return sum(run_projection(name, seconds=deadline - time.monotonic()) for name in asynchronous_projections())
 
 
 def run_projection(name: str, *, seconds: float = 20.0) -> int:

@@ -8,23 +8,18 @@ would pass unseen.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import timedelta
 from enum import Enum
-from typing import Any, Final, Literal
-from uuid import UUID
+from typing import Final, Literal
 
 import msgspec
-from uuid_utils.compat import uuid7
 
 from es_django.aggregates import Outcome
 from es_django.errors import DuplicateStream
 from es_django.events import Event, PendingEvent, RecordedEvent, StagedEvent, StreamId
-from es_django.metadata import current_metadata
+from es_django.metadata import COLUMNS_OF_METADATA, current_metadata
 from es_django.payloads import encode_payload
+from es_django.store.messages import Message, StagedMessage
 from es_django.store.reactions import inline_projections, message_sources
-
-
-COLUMNS_OF_METADATA = ("correlation_id", "causation_id")
 
 
 class Expected(Enum):
@@ -43,38 +38,6 @@ NO_STREAM: Final = Expected.NO_STREAM
 STREAM_EXISTS: Final = Expected.STREAM_EXISTS
 
 ExpectedVersion = int | Literal[Expected.ANY, Expected.NO_STREAM, Expected.STREAM_EXISTS]
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to the outside.
-
-    `data` is anything that JSON can hold. Messages of one destination that share a `key` are published in order;
-    those without one are not ordered. `delay` keeps it back for that long. `stream` and `stream_version` name the
-    event that it tells of, if any; the store sets them.
-    """
-
-    type: str
-    data: Any
-    key: str | None = None
-    headers: Mapping[str, str] = {}
-    delay: timedelta | None = None
-    message_id: UUID = msgspec.field(default_factory=uuid7)
-    destination: str = ""
-    stream: StreamId | None = None
-    stream_version: int | None = None
-
-    @property
-    def delay_seconds(self) -> float:
-        return self.delay.total_seconds() if self.delay else 0.0
-
-
-class StagedMessage(msgspec.Struct, frozen=True):
-    """A message about to be stored with an append, and the ordinal of the event that it tells of."""
-
-    message: Message
-    ordinal: int
-    data: str
-    headers: str
 
 
 class StreamWrite(msgspec.Struct, frozen=True):
@@ -209,9 +172,7 @@ def _refuse_duplicate_streams(writes: Sequence[StreamWrite]) -> None:
 def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
     expected = write.expected
     if not isinstance(expected, Expected) and (isinstance(expected, bool) or not 0 <= expected < 2**63):
-        raise ValueError(
-            f"expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}"
-        )
+        raise ValueError(f"expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}")
     events = [event if isinstance(event, PendingEvent) else PendingEvent(event) for event in write.events]
     messages = [
         StagedMessage(

@@ -161,9 +161,7 @@ class DatabaseEventStore(EventStore):
 
     def _repeated_or_refused(self, append: Append) -> list[RecordedEvent]:
         """After an append that found its stream elsewhere: what is stored, if it is the very same events."""
-        state = Stream.objects.using(self.using).filter(
-            category=append.stream.category, key=append.stream.key
-        )
+        state = Stream.objects.using(self.using).filter(category=append.stream.category, key=append.stream.key)
         actual, archived_at = state.values_list("version", "archived_at").first() or (0, None)
         if append.version is not None:
             rows = self._select_stream(append.stream, append.version, END, len(append.events))
@@ -267,9 +265,7 @@ def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
     diagnosis = getattr(failure.__cause__, "diag", None)
     if diagnosis is not None and diagnosis.constraint_name == "es_django_outbox_message_id":
         return DuplicateMessage([UUID(found) for found in _UUID.findall(diagnosis.message_detail or "")])
-    reason = (
-        diagnosis.message_primary if diagnosis is not None and diagnosis.message_primary else str(failure)
-    )
+    reason = diagnosis.message_primary if diagnosis is not None and diagnosis.message_primary else str(failure)
     return StorageError(operation, is_retryable(failure), reason)
 
 

@@ -118,9 +118,7 @@ class PostgresqlEventStore(DatabaseEventStore):
             cursor.execute(HIGHEST_POSITION)
             highest, isolation, is_replica = cursor.fetchone()
             if isolation != "read committed":
-                raise StorageError(
-                    "read the log", False, f"events could be skipped in a {isolation} transaction"
-                )
+                raise StorageError("read the log", False, f"events could be skipped in a {isolation} transaction")
             if is_replica:
                 raise StorageError("read the log", False, "a replica cannot tell which appends are in flight")
             cursor.execute(LEAST_FLOOR, [FLOOR_NAMESPACE])
@@ -131,10 +129,8 @@ class PostgresqlEventStore(DatabaseEventStore):
         self, after: int, end: int, limit: int, categories: list[str] | None, types: list[str] | None
     ) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:
-            cursor.execute(
-                LOG, {"after": after, "end": end, "limit": limit, "categories": categories, "types": types}
-            )
-            return cursor.fetchall()
+            cursor.execute(LOG, {"after": after, "end": end, "limit": limit, "categories": categories, "types": types})
+            return cast("list[tuple[Any, ...]]", cursor.fetchall())
 
     @contextmanager
     def _server_binding_cursor(self) -> Iterator[CursorWrapper]:
@@ -142,7 +138,7 @@ class PostgresqlEventStore(DatabaseEventStore):
         connection = self.connection
         connection.close_if_health_check_failed()
         connection.ensure_connection()
-        with connection.make_cursor(psycopg.Cursor(connection.connection)) as cursor:
+        with connection._prepare_cursor(psycopg.Cursor(connection.connection)) as cursor:  # type: ignore[attr-defined]
             yield cursor
 
 

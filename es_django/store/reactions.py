@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from es_django.events import Event, RecordedEvent, StagedEvent
 
 if TYPE_CHECKING:
-    from es_django.store.base import Message
+    from es_django.store.messages import Message
 
 MessageSource = Callable[[StagedEvent], "Message | None"]
 

@@ -94,7 +94,7 @@ class SqliteEventStore(DatabaseEventStore):
         }
         with self.connection.cursor() as cursor:
             cursor.execute(LOG, parameters)
-            return cursor.fetchall()
+            return cast("list[tuple[Any, ...]]", cursor.fetchall())
 
 
 def _event_parameters(append: Append, stream_id: int, before: int) -> list[tuple[Any, ...]]:

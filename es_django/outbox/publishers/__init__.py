@@ -10,7 +10,7 @@ from django.utils.module_loading import import_string
 
 from es_django import conf
 from es_django.errors import PublishError, UnknownDestination
-from es_django.store.base import Message
+from es_django.store.messages import Message
 
 
 class Publisher(ABC):

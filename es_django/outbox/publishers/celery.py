@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import kombu
 from celery import current_app
 
+from es_django import conf
 from es_django.errors import PublishError
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.publishers.connection import ThreadConnection
-from es_django.outbox.publishers.wire import to_wire
-from es_django.store.base import Message
+from es_django.store.messages import Message, to_wire
 
 HANDLER_TASK = "es_django.handle_message"
 
@@ -27,6 +27,8 @@ class CeleryPublisher(Publisher):
         self._connection = ThreadConnection(_confirming_connection)
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
+        # A confirm that takes longer would come after the claim has run out.
+        timeout = conf.settings().outbox.lease / 2
         outcomes: list[PublishError | None] = []
         try:
             producer = current_app.amqp.Producer(self._connection.get())
@@ -37,6 +39,7 @@ class CeleryPublisher(Publisher):
                     task_id=str(message.message_id),
                     queue=self._queue,
                     producer=producer,
+                    confirm_timeout=timeout,
                     retry=False,
                     ignore_result=True,
                 )
@@ -50,4 +53,5 @@ class CeleryPublisher(Publisher):
 def _confirming_connection() -> kombu.Connection:
     # Without confirms RabbitMQ drops what it cannot take, and nobody is told.
     connection = current_app.connection_for_write()
-    return connection.clone(transport_options={**connection.transport_options, "confirm_publish": True})
+    options = connection.transport_options or {}
+    return connection.clone(transport_options={**options, "confirm_publish": True})

@@ -9,8 +9,9 @@ from es_django import conf
 from es_django.errors import PublishError
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.publishers.connection import ThreadConnection
-from es_django.outbox.publishers.wire import to_wire
-from es_django.store.base import Message
+from es_django.store.messages import Message, to_wire
+
+PERSISTENT = 2
 
 
 class KombuPublisher(Publisher):
@@ -45,7 +46,7 @@ class KombuPublisher(Publisher):
                     exchange=self._exchange,
                     routing_key=self._routing_key or message.type,
                     serializer="json",
-                    delivery_mode="persistent",
+                    delivery_mode=PERSISTENT,
                     mandatory=True,
                     message_id=str(message.message_id),
                     headers=dict(message.headers),
