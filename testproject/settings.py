@@ -1,0 +1,113 @@
+"""Settings of the sample project, from the environment: DATABASE_URL, CELERY_BROKER_URL, DEBUG, SECRET_KEY and
+ALLOWED_HOSTS. Without any it runs on SQLite and on a message broker that is a folder, both under var/.
+"""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import environ
+from kombu.transport import TRANSPORT_ALIASES
+
+import es_django
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"
+VAR_DIR.mkdir(exist_ok=True)
+
+env = environ.Env()
+
+DEBUG = env.bool("DEBUG", default=True)
+SECRET_KEY = env.str("SECRET_KEY", default="for development only") if DEBUG else env.str("SECRET_KEY")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "es_django",
+    "testproject.bank",
+    "testproject.helpdesk",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+ROOT_URLCONF = "testproject.urls"
+STATIC_URL = "static/"
+TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# quoted, since a "+", "%" or "#" in the name of the checkout's folder would mean something in a URL
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.db("DATABASE_URL", default=f"sqlite:///{quote(str(VAR_DIR / 'db.sqlite3'))}"),
+}
+for database in DATABASES.values():
+    if database["ENGINE"] == "django.db.backends.sqlite3":
+        database["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+        }
+        # a file, since the connections of several threads and processes cannot share a database in memory
+        file = Path(database["NAME"])
+        database["TEST"] = {"NAME": str(file.with_name(f"test_{file.name}"))}
+
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://localhost")
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {}
+if CELERY_BROKER_URL.startswith("filesystem:"):
+    TRANSPORT_ALIASES["filesystem"] = "testproject.filesystem_broker:Transport"
+    queues, exchanges = VAR_DIR / "broker" / "queues", VAR_DIR / "broker" / "exchanges"
+    for folder in (queues, exchanges):
+        folder.mkdir(parents=True, exist_ok=True)
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(queues),
+        "data_folder_out": str(queues),
+        "control_folder": str(exchanges),
+    }
+elif CELERY_BROKER_URL.startswith(("amqp:", "amqps:", "pyamqp:")):
+    # without it RabbitMQ may drop a message that it was handed, and nobody hears of it
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {**es_django.beat_schedule()}
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
+
+ES_DJANGO = {
+    "DESTINATIONS": {
+        "ledger": {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"},
+        "customers": {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"},
+    },
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {"es_django": {"level": "INFO"}, "testproject": {"level": "INFO"}},
+}

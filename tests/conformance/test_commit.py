@@ -1,0 +1,355 @@
+"""What a save promises: all of it or nothing, one winner, nothing twice."""
+
+from decimal import Decimal
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from pytest_django import DjangoAssertNumQueries
+
+from es_django import (
+    ANY,
+    NO_STREAM,
+    STREAM_EXISTS,
+    AggregateNotFound,
+    ConcurrencyError,
+    PendingEvent,
+    Repository,
+    StorageError,
+    StreamId,
+    StreamWrite,
+    event_store,
+)
+from es_django.errors import DuplicateStream, StreamArchived
+from es_django.metadata import metadata
+from es_django.models import StoredEvent, Stream
+from es_django.store.base import ExpectedVersion
+from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
+from tests.threads import threads
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ledgers = Repository(Ledger)
+
+
+def versions(key: str) -> list[int]:
+    return [recorded.version for recorded in ledgers.history(key)]
+
+
+def test_load_and_save_cycles_store_what_is_new_and_no_more() -> None:
+    ledgers.save(Ledger.open("l-1"))
+    for amount in (5, 7):
+        ledger = ledgers.get("l-1")
+        ledger.deposit(amount)
+        ledgers.save(ledger)
+        assert (ledger.version, ledger.committed_version, ledger.pending_events) == (ledger.version, ledger.version, [])
+    assert ledgers.get("l-1").balance == Decimal(12)
+    assert versions("l-1") == [1, 2, 3]
+
+
+def test_a_saved_object_can_be_saved_again() -> None:
+    ledger = Ledger.open("l-1")
+    ledgers.save(ledger)
+    ledger.deposit(5)
+    ledgers.save(ledger)
+    ledgers.save(ledger)
+    assert versions("l-1") == [1, 2]
+
+
+def test_without_pending_events_nothing_happens() -> None:
+    ledgers.save(Ledger("l-1"))
+    assert not ledgers.exists("l-1")
+    assert Stream.objects.count() == 0
+
+
+def test_an_aggregate_without_events_is_not_found() -> None:
+    with pytest.raises(AggregateNotFound, match="'ledger' 'l-1' has no events"):
+        ledgers.get("l-1")
+
+
+def test_an_aggregate_comes_back_as_it_was_at_a_version() -> None:
+    ledger = Ledger.open("l-1")
+    ledger.deposit(5)
+    ledger.deposit(7)
+    ledgers.save(ledger)
+    assert (ledgers.get("l-1", version=2).balance, ledgers.get("l-1", version=2).version) == (5, 2)
+    for version in (0, 4):
+        with pytest.raises(AggregateNotFound):
+            ledgers.get("l-1", version=version)
+
+
+def test_a_stale_save_is_refused_and_keeps_its_events() -> None:
+    ledgers.save(Ledger.open("l-1"))
+    first, second = ledgers.get("l-1"), ledgers.get("l-1")
+    first.deposit(5)
+    second.deposit(7)
+    ledgers.save(first)
+    with pytest.raises(ConcurrencyError) as caught:
+        ledgers.save(second)
+    assert (caught.value.stream, caught.value.expected, caught.value.actual) == (StreamId("ledger", "l-1"), 1, 2)
+    assert caught.value.retryable
+    assert (second.committed_version, len(second.pending_events)) == (1, 1)
+    assert versions("l-1") == [1, 2]
+
+
+def test_a_conflict_leaves_the_callers_transaction_usable() -> None:
+    ledgers.save(Ledger.open("l-1"))
+    with transaction.atomic():
+        with pytest.raises(ConcurrencyError):
+            ledgers.save(Ledger.open("l-1"))
+        ledgers.save(Ledger.open("l-2"))
+    assert (versions("l-1"), versions("l-2")) == ([1], [1])
+
+
+def test_several_aggregates_are_saved_all_or_none() -> None:
+    ledgers.save(Ledger.open("z-stale"))
+    stale, new = ledgers.get("z-stale"), Ledger.open("a-new")
+    ledgers.execute("z-stale", lambda ledger: ledger.deposit(1))
+    stale.deposit(2)
+    for pair in ([stale, new], [new, stale]):
+        with pytest.raises(ConcurrencyError):
+            ledgers.save_all(pair)
+        assert not ledgers.exists("a-new")
+        assert (new.committed_version, len(new.pending_events)) == (0, 1)
+        assert (stale.committed_version, len(stale.pending_events)) == (1, 1)
+    ledgers.save_all([new, Ledger.open("b-new")])
+    assert (versions("a-new"), versions("b-new")) == ([1], [1])
+
+
+def test_one_stream_twice_in_one_call_is_refused_before_any_write() -> None:
+    with pytest.raises(DuplicateStream):
+        ledgers.save_all([Ledger.open("l-1"), Ledger.open("l-1")])
+    assert Stream.objects.count() == 0
+
+
+def test_after_a_rollback_the_events_are_pending_again() -> None:
+    ledger = Ledger.open("l-1")
+    with pytest.raises(KeyError), transaction.atomic():
+        ledgers.save(ledger)
+        assert (ledger.committed_version, ledger.pending_events) == (1, [])
+        raise KeyError
+    assert (ledger.committed_version, len(ledger.pending_events)) == (0, 1)
+    ledgers.save(ledger)
+    assert versions("l-1") == [1]
+
+
+def test_after_a_rollback_to_a_savepoint_its_events_alone_are_pending_again() -> None:
+    ledger = Ledger.open("l-1")
+    with transaction.atomic():
+        ledgers.save(ledger)
+        with pytest.raises(KeyError), transaction.atomic():
+            ledger.deposit(5)
+            ledgers.save(ledger)
+            with transaction.atomic():
+                ledger.deposit(6)
+                ledgers.save(ledger)
+            raise KeyError
+        assert (ledger.committed_version, len(ledger.pending_events)) == (1, 2)
+        ledgers.save(ledger)
+    assert (ledger.committed_version, ledger.pending_events) == (3, [])
+    assert versions("l-1") == [1, 2, 3]
+
+
+def test_a_failing_write_of_the_caller_takes_the_events_with_it() -> None:
+    ledgers.save(Ledger.open("taken"))
+    ledger = Ledger.open("l-1")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ledgers.save(ledger)
+        Stream.objects.create(category="ledger", key="taken", version=0)
+    assert not ledgers.exists("l-1")
+    ledgers.save(ledger)
+    assert versions("l-1") == [1]
+
+
+@pytest.mark.parametrize(
+    ("expected", "before", "fits"),
+    [
+        (0, 0, True),
+        (0, 1, False),
+        (1, 0, False),
+        (1, 1, True),
+        (2, 1, False),
+        (NO_STREAM, 0, True),
+        (NO_STREAM, 1, False),
+        (STREAM_EXISTS, 0, False),
+        (STREAM_EXISTS, 1, True),
+        (ANY, 0, True),
+        (ANY, 1, True),
+    ],
+)
+def test_the_expected_version_is_checked(expected: ExpectedVersion, before: int, fits: bool) -> None:
+    stream = StreamId("ledger", "l-1")
+    if before:
+        event_store.append(stream, [LedgerOpened(owner="Ada")], expected=NO_STREAM)
+    if fits:
+        event_store.append(stream, [Deposited(amount=Decimal(1))], expected=expected)
+    else:
+        with pytest.raises(ConcurrencyError) as caught:
+            event_store.append(stream, [Deposited(amount=Decimal(1))], expected=expected)
+        assert (caught.value.expected, caught.value.actual) == (expected, before)
+    assert event_store.version(stream) == before + fits
+
+
+@pytest.mark.parametrize("expected", [-1, 2**63, True])
+def test_an_absurd_version_is_refused(expected: int) -> None:
+    with pytest.raises(ValueError, match="expected is a version"):
+        event_store.append(StreamId("ledger", "l-1"), [LedgerOpened(owner="Ada")], expected=expected)
+
+
+def test_appending_the_same_events_again_stores_nothing_twice() -> None:
+    stream = StreamId("ledger", "l-1")
+    events = [PendingEvent(LedgerOpened(owner="Ada")), PendingEvent(Deposited(amount=Decimal(1)))]
+    first = event_store.append(stream, events, expected=0)
+    assert event_store.append(stream, events, expected=0) == first
+    with pytest.raises(ConcurrencyError):
+        event_store.append(stream, events[::-1], expected=0)
+    with pytest.raises(ConcurrencyError):
+        event_store.append(StreamId("ledger", "l-1"), [PendingEvent(LedgerOpened(owner="Ada")), events[1]], expected=0)
+    assert event_store.version(stream) == 2
+
+
+def test_an_archived_stream_takes_no_events() -> None:
+    ledgers.save(Ledger.open("l-1"))
+    Stream.objects.update(archived_at="2026-01-01T00:00:00Z")
+    with pytest.raises(StreamArchived):
+        ledgers.execute("l-1", lambda ledger: ledger.deposit(1))
+    assert versions("l-1") == [1]
+
+
+def test_a_thousand_events_in_one_save_keep_their_order() -> None:
+    ledger = Ledger.open("l-1")
+    for number in range(1, 1000):
+        ledger.annotate(number)
+    ledgers.save(ledger)
+    recorded = list(ledgers.history("l-1"))
+    assert [each.version for each in recorded] == list(range(1, 1001))
+    for index in (98, 99, 100, 998, 999):
+        assert recorded[index].event == Annotated(note=index)
+    assert ledgers.get("l-1").notes == list(range(1, 1000))
+    positions = [each.position for each in recorded]
+    assert positions == sorted(positions)
+
+
+def test_a_long_stream_is_read_from_either_end_and_from_any_version() -> None:
+    stream = StreamId("ledger", "l-1")
+    event_store.append(stream, [Annotated(note=number) for number in range(1, 2502)], expected=0)
+
+    def read(**options: int) -> list[int]:
+        return [recorded.version for recorded in event_store.read_stream(stream, **options)]
+
+    assert read() == list(range(1, 2502))
+    assert read(backwards=True) == list(range(2501, 0, -1))
+    assert read(after=2499) == [2500, 2501]
+    assert read(limit=1500) == list(range(1, 1501))
+    assert read(limit=1500, backwards=True, after=1200) == list(range(2501, 1200, -1))
+    assert read(limit=0) == read(after=2501) == []
+
+
+def test_the_log_is_read_by_category_and_by_type() -> None:
+    for number in range(3):
+        ledgers.save(Ledger.open(f"l-{number}"))
+        event_store.append(StreamId("other", f"o-{number}"), [Annotated(note=number)], expected=0)
+    every = event_store.read_all()
+    assert len(every.events) == 6
+    assert [event.stream.category for event in event_store.read_all(categories=["other"]).events] == ["other"] * 3
+    of_type = event_store.read_all(types=[LedgerOpened], limit=2)
+    assert [event.stream.key for event in of_type.events] == ["l-0", "l-1"]
+    rest = event_store.read_all(types=[LedgerOpened], after=of_type.position, limit=2)
+    assert [event.stream.key for event in rest.events] == ["l-2"]
+    assert rest.position == every.position
+    assert event_store.read_all(types=[Deposited]).events == []
+    assert event_store.read_all(after=every.position).position == every.position
+    assert event_store.read_all(limit=0).position == 0
+
+
+def test_metadata_is_stored_with_the_events() -> None:
+    with metadata(correlation_id="c-1", causation_id="e-0", user="ada"), metadata(user="grace", tenant="t"):
+        ledgers.save(Ledger.open("l-1"))
+    (recorded,) = ledgers.history("l-1")
+    assert recorded.metadata == {"correlation_id": "c-1", "causation_id": "e-0", "user": "grace", "tenant": "t"}
+    assert StoredEvent.objects.get().correlation_id == "c-1"
+
+
+def test_keys_of_any_kind_do_not_collide() -> None:
+    keys = ["a", "A", "a ", " a", "a-b", "a\nb", "ä", "a\u0308", "🙂", "%s", "'", "x" * 255]
+    for key in keys:
+        ledgers.save(Ledger.open(key, owner=key))
+    assert [ledgers.get(key).owner for key in keys] == keys
+    assert Stream.objects.count() == len(keys)
+
+
+def test_execute_tries_again_after_a_conflict() -> None:
+    ledgers.save(Ledger.open("l-1"))
+    tries = []
+
+    def decide(ledger: Ledger) -> None:
+        tries.append(ledger.version)
+        if len(tries) < 3:
+            event_store.append(ledger.stream, [Deposited(amount=Decimal(1))], expected=ANY)
+        ledger.deposit(10)
+
+    assert ledgers.execute("l-1", decide).balance == 12
+    assert tries == [1, 2, 3]
+
+
+def test_execute_raises_the_last_conflict() -> None:
+    ledgers.save(Ledger.open("l-1"))
+
+    def decide(ledger: Ledger) -> None:
+        event_store.append(ledger.stream, [Deposited(amount=Decimal(1))], expected=ANY)
+        ledger.deposit(10)
+
+    with pytest.raises(ConcurrencyError) as caught:
+        ledgers.execute("l-1", decide, attempts=3)
+    assert caught.value.expected == 3
+    with pytest.raises(ConcurrencyError) as caught, transaction.atomic():
+        ledgers.execute("l-1", decide, attempts=3)
+    assert caught.value.expected == 4, "inside a transaction there is one attempt"
+
+
+@pytest.mark.requires_postgresql
+def test_a_connection_that_is_cut_is_a_retryable_error_and_nothing_is_stored() -> None:
+    ledger = Ledger.open("l-1")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (backend,) = cursor.fetchone()
+
+    def terminate() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
+
+    with threads(1) as submit:
+        submit(terminate).result()
+    with pytest.raises(StorageError) as caught:
+        ledgers.save(ledger)
+    assert caught.value.retryable
+    connection.close()
+    assert not ledgers.exists("l-1")
+    ledgers.save(ledger)
+    assert versions("l-1") == [1]
+
+
+@pytest.mark.requires_postgresql
+def test_an_append_is_one_statement_and_so_is_a_load(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    ledger = Ledger.open("l-1")
+    ledger.deposit(1)
+    with django_assert_num_queries(1):
+        ledgers.save(ledger)
+    with django_assert_num_queries(1):
+        ledgers.get("l-1")
+    with transaction.atomic(), django_assert_num_queries(1):
+        ledger.deposit(1)
+        ledgers.save(ledger)
+
+
+def test_writes_to_the_same_streams_in_any_order_do_not_deadlock() -> None:
+    streams = [StreamId("ledger", f"l-{number}") for number in range(4)]
+
+    def write(order: list[StreamId]) -> int:
+        for _ in range(20):
+            event_store.append_all([StreamWrite(stream, [Annotated(note=1)], ANY) for stream in order])
+        return 1
+
+    with threads(4) as submit:
+        done = [submit(write, order) for order in (streams, streams[::-1], streams[2:] + streams[:2], streams)]
+    assert sum(each.result() for each in done) == 4
+    assert [event_store.version(stream) for stream in streams] == [80] * 4

@@ -1,0 +1,189 @@
+"""A reader of the whole log sees every event, each once, in the order of each stream."""
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
+from threading import Event as Signal
+
+import pytest
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection, transaction
+
+from es_django import ANY, Repository, StorageError, StreamId, event_store
+from es_django.errors import EsDjangoError
+from es_django.models import StoredEvent
+from tests.domain import Annotated, Ledger
+from tests.processes import run_processes
+from tests.threads import threads
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ledgers = Repository(Ledger)
+
+WRITERS = 12
+TRANSACTIONS = 40
+
+
+def keys_up_to(position: int = 0) -> list[str]:
+    return [recorded.stream.key for recorded in event_store.read_all(after=position).events]
+
+
+def append_and_wait(key: str, appended: Signal, go_on: Signal, *, undo: bool = False) -> None:
+    """Appends in a transaction that stays open until it is told to go on."""
+    with transaction.atomic():
+        try:
+            with transaction.atomic():
+                ledgers.save(Ledger.open(key))
+                appended.set()
+                if undo:
+                    raise KeyError
+        except KeyError:
+            pass
+        assert go_on.wait(30)
+
+
+@pytest.mark.requires_postgresql
+@pytest.mark.parametrize("first_ever", [True, False])
+def test_the_log_ends_before_the_first_append_in_flight(first_ever: bool) -> None:
+    if not first_ever:
+        ledgers.save(Ledger.open("before"))
+    before = [] if first_ever else ["before"]
+    appended, go_on = Signal(), Signal()
+    with threads(1) as submit:
+        slow = submit(append_and_wait, "slow", appended, go_on)
+        assert appended.wait(30)
+        ledgers.save(Ledger.open("fast"))
+        page = event_store.read_all()
+        assert [recorded.stream.key for recorded in page.events] == before
+        go_on.set()
+        slow.result(30)
+    assert keys_up_to(page.position) == ["slow", "fast"]
+
+
+@pytest.mark.requires_postgresql
+def test_a_savepoint_that_was_rolled_back_does_not_hold_the_log() -> None:
+    appended, go_on = Signal(), Signal()
+    with threads(1) as submit:
+        slow = submit(lambda: append_and_wait("undone", appended, go_on, undo=True))
+        assert appended.wait(30)
+        ledgers.save(Ledger.open("fast"))
+        try:
+            _wait_until(lambda: keys_up_to() == ["fast"])
+        finally:
+            go_on.set()
+        slow.result(30)
+
+
+@pytest.mark.requires_postgresql
+def test_an_append_after_a_rolled_back_savepoint_holds_the_log_again() -> None:
+    appended, go_on = Signal(), Signal()
+
+    def undo_and_append() -> None:
+        with transaction.atomic():
+            with pytest.raises(KeyError), transaction.atomic():
+                ledgers.save(Ledger.open("undone"))
+                raise KeyError
+            ledgers.save(Ledger.open("kept"))
+            appended.set()
+            assert go_on.wait(30)
+
+    with threads(1) as submit:
+        slow = submit(undo_and_append)
+        assert appended.wait(30)
+        ledgers.save(Ledger.open("fast"))
+        assert keys_up_to() == []
+        go_on.set()
+        slow.result(30)
+    assert keys_up_to() == ["kept", "fast"]
+
+
+@pytest.mark.requires_postgresql
+def test_a_long_transaction_that_appends_nothing_does_not_hold_the_log() -> None:
+    written, go_on = Signal(), Signal()
+
+    def write_elsewhere() -> None:
+        with transaction.atomic():
+            ContentType.objects.create(app_label="tests", model="long")
+            written.set()
+            assert go_on.wait(30)
+
+    with threads(1) as submit:
+        slow = submit(write_elsewhere)
+        assert written.wait(30)
+        ledgers.save(Ledger.open("fast"))
+        assert keys_up_to() == ["fast"]
+        go_on.set()
+        slow.result(30)
+
+
+@pytest.mark.requires_postgresql
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_the_log_is_not_read_where_it_could_lie(isolation: str) -> None:
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL " + isolation)
+        with pytest.raises(StorageError, match=f"events could be skipped in a {isolation.lower()} transaction"):
+            event_store.read_all()
+
+
+def write_at_random(barrier: Barrier, writer: int) -> int:
+    chance = random.Random(writer)
+    barrier.wait()
+    kept = 0
+    for number in range(TRANSACTIONS):
+        stream = StreamId("log", f"s-{chance.randrange(6)}")
+        try:
+            with transaction.atomic():
+                time.sleep(chance.random() * 0.01)
+                written = chance.randrange(1, 4)
+                event_store.append(stream, [Annotated(note=[writer, number, i]) for i in range(written)], expected=ANY)
+                if chance.random() < 0.2:
+                    try:
+                        with transaction.atomic():
+                            event_store.append(stream, [Annotated(note="undone")], expected=ANY)
+                            raise KeyError
+                    except KeyError:
+                        pass
+                time.sleep(chance.random() * 0.01)
+                if chance.random() < 0.1:
+                    raise KeyError
+                kept += written
+        except KeyError:
+            pass
+        except EsDjangoError as error:
+            if not error.retryable:
+                raise
+    return kept
+
+
+def test_a_reader_beside_many_writers_sees_every_event_once_and_in_order() -> None:
+    seen = []
+    with threads(1) as submit:
+        writers = submit(run_processes, write_at_random, [(writer,) for writer in range(WRITERS)])
+        position, rounds_after_the_end = 0, 0
+        while rounds_after_the_end < 2:
+            rounds_after_the_end += writers.done()
+            page = event_store.read_all(after=position, limit=50)
+            while page.events:
+                seen.extend(page.events)
+                position = page.position
+                page = event_store.read_all(after=position, limit=50)
+        kept = sum(writers.result())
+    assert [each.position for each in seen] == list(
+        StoredEvent.objects.order_by("position").values_list("position", flat=True)
+    )
+    assert len(seen) == kept
+    assert kept > WRITERS * TRANSACTIONS
+    streams = defaultdict(list)
+    for each in seen:
+        streams[each.stream].append(each.version)
+    assert all(versions == list(range(1, len(versions) + 1)) for versions in streams.values())
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)

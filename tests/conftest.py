@@ -1,0 +1,65 @@
+import os
+import shutil
+import socket
+from typing import NoReturn
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from pytest_django import Settings
+
+from testproject.celery import app
+from tests.publishers import Recorder
+
+REQUIRE_SERVICES = os.environ.get("ES_DJANGO_REQUIRE_SERVICES") == "1"
+
+
+def pytest_configure() -> None:
+    # No test leaves tasks for a worker of the development project, nor does a process that a test starts.
+    os.environ["CELERY_BROKER_URL"] = "memory://"
+    app.conf.update(broker_url="memory://", broker_transport_options={})
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for vendor in ("postgresql", "sqlite"):
+        if item.get_closest_marker(f"requires_{vendor}") and connection.vendor != vendor:
+            pytest.skip(f"about {vendor} alone, and this run is on {connection.vendor}")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> str:
+    return _service("RabbitMQ", 5672, "amqp://guest:guest@127.0.0.1:5672//")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    return _service("Redis", 6379, "redis://127.0.0.1:6379/15")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of the browser that playwright starts."""
+    return shutil.which("chromium") or _missing("chromium is not installed")
+
+
+def _service(name: str, port: int, url: str) -> str:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        _missing(f"{name} does not answer on port {port}")
+    return url
+
+
+def _missing(reason: str) -> NoReturn:
+    if REQUIRE_SERVICES:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def recorder(settings: Settings) -> type[Recorder]:
+    """The publisher of the destination "tests"."""
+    Recorder.reset()
+    settings.ES_DJANGO = {"DESTINATIONS": {"tests": {"PUBLISHER": "tests.publishers.Recorder"}}}
+    return Recorder
