@@ -228,15 +228,17 @@ def is_retryable(error: BaseException) -> bool:
     """
     if isinstance(error, EsDjangoError):
         return error.retryable
-    driver_error = error.__cause__ if _pep_249(error) and error.__cause__ is not None else error
+    driver_error = error.__cause__ if _is_a(error, "Error") and error.__cause__ is not None else error
     sqlstate: str | None = getattr(driver_error, "sqlstate", None)
     if sqlstate is not None:
         return sqlstate in _RETRYABLE_SQLSTATES or sqlstate.startswith(_RETRYABLE_SQLSTATE_CLASSES)
     sqlite_code: int | None = getattr(driver_error, "sqlite_errorcode", None)
     if sqlite_code is not None:
         return sqlite_code & 0xFF in (_SQLITE_BUSY, _SQLITE_LOCKED)
-    return _pep_249(driver_error) or isinstance(error, (ConnectionError, TimeoutError))
+    return _is_a(driver_error, "OperationalError", "InterfaceError") or isinstance(
+        error, (ConnectionError, TimeoutError)
+    )
 
 
-def _pep_249(error: BaseException) -> bool:
-    return any(kind.__name__ in ("OperationalError", "InterfaceError", "DatabaseError") for kind in type(error).__mro__)
+def _is_a(error: BaseException, *names: str) -> bool:
+    return any(kind.__name__ in names for kind in type(error).__mro__)

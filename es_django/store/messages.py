@@ -47,7 +47,7 @@ def to_wire(message: Message) -> dict[str, Any]:
     """The message as builtins that any JSON encoder can write."""
     fields: dict[str, Any] = msgspec.to_builtins(message)
     del fields["delay"]
-    return {name: value for name, value in fields.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None or name == "data"}
 
 
 def from_wire(fields: dict[str, Any]) -> Message:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from threading import Event as Signal
+from typing import Any
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
@@ -126,6 +127,29 @@ def test_the_log_is_not_read_where_it_could_lie(isolation: str) -> None:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL " + isolation)
         with pytest.raises(StorageError, match=f"events could be skipped in a {isolation.lower()} transaction"):
             event_store.read_all()
+
+
+@pytest.mark.requires_postgresql
+def test_appends_that_start_while_the_end_is_looked_up_are_not_skipped() -> None:
+    appended, go_on = Signal(), Signal()
+    looked_up = []
+
+    with threads(2) as submit:
+
+        def append_after_the_first_look(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+            result = execute(sql, *rest)
+            if not looked_up:
+                looked_up.append(sql)
+                submit(append_and_wait, "slow", appended, go_on)
+                assert appended.wait(30)
+                submit(ledgers.save, Ledger.open("fast")).result(30)
+            return result
+
+        with connection.execute_wrapper(append_after_the_first_look):
+            page = event_store.read_all()
+        go_on.set()
+    seen = [recorded.stream.key for recorded in page.events]
+    assert seen + keys_up_to(page.position) == ["slow", "fast"]
 
 
 def write_at_random(barrier: Barrier, writer: int) -> int:

@@ -18,6 +18,8 @@ class ThreadConnection(threading.local):
     def get(self) -> kombu.Connection:
         if self._connection is None or self._pid != os.getpid():
             self._connection = self._connect()
+            # Fails at once where the broker is down, instead of trying for as long as it takes.
+            self._connection.connect()
             self._pid = os.getpid()
         return self._connection
 

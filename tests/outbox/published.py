@@ -1,0 +1,23 @@
+"""An event class whose events are published to the destination "tests"."""
+
+from typing import Any
+
+from es_django import Event, Message, StagedEvent, publishes
+
+
+class Told(Event):
+    text: str
+
+    class Meta:
+        name = "tests.told"
+
+
+@publishes(Told, destination="tests")
+def tell(staged: StagedEvent) -> dict[str, Any] | Message | None:
+    event = staged.event
+    assert isinstance(event, Told)
+    if event.text == "secret":
+        return None
+    if event.text == "in full":
+        return Message(type="told.in_full", data=[event.text], key="own key", headers={"own": "header"})
+    return {"text": event.text}

@@ -1,0 +1,105 @@
+"""Each misconfiguration has a system check with an id and a hint."""
+
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from pytest_django import Settings
+
+from es_django import conf
+from es_django.checks import check_events, check_settings
+from es_django.events import Event, registry
+from es_django.outbox.publishers import publisher_for
+from tests.outbox import published
+
+
+def ids() -> set[str]:
+    found = [*check_settings(), *check_events()]
+    assert all(message.hint for message in found)
+    return {str(message.id) for message in found}
+
+
+GOOD = {"DESTINATIONS": {"tests": {"PUBLISHER": "tests.publishers.Recorder"}}}
+
+
+@pytest.fixture(autouse=True)
+def _only_what_a_test_adds(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.ES_DJANGO = GOOD
+    monkeypatch.setattr("es_django.checks.publications", [(published.Told, "tests", published.tell)])
+    monkeypatch.setattr(registry, "_by_class", {})
+    monkeypatch.setattr(registry, "_by_name", {})
+
+
+def test_good_settings_have_no_complaint() -> None:
+    assert ids() == set()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"DESTINATION": {}},
+        {"OUTBOX": {"LEASE": 0}},
+        {"OUTBOX": {"BATCH_SIZE": "many"}},
+        {"OUTBOX": {"BACKOFF": {"factor": 0.5}}},
+        {"PROJECTIONS": {"BATCHSIZE": 5}},
+        {"DESTINATIONS": {"tests": {}}},
+    ],
+)
+def test_a_wrong_setting(wrong: dict[str, Any], settings: Settings) -> None:
+    settings.ES_DJANGO = {**GOOD, **wrong}
+    assert ids() == {"es_django.E001"}
+    with pytest.raises(ImproperlyConfigured, match="ES_DJANGO"):
+        conf.settings()
+
+
+def test_a_database_that_is_not_there(settings: Settings) -> None:
+    settings.ES_DJANGO = {**GOOD, "DATABASE": "elsewhere"}
+    assert ids() == {"es_django.E002"}
+
+
+def test_an_unsupported_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", "oracle")
+    assert ids() == {"es_django.E003"}
+
+
+def test_sqlite_without_immediate_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+    monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", {})
+    assert ids() == {"es_django.E004"}
+
+
+@pytest.mark.parametrize(
+    "destination",
+    [
+        {"PUBLISHER": "tests.publishers.Missing"},
+        {"PUBLISHER": "tests.domain.Ledger", "OPTIONS": {"key": "k"}},
+        {"PUBLISHER": "tests.publishers.Recorder", "OPTIONS": {"colour": "red"}},
+    ],
+)
+def test_a_publisher_that_cannot_be_made(destination: dict[str, Any], settings: Settings) -> None:
+    settings.ES_DJANGO = {"DESTINATIONS": {"tests": destination}}
+    assert ids() == {"es_django.E005"}
+    with pytest.raises(ImproperlyConfigured, match="tests"):
+        publisher_for("tests")
+
+
+def test_a_publication_to_an_unknown_destination(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("es_django.checks.publications", [(published.Told, "nowhere", published.tell)])
+    assert ids() == {"es_django.E006"}
+
+
+def test_two_event_classes_of_one_name() -> None:
+    for name in ("One", "Two"):
+        type(name, (Event,), {"Meta": type("Meta", (), {"name": "tests.same"}), "__qualname__": name})
+    assert ids() == {"es_django.E007"}
+
+
+def test_a_missing_upcaster() -> None:
+    type("Newer", (Event,), {"Meta": type("Meta", (), {"name": "tests.newer", "version": 3})})
+    assert ids() == {"es_django.E008"}
+
+
+def test_the_sample_project_passes_all_checks() -> None:
+    assert [message for message in run_checks() if str(message.id).startswith("es_django")] == []

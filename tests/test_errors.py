@@ -1,0 +1,121 @@
+"""Every error says truthfully whether trying again can help."""
+
+import pickle
+import sqlite3
+from collections.abc import Callable
+from uuid import UUID
+
+import django.db
+import kombu.exceptions
+import psycopg
+import pytest
+
+from es_django import errors
+from es_django.errors import EsDjangoError, is_retryable
+from es_django.events import StreamId
+
+STREAM = StreamId("ledger", "l-1")
+REPLAY = (STREAM, 7, "Deposited", "because")
+
+
+def from_driver(kind: type[Exception], cause: Exception) -> Exception:
+    error = kind(str(cause))
+    error.__cause__ = cause
+    return error
+
+
+def with_sqlstate(sqlstate: str) -> Exception:
+    return from_driver(django.db.DatabaseError, psycopg.errors.lookup(sqlstate)("told by its code"))
+
+
+def from_sqlite(code: int) -> Exception:
+    cause = sqlite3.OperationalError("told by its code")
+    cause.sqlite_errorcode = code
+    return from_driver(django.db.OperationalError, cause)
+
+
+RETRYABLE: list[Exception] = [
+    errors.ConcurrencyError(STREAM, 1, 2),
+    errors.AggregateNotFound(STREAM),
+    errors.StorageError("append", True),
+    errors.PublishError("not known"),
+    *map(with_sqlstate, ["08006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03"]),
+    from_driver(django.db.OperationalError, psycopg.OperationalError("the connection is lost")),
+    from_driver(django.db.InterfaceError, psycopg.InterfaceError("the connection is closed")),
+    psycopg.OperationalError("the connection is lost"),
+    *map(from_sqlite, [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_BUSY_SNAPSHOT]),
+    kombu.exceptions.OperationalError("the broker is down"),
+    ConnectionResetError(),
+    TimeoutError(),
+]
+
+PERMANENT: list[Exception] = [
+    errors.StorageError("append", False),
+    errors.UnknownEventType(*REPLAY),
+    errors.InvalidStreamId("key", "", "must not be blank"),
+    errors.DuplicateStream(STREAM),
+    errors.DuplicateMessage([UUID(int=1)]),
+    errors.ClaimLost(1, "worker"),
+    errors.HandlerRejected("never"),
+    errors.PublishError("never", retryable=False),
+    errors.PayloadError("Deposited", "amount", "is nan"),
+    errors.UnknownDestination("ledger", []),
+    errors.StreamArchived(STREAM),
+    *map(with_sqlstate, ["23505", "23514", "22P02", "42P01", "57014"]),
+    from_sqlite(sqlite3.SQLITE_CONSTRAINT),
+    from_sqlite(sqlite3.SQLITE_ERROR),
+    from_driver(django.db.ProgrammingError, psycopg.ProgrammingError("a placeholder too many")),
+    psycopg.ProgrammingError("a placeholder too many"),
+    ValueError(),
+    KeyError(),
+]
+
+
+def _name(error: object) -> str:
+    code = getattr(getattr(error, "__cause__", None), "sqlstate", None)
+    return f"{type(error).__name__} {code or ''}"
+
+
+@pytest.mark.parametrize("error", RETRYABLE, ids=_name)
+def test_trying_again_can_help(error: Exception) -> None:
+    assert is_retryable(error)
+
+
+@pytest.mark.parametrize("error", PERMANENT, ids=_name)
+def test_trying_again_cannot_help(error: Exception) -> None:
+    assert not is_retryable(error)
+
+
+@pytest.mark.parametrize(
+    "error", [each for each in RETRYABLE + PERMANENT if isinstance(each, EsDjangoError)], ids=_name
+)
+def test_an_error_survives_the_way_to_another_process(error: EsDjangoError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.retryable, vars(copy)) == (
+        type(error),
+        str(error),
+        error.retryable,
+        vars(error),
+    )
+
+
+def test_every_error_writes_a_sentence_from_its_facts() -> None:
+    assert str(errors.ConcurrencyError(STREAM, 1, 2)).startswith(
+        "stream 'ledger' 'l-1' is at version 2, expected was 1"
+    )
+    assert str(errors.UnknownEventType(*REPLAY)) == (
+        "event 7 of stream 'ledger' 'l-1' (Deposited) cannot be replayed: because"
+    )
+    assert str(errors.AggregateNotFound(STREAM, 3)) == "stream 'ledger' 'l-1' has no events up to version 3"
+
+
+def _all(kind: type[EsDjangoError]) -> list[type[EsDjangoError]]:
+    return [kind, *(each for sub in kind.__subclasses__() for each in _all(sub))]
+
+
+def test_no_error_is_left_out_here() -> None:
+    bases = {EsDjangoError, errors.ReplayError}
+    seen = {type(error) for error in RETRYABLE + PERMANENT}
+    kinds_of_replay = set(_all(errors.ReplayError))
+    in_errors: Callable[[type], bool] = lambda kind: kind.__module__ == "es_django.errors"  # noqa: E731
+    assert set(filter(in_errors, _all(EsDjangoError))) - bases - kinds_of_replay <= seen
