@@ -6,12 +6,12 @@ and kept as pending until a repository has saved it.
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Self, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from es_django.dispatch import marked_methods
 from es_django.errors import ImproperlyConfigured, UnappliedEvent
-from es_django.events import Event, PendingEvent, RecordedEvent, StreamId
+from es_django.events import Event, PendingEvent, StreamId, registry
 from es_django.meta import meta_options
 
 Apply = Callable[[Any, Any], None]
@@ -40,16 +40,22 @@ class Aggregate:
     """The base of aggregate classes.
 
     Annotated class attributes are the state, with their initial values; each instance gets its own copy. A nested
-    `class Meta` may set `category` (the class name in lower case where absent).
+    `class Meta` may set `category` (the class name in lower case where absent) and `snapshot_every`, a number of
+    events (no snapshots where absent).
     """
 
     category: ClassVar[str]
+    snapshot_every: ClassVar[int | None]
     _appliers: ClassVar[dict[type[Event], Apply]]
     _initial_state: ClassVar[dict[str, Any]]
 
     def __init_subclass__(cls, **config: Any) -> None:
         super().__init_subclass__(**config)
-        cls.category = meta_options(cls, {"category"}).get("category", cls.__name__.lower())
+        options = meta_options(cls, {"category", "snapshot_every"})
+        cls.category = options.get("category", cls.__name__.lower())
+        cls.snapshot_every = every = options.get("snapshot_every")
+        if every is not None and (not isinstance(every, int) or every < 1):
+            raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.snapshot_every is a number from 1 on, not {every!r}")
         initial = _initial_values(cls)
         if taken := initial.keys() & _TAKEN_NAMES:
             raise ImproperlyConfigured(f"{cls.__qualname__}: every aggregate has {', '.join(sorted(taken))} already")
@@ -114,17 +120,22 @@ class Aggregate:
     def _state(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _OWN_ATTRIBUTES}
 
-    def _replay(self, events: Iterable[RecordedEvent]) -> Self:
+    def _restore(self, version: int, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._base_version = version
+
+    def _replay(self, stored: Iterable[tuple[int, Sequence[Event]]]) -> None:
+        """Applies what each stored version holds: one event, or as many as upcasting made of it."""
         appliers = self._appliers
-        for recorded in events:
-            apply = appliers.get(type(recorded.event))
-            if apply is None:
-                name = type(recorded.event).__name__
-                reason = f"{type(self).__name__} has no @applies method for {name}"
-                raise UnappliedEvent(recorded.stream, recorded.version, recorded.type, reason)
-            apply(self, recorded.event)
-            self._base_version = recorded.version
-        return self
+        for version, events in stored:
+            for event in events:
+                apply = appliers.get(type(event))
+                if apply is None:
+                    name = type(event).__name__
+                    reason = f"{type(self).__name__} has no @applies method for {name}"
+                    raise UnappliedEvent(self._stream, version, registry.of(type(event)).name, reason)
+                apply(self, event)
+            self._base_version = version
 
     def _unsaved(self) -> list[PendingEvent]:
         return self._pending[self.committed_version - self._base_version :]

@@ -8,8 +8,9 @@ from typing import Any, Generic, TypeVar
 from es_django.aggregates import Aggregate
 from es_django.errors import AggregateNotFound, ConcurrencyError
 from es_django.events import RecordedEvent, StreamId
+from es_django.snapshots import SnapshotCodec
 from es_django.store import store_for
-from es_django.store.base import EventStore, StreamWrite
+from es_django.store.base import EventStore, Snapshot, StreamWrite
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -27,6 +28,7 @@ class Repository(Generic[A]):
         self._aggregate = aggregate
         self._given_store = store
         self._using = using
+        self._codec = SnapshotCodec(aggregate) if aggregate.snapshot_every else None
 
     @property
     def store(self) -> EventStore:
@@ -41,10 +43,22 @@ class Repository(Generic[A]):
         aggregate = self._aggregate(key)
         if version is not None and version < 1:
             raise AggregateNotFound(aggregate.stream, version)
-        aggregate._replay(self.store.read_stream(aggregate.stream, limit=version))
+        self._fold(aggregate, version)
         if aggregate.version == 0 or (version is not None and aggregate.version < version):
             raise AggregateNotFound(aggregate.stream, version)
         return aggregate
+
+    def _fold(self, aggregate: A, version: int | None) -> None:
+        if self._codec is not None and version is None:
+            loaded = self.store.load(aggregate.stream, schema=self._codec.schema)
+            if loaded.snapshot is None:
+                return aggregate._replay(loaded.tail)
+            taken_at, encoded = loaded.snapshot
+            state = self._codec.decode(encoded)
+            if state is not None:
+                aggregate._restore(taken_at, state)
+                return aggregate._replay(loaded.tail)
+        return aggregate._replay(self.store.load(aggregate.stream, limit=version).tail)
 
     def exists(self, key: str) -> bool:
         """Whether the aggregate has any events."""
@@ -67,7 +81,7 @@ class Repository(Generic[A]):
         """Saves several aggregates, all or none. Raises as `save`, and `DuplicateStream` before any write if two of
         them are of one stream."""
         store = self.store
-        store.append_all([StreamWrite(each.stream, each._unsaved(), each.committed_version) for each in aggregates])
+        store.append_all([self._write(each) for each in aggregates])
         for aggregate in aggregates:
             if aggregate._unsaved():
                 aggregate._saved(store.outcome())
@@ -94,6 +108,14 @@ class Repository(Generic[A]):
             else:
                 return aggregate
         raise AssertionError("unreachable")
+
+    def _write(self, aggregate: A) -> StreamWrite:
+        committed, every = aggregate.committed_version, aggregate.snapshot_every
+        snapshot = None
+        if self._codec is not None and every is not None and aggregate.version // every > committed // every:
+            state = self._codec.encode(aggregate._state())
+            snapshot = None if state is None else Snapshot(self._codec.schema, state)
+        return StreamWrite(aggregate.stream, aggregate._unsaved(), committed, snapshot)
 
     def _stream(self, key: str) -> StreamId:
         return StreamId(self._aggregate.category, key)

@@ -40,12 +40,20 @@ STREAM_EXISTS: Final = Expected.STREAM_EXISTS
 ExpectedVersion = int | Literal[Expected.ANY, Expected.NO_STREAM, Expected.STREAM_EXISTS]
 
 
+class Snapshot(msgspec.Struct, frozen=True):
+    """A state that was folded, as JSON, and the schema that tells which code can read it."""
+
+    schema: str
+    state: str
+
+
 class StreamWrite(msgspec.Struct, frozen=True):
-    """Events to append to one stream, if it is where `expected` says."""
+    """Events to append to one stream, if it is where `expected` says; and the state after them, to be cached."""
 
     stream: StreamId
     events: Sequence[Event | PendingEvent]
     expected: ExpectedVersion
+    snapshot: Snapshot | None = None
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -56,6 +64,7 @@ class Append(msgspec.Struct, frozen=True):
     expected: ExpectedVersion
     messages: Sequence[StagedMessage]
     metadata: Mapping[str, str]
+    snapshot: Snapshot | None
 
     @property
     def creates(self) -> bool:
@@ -74,6 +83,14 @@ class Append(msgspec.Struct, frozen=True):
         """The metadata that has no column of its own."""
         rest = {name: value for name, value in self.metadata.items() if name not in COLUMNS_OF_METADATA}
         return encode_payload(rest, "metadata") if rest else "{}"
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """What an aggregate is folded from: a snapshot, if there was a fitting one, with its version; and what follows it,
+    each version with the events that it holds today."""
+
+    snapshot: tuple[int, str] | None
+    tail: Iterator[tuple[int, Sequence[Event]]]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -126,6 +143,13 @@ class EventStore(ABC):
         """The events of a stream with a version above `after`, in order of version; the newest first if `backwards`.
 
         They come in bounded memory. Raises the kind of `ReplayError` that tells why an event cannot be read.
+        """
+
+    @abstractmethod
+    def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
+        """What to fold: all events, or at most `limit`; or those after the snapshot of that `schema`, if there is one.
+
+        A snapshot that is ahead of its stream does not count.
         """
 
     @abstractmethod
@@ -184,7 +208,7 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
         for ordinal, event in enumerate(events, start=1)
         for message in _messages(StagedEvent(write.stream, event.event, event.event_id, metadata))
     ]
-    return Append(write.stream, events, expected, messages, metadata)
+    return Append(write.stream, events, expected, messages, metadata, write.snapshot)
 
 
 def _messages(staged: StagedEvent) -> Iterator[Message]:

@@ -29,8 +29,11 @@ from es_django.errors import (
 )
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.models import Stream
-from es_django.store.base import Append, EventStore, Page, projections_of, run_inline_projections
+from es_django.store.base import Append, EventStore, Loaded, Page, projections_of, run_inline_projections
 from es_django.store.reactions import after_messages
+
+TailRow = tuple[int, str, int, str]
+"""version, type, schema_version, data"""
 
 PAGE_SIZE = 1000
 END = 2**63 - 1
@@ -53,6 +56,31 @@ SELECT event.position, event.version, event.type, event.schema_version, event.da
   FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
  WHERE stream.category = %s AND stream.key = %s AND event.version > %s AND event.version < %s
  ORDER BY event.version DESC LIMIT %s
+"""
+
+
+TAIL = """
+SELECT event.version, event.type, event.schema_version, event.data
+  FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
+ WHERE stream.category = %s AND stream.key = %s AND event.version > %s
+ ORDER BY event.version LIMIT %s
+"""
+
+SNAPSHOT_AND_TAIL = """
+WITH snapshot AS (
+    SELECT snapshot.version, snapshot.state
+      FROM es_django_snapshot AS snapshot JOIN es_django_stream AS stream ON stream.id = snapshot.stream_id
+     WHERE stream.category = %s AND stream.key = %s AND snapshot.schema = %s AND snapshot.version <= stream.version
+)
+SELECT version, NULL AS type, NULL AS schema_version, state AS data FROM snapshot
+ UNION ALL
+SELECT * FROM (
+    SELECT event.version, event.type, event.schema_version, event.data
+      FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
+     WHERE stream.category = %s AND stream.key = %s
+       AND event.version > coalesce((SELECT version FROM snapshot), 0)
+     ORDER BY event.version LIMIT %s) AS tail
+ ORDER BY version
 """
 
 
@@ -121,6 +149,34 @@ class DatabaseEventStore(EventStore):
             else:
                 after = rows[-1][1]
             remaining = None if remaining is None else remaining - len(rows)
+
+    def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
+        if schema is None:
+            return Loaded(None, self._tail(stream, self._select_tail(stream, 0, limit), limit))
+        with storage_errors("load a stream"), self.connection.cursor() as cursor:
+            identity = [stream.category, stream.key]
+            cursor.execute(SNAPSHOT_AND_TAIL, [*identity, schema, *identity, PAGE_SIZE])
+            rows = cast("list[TailRow]", cursor.fetchall())
+        if not rows or rows[0][1] is not None:
+            return Loaded(None, self._tail(stream, rows, None))
+        version, _, _, state = rows.pop(0)
+        return Loaded((version, state), self._tail(stream, rows, None))
+
+    def _tail(self, stream: StreamId, rows: list[TailRow], limit: int | None) -> Iterator[tuple[int, Sequence[Event]]]:
+        while rows:
+            for version, type, schema_version, data in rows:
+                yield version, registry.decode(stream, version, type, schema_version, data)
+            if len(rows) < PAGE_SIZE:
+                return
+            rows = self._select_tail(stream, version, limit)
+
+    def _select_tail(self, stream: StreamId, after: int, limit: int | None) -> list[TailRow]:
+        size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit - after)
+        if size < 1:
+            return []
+        with storage_errors("load a stream"), self.connection.cursor() as cursor:
+            cursor.execute(TAIL, [stream.category, stream.key, after, size])
+            return cast("list[TailRow]", cursor.fetchall())
 
     def read_all(
         self,

@@ -24,6 +24,7 @@ FLOOR_NAMESPACE = 0x6573
 #        rollback to a savepoint undoes the setting together with the lock.
 # stream: the version check; it returns a row only to the one writer that may go on, and moves the version.
 # event: the events, in order, only if there is such a row.
+# snapshot: the state after them, if it is given; no newer one can exist while the stream's row is held.
 # message: their outbox messages.
 APPEND = """
 WITH floor AS MATERIALIZED (
@@ -64,6 +65,14 @@ event AS (
      WHERE floor.held >= 0
      ORDER BY new.ordinal
     RETURNING position, version, recorded_at
+),
+snapshot AS (
+    INSERT INTO es_django_snapshot AS known (stream_id, version, schema, state, taken_at)
+    SELECT stream.id, stream.version, %(snapshot_schema)s::text, %(snapshot_state)s::jsonb, clock_timestamp()
+      FROM stream
+     WHERE %(snapshot_schema)s::text IS NOT NULL
+        ON CONFLICT (stream_id) DO UPDATE
+       SET version = excluded.version, schema = excluded.schema, state = excluded.state, taken_at = excluded.taken_at
 ),
 message AS (
     INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, headers, stream_id, stream_version,
@@ -158,6 +167,8 @@ def _append_parameters(append: Append) -> dict[str, Any]:
         "types": [event_type.name for event_type in types],
         "schema_versions": [event_type.version for event_type in types],
         "data": [pending.data for pending in append.events],
+        "snapshot_schema": append.snapshot and append.snapshot.schema,
+        "snapshot_state": append.snapshot and append.snapshot.state,
         "event_ids": [pending.event_id for pending in append.events],
         "message_ids": [staged.message.message_id for staged in messages],
         "destinations": [staged.message.destination for staged in messages],

@@ -38,6 +38,13 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'pending', 0, '',
         strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s), strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
 """
 
+PUT_SNAPSHOT = """
+INSERT INTO es_django_snapshot (stream_id, version, schema, state, taken_at)
+VALUES (%s, %s, %s, %s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
+    ON CONFLICT (stream_id) DO UPDATE
+   SET version = excluded.version, schema = excluded.schema, state = excluded.state, taken_at = excluded.taken_at
+"""
+
 STORED = """
 SELECT position, version, recorded_at FROM es_django_event WHERE stream_id = %s AND version > %s ORDER BY version
 """
@@ -74,6 +81,8 @@ class SqliteEventStore(DatabaseEventStore):
                     return self._repeated_or_refused(append)
             cursor.executemany(INSERT_EVENT, _event_parameters(append, stream_id, before))
             cursor.executemany(INSERT_MESSAGE, _message_parameters(append, stream_id, before))
+            if append.snapshot is not None:
+                cursor.execute(PUT_SNAPSHOT, [stream_id, before + count, append.snapshot.schema, append.snapshot.state])
             cursor.execute(STORED, [stream_id, before])
             return recorded_from(append, cursor.fetchall())
 

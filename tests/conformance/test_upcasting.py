@@ -1,0 +1,153 @@
+"""Old events are read as today's, and what cannot be read as what it was is an error."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.utils import timezone
+
+from es_django import Aggregate, Event, Repository, StreamId, applies, event_store, upcasts
+from es_django.errors import MissingUpcaster, ReplayError, UnknownEventType, UnsupportedEventVersion, UpcastError
+from es_django.models import StoredEvent, Stream
+
+pytestmark = pytest.mark.django_db
+
+
+class ItemsAdded(Event):
+    """Version 1 held a text of names, version 2 a list; from version 3 on there is an event for each."""
+
+    item: str
+
+    class Meta:
+        name = "tests.items_added"
+        version = 3
+
+
+@upcasts(ItemsAdded, from_version=1)
+def split_names(data: dict[str, Any]) -> dict[str, Any]:
+    return {"items": data["names"].split()}
+
+
+@upcasts(ItemsAdded, from_version=2)
+def one_event_each(data: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"item": item} for item in data["items"]]
+
+
+class Unfinished(Event):
+    class Meta:
+        name = "tests.unfinished"
+        version = 3
+
+
+class Basket(Aggregate):
+    items: list[str] = []
+
+    class Meta:
+        snapshot_every = 2
+
+    @applies
+    def _added(self, event: ItemsAdded) -> None:
+        self.items.append(event.item)
+
+    @applies
+    def _unfinished(self, event: Unfinished) -> None: ...
+
+
+baskets = Repository(Basket)
+
+STREAM = StreamId("basket", "b-1")
+
+
+def store(*events: tuple[str, int, dict[str, Any]]) -> None:
+    stream = Stream.objects.create(category="basket", key="b-1", version=len(events))
+    for version, (type, schema_version, data) in enumerate(events, start=1):
+        StoredEvent.objects.create(
+            stream=stream,
+            version=version,
+            type=type,
+            schema_version=schema_version,
+            data=data,
+            metadata={},
+            event_id=uuid4(),
+            recorded_at=timezone.now(),
+        )
+
+
+def test_events_of_all_schema_versions_are_read_together() -> None:
+    store(
+        ("tests.items_added", 1, {"names": "a b"}),
+        ("tests.items_added", 2, {"items": ["c"]}),
+        ("tests.items_added", 3, {"item": "d"}),
+    )
+    basket = baskets.get("b-1")
+    assert (basket.items, basket.version) == (["a", "b", "c", "d"], 3)
+    assert [recorded.version for recorded in event_store.read_stream(STREAM)] == [1, 1, 2, 3]
+    assert [recorded.schema_version for recorded in baskets.history("b-1")] == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("nothing", [{"items": []}])
+def test_an_event_that_became_none_still_counts(nothing: dict[str, Any]) -> None:
+    store(("tests.items_added", 3, {"item": "a"}), ("tests.items_added", 2, nothing))
+    basket = baskets.get("b-1")
+    assert (basket.items, basket.version) == (["a"], 2)
+    basket.record(ItemsAdded(item="b"))
+    baskets.save(basket)
+    assert baskets.get("b-1").version == event_store.version(STREAM) == 3
+    page = event_store.read_all()
+    assert [recorded.version for recorded in page.events] == [1, 3]
+    assert event_store.read_all(after=page.position).events == []
+
+
+def test_upcasting_goes_on_after_a_snapshot() -> None:
+    basket = Basket("b-1")
+    for item in "ab":
+        basket.record(ItemsAdded(item=item))
+    baskets.save(basket)
+    stream = Stream.objects.get()
+    StoredEvent.objects.create(
+        stream=stream,
+        version=3,
+        type="tests.items_added",
+        schema_version=1,
+        data={"names": "c d"},
+        metadata={},
+        event_id=uuid4(),
+        recorded_at=timezone.now(),
+    )
+    Stream.objects.update(version=3)
+    assert baskets.get("b-1").items == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("event", "error", "reason"),
+    [
+        (("tests.nobody", 1, {}), UnknownEventType, "no event class is named 'tests.nobody'"),
+        (("tests.items_added", 4, {}), UnsupportedEventVersion, "newer"),
+        (("tests.unfinished", 1, {}), MissingUpcaster, "from_version=1"),
+        (("tests.items_added", 1, {}), UpcastError, "KeyError"),
+    ],
+)
+def test_what_cannot_be_read_is_told_by_every_way_of_reading(
+    event: tuple[str, int, dict[str, Any]], error: type[ReplayError], reason: str
+) -> None:
+    store(("tests.items_added", 3, {"item": "a"}), event)
+    for read in (
+        lambda: baskets.get("b-1"),
+        lambda: list(event_store.read_stream(STREAM)),
+        lambda: event_store.read_all(),
+    ):
+        with pytest.raises(error) as caught:
+            read()
+        assert (caught.value.stream, caught.value.version, caught.value.type) == (STREAM, 2, event[0])
+        assert not caught.value.retryable
+        assert reason in str(caught.value)
+
+
+def test_an_event_that_the_aggregate_does_not_apply_is_told() -> None:
+    class Shelf(Aggregate):
+        class Meta:
+            category = "basket"
+
+    store(("tests.items_added", 3, {"item": "a"}))
+    with pytest.raises(ReplayError, match="Shelf has no @applies method for ItemsAdded"):
+        Repository(Shelf).get("b-1")
