@@ -164,7 +164,8 @@ class EventStore(ABC):
         """The next events of the whole log with a position above `after`, at most `limit` of them.
 
         It never skips an event that commits later: it ends before the first one that still could. Reading on from
-        `Page.position` sees each event exactly once, also where a filter leaves a page empty.
+        `Page.position` sees each event exactly once, also where a filter leaves a page empty. Inside a transaction the
+        events that it has appended itself are there too.
         """
 
     @abstractmethod

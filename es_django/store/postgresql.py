@@ -95,11 +95,13 @@ SELECT last_value - (NOT is_called)::int, current_setting('transaction_isolation
   FROM es_django_event_position_seq
 """
 
+# The reader's own appends do not hold it back: it sees them, and they share its fate.
 LEAST_FLOOR = """
 SELECT min(((classid::bigint << 32) | objid::bigint) & ((1::bigint << 47) - 1))
   FROM pg_locks
  WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> 15 = %s
    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND pid <> pg_backend_pid()
 """
 
 LOG = """

@@ -152,6 +152,14 @@ def test_appends_that_start_while_the_end_is_looked_up_are_not_skipped() -> None
     assert seen + keys_up_to(page.position) == ["slow", "fast"]
 
 
+def test_a_transaction_sees_its_own_events() -> None:
+    with transaction.atomic():
+        ledgers.save(Ledger.open("own"))
+        assert keys_up_to() == ["own"]
+        ledgers.save(Ledger.open("own too"))
+        assert keys_up_to() == ["own", "own too"]
+
+
 def write_at_random(barrier: Barrier, writer: int) -> int:
     chance = random.Random(writer)
     barrier.wait()
