@@ -8,6 +8,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeVar
+from uuid import UUID
 
 from es_django.dispatch import marked_methods
 from es_django.errors import ImproperlyConfigured, UnappliedEvent
@@ -139,6 +140,10 @@ class Aggregate:
 
     def _unsaved(self) -> list[PendingEvent]:
         return self._pending[self.committed_version - self._base_version :]
+
+    def _identify_pending(self, event_id: Callable[[int], UUID]) -> None:
+        """Gives the pending events the ids of the numbers from 1 on."""
+        self._pending = [PendingEvent(each.event, event_id(number)) for number, each in enumerate(self._pending, 1)]
 
     def _saved(self, outcome: Outcome) -> None:
         """Counts all pending events as stored, for as long as `outcome` does not say that they were rolled back."""

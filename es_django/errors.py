@@ -53,6 +53,20 @@ class AggregateNotFound(EsDjangoError):
         return f"{self.stream} has no events{at}"
 
 
+class LockTimeout(EsDjangoError):
+    """Somebody else held the stream's lock for as long as the caller was willing to wait."""
+
+    retryable = True
+
+    def __init__(self, stream: "StreamId", timeout: float) -> None:
+        super().__init__(stream, timeout)
+        self.stream = stream
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"{self.stream} was locked by others for {self.timeout} seconds"
+
+
 class StreamArchived(EsDjangoError):
     """The stream was archived; nothing can be appended to it."""
 

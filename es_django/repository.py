@@ -1,19 +1,26 @@
 """Loads aggregates from their streams and saves what they recorded."""
 
+import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Generic, TypeVar
+from uuid import UUID, uuid5
+
+from asgiref.sync import sync_to_async
 
 from es_django.aggregates import Aggregate
 from es_django.errors import AggregateNotFound, ConcurrencyError
 from es_django.events import RecordedEvent, StreamId
 from es_django.snapshots import SnapshotCodec
 from es_django.store import store_for
-from es_django.store.base import EventStore, Snapshot, StreamWrite
+from es_django.store.base import EventStore, Loaded, Snapshot, StreamWrite
 
 A = TypeVar("A", bound=Aggregate)
 
+_COMMANDS = UUID("6f0f3f5e-3a5b-5d0c-9a59-1d8ad1f5a3c2")
 _LONGEST_PAUSE = 1.0
 _FIRST_PAUSE = 0.01
 
@@ -48,17 +55,18 @@ class Repository(Generic[A]):
             raise AggregateNotFound(aggregate.stream, version)
         return aggregate
 
-    def _fold(self, aggregate: A, version: int | None) -> None:
-        if self._codec is not None and version is None:
-            loaded = self.store.load(aggregate.stream, schema=self._codec.schema)
-            if loaded.snapshot is None:
-                return aggregate._replay(loaded.tail)
-            taken_at, encoded = loaded.snapshot
-            state = self._codec.decode(encoded)
-            if state is not None:
-                aggregate._restore(taken_at, state)
-                return aggregate._replay(loaded.tail)
-        return aggregate._replay(self.store.load(aggregate.stream, limit=version).tail)
+    def get_many(self, keys: Iterable[str]) -> dict[str, A]:
+        """The aggregates of these keys, read in one query; those without events are absent. Raises as `get`."""
+        wanted = list(dict.fromkeys(self._stream(key).key for key in keys))
+        loaded = self.store.load_many(
+            self._aggregate.category, wanted, schema=self._codec.schema if self._codec else None
+        )
+        found = {}
+        for key in wanted:
+            if key in loaded:
+                aggregate = self._aggregate(key)
+                found[key] = aggregate if self._fold_loaded(aggregate, loaded[key]) else self.get(key)
+        return found
 
     def exists(self, key: str) -> bool:
         """Whether the aggregate has any events."""
@@ -77,7 +85,7 @@ class Repository(Generic[A]):
         """
         self.save_all([aggregate])
 
-    def save_all(self, aggregates: list[A]) -> None:
+    def save_all(self, aggregates: Sequence[A]) -> None:
         """Saves several aggregates, all or none. Raises as `save`, and `DuplicateStream` before any write if two of
         them are of one stream."""
         store = self.store
@@ -86,19 +94,26 @@ class Repository(Generic[A]):
             if aggregate._unsaved():
                 aggregate._saved(store.outcome())
 
-    def execute(self, key: str, decide: Callable[[A], Any], *, attempts: int = 5) -> A:
+    def execute(
+        self, key: str, decide: Callable[[A], Any], *, attempts: int = 5, command_id: str | UUID | None = None
+    ) -> A:
         """Loads the aggregate, lets `decide` change it, saves it and returns it.
 
         After a conflict it starts again, at most `attempts` times in all, with growing random pauses, and then raises
         the last `ConcurrencyError`. Inside a transaction it does not try again: only the owner of the transaction can.
-        `decide` may run several times, so it must do nothing but decide.
+        `decide` may run several times, so it must do nothing but decide. With a `command_id` it takes effect once: if
+        the command's events are stored already, nothing happens, and the aggregate comes back as it is now.
         """
         if attempts < 1:
             raise ValueError(f"attempts is a number from 1 on, not {attempts}")
         last = 1 if self.store.in_transaction else attempts
         for attempt in range(1, last + 1):
             aggregate = self.get(key)
+            if command_id is not None and self.store.contains(_event_id(aggregate.stream, command_id, 1)):
+                return aggregate
             decide(aggregate)
+            if command_id is not None:
+                aggregate._identify_pending(partial(_event_id, aggregate.stream, command_id))
             try:
                 self.save(aggregate)
             except ConcurrencyError:
@@ -108,6 +123,66 @@ class Repository(Generic[A]):
             else:
                 return aggregate
         raise AssertionError("unreachable")
+
+    @contextmanager
+    def lock(self, key: str, *, timeout: float | None = None) -> Iterator[A]:
+        """The aggregate, for this block alone among all that lock it, in order of arrival; saved when the block ends.
+
+        The block is a transaction, and the lock lasts until the outermost one ends. Raises `LockTimeout` after
+        `timeout` seconds of waiting, and as `get` and `save`. An error in the block saves nothing. Writers that do not
+        lock do not wait; against them the version decides.
+        """
+        with self.store.lock(self._stream(key), timeout):
+            aggregate = self.get(key)
+            yield aggregate
+            self.save(aggregate)
+
+    async def aget(self, key: str, *, version: int | None = None) -> A:
+        """As `get`."""
+        return await sync_to_async(self.get)(key, version=version)
+
+    async def aget_many(self, keys: Iterable[str]) -> dict[str, A]:
+        """As `get_many`."""
+        return await sync_to_async(self.get_many)(keys)
+
+    async def aexists(self, key: str) -> bool:
+        """As `exists`."""
+        return await sync_to_async(self.exists)(key)
+
+    async def ahistory(self, key: str) -> list[RecordedEvent]:
+        """As `history`, all at once."""
+        return await sync_to_async(lambda: list(self.history(key)))()
+
+    async def asave(self, aggregate: A) -> None:
+        """As `save`."""
+        await sync_to_async(self.save)(aggregate)
+
+    async def asave_all(self, aggregates: Sequence[A]) -> None:
+        """As `save_all`."""
+        await sync_to_async(self.save_all)(aggregates)
+
+    async def aexecute(
+        self, key: str, decide: Callable[[A], Any], *, attempts: int = 5, command_id: str | UUID | None = None
+    ) -> A:
+        """As `execute`; `decide` is a plain function."""
+        return await sync_to_async(self.execute)(key, decide, attempts=attempts, command_id=command_id)
+
+    def _fold(self, aggregate: A, version: int | None) -> None:
+        if self._codec is None or version is not None:
+            aggregate._replay(self.store.load(aggregate.stream, limit=version).tail)
+        elif not self._fold_loaded(aggregate, self.store.load(aggregate.stream, schema=self._codec.schema)):
+            aggregate._replay(self.store.load(aggregate.stream).tail)
+
+    def _fold_loaded(self, aggregate: A, loaded: Loaded) -> bool:
+        """Folds what was loaded, unless its snapshot does not decode."""
+        if loaded.snapshot is not None and self._codec is not None:
+            version, encoded = loaded.snapshot
+            state = self._codec.decode(encoded)
+            if state is None:
+                return False
+            aggregate._restore(version, state)
+        aggregate._replay(loaded.tail)
+        return True
 
     def _write(self, aggregate: A) -> StreamWrite:
         committed, every = aggregate.committed_version, aggregate.snapshot_every
@@ -119,3 +194,7 @@ class Repository(Generic[A]):
 
     def _stream(self, key: str) -> StreamId:
         return StreamId(self._aggregate.category, key)
+
+
+def _event_id(stream: StreamId, command_id: str | UUID, number: int) -> UUID:
+    return uuid5(_COMMANDS, json.dumps([stream.category, stream.key, str(command_id), number]))

@@ -10,7 +10,7 @@ from es_django import conf
 from es_django.inbox.handlers import HandlerFunction
 from es_django.metadata import metadata
 from es_django.models import InboxReceipt
-from es_django.store.database import storage_errors
+from es_django.store.failures import storage_errors
 from es_django.store.messages import Message, to_wire
 
 # Waits for a concurrent insert of the same receipt, and does nothing if that one commits.

@@ -21,7 +21,7 @@ from es_django import conf
 from es_django.errors import DuplicateMessage, PublishError
 from es_django.events import StreamId
 from es_django.outbox import postgresql, sqlite
-from es_django.store.database import storage_errors
+from es_django.store.failures import storage_errors
 from es_django.store.messages import Message
 from es_django.store.reactions import after_messages
 

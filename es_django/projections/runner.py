@@ -14,7 +14,7 @@ from es_django import conf
 from es_django.models import ProjectionCheckpoint
 from es_django.projections.base import Projection, registered_projections
 from es_django.store import store_for
-from es_django.store.database import storage_errors
+from es_django.store.failures import storage_errors
 
 logger = logging.getLogger("es_django.projections")
 

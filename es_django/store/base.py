@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Final, Literal
+from uuid import UUID
 
 import msgspec
 
@@ -150,6 +151,21 @@ class EventStore(ABC):
         """What to fold: all events, or at most `limit`; or those after the snapshot of that `schema`, if there is one.
 
         A snapshot that is ahead of its stream does not count.
+        """
+
+    @abstractmethod
+    def load_many(self, category: str, keys: Sequence[str], *, schema: str | None = None) -> dict[str, Loaded]:
+        """As `load`, for several streams of one category at once; those without events are absent."""
+
+    @abstractmethod
+    def contains(self, event_id: UUID) -> bool:
+        """Whether an event of this id is stored."""
+
+    @abstractmethod
+    def lock(self, stream: StreamId, timeout: float | None) -> AbstractContextManager[None]:
+        """A transaction that has the stream to itself, among those that ask for it here, in order of arrival.
+
+        Raises `LockTimeout` after `timeout` seconds of waiting.
         """
 
     @abstractmethod

@@ -1,35 +1,25 @@
-"""What the two databases share: transactions, errors, and how rows become events.
+"""What the two databases share: transactions, reading, and how rows become events."""
 
-Every failure of the database leaves this package as a `StorageError` or as the domain's own error, told apart by
-constraint name and code; an error that passed for something else would be retried for ever, or given up too soon.
-"""
-
-import re
-import weakref
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, cast
 from uuid import UUID
 
 import msgspec
-from django.db import Error as DatabaseFailure
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from es_django.aggregates import Outcome, committed
-from es_django.errors import (
-    ConcurrencyError,
-    DuplicateMessage,
-    EsDjangoError,
-    StorageError,
-    StreamArchived,
-    is_retryable,
-)
+from es_django.errors import ConcurrencyError, StreamArchived
 from es_django.events import Event, RecordedEvent, StreamId, registry
-from es_django.models import Stream
+from es_django.models import StoredEvent, Stream
 from es_django.store.base import Append, EventStore, Loaded, Page, projections_of, run_inline_projections
+from es_django.store.failures import storage_errors
+from es_django.store.outcomes import TransactionOutcome
 from es_django.store.reactions import after_messages
 
 TailRow = tuple[int, str, int, str]
@@ -102,7 +92,7 @@ class DatabaseEventStore(EventStore):
         return transaction.atomic(using=self.using)
 
     def outcome(self) -> Outcome:
-        return _TransactionOutcome(self.using) if self.in_transaction else committed
+        return TransactionOutcome(self.using) if self.in_transaction else committed
 
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         with storage_errors("append"), self._unit(appends):
@@ -123,6 +113,10 @@ class DatabaseEventStore(EventStore):
 
     @abstractmethod
     def _append(self, append: Append) -> list[RecordedEvent]: ...
+
+    @abstractmethod
+    def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
+        """Rows of key and tail, a stream's snapshot first, as one without type."""
 
     @abstractmethod
     def _safe_end(self) -> int:
@@ -162,13 +156,33 @@ class DatabaseEventStore(EventStore):
         version, _, _, state = rows.pop(0)
         return Loaded((version, state), self._tail(stream, rows, None))
 
+    def load_many(self, category: str, keys: Sequence[str], *, schema: str | None = None) -> dict[str, Loaded]:
+        with storage_errors("load streams"):
+            rows = self._select_many(category, list(keys), schema)
+        loaded = {}
+        for key, of_stream in groupby(rows, key=itemgetter(0)):
+            tail = [row[1:] for row in of_stream]
+            snapshot = None
+            if tail[0][1] is None:
+                version, _, _, state = tail.pop(0)
+                snapshot = (version, state)
+            loaded[key] = Loaded(snapshot, self._decoded(StreamId(category, key), tail))
+        return loaded
+
+    def contains(self, event_id: UUID) -> bool:
+        with storage_errors("look an event up"):
+            return StoredEvent.objects.using(self.using).filter(event_id=event_id).exists()
+
+    def _decoded(self, stream: StreamId, rows: Iterable[TailRow]) -> Iterator[tuple[int, Sequence[Event]]]:
+        for version, type, schema_version, data in rows:
+            yield version, registry.decode(stream, version, type, schema_version, data)
+
     def _tail(self, stream: StreamId, rows: list[TailRow], limit: int | None) -> Iterator[tuple[int, Sequence[Event]]]:
         while rows:
-            for version, type, schema_version, data in rows:
-                yield version, registry.decode(stream, version, type, schema_version, data)
+            yield from self._decoded(stream, rows)
             if len(rows) < PAGE_SIZE:
                 return
-            rows = self._select_tail(stream, version, limit)
+            rows = self._select_tail(stream, rows[-1][0], limit)
 
     def _select_tail(self, stream: StreamId, after: int, limit: int | None) -> list[TailRow]:
         size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit - after)
@@ -284,45 +298,3 @@ def _uuid(stored: UUID | str) -> UUID:
 def _time(stored: datetime) -> datetime:
     # SQLite's columns hold UTC without saying so.
     return stored if stored.tzinfo is not None else stored.replace(tzinfo=UTC)
-
-
-class _TransactionOutcome:
-    """Tells whether the transaction, or savepoint, that was open at its making has been committed.
-
-    Django calls an `on_commit` callback after the commit and drops it on a rollback, of a savepoint too; so a callback
-    that is gone without having been called belonged to a rollback.
-    """
-
-    def __init__(self, using: str) -> None:
-        self._committed = False
-
-        def note_commit() -> None:
-            self._committed = True
-
-        self._callback = weakref.ref(note_commit)
-        transaction.on_commit(note_commit, using=using)
-
-    def __call__(self) -> bool | None:
-        if self._committed:
-            return True
-        return False if self._callback() is None else None
-
-
-@contextmanager
-def storage_errors(operation: str) -> Iterator[None]:
-    """Turns what the database raises within the block into this package's errors."""
-    try:
-        yield
-    except DatabaseFailure as failure:
-        raise _domain_error(operation, failure) from failure.__cause__ or failure
-
-
-def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
-    diagnosis = getattr(failure.__cause__, "diag", None)
-    if diagnosis is not None and diagnosis.constraint_name == "es_django_outbox_message_id":
-        return DuplicateMessage([UUID(found) for found in _UUID.findall(diagnosis.message_detail or "")])
-    reason = diagnosis.message_primary if diagnosis is not None and diagnosis.message_primary else str(failure)
-    return StorageError(operation, is_retryable(failure), reason)
-
-
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

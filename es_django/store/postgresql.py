@@ -12,10 +12,11 @@ from typing import Any, cast
 import psycopg
 from django.db.backends.utils import CursorWrapper
 
-from es_django.errors import StorageError
-from es_django.events import RecordedEvent, registry
+from es_django.errors import LockTimeout, StorageError
+from es_django.events import RecordedEvent, StreamId, registry
 from es_django.store.base import Append
 from es_django.store.database import DatabaseEventStore, recorded_from
+from es_django.store.failures import storage_errors
 
 FLOOR_NAMESPACE = 0x6573
 """Tells the floors of in-flight appends from all other advisory locks; it fits in the key above the position's bits."""
@@ -99,7 +100,7 @@ SELECT last_value - (NOT is_called)::int, current_setting('transaction_isolation
 LEAST_FLOOR = """
 SELECT min(((classid::bigint << 32) | objid::bigint) & ((1::bigint << 47) - 1))
   FROM pg_locks
- WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> 15 = %s
+ WHERE locktype = 'advisory' AND mode = 'ShareLock' AND objsubid = 1 AND classid::bigint >> 15 = %s
    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND pid <> pg_backend_pid()
 """
@@ -115,6 +116,32 @@ SELECT event.position, event.version, event.type, event.schema_version, event.da
 """
 
 
+# Two numbers make a key of another kind than the single one of the floors.
+LOCK_STREAM = "SELECT pg_advisory_xact_lock(hashtext(%s), hashtext(%s))"
+
+WAITING_LIMIT = "SELECT current_setting('lock_timeout')"
+
+LIMIT_WAITING = "SELECT set_config('lock_timeout', %s, true)"
+
+LOCK_NOT_AVAILABLE = "55P03"
+
+MANY = """
+SELECT stream.key, snapshot.version, NULL AS type, NULL AS schema_version, snapshot.state AS data
+  FROM es_django_stream AS stream
+  JOIN es_django_snapshot AS snapshot
+    ON snapshot.stream_id = stream.id AND snapshot.schema = %(schema)s AND snapshot.version <= stream.version
+ WHERE stream.category = %(category)s AND stream.key = ANY(%(keys)s)
+ UNION ALL
+SELECT stream.key, event.version, event.type, event.schema_version, event.data
+  FROM es_django_stream AS stream
+  LEFT JOIN es_django_snapshot AS snapshot
+    ON snapshot.stream_id = stream.id AND snapshot.schema = %(schema)s AND snapshot.version <= stream.version
+  JOIN es_django_event AS event ON event.stream_id = stream.id AND event.version > coalesce(snapshot.version, 0)
+ WHERE stream.category = %(category)s AND stream.key = ANY(%(keys)s)
+ ORDER BY 1, 2
+"""
+
+
 class PostgresqlEventStore(DatabaseEventStore):
     _appends_in_one_statement = True
 
@@ -123,6 +150,28 @@ class PostgresqlEventStore(DatabaseEventStore):
             cursor.execute(APPEND, _append_parameters(append))
             rows = cursor.fetchall()
         return recorded_from(append, rows) if rows else self._repeated_or_refused(append)
+
+    def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(MANY, {"category": category, "keys": keys, "schema": schema})
+            return cast("list[tuple[Any, ...]]", cursor.fetchall())
+
+    @contextmanager
+    def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
+        """PostgreSQL's own queue for the lock is first come, first served, and it frees the lock of whoever dies."""
+        with self.transaction():
+            try:
+                with storage_errors("lock a stream"), self.connection.cursor() as cursor:
+                    cursor.execute(WAITING_LIMIT)
+                    (before,) = cursor.fetchone()
+                    cursor.execute(LIMIT_WAITING, ["0" if timeout is None else f"{max(1, round(timeout * 1000))}ms"])
+                    cursor.execute(LOCK_STREAM, [stream.category, stream.key])
+                    cursor.execute(LIMIT_WAITING, [before])
+            except StorageError as error:
+                if timeout is not None and getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+                    raise LockTimeout(stream, timeout) from error
+                raise
+            yield
 
     def _safe_end(self) -> int:
         with self.connection.cursor() as cursor:

@@ -5,11 +5,15 @@ later; there is no watermark here, on purpose.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
-from es_django.events import RecordedEvent, registry
+from es_django.errors import LockTimeout
+from es_django.events import RecordedEvent, StreamId, registry
 from es_django.store.base import STREAM_EXISTS, Append
 from es_django.store.database import DatabaseEventStore, recorded_from
+from es_django.store.tickets import ticket_lock
 
 FIND_STREAM = """
 SELECT id, version FROM es_django_stream WHERE category = %s AND key = %s
@@ -60,6 +64,23 @@ SELECT event.position, event.version, event.type, event.schema_version, event.da
 """
 
 
+MANY = """
+SELECT stream.key, snapshot.version, NULL AS type, NULL AS schema_version, snapshot.state AS data
+  FROM es_django_stream AS stream
+  JOIN es_django_snapshot AS snapshot
+    ON snapshot.stream_id = stream.id AND snapshot.schema = %(schema)s AND snapshot.version <= stream.version
+ WHERE stream.category = %(category)s AND stream.key IN (SELECT value FROM json_each(%(keys)s))
+ UNION ALL
+SELECT stream.key, event.version, event.type, event.schema_version, event.data
+  FROM es_django_stream AS stream
+  LEFT JOIN es_django_snapshot AS snapshot
+    ON snapshot.stream_id = stream.id AND snapshot.schema = %(schema)s AND snapshot.version <= stream.version
+  JOIN es_django_event AS event ON event.stream_id = stream.id AND event.version > coalesce(snapshot.version, 0)
+ WHERE stream.category = %(category)s AND stream.key IN (SELECT value FROM json_each(%(keys)s))
+ ORDER BY 1, 2
+"""
+
+
 class SqliteEventStore(DatabaseEventStore):
     _appends_in_one_statement = False
 
@@ -85,6 +106,20 @@ class SqliteEventStore(DatabaseEventStore):
                 cursor.execute(PUT_SNAPSHOT, [stream_id, before + count, append.snapshot.schema, append.snapshot.state])
             cursor.execute(STORED, [stream_id, before])
             return recorded_from(append, cursor.fetchall())
+
+    def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(MANY, {"category": category, "keys": json.dumps(keys), "schema": schema})
+            return cast("list[tuple[Any, ...]]", cursor.fetchall())
+
+    @contextmanager
+    def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
+        """Threads take turns in order of arrival; among processes SQLite's one write lock decides."""
+        with ticket_lock((self.using, stream)).held(timeout) as granted:
+            if not granted:
+                raise LockTimeout(stream, timeout or 0)
+            with self.transaction():
+                yield
 
     def _safe_end(self) -> int:
         with self.connection.cursor() as cursor:

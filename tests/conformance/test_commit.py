@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import IntegrityError, connection, transaction
 from pytest_django import DjangoAssertNumQueries
 
@@ -353,3 +354,47 @@ def test_writes_to_the_same_streams_in_any_order_do_not_deadlock() -> None:
         done = [submit(write, order) for order in (streams, streams[::-1], streams[2:] + streams[:2], streams)]
     assert sum(each.result() for each in done) == 4
     assert [event_store.version(stream) for stream in streams] == [80] * 4
+
+
+def test_many_aggregates_come_in_one_query(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    for key in ("a", "b", "c"):
+        ledgers.save(Ledger.open(key, owner=key))
+        ledgers.execute(key, lambda ledger: ledger.deposit(5))
+    with django_assert_num_queries(1):
+        found = ledgers.get_many(["c", "missing", "a", "c"])
+    assert {key: (each.key, each.owner, each.version) for key, each in found.items()} == {
+        "a": ("a", "a", 2),
+        "c": ("c", "c", 2),
+    }
+    assert ledgers.get_many([]) == {}
+
+
+def test_a_command_takes_effect_once() -> None:
+    ledgers.save(Ledger.open("l-1"))
+    ledgers.save(Ledger.open("l-2"))
+
+    def deposit_twice(ledger: Ledger) -> None:
+        ledger.deposit(5)
+        ledger.deposit(7)
+
+    for _ in range(2):
+        assert ledgers.execute("l-1", deposit_twice, command_id="c-1").balance == 12
+    ledgers.execute("l-1", lambda ledger: ledger.withdraw(2))
+    assert ledgers.execute("l-1", deposit_twice, command_id="c-1").balance == 10
+    assert ledgers.execute("l-1", deposit_twice, command_id="c-2").balance == 22
+    assert ledgers.execute("l-2", deposit_twice, command_id="c-1").balance == 12
+
+
+def test_every_method_has_an_asynchronous_twin() -> None:
+    async_to_sync(use_every_twin)()
+
+
+async def use_every_twin() -> None:
+    ledger = Ledger.open("l-1")
+    await ledgers.asave(ledger)
+    await ledgers.asave_all([Ledger.open("l-2")])
+    assert (await ledgers.aexecute("l-1", lambda ledger: ledger.deposit(5), command_id="c-1")).balance == 5
+    assert (await ledgers.aget("l-1", version=1)).balance == 0
+    assert list(await ledgers.aget_many(["l-1", "l-2"])) == ["l-1", "l-2"]
+    assert await ledgers.aexists("l-1")
+    assert [recorded.version for recorded in await ledgers.ahistory("l-1")] == [1, 2]

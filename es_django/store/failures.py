@@ -1,0 +1,33 @@
+"""What the database raises, as this package's errors, told apart by constraint name and code, never by text.
+
+An error that passed for something else would be retried for ever, or given up too soon.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from django.db import Error as DatabaseFailure
+
+from es_django.errors import DuplicateMessage, EsDjangoError, StorageError, is_retryable
+
+
+@contextmanager
+def storage_errors(operation: str) -> Iterator[None]:
+    """Turns what the database raises within the block into this package's errors."""
+    try:
+        yield
+    except DatabaseFailure as failure:
+        raise _domain_error(operation, failure) from failure.__cause__ or failure
+
+
+def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
+    diagnosis = getattr(failure.__cause__, "diag", None)
+    if diagnosis is not None and diagnosis.constraint_name == "es_django_outbox_message_id":
+        return DuplicateMessage([UUID(found) for found in _UUID.findall(diagnosis.message_detail or "")])
+    reason = diagnosis.message_primary if diagnosis is not None and diagnosis.message_primary else str(failure)
+    return StorageError(operation, is_retryable(failure), reason)
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -1,0 +1,27 @@
+"""Whether what was written in a transaction has been committed."""
+
+import weakref
+
+from django.db import transaction
+
+
+class TransactionOutcome:
+    """Tells whether the transaction, or savepoint, that was open at its making has been committed.
+
+    Django calls an `on_commit` callback after the commit and drops it on a rollback, of a savepoint too; so a callback
+    that is gone without having been called belonged to a rollback.
+    """
+
+    def __init__(self, using: str) -> None:
+        self._committed = False
+
+        def note_commit() -> None:
+            self._committed = True
+
+        self._callback = weakref.ref(note_commit)
+        transaction.on_commit(note_commit, using=using)
+
+    def __call__(self) -> bool | None:
+        if self._committed:
+            return True
+        return False if self._callback() is None else None

@@ -1,0 +1,75 @@
+"""A lock among threads that is granted in order of arrival.
+
+A plain mutex wakes whom it likes; here each who waits holds a ticket, and whoever leaves calls the next one.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from weakref import WeakValueDictionary
+
+
+class TicketLock:
+    """Use `held`; a thread that has the lock may take it again."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._tickets: deque[threading.Event] = deque()
+        self._owner: int | None = None
+
+    @contextmanager
+    def held(self, timeout: float | None) -> Iterator[bool]:
+        """Yields whether the lock was granted within `timeout` seconds."""
+        me = threading.get_ident()
+        if self._owner == me:
+            yield True
+            return
+        granted = self._acquire(timeout)
+        if not granted:
+            yield False
+            return
+        self._owner = me
+        try:
+            yield True
+        finally:
+            self._owner = None
+            self._release()
+
+    @property
+    def waiting(self) -> int:
+        """How many hold a ticket, the one that was called included."""
+        return len(self._tickets)
+
+    def _acquire(self, timeout: float | None) -> bool:
+        ticket = threading.Event()
+        with self._mutex:
+            self._tickets.append(ticket)
+            if self._tickets[0] is ticket:
+                ticket.set()
+        if ticket.wait(timeout):
+            return True
+        with self._mutex:
+            if ticket.is_set():
+                return True
+            self._tickets.remove(ticket)
+            return False
+
+    def _release(self) -> None:
+        with self._mutex:
+            self._tickets.popleft()
+            if self._tickets:
+                self._tickets[0].set()
+
+
+_locks: WeakValueDictionary[Hashable, TicketLock] = WeakValueDictionary()
+_locks_mutex = threading.Lock()
+
+
+def ticket_lock(name: Hashable) -> TicketLock:
+    """The lock of that name; it lives as long as somebody holds on to it."""
+    with _locks_mutex:
+        lock = _locks.get(name)
+        if lock is None:
+            lock = _locks[name] = TicketLock()
+        return lock

@@ -1,0 +1,196 @@
+"""Writers that queue for a stream's lock get it in the order in which they came."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from es_django import AggregateNotFound, Repository
+from es_django.errors import LockTimeout
+from es_django.store.tickets import TicketLock, ticket_lock
+from tests.domain import Ledger
+from tests.processes import run_processes
+from tests.threads import threads
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ledgers = Repository(Ledger)
+
+
+@pytest.fixture(autouse=True)
+def _a_ledger() -> None:
+    ledgers.save(Ledger.open("l-1"))
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
+
+
+def waiters() -> int:
+    """How many wait for the lock of the stream, by what the lock itself tells."""
+    if connection.vendor == "sqlite":
+        return max(0, ticket_lock(("default", Ledger("l-1").stream)).waiting - 1)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND NOT granted "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        return int(cursor.fetchone()[0])
+
+
+def annotate_under_lock(note: Any) -> None:
+    with ledgers.lock("l-1", timeout=30) as ledger:
+        ledger.annotate(note)
+
+
+def test_threads_get_the_lock_in_order_of_arrival() -> None:
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ledgers.lock("l-1"):
+            held.set()
+            assert go_on.wait(30)
+
+    with threads(11) as submit:
+        submit(hold)
+        assert held.wait(30)
+        done = []
+        for number in range(10):
+            done.append(submit(annotate_under_lock, number))
+            wait_until(lambda number=number: waiters() == number + 1)  # type: ignore[misc]
+        go_on.set()
+        for each in done:
+            each.result(30)
+    ledger = ledgers.get("l-1")
+    assert (ledger.version, ledger.notes) == (11, list(range(10)))
+
+
+def arrive_in_turn(barrier: Barrier, number: int) -> None:
+    """Every process reaches every barrier; in its own turn it first queues for the lock, in a thread."""
+    with threads(1) as submit:
+        if number == 0:
+            with ledgers.lock("l-1"):
+                for turn in range(1, 11):
+                    wait_until(lambda turn=turn: waiters() == turn - 1)  # type: ignore[misc]
+                    barrier.wait()
+                wait_until(lambda: waiters() == 10)
+            return
+        for turn in range(1, 11):
+            barrier.wait()
+            if turn == number:
+                submit(annotate_under_lock, number)
+
+
+@pytest.mark.requires_postgresql
+def test_processes_get_the_lock_in_order_of_arrival() -> None:
+    run_processes(arrive_in_turn, [(number,) for number in range(11)], timeout=120)
+    assert ledgers.get("l-1").notes == list(range(1, 11))
+
+
+def test_a_mutex_that_wakes_whom_it_likes_is_not_enough() -> None:
+    """What the order above is worth: the ticket lock under the same arrivals, without a database."""
+    lock, order = TicketLock(), list[int]()
+
+    def enter(number: int) -> None:
+        with lock.held(30) as granted:
+            assert granted
+            order.append(number)
+
+    with threads(20) as submit, lock.held(None):
+        for number in range(20):
+            submit(enter, number)
+            wait_until(lambda number=number: lock.waiting == number + 2)  # type: ignore[misc]
+    assert order == list(range(20))
+
+
+def test_the_next_one_sees_what_the_holder_saved_and_reading_does_not_wait() -> None:
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ledgers.lock("l-1") as ledger:
+            ledger.annotate("first")
+            held.set()
+            assert go_on.wait(30)
+
+    def follow() -> list[Any]:
+        with ledgers.lock("l-1", timeout=30) as ledger:
+            return list(ledger.notes)
+
+    with threads(2) as submit:
+        submit(hold)
+        assert held.wait(30)
+        follower = submit(follow)
+        wait_until(lambda: waiters() == 1)
+        assert ledgers.get("l-1").notes == []
+        go_on.set()
+        assert follower.result(30) == ["first"]
+
+
+@pytest.mark.requires_postgresql
+def test_another_stream_does_not_wait() -> None:
+    ledgers.save(Ledger.open("l-2"))
+    with ledgers.lock("l-1"), threads(1) as submit:
+        submit(ledgers.execute, "l-2", lambda ledger: ledger.deposit(1)).result(10)
+
+        def lock_other() -> None:
+            with ledgers.lock("l-2", timeout=5) as ledger:
+                ledger.deposit(1)
+
+        submit(lock_other).result(10)
+    assert ledgers.get("l-2").balance == 2
+
+
+def test_waiting_ends_in_a_retryable_timeout() -> None:
+    def try_in_vain() -> None:
+        with pytest.raises(LockTimeout) as caught, ledgers.lock("l-1", timeout=0.05):
+            raise AssertionError("it was held")
+        assert caught.value.retryable
+
+    with ledgers.lock("l-1"), threads(1) as submit:
+        submit(try_in_vain).result(10)
+    with ledgers.lock("l-1", timeout=5) as ledger:
+        ledger.deposit(1)
+    assert ledgers.get("l-1").balance == 1
+
+
+@pytest.mark.requires_postgresql
+def test_the_rest_of_the_transaction_waits_as_long_as_before() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '7s'")
+        with ledgers.lock("l-1", timeout=1):
+            pass
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("7s",)
+
+
+def test_an_error_in_the_block_saves_nothing_and_releases() -> None:
+    with pytest.raises(KeyError), ledgers.lock("l-1") as ledger:
+        ledger.deposit(1)
+        raise KeyError
+    with pytest.raises(AggregateNotFound), ledgers.lock("missing"):
+        raise AssertionError("there is nothing to lock")
+    with threads(1) as submit:
+        submit(annotate_under_lock, "free").result(10)
+    assert ledgers.get("l-1").balance == 0
+
+
+def hold_until_killed(barrier: Barrier) -> None:
+    with ledgers.lock("l-1") as ledger:
+        ledger.deposit(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_holder_releases() -> None:
+    with pytest.raises(RuntimeError, match="exit code -9"):
+        run_processes(hold_until_killed, [()])
+    with ledgers.lock("l-1", timeout=20) as ledger:
+        assert ledger.balance == 0
