@@ -1,5 +1,8 @@
 """The event store of each database, and the one of the database that ES_DJANGO names."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +20,20 @@ def store_for(using: str | None = None) -> "EventStore":
 
     Raises `ImproperlyConfigured` for a database that is neither PostgreSQL nor SQLite.
     """
-    return _store(using or conf.settings().database)
+    return _replacement.get() or _store(using or conf.settings().database)
+
+
+@contextmanager
+def replaced_store(store: "EventStore") -> Iterator[None]:
+    """Makes `store` the event store of every database within the block, for this thread or task."""
+    token = _replacement.set(store)
+    try:
+        yield
+    finally:
+        _replacement.reset(token)
+
+
+_replacement: "ContextVar[EventStore | None]" = ContextVar("es_django_store", default=None)
 
 
 @cache

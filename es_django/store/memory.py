@@ -1,0 +1,214 @@
+"""The event store in memory: the shortest honest implementation of the port, and the one for tests without a database.
+
+Writers take turns for a whole transaction, so that a rollback only has to cut off the end. Readers in other threads do
+not wait, and see what is committed.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from es_django.aggregates import Outcome, committed
+from es_django.errors import ConcurrencyError, DuplicateMessage, LockTimeout
+from es_django.events import Event, RecordedEvent, StreamId, registry
+from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Snapshot, run_inline_projections
+from es_django.store.messages import Message
+from es_django.store.tickets import ticket_lock
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    recorded: RecordedEvent
+    data: str
+
+    def events(self) -> list[Event]:
+        recorded = self.recorded
+        return registry.decode(recorded.stream, recorded.version, recorded.type, recorded.schema_version, self.data)
+
+
+class _Savepoint:
+    """The state to go back to, and what became of what was written since: committed, rolled back, or still open."""
+
+    def __init__(self, store: "MemoryEventStore") -> None:
+        self.events = len(store._log)
+        self.messages = len(store.messages)
+        self.snapshots = dict(store._snapshots)
+        self.committed: bool | None = None
+
+    def outcome(self) -> bool | None:
+        return self.committed
+
+
+class MemoryEventStore(EventStore):
+    """An event store of its own, empty at first; `messages` is what its appends have sent."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self._writer = threading.RLock()
+        self._owner: int | None = None
+        self._log: list[_Stored] = []
+        self._committed = 0
+        self._streams: defaultdict[StreamId, list[_Stored]] = defaultdict(list)
+        self._snapshots: dict[StreamId, tuple[int, Snapshot]] = {}
+        self._open: list[_Savepoint] = []
+        self._savepoints: list[_Savepoint] = []
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._owner == threading.get_ident()
+
+    def outcome(self) -> Outcome:
+        return self._open[-1].outcome if self.in_transaction else committed
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._writer:
+            self._owner = threading.get_ident()
+            savepoint = _Savepoint(self)
+            self._open.append(savepoint)
+            first = len(self._savepoints)
+            self._savepoints.append(savepoint)
+            try:
+                yield
+            except BaseException:
+                self._go_back_to(savepoint)
+                for undone in self._savepoints[first:]:
+                    undone.committed = False
+                raise
+            finally:
+                self._open.pop()
+                if not self._open:
+                    self._end()
+
+    def _go_back_to(self, savepoint: _Savepoint) -> None:
+        for stored in self._log[savepoint.events :]:
+            self._streams[stored.recorded.stream].pop()
+        del self._log[savepoint.events :]
+        del self.messages[savepoint.messages :]
+        self._snapshots = savepoint.snapshots
+
+    def _end(self) -> None:
+        self._committed = len(self._log)
+        for savepoint in self._savepoints:
+            savepoint.committed = savepoint.committed is None
+        self._savepoints.clear()
+        self._owner = None
+
+    def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
+        with self.transaction():
+            recorded = [event for append in appends for event in self._append(append)]
+            run_inline_projections(recorded)
+        return recorded
+
+    def _append(self, append: Append) -> list[RecordedEvent]:
+        stream = self._streams[append.stream]
+        before = len(stream)
+        fits = before > 0 if append.expected is STREAM_EXISTS else append.version in (None, before)
+        if not fits:
+            return self._repeated_or_refused(append, stream)
+        for number, pending in enumerate(append.events, start=1):
+            event_type = registry.of(type(pending.event))
+            recorded = RecordedEvent(
+                append.stream,
+                pending.event,
+                pending.event_id,
+                append.metadata,
+                before + number,
+                len(self._log) + 1,
+                event_type.name,
+                event_type.version,
+                datetime.now(UTC),
+            )
+            stored = _Stored(recorded, pending.data)
+            self._log.append(stored)
+            stream.append(stored)
+        for staged in append.messages:
+            self.send(staged.message, append.stream, before + staged.ordinal)
+        if append.snapshot is not None:
+            self._snapshots[append.stream] = (len(stream), append.snapshot)
+        return [stored.recorded for stored in stream[before:]]
+
+    def send(self, message: Message, stream: StreamId | None = None, version: int | None = None) -> None:
+        """Keeps a message. Raises `DuplicateMessage` if there is one of its id."""
+        if any(known.message_id == message.message_id for known in self.messages):
+            raise DuplicateMessage([message.message_id])
+        self.messages.append(msgspec.structs.replace(message, stream=stream, stream_version=version))
+
+    def _repeated_or_refused(self, append: Append, stream: list[_Stored]) -> list[RecordedEvent]:
+        if append.version is not None:
+            there = stream[append.version : append.version + len(append.events)]
+            if [stored.recorded.event_id for stored in there] == [event.event_id for event in append.events]:
+                return [stored.recorded for stored in there]
+        raise ConcurrencyError(append.stream, append.expected, len(stream))
+
+    def _visible(self, stored: Iterable[_Stored]) -> list[_Stored]:
+        end = len(self._log) if self.in_transaction else self._committed
+        return [each for each in stored if each.recorded.position <= end]
+
+    def read_stream(
+        self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
+    ) -> Iterator[RecordedEvent]:
+        found = self._visible(self._streams.get(stream, ()))[after:]
+        for stored in (found[::-1] if backwards else found)[:limit]:
+            yield from _recorded(stored)
+
+    def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
+        found = self._visible(self._streams.get(stream, ()))[:limit]
+        version, snapshot = self._snapshots.get(stream, (0, None))
+        if snapshot is None or snapshot.schema != schema or version > len(found):
+            return Loaded(None, _tail(found))
+        return Loaded((version, snapshot.state), _tail(found[version:]))
+
+    def load_many(self, category: str, keys: Sequence[str], *, schema: str | None = None) -> dict[str, Loaded]:
+        present = [key for key in keys if self.version(StreamId(category, key))]
+        return {key: self.load(StreamId(category, key), schema=schema) for key in present}
+
+    def contains(self, event_id: UUID) -> bool:
+        return any(stored.recorded.event_id == event_id for stored in self._visible(list(self._log)))
+
+    def version(self, stream: StreamId) -> int:
+        return len(self._visible(self._streams.get(stream, ())))
+
+    def read_all(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        categories: Iterable[str] | None = None,
+        types: Iterable[type[Event]] | None = None,
+    ) -> Page:
+        if limit < 1:
+            return Page([], after)
+        wanted_categories = None if categories is None else set(categories)
+        wanted_types = None if types is None else set(registry.stored_names(types))
+        visible = self._visible(list(self._log))
+        matching = [
+            stored
+            for stored in visible[after:]
+            if (wanted_categories is None or stored.recorded.stream.category in wanted_categories)
+            and (wanted_types is None or stored.recorded.type in wanted_types)
+        ][:limit]
+        end = matching[-1].recorded.position if len(matching) == limit else max(after, len(visible))
+        return Page([recorded for stored in matching for recorded in _recorded(stored)], end)
+
+    @contextmanager
+    def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
+        with ticket_lock((id(self), stream)).held(timeout) as granted:
+            if not granted:
+                raise LockTimeout(stream, timeout or 0)
+            with self.transaction():
+                yield
+
+
+def _tail(found: Iterable[_Stored]) -> Iterator[tuple[int, Sequence[Event]]]:
+    for stored in found:
+        yield stored.recorded.version, stored.events()
+
+
+def _recorded(stored: _Stored) -> Iterator[RecordedEvent]:
+    for event in stored.events():
+        yield msgspec.structs.replace(stored.recorded, event=event)

@@ -1,0 +1,18 @@
+"""Runs code that saves and loads aggregates without a database."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from es_django.store import replaced_store
+from es_django.store.memory import MemoryEventStore
+
+
+@contextmanager
+def in_memory() -> Iterator[MemoryEventStore]:
+    """Within the block every repository and `event_store` use a new store in memory, which the block gets.
+
+    Its `messages` are what was sent. Inline projections run, and need a database if they write to one.
+    """
+    store = MemoryEventStore()
+    with replaced_store(store):
+        yield store

@@ -1,0 +1,63 @@
+"""Given these events, when that happens, then these events follow, or an error."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Self, TypeVar
+
+from es_django.aggregates import Aggregate
+from es_django.events import Event
+
+A = TypeVar("A", bound=Aggregate)
+
+
+class Scenario(Generic[A]):
+    """What an aggregate does; made by `given`."""
+
+    def __init__(self, aggregate: A) -> None:
+        self.aggregate = aggregate
+        self._error: Exception | None = None
+
+    def when(self, command: Callable[[A], Any]) -> Self:
+        """Gives the command to the aggregate; what it raises waits for `then_raises`."""
+        self._expect_no_error()
+        try:
+            command(self.aggregate)
+        except Exception as error:
+            self._error = error
+        return self
+
+    def then(self, *events: Event) -> Self:
+        """Fails unless the commands recorded exactly these events."""
+        self._expect_no_error()
+        recorded = self.aggregate.pending_events
+        assert recorded == list(events), f"recorded were {recorded}, expected were {list(events)}"  # noqa: S101
+        return self
+
+    def then_raises(self, kind: type[Exception], message: str = "") -> Self:
+        """Fails unless the last command raised an error of this kind, with `message` in its text, and recorded
+        nothing."""
+        error, self._error = self._error, None
+        if error is None:
+            raise AssertionError(f"no error was raised, expected was {kind.__name__}")
+        if not isinstance(error, kind):
+            raise error
+        assert message in str(error), f"the error says {str(error)!r}, expected was {message!r}"  # noqa: S101
+        return self
+
+    def _expect_no_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+def given(aggregate: type[A], *events: Event, key: str = "key") -> Scenario[A]:
+    """An aggregate to which these events have happened.
+
+    `given(Account, AccountOpened(owner="Ada")).when(lambda a: a.deposit(5)).then(MoneyDeposited(amount=5))`, or
+    `.then_raises(ValueError, "more than")`.
+    """
+    instance = aggregate(key)
+    instance._replay(enumerate(_singly(events), start=1))
+    return Scenario(instance)
+
+
+def _singly(events: Sequence[Event]) -> list[list[Event]]:
+    return [[event] for event in events]
