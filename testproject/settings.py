@@ -1,10 +1,11 @@
-"""Settings of the sample project, from the environment: DATABASE_URL, CELERY_BROKER_URL, DEBUG, SECRET_KEY and
-ALLOWED_HOSTS. Without any it runs on SQLite and on a message broker that is a folder, both under var/.
+"""Settings of the sample project, from the environment: DATABASE_URL, CELERY_BROKER_URL, VAR_DIR, DEBUG, SECRET_KEY
+and ALLOWED_HOSTS. Without any it runs on SQLite and on a message broker that is a folder, both under var/.
 """
 
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from zlib import crc32
 
 import environ
 from kombu.transport import TRANSPORT_ALIASES
@@ -12,10 +13,11 @@ from kombu.transport import TRANSPORT_ALIASES
 import es_django
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-VAR_DIR = BASE_DIR / "var"
-VAR_DIR.mkdir(exist_ok=True)
 
 env = environ.Env()
+
+VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
+VAR_DIR.mkdir(exist_ok=True)
 
 DEBUG = env.bool("DEBUG", default=True)
 SECRET_KEY = env.str("SECRET_KEY", default="for development only") if DEBUG else env.str("SECRET_KEY")
@@ -60,9 +62,8 @@ TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # quoted, since a "+", "%" or "#" in the name of the checkout's folder would mean something in a URL
-DATABASES: dict[str, dict[str, Any]] = {
-    "default": env.db("DATABASE_URL", default=f"sqlite:///{quote(str(VAR_DIR / 'db.sqlite3'))}"),
-}
+DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{quote(str(VAR_DIR / 'db.sqlite3'))}")
+DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(DATABASE_URL)}
 for database in DATABASES.values():
     if database["ENGINE"] == "django.db.backends.sqlite3":
         database["OPTIONS"] = {
@@ -74,13 +75,16 @@ for database in DATABASES.values():
         file = Path(database["NAME"])
         database["TEST"] = {"NAME": str(file.with_name(f"test_{file.name}"))}
 
+# A task is about rows of one database, so each database has its own queues and its own schedule.
+RUN_DIR = VAR_DIR / f"run-{crc32(DATABASE_URL.encode()):08x}"
+RUN_DIR.mkdir(exist_ok=True)
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://localhost")
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {}
 if CELERY_BROKER_URL.startswith("filesystem:"):
     TRANSPORT_ALIASES["filesystem"] = "testproject.filesystem_broker:Transport"
-    queues, exchanges = VAR_DIR / "broker" / "queues", VAR_DIR / "broker" / "exchanges"
+    queues, exchanges = RUN_DIR / "queues", RUN_DIR / "exchanges"
     for folder in (queues, exchanges):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(queues),
         "data_folder_out": str(queues),
@@ -94,7 +98,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {**es_django.beat_schedule()}
-CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
+CELERY_BEAT_SCHEDULE_FILENAME = str(RUN_DIR / "celerybeat-schedule")
 
 ES_DJANGO = {
     "DESTINATIONS": {

@@ -38,13 +38,14 @@ _replacement: "ContextVar[EventStore | None]" = ContextVar("es_django_store", de
 
 @cache
 def _store(using: str) -> "EventStore":
-    from es_django.store.postgresql import PostgresqlEventStore
-    from es_django.store.sqlite import SqliteEventStore
-
     vendor = connections[using].vendor
     if vendor == "postgresql":
+        from es_django.store.postgresql import PostgresqlEventStore  # needs psycopg
+
         return PostgresqlEventStore(using)
     if vendor == "sqlite":
+        from es_django.store.sqlite import SqliteEventStore
+
         return SqliteEventStore(using)
     raise ImproperlyConfigured(f"es_django stores events in PostgreSQL or SQLite; {using!r} is {vendor}")
 

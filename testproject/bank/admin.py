@@ -1,0 +1,37 @@
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+
+from testproject.bank.models import Balance, LedgerEntry, StatementLine
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # has no type parameter at run time
+    """Read models follow from events, so nobody edits them."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(Balance)
+class BalanceAdmin(ReadOnlyAdmin):
+    list_display = ["account", "owner", "balance"]
+    search_fields = ["account__exact"]
+
+
+@admin.register(StatementLine)
+class StatementLineAdmin(ReadOnlyAdmin):
+    list_display = ["account", "version", "type", "amount", "balance", "at"]
+    ordering = ["-position"]
+    search_fields = ["account__exact"]
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ReadOnlyAdmin):
+    list_display = ["account", "amount", "message_id"]
+    search_fields = ["account__exact"]

@@ -1,0 +1,127 @@
+"""The processes that the demo starts, and their certain end.
+
+Each is a process group of its own, so that a Ctrl-C in the terminal reaches the demo alone. The demo then ends them:
+first the master by SIGTERM, so that a worker can finish its task and stop its own children; after a while the group.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+
+from django.conf import settings
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE = 15.0
+TAIL = 20
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; `log` is where more may stand."""
+
+    def __init__(self, reason: str, log: Path | None = None) -> None:
+        super().__init__(reason)
+        self.log = log
+
+    @property
+    def tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-TAIL:]) if self.log else ""
+
+
+class Process:
+    """A program that runs for the length of a `running` block, with its output in a log file."""
+
+    def __init__(self, name: str, arguments: list[str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=settings.BASE_DIR,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """Raises `DemoFailed` if the program has ended."""
+        returncode = self._process.poll()
+        if returncode is not None:
+            raise DemoFailed(f"The {self.name} ended with exit code {returncode}.", self.log)
+
+    def stop(self) -> None:
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE)
+        # After an orderly end there is nobody left in its group.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+@contextmanager
+def running(name: str, arguments: list[str], log: Path) -> Iterator[Process]:
+    process: Process | None = None
+    try:
+        with _undisturbed():
+            process = Process(name, arguments, log)
+        yield process
+    finally:
+        if process is not None:
+            with _undisturbed():
+                process.stop()
+
+
+def worker(log: Path) -> AbstractContextManager[Process]:
+    """A Celery worker with beat."""
+    arguments = ["celery", "--app", "testproject", "worker", "--beat", "--concurrency", "2", "--loglevel", "INFO"]
+    return running("worker", arguments, log)
+
+
+def server(port: int, log: Path) -> AbstractContextManager[Process]:
+    """Django's development server."""
+    return running("server", ["django", "runserver", "--noreload", f"127.0.0.1:{port}"], log)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as connection:
+        connection.settimeout(1)
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port(preferred: int) -> int:
+    """`preferred`, or another port if that is taken."""
+    with socket.socket() as probe:
+        # As the server does it, so that connections which have just ended count as little as for the server.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def stop_signals_interrupt() -> None:
+    """Lets a closed terminal and a plain `kill` end the demo as a Ctrl-C does: with nothing left behind."""
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.default_int_handler)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Puts a Ctrl-C off to the end of the block: one in the midst of it would leave a process that nobody stops."""
+    came: list[int] = []
+    handlers = {signum: signal.signal(signum, lambda signum, frame: came.append(signum)) for signum in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+    if came:
+        raise KeyboardInterrupt

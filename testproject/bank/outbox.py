@@ -1,0 +1,29 @@
+"""What the bank tells others: each movement of money, as one kind of message whose shape is a promise to them.
+
+The events stay the bank's own and may change.
+"""
+
+from decimal import Decimal
+
+from es_django import Message, StagedEvent, publishes
+from testproject.bank.events import MoneyDeposited, MoneyIn, MoneyOut, MoneyReceived, MoneySent, MoneyWithdrawn
+
+MONEY_MOVED = "bank.money_moved"
+
+
+@publishes(MoneyDeposited, destination="ledger")
+@publishes(MoneyReceived, destination="ledger")
+def money_in(staged: StagedEvent) -> Message:
+    assert isinstance(staged.event, MoneyIn)
+    return _money_moved(staged.stream.key, staged.event.amount)
+
+
+@publishes(MoneyWithdrawn, destination="ledger")
+@publishes(MoneySent, destination="ledger")
+def money_out(staged: StagedEvent) -> Message:
+    assert isinstance(staged.event, MoneyOut)
+    return _money_moved(staged.stream.key, -staged.event.amount)
+
+
+def _money_moved(account: str, amount: Decimal) -> Message:
+    return Message(type=MONEY_MOVED, key=account, data={"account": account, "amount": str(amount)})

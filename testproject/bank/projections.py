@@ -1,0 +1,67 @@
+"""The bank's read models. They hold nothing that does not follow from the events, so they can be built again."""
+
+from decimal import Decimal
+
+from django.db.models import F
+
+from es_django import Projection, RecordedEvent, projects
+from testproject.bank.events import AccountOpened, MoneyIn, MoneyOut
+from testproject.bank.models import Balance, StatementLine
+
+
+class Balances(Projection):
+    """Kept in the transaction that stores the event: whoever reads a balance sees his own deposit in it."""
+
+    class Meta:
+        name = "balances"
+        mode = "inline"
+        models = [Balance]
+
+    @projects
+    def opened(self, event: AccountOpened, recorded: RecordedEvent) -> None:
+        Balance.objects.create(account=recorded.stream.key, owner=event.owner, balance=0)
+
+    @projects
+    def money_in(self, event: MoneyIn, recorded: RecordedEvent) -> None:
+        self._add(recorded.stream.key, event.amount)
+
+    @projects
+    def money_out(self, event: MoneyOut, recorded: RecordedEvent) -> None:
+        self._add(recorded.stream.key, -event.amount)
+
+    def _add(self, account: str, amount: Decimal) -> None:
+        Balance.objects.filter(account=account).update(balance=F("balance") + amount)
+
+
+class Statements(Projection):
+    """Follows the log a moment later, and costs those who write events nothing."""
+
+    class Meta:
+        name = "statements"
+        mode = "async"
+        models = [StatementLine]
+
+    @projects
+    def opened(self, event: AccountOpened, recorded: RecordedEvent) -> None:
+        self._write(recorded, Decimal(0))
+
+    @projects
+    def money_in(self, event: MoneyIn, recorded: RecordedEvent) -> None:
+        self._write(recorded, event.amount)
+
+    @projects
+    def money_out(self, event: MoneyOut, recorded: RecordedEvent) -> None:
+        self._write(recorded, -event.amount)
+
+    def _write(self, recorded: RecordedEvent, amount: Decimal) -> None:
+        account = recorded.stream.key
+        before = StatementLine.objects.filter(account=account).order_by("-version").first()
+        StatementLine.objects.create(
+            position=recorded.position,
+            account=account,
+            version=recorded.version,
+            type=recorded.type,
+            amount=amount,
+            balance=(before.balance if before else 0) + amount,
+            at=recorded.recorded_at,
+        )

@@ -1,0 +1,66 @@
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+from django.db.models import Sum
+
+from es_django import Message
+from es_django.models import InboxReceipt, OutboxMessage
+from es_django.store.messages import to_wire
+from es_django.tasks import handle_message
+from testproject.bank.models import Balance, LedgerEntry
+from testproject.bank.outbox import MONEY_MOVED
+from testproject.bank.services import deposit, open_account, transfer, withdraw
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _some_business() -> None:
+    open_account("ada", owner="Ada")
+    open_account("bob", owner="Bob")
+    deposit("ada", Decimal("100.00"))
+    transfer("ada", "bob", Decimal("30.10"))
+    withdraw("bob", Decimal("0.10"))
+
+
+def test_each_movement_of_money_is_a_message_and_the_opening_of_an_account_is_none() -> None:
+    found = OutboxMessage.objects.order_by("id").values_list("destination", "type", "key", "data")
+    assert sorted(found, key=str) == sorted(
+        [
+            ("ledger", MONEY_MOVED, "ada", {"account": "ada", "amount": "100.00"}),
+            ("ledger", MONEY_MOVED, "ada", {"account": "ada", "amount": "-30.10"}),
+            ("ledger", MONEY_MOVED, "bob", {"account": "bob", "amount": "30.10"}),
+            ("ledger", MONEY_MOVED, "bob", {"account": "bob", "amount": "-0.10"}),
+        ],
+        key=str,
+    )
+
+
+def test_the_ledger_adds_up_to_the_balances(deliver: Callable[[], int]) -> None:
+    assert deliver() == 4
+    totals = dict(LedgerEntry.objects.values_list("account").annotate(Sum("amount")))
+    assert {account: round(total, 2) for account, total in totals.items()} == {
+        "ada": Decimal("69.90"),
+        "bob": Decimal("30.00"),
+    }
+    assert totals.keys() == set(Balance.objects.values_list("account", flat=True))
+
+
+def test_the_entries_of_an_account_are_in_the_order_of_its_events(deliver: Callable[[], int]) -> None:
+    deliver()
+    entries = LedgerEntry.objects.filter(account="bob").order_by("id")
+    assert list(entries.values_list("amount", flat=True)) == [Decimal("30.10"), Decimal("-0.10")]
+
+
+def test_a_message_that_arrives_twice_is_entered_once() -> None:
+    message = to_wire(Message(type=MONEY_MOVED, data={"account": "ada", "amount": "1.00"}))
+    handle_message(message)
+    handle_message(message)
+    assert LedgerEntry.objects.count() == 1
+
+
+def test_a_message_without_an_amount_is_kept_as_dead_and_not_entered() -> None:
+    handle_message(to_wire(Message(type=MONEY_MOVED, data={"account": "ada"})))
+    assert not LedgerEntry.objects.exists()
+    assert InboxReceipt.objects.get().status == InboxReceipt.Status.DEAD
