@@ -6,7 +6,7 @@ Nothing here knows Django. What cannot be read as what it was raises a `ReplayEr
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 from uuid import UUID
 
 import msgspec
@@ -23,11 +23,6 @@ from es_django.errors import (
 )
 from es_django.meta import meta_options
 from es_django.payloads import encode_payload
-
-if TYPE_CHECKING:
-    from msgspec import StructMeta
-else:
-    StructMeta = type(msgspec.Struct)  # has a public name from msgspec 0.20 on
 
 MAX_NAME_LENGTH = 255
 
@@ -66,7 +61,7 @@ def _is_unicode(text: str) -> bool:
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-class _EventMeta(StructMeta):
+class _EventMeta(msgspec.StructMeta):
     def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **config: Any) -> Any:
         return super().__new__(mcls, name, bases, namespace, **{"frozen": True, "kw_only": True, **config})
 

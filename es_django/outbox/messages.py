@@ -12,8 +12,7 @@ from es_django.errors import UnknownDestination
 from es_django.events import MAX_NAME_LENGTH, Event, StagedEvent, registry
 from es_django.metadata import COLUMNS_OF_METADATA, current_metadata
 from es_django.outbox import nudge as _nudge  # noqa: F401  # registers itself
-from es_django.outbox.store import outbox_store
-from es_django.payloads import encode_payload
+from es_django.store import store_for
 from es_django.store.messages import Message
 from es_django.store.reactions import MessageSource, message_sources
 
@@ -44,7 +43,7 @@ def send(
     if message_id is not None:
         message = msgspec.structs.replace(message, message_id=message_id)
     message = _addressed(message, destination)
-    outbox_store().add(message, encode_payload(data, type), encode_payload(message.headers, f"{type} headers"))
+    store_for().send(message)
     return message.message_id
 
 

@@ -1,15 +1,5 @@
 """The statements of the outbox in PostgreSQL."""
 
-from uuid import UUID
-
-ADD = """
-INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, headers, status, attempts, last_error,
-                                     available_at, created_at)
-VALUES (%(message_id)s, %(destination)s, %(type)s, %(key)s, %(data)s, %(headers)s, 'pending', 0, '',
-        clock_timestamp() + make_interval(secs => %(delay)s), clock_timestamp())
-    ON CONFLICT (message_id) DO NOTHING
-"""
-
 # Two claims of one destination at once would each see the other's rows as free, and split a key between them.
 LOCK_DESTINATION = """
 SELECT pg_advisory_xact_lock(%s, hashtext(%s))
@@ -69,7 +59,3 @@ UPDATE es_django_outboxmessage AS message
    AND message.claimed_by = %(worker)s AND message.claimed_until > clock_timestamp()
 RETURNING message.id
 """
-
-
-def uuid(value: UUID) -> UUID:
-    return value

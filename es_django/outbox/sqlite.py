@@ -1,16 +1,5 @@
 """The statements of the outbox in SQLite, each run inside BEGIN IMMEDIATE, so that no other writer is in between."""
 
-from uuid import UUID
-
-ADD = """
-INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, headers, status, attempts, last_error,
-                                     available_at, created_at)
-VALUES (%(message_id)s, %(destination)s, %(type)s, %(key)s, %(data)s, %(headers)s, 'pending', 0, '',
-        strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || %(delay)s || ' seconds'),
-        strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
-    ON CONFLICT (message_id) DO NOTHING
-"""
-
 LOCK_DESTINATION = ""
 
 CLAIM = """
@@ -58,7 +47,3 @@ UPDATE es_django_outboxmessage
    AND es_django_outboxmessage.claimed_until > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
 RETURNING es_django_outboxmessage.id
 """
-
-
-def uuid(value: UUID) -> str:
-    return value.hex

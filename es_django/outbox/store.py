@@ -18,12 +18,11 @@ from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from es_django import conf
-from es_django.errors import DuplicateMessage, PublishError
+from es_django.errors import PublishError
 from es_django.events import StreamId
 from es_django.outbox import postgresql, sqlite
 from es_django.store.failures import storage_errors
 from es_django.store.messages import Message
-from es_django.store.reactions import after_messages
 
 CLAIM_NAMESPACE = 0x636C
 
@@ -50,26 +49,6 @@ class OutboxStore:
     def __init__(self, using: str) -> None:
         self.using = using
         self._sql = {"postgresql": postgresql, "sqlite": sqlite}[connections[using].vendor]
-
-    def add(self, message: Message, data: str, headers: str) -> None:
-        """Stores a message that tells of no event, in the caller's transaction."""
-        with storage_errors("store an outbox message"), connections[self.using].cursor() as cursor:
-            cursor.execute(
-                self._sql.ADD,
-                {
-                    "message_id": self._sql.uuid(message.message_id),
-                    "destination": message.destination,
-                    "type": message.type,
-                    "key": message.key,
-                    "data": data,
-                    "headers": headers,
-                    "delay": message.delay_seconds,
-                },
-            )
-            if cursor.rowcount == 0:
-                raise DuplicateMessage([message.message_id])
-        for hook in after_messages:
-            hook(self.using)
 
     def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
         """Claims up to `limit` messages for `lease` seconds, in order; those that others hold are passed over."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,20 +19,20 @@ def store_for(using: str | None = None) -> "EventStore":
 
     Raises `ImproperlyConfigured` for a database that is neither PostgreSQL nor SQLite.
     """
-    return _replacement.get() or _store(using or conf.settings().database)
+    return _replacements[-1] if _replacements else _store(using or conf.settings().database)
 
 
 @contextmanager
 def replaced_store(store: "EventStore") -> Iterator[None]:
-    """Makes `store` the event store of every database within the block, for this thread or task."""
-    token = _replacement.set(store)
+    """Makes `store` the event store of every database within the block, for the whole process."""
+    _replacements.append(store)
     try:
         yield
     finally:
-        _replacement.reset(token)
+        _replacements.remove(store)
 
 
-_replacement: "ContextVar[EventStore | None]" = ContextVar("es_django_store", default=None)
+_replacements: "list[EventStore]" = []
 
 
 @cache

@@ -137,6 +137,16 @@ class EventStore(ABC):
     @abstractmethod
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]: ...
 
+    def send(self, message: Message) -> None:
+        """Stores a message that tells of no event, in the caller's transaction if there is one.
+
+        Raises `PayloadError` if its data cannot be stored, and `DuplicateMessage` if its id is stored already.
+        """
+        self._send(_stage(message, 0))
+
+    @abstractmethod
+    def _send(self, staged: StagedMessage) -> None: ...
+
     @abstractmethod
     def read_stream(
         self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
@@ -216,16 +226,16 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
         raise ValueError(f"expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}")
     events = [event if isinstance(event, PendingEvent) else PendingEvent(event) for event in write.events]
     messages = [
-        StagedMessage(
-            message,
-            ordinal,
-            encode_payload(message.data, message.type),
-            encode_payload(message.headers, f"{message.type} headers"),
-        )
+        _stage(message, ordinal)
         for ordinal, event in enumerate(events, start=1)
         for message in _messages(StagedEvent(write.stream, event.event, event.event_id, metadata))
     ]
     return Append(write.stream, events, expected, messages, metadata, write.snapshot)
+
+
+def _stage(message: Message, ordinal: int) -> StagedMessage:
+    data = encode_payload(message.data, message.type)
+    return StagedMessage(message, ordinal, data, encode_payload(message.headers, f"{message.type} headers"))
 
 
 def _messages(staged: StagedEvent) -> Iterator[Message]:

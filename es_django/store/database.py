@@ -14,11 +14,12 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from es_django.aggregates import Outcome, committed
-from es_django.errors import ConcurrencyError, StreamArchived
+from es_django.errors import ConcurrencyError, DuplicateMessage, StreamArchived
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.models import StoredEvent, Stream
 from es_django.store.base import Append, EventStore, Loaded, Page, projections_of, run_inline_projections
 from es_django.store.failures import storage_errors
+from es_django.store.messages import StagedMessage
 from es_django.store.outcomes import TransactionOutcome
 from es_django.store.reactions import after_messages
 
@@ -103,6 +104,27 @@ class DatabaseEventStore(EventStore):
                     hook(self.using)
         return recorded
 
+    def _send(self, staged: StagedMessage) -> None:
+        with storage_errors("store an outbox message"), self.connection.cursor() as cursor:
+            message = staged.message
+            native_uuid = self.connection.features.has_native_uuid_field
+            cursor.execute(
+                self._send_statement,
+                {
+                    "message_id": message.message_id if native_uuid else message.message_id.hex,
+                    "destination": message.destination,
+                    "type": message.type,
+                    "key": message.key,
+                    "data": staged.data,
+                    "headers": staged.headers,
+                    "delay": message.delay_seconds,
+                },
+            )
+            if cursor.rowcount == 0:
+                raise DuplicateMessage([message.message_id])
+        for hook in after_messages:
+            hook(self.using)
+
     def _unit(self, appends: Sequence[Append]) -> AbstractContextManager[None]:
         """A transaction, or a savepoint, unless one statement does it all."""
         if self._appends_in_one_statement and len(appends) == 1 and not projections_of(appends):
@@ -110,6 +132,7 @@ class DatabaseEventStore(EventStore):
         return self.transaction()
 
     _appends_in_one_statement: bool
+    _send_statement: str
 
     @abstractmethod
     def _append(self, append: Append) -> list[RecordedEvent]: ...

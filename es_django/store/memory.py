@@ -17,7 +17,7 @@ from es_django.aggregates import Outcome, committed
 from es_django.errors import ConcurrencyError, DuplicateMessage, LockTimeout
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Snapshot, run_inline_projections
-from es_django.store.messages import Message
+from es_django.store.messages import Message, StagedMessage
 from es_django.store.tickets import ticket_lock
 
 
@@ -127,13 +127,16 @@ class MemoryEventStore(EventStore):
             self._log.append(stored)
             stream.append(stored)
         for staged in append.messages:
-            self.send(staged.message, append.stream, before + staged.ordinal)
+            self._keep(staged.message, append.stream, before + staged.ordinal)
         if append.snapshot is not None:
             self._snapshots[append.stream] = (len(stream), append.snapshot)
         return [stored.recorded for stored in stream[before:]]
 
-    def send(self, message: Message, stream: StreamId | None = None, version: int | None = None) -> None:
-        """Keeps a message. Raises `DuplicateMessage` if there is one of its id."""
+    def _send(self, staged: StagedMessage) -> None:
+        with self.transaction():
+            self._keep(staged.message, None, None)
+
+    def _keep(self, message: Message, stream: StreamId | None, version: int | None) -> None:
         if any(known.message_id == message.message_id for known in self.messages):
             raise DuplicateMessage([message.message_id])
         self.messages.append(msgspec.structs.replace(message, stream=stream, stream_version=version))

@@ -35,7 +35,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StagedMessage(msgspec.Struct, frozen=True):
-    """A message about to be stored with an append, and the ordinal of the event that it tells of."""
+    """A message about to be stored, encoded, and the ordinal of the event in its append that it tells of, or 0."""
 
     message: Message
     ordinal: int

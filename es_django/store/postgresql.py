@@ -142,8 +142,18 @@ SELECT stream.key, event.version, event.type, event.schema_version, event.data
 """
 
 
+SEND = """
+INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, headers, status, attempts, last_error,
+                                     available_at, created_at)
+VALUES (%(message_id)s, %(destination)s, %(type)s, %(key)s, %(data)s, %(headers)s, 'pending', 0, '',
+        clock_timestamp() + make_interval(secs => %(delay)s), clock_timestamp())
+    ON CONFLICT (message_id) DO NOTHING
+"""
+
+
 class PostgresqlEventStore(DatabaseEventStore):
     _appends_in_one_statement = True
+    _send_statement = SEND
 
     def _append(self, append: Append) -> list[RecordedEvent]:
         with self._server_binding_cursor() as cursor:

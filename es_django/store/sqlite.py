@@ -81,8 +81,19 @@ SELECT stream.key, event.version, event.type, event.schema_version, event.data
 """
 
 
+SEND = """
+INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, headers, status, attempts, last_error,
+                                     available_at, created_at)
+VALUES (%(message_id)s, %(destination)s, %(type)s, %(key)s, %(data)s, %(headers)s, 'pending', 0, '',
+        strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || %(delay)s || ' seconds'),
+        strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
+    ON CONFLICT (message_id) DO NOTHING
+"""
+
+
 class SqliteEventStore(DatabaseEventStore):
     _appends_in_one_statement = False
+    _send_statement = SEND
 
     def _append(self, append: Append) -> list[RecordedEvent]:
         count = len(append.events)

@@ -19,7 +19,7 @@ from tests.domain import Annotated, Ledger
 from tests.processes import run_processes
 from tests.threads import threads
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("backend")]
 
 ledgers = Repository(Ledger)
 
@@ -153,7 +153,7 @@ def test_appends_that_start_while_the_end_is_looked_up_are_not_skipped() -> None
 
 
 def test_a_transaction_sees_its_own_events() -> None:
-    with transaction.atomic():
+    with event_store.transaction():
         ledgers.save(Ledger.open("own"))
         assert keys_up_to() == ["own"]
         ledgers.save(Ledger.open("own too"))
@@ -190,6 +190,7 @@ def write_at_random(barrier: Barrier, writer: int) -> int:
     return kept
 
 
+@pytest.mark.database_alone
 def test_a_reader_beside_many_writers_sees_every_event_once_and_in_order() -> None:
     seen = []
     with threads(1) as submit:

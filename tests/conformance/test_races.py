@@ -13,7 +13,7 @@ from tests.domain import Ledger
 from tests.processes import run_processes
 from tests.threads import threads
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("backend")]
 
 WRITERS = 8
 ROUNDS = 50
@@ -47,13 +47,22 @@ def in_threads(start: int, events: int) -> list[list[str]]:
     return [future.result() for future in futures]
 
 
-@pytest.mark.parametrize("race", [in_processes, in_threads])
 @pytest.mark.parametrize(("start", "events"), [(1, 1), (0, 1), (1, 3)])
-def test_one_writer_wins(race: Callable[[int, int], list[list[str]]], start: int, events: int) -> None:
+def test_one_thread_wins(start: int, events: int) -> None:
+    race(in_threads, start, events)
+
+
+@pytest.mark.database_alone
+@pytest.mark.parametrize(("start", "events"), [(1, 1), (0, 1), (1, 3)])
+def test_one_process_wins(start: int, events: int) -> None:
+    race(in_processes, start, events)
+
+
+def race(run: Callable[[int, int], list[list[str]]], start: int, events: int) -> None:
     if start:
         for number in range(ROUNDS):
             ledgers.save(Ledger.open(f"l-{number}"))
-    outcomes = race(start, events)
+    outcomes = run(start, events)
     for number in range(ROUNDS):
         assert Counter(each[number] for each in outcomes) == {"saved": 1, "refused": WRITERS - 1}
         versions = [recorded.version for recorded in ledgers.history(f"l-{number}")]
@@ -66,6 +75,7 @@ def deposit_often(barrier: Any, times: int) -> None:
         ledgers.execute("l-1", lambda ledger: ledger.deposit(1), attempts=1000)
 
 
+@pytest.mark.database_alone
 def test_no_deposit_is_lost_among_processes_that_execute() -> None:
     ledgers.save(Ledger.open("l-1"))
     run_processes(deposit_often, [(50,)] * WRITERS, timeout=120)

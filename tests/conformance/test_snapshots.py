@@ -14,6 +14,7 @@ from pytest_django import DjangoAssertNumQueries
 from es_django import Aggregate, ConcurrencyError, Repository, applies, event_store
 from es_django.models import Snapshot
 from es_django.snapshots import SnapshotCodec
+from es_django.testing import in_memory
 from tests.domain import Annotated, Deposited, Ledger
 
 
@@ -201,19 +202,25 @@ class Replay(TestCase):
     def test_reloading_gives_the_state_that_was_in_memory_at_any_snapshot_frequency(
         self, commands: list[tuple[str, Any]], every: int, batch: int
     ) -> None:
-        ledgers = repository(every)
-        ledger = ledgers._aggregate("l-1")
-        ledger.annotate("first")
-        for number, (command, argument) in enumerate(commands):
-            try:
-                getattr(ledger, command)(argument)
-            except ValueError:
-                continue
-            if number % batch == 0:
-                ledgers.save(ledger)
-        ledgers.save(ledger)
-        assert state(ledgers.get("l-1")) == state(repository(None).get("l-1")) == state(ledger)
-        assert event_store.version(ledger.stream) == ledger.version
+        replay_equals_memory(commands, every, batch)
+        with in_memory():
+            replay_equals_memory(commands, every, batch)
+
+
+def replay_equals_memory(commands: list[tuple[str, Any]], every: int, batch: int) -> None:
+    ledgers = repository(every)
+    ledger = ledgers._aggregate("l-1")
+    ledger.annotate("first")
+    for number, (command, argument) in enumerate(commands):
+        try:
+            getattr(ledger, command)(argument)
+        except ValueError:
+            continue
+        if number % batch == 0:
+            ledgers.save(ledger)
+    ledgers.save(ledger)
+    assert state(ledgers.get("l-1")) == state(repository(None).get("l-1")) == state(ledger)
+    assert event_store.version(ledger.stream) == ledger.version
 
 
 def test_the_domain_of_the_tests_has_snapshots_of_every_kind_of_state() -> None:

@@ -1,0 +1,41 @@
+from decimal import Decimal
+
+import pytest
+
+from es_django.testing import given
+from tests.domain import Deposited, Ledger, LedgerOpened, Withdrawn
+
+OPENED = LedgerOpened(owner="Ada")
+
+
+def deposited(amount: int) -> Deposited:
+    return Deposited(amount=Decimal(amount))
+
+
+def test_what_a_command_records_is_told() -> None:
+    scenario = given(Ledger, OPENED, deposited(5)).when(lambda ledger: ledger.withdraw(3))
+    scenario.then(Withdrawn(amount=Decimal(3)))
+    assert (scenario.aggregate.balance, scenario.aggregate.version) == (2, 3)
+
+
+def test_what_a_command_refuses_is_told() -> None:
+    given(Ledger, OPENED).when(lambda ledger: ledger.withdraw(3)).then_raises(ValueError, "more than there is").then()
+
+
+def test_a_wrong_expectation_fails() -> None:
+    with pytest.raises(AssertionError, match="recorded were"):
+        given(Ledger, OPENED).when(lambda ledger: ledger.deposit(3)).then(deposited(4))
+    with pytest.raises(AssertionError, match="no error was raised"):
+        given(Ledger, OPENED).when(lambda ledger: ledger.deposit(3)).then_raises(ValueError)
+    with pytest.raises(AssertionError, match="the error says"):
+        given(Ledger, OPENED).when(lambda ledger: ledger.withdraw(3)).then_raises(ValueError, "less")
+
+
+def test_an_error_that_nobody_expected_comes_through() -> None:
+    refused = given(Ledger, OPENED).when(lambda ledger: ledger.withdraw(3))
+    with pytest.raises(ValueError, match="more than"):
+        refused.then()
+    with pytest.raises(ValueError, match="more than"):
+        refused.when(lambda ledger: ledger.deposit(1))
+    with pytest.raises(ValueError, match="more than"):
+        refused.then_raises(KeyError)
