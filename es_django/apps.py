@@ -8,6 +8,6 @@ class EsDjangoConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from es_django import checks  # noqa: F401  # registers the system checks
+        from es_django import checks, propagation  # noqa: F401  # each connects itself
 
         autodiscover_modules("events", "aggregates", "projections", "outbox", "handlers")

@@ -3,7 +3,7 @@
 It is set once, around a request, a task or a command, and reaches every event and message written within.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -11,13 +11,16 @@ from types import MappingProxyType
 COLUMNS_OF_METADATA = ("correlation_id", "causation_id")
 """The metadata that tables have a column for."""
 
-_current: ContextVar[Mapping[str, str]] = ContextVar("es_django_metadata", default=MappingProxyType({}))
+Value = str | Callable[[], str | None]
+
+_current: ContextVar[Mapping[str, Value]] = ContextVar("es_django_metadata", default=MappingProxyType({}))
 
 
 @contextmanager
-def metadata(**values: str | None) -> Iterator[None]:
+def metadata(**values: Value | None) -> Iterator[None]:
     """Adds `values` (`correlation_id`, `causation_id`, `user`, or any other name) to the metadata of everything that
-    is written within the block. Inner blocks override outer ones; `None` removes a value."""
+    is written within the block. Inner blocks override outer ones; `None` removes a value. One that costs something to
+    find out can be a function, which is called when something is written, and may return None."""
     merged = {**_current.get(), **values}
     token = _current.set(MappingProxyType({name: value for name, value in merged.items() if value is not None}))
     try:
@@ -28,4 +31,5 @@ def metadata(**values: str | None) -> Iterator[None]:
 
 def current_metadata() -> Mapping[str, str]:
     """The metadata that an event or a message written now would get."""
-    return _current.get()
+    known = {name: value() if callable(value) else value for name, value in _current.get().items()}
+    return {name: value for name, value in known.items() if value is not None}
