@@ -1,0 +1,53 @@
+"""Small pieces of HTML that the pages share."""
+
+from datetime import datetime
+
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+LONGEST_ERROR = 10_000
+
+# Each status has a word, a shape and a tone; a tone is a background, never the only difference.
+_SHAPES = {
+    "pending": ("○", "quiet"),
+    "paused": ("‖", "quiet"),
+    "claimed": ("◐", "busy"),
+    "rebuilding": ("↻", "busy"),
+    "published": ("✓", "good"),
+    "handled": ("✓", "good"),
+    "running": ("✓", "good"),
+    "dead": ("✕", "bad"),
+    "failed": ("✕", "bad"),
+}
+
+
+def status_badge(status: str) -> SafeString:
+    """A status as a word with a shape."""
+    shape, tone = _SHAPES.get(status, ("○", "quiet"))
+    return format_html(
+        '<span class="es-status es-{}"><span aria-hidden="true">{}</span> {}</span>', tone, shape, status.capitalize()
+    )
+
+
+def moment(value: datetime, *, precise: bool = False) -> SafeString:
+    """A point in time in the current time zone, to the second, or to the millisecond if `precise`."""
+    local = timezone.localtime(value) if timezone.is_aware(value) else value
+    return format_html(
+        '<time datetime="{}" class="es-time">{} {}{} <span class="es-zone">{}</span></time>',
+        value.isoformat(),
+        local.strftime("%Y-%m-%d"),
+        local.strftime("%H:%M:%S"),
+        f".{local.microsecond // 1000:03}" if precise else "",
+        local.tzname() or "",
+    )
+
+
+def code(text: object) -> SafeString:
+    """An identifier, in letters that tell 0 from O."""
+    return format_html('<code class="es-code">{}</code>', text)
+
+
+def error_text(text: str) -> SafeString | None:
+    """An error's own words, line by line; None where there is none."""
+    return format_html('<pre class="es-error" tabindex="0">{}</pre>', text[:LONGEST_ERROR]) if text else None

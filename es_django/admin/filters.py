@@ -1,0 +1,46 @@
+"""Filters whose choices are known without reading the table that they filter."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+
+class ColumnFilter(admin.SimpleListFilter):
+    """Filters by the exact value of the column `parameter_name`; one that is not offered may stand in the URL."""
+
+    parameter_name: str
+    template = "es_django/admin/includes/filter.html"
+
+    def offered(self) -> Sequence[tuple[str, str]]:
+        """The values to choose from, each with what is shown for it."""
+        raise NotImplementedError
+
+    def lookups(self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]") -> list[tuple[str, str]]:
+        offered, chosen = list(self.offered()), self.value()
+        if chosen is not None and chosen not in dict(offered):
+            offered.append((chosen, chosen))
+        return offered
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = self.value()
+        if chosen is None:
+            return queryset
+        # PostgreSQL refuses the question, not only the answer.
+        return queryset.none() if "\x00" in chosen else queryset.filter(**{self.parameter_name: chosen})
+
+
+class StatusFilter(ColumnFilter):
+    """Filters by status, of a model that has a `Status`."""
+
+    title = "status"
+    parameter_name = "status"
+
+    def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: "admin.ModelAdmin[Any]") -> None:
+        self.statuses = model.Status.choices
+        super().__init__(request, params, model, model_admin)
+
+    def offered(self) -> Sequence[tuple[str, str]]:
+        return list(self.statuses)

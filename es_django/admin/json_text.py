@@ -1,0 +1,85 @@
+"""JSON as people read it: indented, with its keys marked, and cut off before it becomes a burden.
+
+It works on the stored text, lexeme by lexeme. So a number looks as it is stored, not as Python would round it, and the
+beginning of a document is readable without its end.
+"""
+
+import re
+from dataclasses import dataclass
+
+from django.db.models import F, TextField
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Cast, Left, Length
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
+
+INDENT = "  "
+DEEPEST_INDENT = 40
+
+_LEXEME = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+_OPENING, _CLOSING = ("{", "["), ("}", "]")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A piece of JSON to show: what it is, its readable text, and how much of what is stored that text covers."""
+
+    label: str
+    html: SafeString
+    shown: int
+    length: int
+
+    @property
+    def is_cut(self) -> bool:
+        return self.shown < self.length
+
+    @property
+    def cut_note(self) -> str:
+        return f"The first {self.shown:,} of {self.length:,} characters."
+
+
+def stored_text(field: str, limit: int) -> dict[str, Combinable]:
+    """Annotations that read at most `limit` characters of a JSON column, and its length.
+
+    The database does the cutting, so that a page of large payloads does not pass through this process.
+    """
+    text = Cast(F(field), TextField())
+    return {f"{field}_text": Left(text, limit), f"{field}_length": Length(text)}
+
+
+def document(label: str, text: str, length: int, limit: int) -> Document:
+    """Makes the `text` of a JSON column, perhaps only its beginning, readable within about `limit` characters."""
+    html, shown = _indented(text, limit)
+    return Document(label, html, shown, length)
+
+
+def _indented(text: str, limit: int) -> tuple[SafeString, int]:
+    """The text, indented, as HTML, and how many of its characters that takes in."""
+    parts: list[str] = []
+    size = depth = 0
+    lexemes = list(_LEXEME.finditer(text))
+    for index, match in enumerate(lexemes):
+        lexeme = match.group()
+        previous = lexemes[index - 1].group() if index else ""
+        following = lexemes[index + 1].group() if index + 1 < len(lexemes) else ""
+        before = after = ""
+        if lexeme in _OPENING:
+            depth += 1
+            after = "" if following in _CLOSING else _line(depth)
+        elif lexeme in _CLOSING:
+            depth = max(0, depth - 1)
+            before = "" if previous in _OPENING else _line(depth)
+        elif lexeme == ",":
+            after = _line(depth)
+        elif lexeme == ":":
+            after = " "
+        is_key = following == ":" and lexeme.startswith('"')
+        parts += (before, f'<span class="es-key">{escape(lexeme)}</span>' if is_key else escape(lexeme), after)
+        size += len(before) + len(lexeme) + len(after)
+        if size >= limit and following:
+            return mark_safe("".join(parts)), match.end()  # noqa: S308  # all that came from outside is escaped
+    return mark_safe("".join(parts)), len(text)  # noqa: S308  # as above
+
+
+def _line(depth: int) -> str:
+    return "\n" + INDENT * min(depth, DEEPEST_INDENT)

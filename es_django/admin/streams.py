@@ -1,0 +1,93 @@
+"""Streams: found by category and key, and shown with their events."""
+
+from collections.abc import Iterator
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from es_django import conf
+from es_django.admin.categories import stored_categories
+from es_django.admin.elements import moment
+from es_django.admin.filters import ColumnFilter
+from es_django.admin.readonly import Fact, ReadOnlyAdmin
+from es_django.admin.timeline import Timeline
+from es_django.models import Snapshot, StoredEvent, Stream
+
+LISTED_CATEGORIES = 50
+SEARCHED_CATEGORIES = 1000
+
+
+class CategoryFilter(ColumnFilter):
+    """Offers the first categories; any other one is found by searching its name."""
+
+    title = "category"
+    parameter_name = "category"
+
+    def offered(self) -> list[tuple[str, str]]:
+        return [(name, name) for name in stored_categories(conf.settings().database, LISTED_CATEGORIES)]
+
+
+@admin.register(Stream)
+class StreamAdmin(ReadOnlyAdmin[Stream]):
+    list_display = ["category", "key", "version", "updated", "archived"]
+    list_display_links = ["key"]
+    list_filter = [CategoryFilter]
+    ordering = ["category", "key"]
+    search_help_text = "A stream's whole key, or its category and key, or a category."
+    page_template = "es_django/admin/stream.html"
+
+    @admin.display(description="updated")
+    def updated(self, stream: Stream) -> SafeString:
+        return moment(stream.updated_at)
+
+    @admin.display(description="archived")
+    def archived(self, stream: Stream) -> SafeString | None:
+        return moment(stream.archived_at) if stream.archived_at else None
+
+    def readings(self, term: str) -> Iterator[Q]:
+        # The index leads with the category, so that a key alone is looked up in each of them.
+        categories = stored_categories(conf.settings().database, SEARCHED_CATEGORIES)
+        for text in dict.fromkeys((term, term.strip())):
+            yield Q(category__in=categories, key=text)
+            names = [(category, text.removeprefix(f"{category} ")) for category in categories]
+            if pairs := [Q(category=category, key=key) for category, key in names if key != text]:
+                yield reduce(or_, pairs)
+        yield Q(category=term.strip())
+
+    def facts(self, request: HttpRequest, stream: Stream) -> list[Fact]:
+        snapshot = Snapshot.objects.using(conf.settings().database).filter(stream=stream).only("version").first()
+        return [
+            ("Version", stream.version),
+            ("Created", moment(stream.created_at)),
+            ("Updated", moment(stream.updated_at)),
+            ("Archived", moment(stream.archived_at) if stream.archived_at else None),
+            ("Snapshot", snapshot and self.link(request, Snapshot, snapshot.pk, f"at version {snapshot.version}")),
+        ]
+
+    def page_context(self, request: HttpRequest, stream: Stream) -> dict[str, Any]:
+        return {"timeline": Timeline(stream, request.GET) if self.may_see(request, StoredEvent) else None}
+
+
+@admin.register(Snapshot)
+class SnapshotAdmin(ReadOnlyAdmin[Snapshot]):
+    list_display = ["stream", "version", "schema", "taken"]
+    list_select_related = ["stream"]
+    ordering = ["-stream_id"]
+    documents = {"state": "State"}
+
+    @admin.display(description="taken")
+    def taken(self, snapshot: Snapshot) -> SafeString:
+        return moment(snapshot.taken_at)
+
+    def facts(self, request: HttpRequest, snapshot: Snapshot) -> list[Fact]:
+        return [
+            ("Stream", self.link(request, Stream, snapshot.stream_id, snapshot.stream)),
+            ("Version", snapshot.version),
+            ("Schema", snapshot.schema),
+            ("Taken", moment(snapshot.taken_at)),
+        ]

@@ -1,0 +1,111 @@
+"""The events of one stream, a page at a time.
+
+Versions run from 1 without a gap, so that a page is a range of versions: its place is known without counting, and the
+index leads straight to it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db.models.fields.json import KT
+from django.utils.safestring import SafeString
+
+from es_django import conf
+from es_django.admin.elements import moment
+from es_django.admin.json_text import Document, document, stored_text
+from es_django.models import StoredEvent, Stream
+
+EVENTS_PER_PAGE = 25
+LONGEST_PREVIEW = 4_000
+
+
+@dataclass(frozen=True)
+class ShownEvent:
+    position: int
+    version: int
+    type: str
+    schema_version: int
+    recorded_at: SafeString
+    causes: Sequence[tuple[str, str]]
+    payload: Document
+
+
+class Timeline:
+    """A page of a stream's events: oldest first from version `from` on, or with `order=newest` down from it."""
+
+    def __init__(self, stream: Stream, query: Mapping[str, str]) -> None:
+        self.stream = stream
+        self.total = stream.version
+        self.newest_first = query.get("order") == "newest"
+        start = _whole_number(query.get("from"), default=self.total if self.newest_first else 1)
+        start = max(1, min(start, self.total))
+        if self.newest_first:
+            self.first, self.last = max(1, start - EVENTS_PER_PAGE + 1), start
+        else:
+            self.first, self.last = start, min(self.total, start + EVENTS_PER_PAGE - 1)
+
+    @cached_property
+    def events(self) -> list[ShownEvent]:
+        stored = StoredEvent.objects.using(conf.settings().database).filter(
+            stream=self.stream, version__gte=self.first, version__lte=self.last
+        )
+        rows = stored.order_by("-version" if self.newest_first else "version").values(
+            "position",
+            "version",
+            "type",
+            "schema_version",
+            "recorded_at",
+            "correlation_id",
+            "causation_id",
+            user=KT("metadata__user"),
+            **stored_text("data", LONGEST_PREVIEW),
+        )
+        return [_shown(row) for row in rows]
+
+    @property
+    def has_pages(self) -> bool:
+        return self.total > EVENTS_PER_PAGE
+
+    @property
+    def previous_link(self) -> str | None:
+        if self.newest_first:
+            return self._link(self.last + EVENTS_PER_PAGE) if self.last < self.total else None
+        return self._link(max(1, self.first - EVENTS_PER_PAGE)) if self.first > 1 else None
+
+    @property
+    def next_link(self) -> str | None:
+        if self.newest_first:
+            return self._link(self.first - 1) if self.first > 1 else None
+        return self._link(self.last + 1) if self.last < self.total else None
+
+    def _link(self, start: int) -> str:
+        order = {"order": "newest"} if self.newest_first else {}
+        return f"?{urlencode({**order, 'from': start})}"
+
+
+def place_in_timeline(version: int) -> str:
+    """What leads from a stream's page to one event on it."""
+    return f"?from={version - (version - 1) % EVENTS_PER_PAGE}#v{version}"
+
+
+def _shown(row: Mapping[str, Any]) -> ShownEvent:
+    causes = (("User", row["user"]), ("Correlation", row["correlation_id"]), ("Causation", row["causation_id"]))
+    return ShownEvent(
+        row["position"],
+        row["version"],
+        row["type"],
+        row["schema_version"],
+        moment(row["recorded_at"], precise=True),
+        [(label, value) for label, value in causes if value],
+        document(f"Payload of version {row['version']}", row["data_text"], row["data_length"], LONGEST_PREVIEW),
+    )
+
+
+def _whole_number(text: str | None, *, default: int) -> int:
+    try:
+        return int(text or "")
+    except ValueError:
+        return default

@@ -1,0 +1,86 @@
+"""What the admin's tests look at: events through the public store, other rows as their owners leave them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from django.urls import reverse
+
+from es_django import ANY, Event, RecordedEvent, StreamId, event_store
+from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, Snapshot, StoredEvent, Stream
+
+NOON = datetime(2026, 3, 1, 12, 0, 5, 250_000, tzinfo=UTC)
+
+
+class Noted(Event):
+    note: Any
+
+    class Meta:
+        name = "tests.admin.noted"
+
+
+def notes(
+    count: int = 1, *, key: str = "note-1", category: str = "note", note: object = None, **metadata: str
+) -> list[RecordedEvent]:
+    """Appends `count` events, that note their version unless told otherwise."""
+    stream = StreamId(category, key)
+    version = event_store.version(stream)
+    events = [Noted(note=f"note {version + n}" if note is None else note) for n in range(1, count + 1)]
+    return event_store.append(stream, events, expected=ANY, metadata=metadata)
+
+
+def stream_of(key: str = "note-1", category: str = "note") -> Stream:
+    return Stream.objects.get(category=category, key=key)
+
+
+def stored_event(version: int, key: str = "note-1") -> StoredEvent:
+    return StoredEvent.objects.get(stream__key=key, version=version)
+
+
+STATUS_COLUMNS: dict[str, dict[str, Any]] = {
+    "pending": {},
+    "claimed": {"claimed_by": "worker-1", "claimed_until": NOON, "attempts": 1},
+    "published": {"published_at": NOON, "attempts": 1},
+    "dead": {"failed_at": NOON, "attempts": 10, "last_error": "the mailbox is <full>"},
+}
+
+
+def message(status: str = "pending", **columns: Any) -> OutboxMessage:
+    given = {
+        "message_id": uuid4(),
+        "destination": "ledger",
+        "type": "tests.told",
+        "key": "note-1",
+        "data": {"told": "<script>alert(1)</script>"},
+        "headers": {"correlation_id": "request-7"},
+        "status": status,
+        **STATUS_COLUMNS[status],
+        **columns,
+    }
+    return OutboxMessage.objects.create(**given)
+
+
+def receipt(**columns: Any) -> InboxReceipt:
+    return InboxReceipt.objects.create(
+        **{"consumer": "mailer", "message_id": str(uuid4()), "status": "handled", **columns}
+    )
+
+
+def checkpoint(**columns: Any) -> ProjectionCheckpoint:
+    return ProjectionCheckpoint.objects.create(**{"name": "totals", **columns})
+
+
+def one_of_each() -> Sequence[Any]:
+    """A row of each model that has pages, `pk`s included."""
+    notes()
+    snapshot = Snapshot.objects.create(stream=stream_of(), version=1, schema="Note:1", state={"text": "note 1"})
+    return [stream_of(), stored_event(1), snapshot, message(), receipt(), checkpoint()]
+
+
+def list_url(model: type[Any]) -> str:
+    return reverse(f"admin:es_django_{model._meta.model_name}_changelist")
+
+
+def page_url(row: Any) -> str:
+    return reverse(f"admin:es_django_{row._meta.model_name}_change", args=[row.pk])

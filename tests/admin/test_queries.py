@@ -1,0 +1,184 @@
+"""What the pages ask of the database: little, and nothing that grows with the tables."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from es_django.models import (
+    InboxReceipt,
+    OutboxMessage,
+    ProjectionCheckpoint,
+    Snapshot,
+    StoredEvent,
+    Stream,
+)
+from tests.admin.builders import (
+    checkpoint,
+    list_url,
+    message,
+    notes,
+    one_of_each,
+    page_url,
+    receipt,
+    stored_event,
+    stream_of,
+)
+from tests.admin.pages import Page
+
+Get = Callable[..., Page]
+
+LOGIN = 2
+"""The session and the user."""
+
+
+@contextmanager
+def queries(count: int | None = None) -> Iterator[list[str]]:
+    """Collects the SQL on the event store's tables, and checks that a page needs just `count` queries of it."""
+    found: list[str] = []
+    with CaptureQueriesContext(connection) as captured:
+        yield found
+    found += [query["sql"] for query in captured if "es_django_" in query["sql"]]
+    assert len(captured) == len(found) + LOGIN
+    assert count is None or len(found) == count, "\n".join(found)
+
+
+@pytest.fixture
+def much(db: None) -> None:
+    for n in range(30):
+        notes(2, key=f"note-{n:02}", category="even" if n % 2 == 0 else "odd")
+        message(stream=stream_of(f"note-{n:02}", "even" if n % 2 == 0 else "odd"), stream_version=1)
+        receipt()
+        checkpoint(name=f"projection {n}")
+    for stream in Stream.objects.all():
+        Snapshot.objects.create(stream=stream, version=1, schema="Note:1", state={})
+
+
+@pytest.mark.usefixtures("much")
+@pytest.mark.parametrize(
+    ("model", "count"),
+    [
+        (Stream, 2),  # its categories, and the rows
+        (StoredEvent, 1),
+        (Snapshot, 1),
+        (OutboxMessage, 1),
+        (InboxReceipt, 1),
+        (ProjectionCheckpoint, 1),
+    ],
+)
+def test_a_list_needs_as_many_queries_however_long_it_is(get: Get, model: type[Any], count: int) -> None:
+    with queries(count):
+        page = get(list_url(model))
+    assert len(page.one("tbody").all("tr")) >= 30
+
+
+def test_the_page_of_a_stream_needs_three(get: Get) -> None:
+    notes(60)
+    url = page_url(stream_of())
+    with queries(3):  # the stream, its snapshot, its events
+        get(url, order="newest", **{"from": 40})
+
+
+def test_the_page_of_an_event_needs_four(get: Get) -> None:
+    notes(3)
+    url = page_url(stored_event(2))
+    with queries(4):  # the event, its stream, its neighbours, its documents
+        get(url)
+
+
+def test_a_search_for_a_stream_needs_four_at_most(get: Get) -> None:
+    notes(key="1")
+    with queries(4):  # the categories twice, is it a key, the rows
+        get(list_url(Stream), q="1")
+
+
+@pytest.mark.usefixtures("much")
+def test_nothing_is_counted_skipped_or_made_distinct(get: Get) -> None:
+    rows = [stream_of("note-00", "even"), *one_of_each()]
+    urls = [page_url(row) for row in rows] + [list_url(type(row)) for row in rows]
+    urls += [f"{list_url(Stream)}?{query}" for query in ("q=note-01", "q=even", "category=odd", "after=even&after=x")]
+    urls += [f"{list_url(StoredEvent)}?{query}" for query in ("q=1", "before=5", "all=", "p=2", "_facets=True")]
+    urls += [f"{list_url(OutboxMessage)}?{query}" for query in ("q=note-1", "status=dead&destination=ledger")]
+    asked: list[str] = []
+    for url in urls:
+        with queries() as found:
+            get(url)
+        asked += found
+    assert asked
+    for sql in asked:
+        assert not re.search(r"\bCOUNT\(|\bOFFSET\b|\bDISTINCT\b", sql, re.IGNORECASE), sql
+
+
+def test_every_list_reads_one_page_at_most(get: Get) -> None:
+    for row in one_of_each():
+        with queries() as found:
+            get(list_url(type(row)))
+        assert found[-1].endswith(" LIMIT 51"), found[-1]
+
+
+@pytest.mark.parametrize("model", [StoredEvent, OutboxMessage, Snapshot])
+def test_lists_leave_documents_in_the_database(get: Get, model: type[Any]) -> None:
+    one_of_each()
+    with queries() as found:
+        get(list_url(model))
+    for column in ("data", "metadata", "headers", "state"):
+        assert f'"{column}"' not in found[-1]
+
+
+def plan(sql: str) -> str:
+    """How the database goes about a query, on a table that is long enough for an index to pay."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("ANALYZE es_django_stream, es_django_event, es_django_outboxmessage")
+            cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+            cursor.execute(f"EXPLAIN {sql}")
+        else:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+        return "\n".join(" ".join(map(str, row)) for row in cursor.fetchall())
+
+
+SEARCHES = r"Index Cond|SEARCH"
+SORTS = r"\bSort\b|TEMP B-TREE"
+
+
+@pytest.mark.usefixtures("much")
+@pytest.mark.parametrize(
+    ("model", "query"),
+    [
+        (Stream, {"after": ["even", "note-10"]}),
+        (Stream, {"before": ["odd", "note-15"]}),
+        (Stream, {"category": "odd", "after": ["odd", "note-10"]}),
+        (Stream, {"q": "note-10"}),
+        (StoredEvent, {"after": "1000000"}),
+    ],
+)
+def test_a_page_is_entered_by_an_index_and_not_sorted(get: Get, model: type[Any], query: dict[str, Any]) -> None:
+    with queries() as found:
+        get(list_url(model), **query)
+    how = plan(found[-1])
+    assert re.search(SEARCHES, how), how
+    if "q" not in query:  # the few that a search finds may be sorted
+        assert not re.search(SORTS, how), how
+
+
+@pytest.mark.usefixtures("much")
+def test_a_page_of_a_stream_is_a_range_of_its_index(get: Get) -> None:
+    url = page_url(stream_of("note-00", "even"))
+    with queries(3) as found:
+        get(url, **{"from": 2})
+    how = plan(found[-1])
+    assert "es_django_event_version" in how or "version>" in how, how
+    assert not re.search(SORTS, how), how
+
+
+@pytest.mark.usefixtures("much")
+def test_categories_are_looked_up_one_by_one(get: Get) -> None:
+    with queries() as found:
+        get(list_url(Stream))
+    how = plan(found[0])
+    assert re.search(SEARCHES, how), how
+    assert not re.search(r"Seq Scan|HashAggregate", how), how
