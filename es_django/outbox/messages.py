@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 from uuid import UUID
 
 import msgspec
@@ -48,21 +48,30 @@ def send(
     return message.message_id
 
 
+@overload
 def publishes(
-    event_class: type[EventT], *, destination: str
-) -> Callable[[Callable[[StagedEvent[EventT]], MadeT]], Callable[[StagedEvent[EventT]], MadeT]]:
-    """Registers a function that makes a message of each event of a class, stored in the same commit as the event.
+    event_class: type[EventT], /, *, destination: str
+) -> Callable[[Callable[[StagedEvent[EventT]], MadeT]], Callable[[StagedEvent[EventT]], MadeT]]: ...
+@overload
+def publishes(
+    *event_classes: type[Event], destination: str
+) -> Callable[[Callable[[StagedEvent[Any]], MadeT]], Callable[[StagedEvent[Any]], MadeT]]: ...
+def publishes(
+    *event_classes: type[Event], destination: str
+) -> Callable[[Callable[[StagedEvent[Any]], MadeT]], Callable[[StagedEvent[Any]], MadeT]]:
+    """Registers a function that makes a message of each event of these classes, stored in the same commit.
 
     It gets the `StagedEvent` and returns the message's data; or a `Message`, for full control; or None where there is
     nothing to tell. The message's type is the event's stored name and its key that of the stream, so that the messages
     of one stream are published in order.
     """
 
-    def register(function: Callable[[StagedEvent[EventT]], MadeT]) -> Callable[[StagedEvent[EventT]], MadeT]:
+    def register(function: Callable[[StagedEvent[Any]], MadeT]) -> Callable[[StagedEvent[Any]], MadeT]:
         publication = cast("Publication", function)
-        source = _message_source(event_class, destination, publication)
-        message_sources.setdefault(event_class, []).append(source)
-        publications.append((event_class, destination, publication))
+        for event_class in event_classes:
+            source = _message_source(event_class, destination, publication)
+            message_sources.setdefault(event_class, []).append(source)
+            publications.append((event_class, destination, publication))
         return function
 
     return register
