@@ -6,7 +6,7 @@ Nothing here knows Django. What cannot be read as what it was raises a `ReplayEr
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, dataclass_transform
 from uuid import UUID
 
 import msgspec
@@ -60,13 +60,13 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
 class _EventMeta(msgspec.StructMeta):
     def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **config: Any) -> Any:
         return super().__new__(mcls, name, bases, namespace, **{"frozen": True, "kw_only": True, **config})
 
 
-class Event(msgspec.Struct, metaclass=_EventMeta):
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Event(msgspec.Struct, metaclass=_EventMeta, frozen=True):
     """The base of event classes: frozen, keyword-only, validated when read back.
 
     A nested `class Meta` may set `name` (what is stored; the class name where absent), `version` (the schema version
@@ -98,16 +98,24 @@ class PendingEvent(msgspec.Struct, frozen=True):
         msgspec.structs.force_setattr(self, "data", encode_payload(self.event, event_type.name))
 
 
-class StagedEvent(msgspec.Struct, frozen=True):
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    EventT_co = TypeVarWithDefault("EventT_co", bound=Event, default=Event, covariant=True)
+else:
+    EventT_co = TypeVar("EventT_co", bound=Event, covariant=True)
+
+
+class StagedEvent(msgspec.Struct, Generic[EventT_co], frozen=True):
     """An event about to be stored: all that is known of it before it has a version and a position."""
 
     stream: StreamId
-    event: Event
+    event: EventT_co
     event_id: UUID
     metadata: Mapping[str, str]
 
 
-class RecordedEvent(StagedEvent, frozen=True):
+class RecordedEvent(StagedEvent[EventT_co], Generic[EventT_co], frozen=True):
     """An event as stored. `type` and `schema_version` are the stored ones, `event` is upcast to today's class."""
 
     version: int

@@ -80,7 +80,7 @@ def test_an_event_is_frozen() -> None:
 
 def test_an_event_takes_keywords_only() -> None:
     with pytest.raises(TypeError):
-        Measured(1)  # type: ignore[misc]
+        Measured(1)  # type: ignore[call-arg]
 
 
 def test_a_payload_comes_back_as_it_was() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, overload
 from uuid import UUID
 
 import msgspec
@@ -16,8 +16,9 @@ from es_django.store import store_for
 from es_django.store.messages import Message
 from es_django.store.reactions import MessageSource, message_sources
 
+EventT = TypeVar("EventT", bound=Event)
+MadeT = TypeVar("MadeT", bound="Message | dict[str, Any] | None", covariant=True)
 Publication = Callable[[StagedEvent], "Message | dict[str, Any] | None"]
-PublicationT = TypeVar("PublicationT", bound=Publication)
 
 publications: list[tuple[type[Event], str, Publication]] = []
 """Each event class that is published, where to, and by which function."""
@@ -47,19 +48,30 @@ def send(
     return message.message_id
 
 
-def publishes(event_class: type[Event], *, destination: str) -> Callable[[PublicationT], PublicationT]:
-    """Registers a function that makes a message of each event of a class, stored in the same commit as the event.
+@overload
+def publishes(
+    event_class: type[EventT], /, *, destination: str
+) -> Callable[[Callable[[StagedEvent[EventT]], MadeT]], Callable[[StagedEvent[EventT]], MadeT]]: ...
+@overload
+def publishes(
+    *event_classes: type[Event], destination: str
+) -> Callable[[Callable[[StagedEvent[Any]], MadeT]], Callable[[StagedEvent[Any]], MadeT]]: ...
+def publishes(
+    *event_classes: type[Event], destination: str
+) -> Callable[[Callable[[StagedEvent[Any]], MadeT]], Callable[[StagedEvent[Any]], MadeT]]:
+    """Registers a function that makes a message of each event of these classes, stored in the same commit.
 
     It gets the `StagedEvent` and returns the message's data; or a `Message`, for full control; or None where there is
     nothing to tell. The message's type is the event's stored name and its key that of the stream, so that the messages
     of one stream are published in order.
     """
 
-    def register(function: PublicationT) -> PublicationT:
-        source = _message_source(event_class, destination, function)
-        sources = message_sources.setdefault(event_class, [])
-        sources.append(source)
-        publications.append((event_class, destination, function))
+    def register(function: Callable[[StagedEvent[Any]], MadeT]) -> Callable[[StagedEvent[Any]], MadeT]:
+        publication = cast("Publication", function)
+        for event_class in event_classes:
+            source = _message_source(event_class, destination, publication)
+            message_sources.setdefault(event_class, []).append(source)
+            publications.append((event_class, destination, publication))
         return function
 
     return register

@@ -11,17 +11,13 @@ from testproject.bank.events import MoneyDeposited, MoneyIn, MoneyOut, MoneyRece
 MONEY_MOVED = "bank.money_moved"
 
 
-@publishes(MoneyDeposited, destination="ledger")
-@publishes(MoneyReceived, destination="ledger")
-def money_in(staged: StagedEvent) -> Message:
-    assert isinstance(staged.event, MoneyIn)
+@publishes(MoneyDeposited, MoneyReceived, destination="ledger")
+def money_in(staged: StagedEvent[MoneyIn]) -> Message:
     return _money_moved(staged.stream.key, staged.event.amount)
 
 
-@publishes(MoneyWithdrawn, destination="ledger")
-@publishes(MoneySent, destination="ledger")
-def money_out(staged: StagedEvent) -> Message:
-    assert isinstance(staged.event, MoneyOut)
+@publishes(MoneyWithdrawn, MoneySent, destination="ledger")
+def money_out(staged: StagedEvent[MoneyOut]) -> Message:
     return _money_moved(staged.stream.key, -staged.event.amount)
 
 

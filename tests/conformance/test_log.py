@@ -12,7 +12,7 @@ import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection, transaction
 
-from es_django import ANY, Repository, StorageError, StreamId, event_store
+from es_django import ANY, RecordedEvent, Repository, StorageError, StreamId, event_store
 from es_django.errors import EsDjangoError
 from es_django.models import StoredEvent
 from tests.domain import Annotated, Ledger
@@ -132,7 +132,7 @@ def test_the_log_is_not_read_where_it_could_lie(isolation: str) -> None:
 @pytest.mark.requires_postgresql
 def test_appends_that_start_while_the_end_is_looked_up_are_not_skipped() -> None:
     appended, go_on = Signal(), Signal()
-    looked_up = []
+    looked_up: list[str] = []
 
     with threads(2) as submit:
 
@@ -192,7 +192,7 @@ def write_at_random(barrier: Barrier, writer: int) -> int:
 
 @pytest.mark.database_alone
 def test_a_reader_beside_many_writers_sees_every_event_once_and_in_order() -> None:
-    seen = []
+    seen: list[RecordedEvent] = []
     with threads(1) as submit:
         writers = submit(run_processes, write_at_random, [(writer,) for writer in range(WRITERS)])
         position, rounds_after_the_end = 0, 0

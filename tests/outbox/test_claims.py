@@ -237,7 +237,7 @@ def test_the_database_refuses_a_status_that_does_not_fit(wrong: dict[str, str]) 
 
 def claim_all(barrier: Barrier, worker: str) -> list[int]:
     Recorder.reset()
-    taken = []
+    taken: list[int] = []
     barrier.wait()
     while claimed := outbox_store().claim("tests", worker, limit=7, lease=60):
         taken.extend(each.id for each in claimed)

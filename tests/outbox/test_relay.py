@@ -10,6 +10,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from celery import current_app
 from django.conf import settings as django_settings
 from django.db import transaction
 from django.utils import timezone
@@ -120,7 +121,7 @@ def test_an_event_may_tell_nothing_or_in_full(recorder: type[Recorder]) -> None:
 @pytest.fixture
 def nudges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
-    monkeypatch.setattr(nudge.current_app, "send_task", lambda name, **options: sent.append(name))
+    monkeypatch.setattr(current_app, "send_task", lambda name, **options: sent.append(name))
     return sent
 
 
@@ -153,7 +154,7 @@ def test_a_broker_that_is_down_does_not_fail_the_commit(
     def refuse(name: str, **options: object) -> None:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(nudge.current_app, "send_task", refuse)
+    monkeypatch.setattr(current_app, "send_task", refuse)
     with caplog.at_level(logging.WARNING):
         send("k")
     assert "the next sweep publishes" in caplog.text
@@ -213,7 +214,7 @@ def test_several_relays_under_failures_deliver_everything_in_the_order_of_each_k
         send(*(f"k-{number % 20}" for number in range(1000)))
     run_processes(relay_with_failures, [(seed, str(deliveries)) for seed in range(4)], timeout=120)
     assert set(OutboxMessage.objects.values_list("status", flat=True)) == {Status.PUBLISHED}
-    first_deliveries = defaultdict(list)
+    first_deliveries: defaultdict[str, list[int]] = defaultdict(list)
     for line in deliveries.read_text().splitlines():
         key, number = line.split()
         if int(number) not in first_deliveries[key]:

@@ -15,7 +15,7 @@ def deposited(amount: int) -> Deposited:
 def test_what_a_command_records_is_told() -> None:
     scenario = given(Ledger, OPENED, deposited(5)).when(lambda ledger: ledger.withdraw(3))
     scenario.then(Withdrawn(amount=Decimal(3)))
-    assert (scenario.aggregate.balance, scenario.aggregate.version) == (2, 3)
+    assert (scenario.aggregate.balance, scenario.aggregate.version) == (Decimal(2), 3)
 
 
 def test_what_a_command_refuses_is_told() -> None:
