@@ -67,6 +67,32 @@ class LockTimeout(EsDjangoError):
         return f"{self.stream} was locked by others for {self.timeout} seconds"
 
 
+class LeaseTaken(EsDjangoError):
+    """Somebody else holds the lease."""
+
+    retryable = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"the lease on {self.name!r} is somebody else's"
+
+
+class LeaseLost(EsDjangoError):
+    """The lease has run out, and may be somebody else's by now."""
+
+    retryable = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"the lease on {self.name!r} has run out"
+
+
 class StreamArchived(EsDjangoError):
     """The stream was archived; nothing can be appended to it."""
 

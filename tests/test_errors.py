@@ -38,6 +38,8 @@ RETRYABLE: list[Exception] = [
     errors.ConcurrencyError(STREAM, 1, 2),
     errors.AggregateNotFound(STREAM),
     errors.LockTimeout(STREAM, 5.0),
+    errors.LeaseTaken("rebuild"),
+    errors.LeaseLost("rebuild"),
     errors.StorageError("append", True),
     errors.PublishError("not known"),
     *map(with_sqlstate, ["08006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03"]),

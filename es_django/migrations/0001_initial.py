@@ -332,5 +332,21 @@ class Migration(migrations.Migration):
                 condition=models.Q(("version__gt", 0)), name="es_django_event_version_positive"
             ),
         ),
+        migrations.CreateModel(
+            name="Lease",
+            fields=[
+                ("name", models.CharField(max_length=255, primary_key=True, serialize=False)),
+                ("owner", models.CharField(max_length=255)),
+                ("token", models.UUIDField()),
+                ("expires_at", models.DateTimeField()),
+            ],
+            options={
+                "default_permissions": ("view",),
+            },
+        ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(condition=models.Q(("status", "dead")), fields=["id"], name="es_django_outbox_dead"),
+        ),
         migrations.RunPython(refuse_changes, allow_changes),
     ]
