@@ -194,6 +194,18 @@ class UnappliedEvent(ReplayError):
     """The aggregate has no `@applies` method for the event."""
 
 
+class DuplicateEvent(EsDjangoError):
+    """Events of these ids are stored already, elsewhere or not all together."""
+
+    def __init__(self, event_ids: Sequence[UUID]) -> None:
+        super().__init__(event_ids)
+        self.event_ids = event_ids
+
+    def __str__(self) -> str:
+        ids = ", ".join(map(str, self.event_ids))
+        return f"events of these ids are stored already, but not as this very append: {ids}"
+
+
 class DuplicateMessage(EsDjangoError):
     """An outbox message of that id is stored already."""
 

@@ -58,6 +58,7 @@ PERMANENT: list[Exception] = [
     errors.InvalidStreamId("key", "", "must not be blank"),
     errors.DuplicateStream(STREAM),
     errors.DuplicateMessage([UUID(int=1)]),
+    errors.DuplicateEvent([UUID(int=1)]),
     errors.ClaimLost(1, "worker"),
     errors.HandlerRejected("never"),
     errors.PublishError("never", retryable=False),

@@ -66,6 +66,8 @@ class Append(msgspec.Struct, frozen=True):
     messages: Sequence[StagedMessage]
     metadata: Mapping[str, str]
     snapshot: Snapshot | None
+    may_repeat: bool
+    """Whether the events may be stored already without the version telling so."""
 
     @property
     def creates(self) -> bool:
@@ -118,8 +120,8 @@ class EventStore(ABC):
         added to what the context holds. All or nothing, in the caller's transaction if there is one. Appending the
         same `PendingEvent`s again, at the same place, stores nothing and returns what is stored.
 
-        Raises `ConcurrencyError` if the stream is elsewhere, `PayloadError` if a payload cannot be stored, and
-        `StorageError` if the database fails.
+        Raises `ConcurrencyError` if the stream is elsewhere, `DuplicateEvent` if some of the events are stored
+        already, `PayloadError` if a payload cannot be stored, and `StorageError` if the database fails.
         """
         return self.append_all([StreamWrite(stream, events, expected)], metadata=metadata)
 
@@ -230,7 +232,8 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
         for ordinal, event in enumerate(events, start=1)
         for message in _messages(StagedEvent(write.stream, event.event, event.event_id, metadata))
     ]
-    return Append(write.stream, events, expected, messages, metadata, write.snapshot)
+    may_repeat = expected in (ANY, STREAM_EXISTS) and any(isinstance(event, PendingEvent) for event in write.events)
+    return Append(write.stream, events, expected, messages, metadata, write.snapshot, may_repeat)
 
 
 def _stage(message: Message, ordinal: int) -> StagedMessage:

@@ -14,7 +14,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from es_django.aggregates import Outcome, committed
-from es_django.errors import ConcurrencyError, DuplicateMessage, StreamArchived
+from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, StreamArchived
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.models import StoredEvent, Stream
 from es_django.store.base import Append, EventStore, Loaded, Page, projections_of, run_inline_projections
@@ -97,7 +97,7 @@ class DatabaseEventStore(EventStore):
 
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         with storage_errors("append"), self._unit(appends):
-            recorded = [event for append in appends for event in self._append(append)]
+            recorded = [event for append in appends for event in self._repeated(append) or self._append(append)]
             run_inline_projections(recorded)
             if any(append.messages for append in appends):
                 for hook in after_messages:
@@ -251,6 +251,21 @@ class DatabaseEventStore(EventStore):
         with storage_errors("read a stream's version"):
             found = Stream.objects.using(self.using).filter(category=stream.category, key=stream.key)
             return found.values_list("version", flat=True).first() or 0
+
+    def _repeated(self, append: Append) -> list[RecordedEvent]:
+        """What is stored, if no version would tell that these very events are."""
+        if not append.may_repeat:
+            return []
+        ids = [event.event_id for event in append.events]
+        stored = StoredEvent.objects.using(self.using).filter(event_id__in=ids).order_by("version")
+        found = list(stored.values_list("event_id", "stream__category", "stream__key", "version"))
+        if not found:
+            return []
+        _, category, key, first = found[0]
+        rows = self._select_stream(append.stream, first - 1, END, len(ids))
+        if StreamId(category, key) != append.stream or [_uuid(row[8]) for row in rows] != ids:
+            raise DuplicateEvent([event_id for event_id, *_ in found])
+        return list(self._recorded(append.stream, rows))
 
     def _repeated_or_refused(self, append: Append) -> list[RecordedEvent]:
         """After an append that found its stream elsewhere: what is stored, if it is the very same events."""

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db import Error as DatabaseFailure
 
-from es_django.errors import DuplicateMessage, EsDjangoError, StorageError, is_retryable
+from es_django.errors import DuplicateEvent, DuplicateMessage, EsDjangoError, StorageError, is_retryable
 
 
 @contextmanager
@@ -24,10 +24,14 @@ def storage_errors(operation: str) -> Iterator[None]:
 
 def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
     diagnosis = getattr(failure.__cause__, "diag", None)
-    if diagnosis is not None and diagnosis.constraint_name == "es_django_outbox_message_id":
-        return DuplicateMessage([UUID(found) for found in _UUID.findall(diagnosis.message_detail or "")])
+    if diagnosis is not None and (duplicate := _DUPLICATES.get(diagnosis.constraint_name)):
+        return duplicate([UUID(found) for found in _UUID.findall(diagnosis.message_detail or "")])
     reason = diagnosis.message_primary if diagnosis is not None and diagnosis.message_primary else str(failure)
     return StorageError(operation, is_retryable(failure), reason)
 
 
+_DUPLICATES: dict[str, type[DuplicateEvent] | type[DuplicateMessage]] = {
+    "es_django_event_id": DuplicateEvent,
+    "es_django_outbox_message_id": DuplicateMessage,
+}
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from es_django.aggregates import Outcome, committed
-from es_django.errors import ConcurrencyError, DuplicateMessage, LockTimeout
+from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, LockTimeout
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Snapshot, run_inline_projections
 from es_django.store.messages import Message, StagedMessage
@@ -107,9 +107,13 @@ class MemoryEventStore(EventStore):
     def _append(self, append: Append) -> list[RecordedEvent]:
         stream = self._streams[append.stream]
         before = len(stream)
+        if append.may_repeat and (repeated := self._repeated(append)):
+            return repeated
         fits = before > 0 if append.expected is STREAM_EXISTS else append.version in (None, before)
         if not fits:
             return self._repeated_or_refused(append, stream)
+        if known := [event.event_id for event in append.events if event.event_id in self._ids()]:
+            raise DuplicateEvent(known)
         for number, pending in enumerate(append.events, start=1):
             event_type = registry.of(type(pending.event))
             recorded = RecordedEvent(
@@ -140,6 +144,20 @@ class MemoryEventStore(EventStore):
         if any(known.message_id == message.message_id for known in self.messages):
             raise DuplicateMessage([message.message_id])
         self.messages.append(msgspec.structs.replace(message, stream=stream, stream_version=version))
+
+    def _ids(self) -> set[UUID]:
+        return {stored.recorded.event_id for stored in self._log}
+
+    def _repeated(self, append: Append) -> list[RecordedEvent]:
+        ids = [event.event_id for event in append.events]
+        known = [stored.recorded for stored in self._log if stored.recorded.event_id in ids]
+        if not known:
+            return []
+        first = known[0].version
+        there = [stored.recorded for stored in self._streams[append.stream][first - 1 :][: len(ids)]]
+        if [recorded.event_id for recorded in there] != ids:
+            raise DuplicateEvent([recorded.event_id for recorded in known])
+        return there
 
     def _repeated_or_refused(self, append: Append, stream: list[_Stored]) -> list[RecordedEvent]:
         if append.version is not None:

@@ -8,8 +8,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
+from uuid import UUID
 
-from es_django.errors import LockTimeout
+from es_django.errors import DuplicateEvent, DuplicateMessage, LockTimeout
 from es_django.events import RecordedEvent, StreamId, registry
 from es_django.store.base import STREAM_EXISTS, Append
 from es_django.store.database import DatabaseEventStore, recorded_from
@@ -47,6 +48,14 @@ INSERT INTO es_django_snapshot (stream_id, version, schema, state, taken_at)
 VALUES (%s, %s, %s, %s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
     ON CONFLICT (stream_id) DO UPDATE
    SET version = excluded.version, schema = excluded.schema, state = excluded.state, taken_at = excluded.taken_at
+"""
+
+KNOWN_EVENTS = """
+SELECT event_id FROM es_django_event WHERE event_id IN (SELECT value FROM json_each(%s))
+"""
+
+KNOWN_MESSAGES = """
+SELECT message_id FROM es_django_outboxmessage WHERE message_id IN (SELECT value FROM json_each(%s))
 """
 
 STORED = """
@@ -111,6 +120,14 @@ class SqliteEventStore(DatabaseEventStore):
                 cursor.execute(MOVE_STREAM, [count, stream_id, before])
                 if cursor.rowcount == 0:
                     return self._repeated_or_refused(append)
+            # SQLite does not name the constraint that was violated, and nobody else can write in between.
+            for known, duplicate, ids in (
+                (KNOWN_EVENTS, DuplicateEvent, [event.event_id for event in append.events]),
+                (KNOWN_MESSAGES, DuplicateMessage, [staged.message.message_id for staged in append.messages]),
+            ):
+                cursor.execute(known, [json.dumps([each.hex for each in ids])])
+                if found := cursor.fetchall():
+                    raise duplicate([UUID(each) for (each,) in found])
             cursor.executemany(INSERT_EVENT, _event_parameters(append, stream_id, before))
             cursor.executemany(INSERT_MESSAGE, _message_parameters(append, stream_id, before))
             if append.snapshot is not None:

@@ -20,7 +20,7 @@ from es_django import (
     StreamWrite,
     event_store,
 )
-from es_django.errors import DuplicateStream, StreamArchived
+from es_django.errors import DuplicateEvent, DuplicateStream, StreamArchived
 from es_django.metadata import metadata
 from es_django.models import StoredEvent, Stream
 from es_django.store.base import ExpectedVersion
@@ -208,6 +208,33 @@ def test_appending_the_same_events_again_stores_nothing_twice() -> None:
     with pytest.raises(ConcurrencyError):
         event_store.append(StreamId("ledger", "l-1"), [PendingEvent(LedgerOpened(owner="Ada")), events[1]], expected=0)
     assert event_store.version(stream) == 2
+
+
+@pytest.mark.database_alone
+@pytest.mark.parametrize("expected", [ANY, STREAM_EXISTS])
+def test_appending_the_same_events_again_at_no_certain_version_stores_nothing_twice(expected: ExpectedVersion) -> None:
+    stream = StreamId("ledger", "l-1")
+    event_store.append(stream, [LedgerOpened(owner="Ada")], expected=0)
+    events = [PendingEvent(Deposited(amount=Decimal(number))) for number in (1, 2)]
+    first = event_store.append(stream, events, expected=expected)
+    event_store.append(stream, [Deposited(amount=Decimal(3))], expected=ANY)
+    assert event_store.append(stream, events, expected=expected) == first
+    assert event_store.version(stream) == 4
+
+
+@pytest.mark.parametrize("expected", [ANY, 0, 2])
+@pytest.mark.parametrize("key", ["l-1", "l-2"])
+def test_events_of_which_some_are_stored_are_refused_and_named(expected: ExpectedVersion, key: str) -> None:
+    stored = PendingEvent(LedgerOpened(owner="Ada"))
+    event_store.append(StreamId("ledger", "l-1"), [stored, Deposited(amount=Decimal(1))], expected=0)
+    mixed = [PendingEvent(Deposited(amount=Decimal(1))), stored]
+    with pytest.raises((DuplicateEvent, ConcurrencyError)) as caught:
+        event_store.append(StreamId("ledger", key), mixed, expected=expected)
+    fits = expected in (ANY, 2 if key == "l-1" else 0)
+    assert isinstance(caught.value, DuplicateEvent) == fits
+    if isinstance(caught.value, DuplicateEvent):
+        assert list(caught.value.event_ids) == [stored.event_id]
+    assert len(event_store.read_all().events) == 2
 
 
 @pytest.mark.database_alone

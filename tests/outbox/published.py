@@ -1,6 +1,7 @@
 """An event class whose events are published to the destination "tests"."""
 
 from typing import Any
+from uuid import UUID
 
 from es_django import Event, Message, StagedEvent, publishes
 
@@ -17,6 +18,8 @@ def tell(staged: StagedEvent[Told]) -> dict[str, Any] | Message | None:
     event = staged.event
     if event.text == "secret":
         return None
+    if event.text.startswith("id "):
+        return Message(type="told.with_id", data=None, message_id=UUID(event.text[3:]))
     if event.text == "in full":
         return Message(type="told.in_full", data=[event.text], key="own key", headers={"own": "header"})
     return {"text": event.text}

@@ -2,15 +2,16 @@
 
 import json
 import time
+from contextlib import nullcontext
 from datetime import timedelta
 from multiprocessing.synchronize import Barrier
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from es_django import ConcurrencyError, Repository, event_store, outbox
+from es_django import ConcurrencyError, Repository, StreamId, event_store, outbox
 from es_django.errors import DuplicateMessage, PublishError, UnknownDestination
 from es_django.models import OutboxMessage
 from es_django.outbox.store import Claim, Settlement, outbox_store
@@ -275,3 +276,18 @@ def test_a_conflict_stores_neither_event_nor_message() -> None:
     with pytest.raises(ConcurrencyError):
         event_store.append(ledger.stream, [Told(text="news")], expected=5)
     assert not OutboxMessage.objects.exists()
+
+
+@pytest.mark.parametrize("outer", [False, True])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_message_id_that_is_taken_undoes_the_whole_commit_and_is_named(outer: bool, at_once: bool) -> None:
+    taken = uuid4()
+    told = Told(text=f"id {taken}")
+    stream = StreamId("ledger", "l-1")
+    if not at_once:
+        outbox.send("tests", type="noted", data=None, message_id=taken)
+    with pytest.raises(DuplicateMessage) as caught, transaction.atomic() if outer else nullcontext():
+        event_store.append(stream, [told, told] if at_once else [told], expected=0)
+    assert list(caught.value.message_ids) == [taken]
+    assert event_store.version(stream) == 0
+    assert OutboxMessage.objects.count() == (0 if at_once else 1)
