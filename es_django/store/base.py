@@ -6,6 +6,7 @@ would pass unseen.
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
@@ -15,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from es_django.aggregates import Outcome
-from es_django.errors import DuplicateStream
+from es_django.errors import DuplicateEvent, DuplicateMessage, DuplicateStream
 from es_django.events import Event, PendingEvent, RecordedEvent, StagedEvent, StreamId
 from es_django.metadata import COLUMNS_OF_METADATA, current_metadata
 from es_django.payloads import encode_payload
@@ -134,7 +135,9 @@ class EventStore(ABC):
         known = {**current_metadata(), **(metadata or {})}
         # In one order everywhere, so that two writers of the same streams cannot deadlock.
         ordered = sorted((write for write in writes if write.events), key=lambda write: write.stream)
-        return self._write([_prepare(write, known) for write in ordered]) if ordered else []
+        appends = [_prepare(write, known) for write in ordered]
+        _refuse_duplicate_ids(appends)
+        return self._write(appends) if appends else []
 
     @abstractmethod
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]: ...
@@ -220,6 +223,15 @@ def _refuse_duplicate_streams(writes: Sequence[StreamWrite]) -> None:
         if write.stream in seen:
             raise DuplicateStream(write.stream)
         seen.add(write.stream)
+
+
+def _refuse_duplicate_ids(appends: Sequence[Append]) -> None:
+    events = Counter(event.event_id for append in appends for event in append.events)
+    if twice := [event_id for event_id, count in events.items() if count > 1]:
+        raise DuplicateEvent(twice)
+    messages = Counter(staged.message.message_id for append in appends for staged in append.messages)
+    if twice := [message_id for message_id, count in messages.items() if count > 1]:
+        raise DuplicateMessage(twice)
 
 
 def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
