@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-# What a transaction does, one atomic step at a time. `floor` reads the sequence, `lock` takes the shared lock on what was
-# read; both are passed over if the transaction has its floor already. A commit shows its events before it unlocks.
+# What a transaction does, one atomic step at a time. `floor` reads the sequence, `lock` takes the shared lock on what
+# was read; both are passed over if the transaction has its floor already. A commit shows its events before it unlocks.
 COMMIT = ("floor", "lock", "draw", "show", "unlock")
 ROLLBACK = ("floor", "lock", "draw", "unlock")
 SAVEPOINT = ("floor", "lock", "draw", "back", "floor", "lock", "draw", "show", "unlock")
