@@ -1,0 +1,196 @@
+"""Two clients, rollbacks, savepoints, lost replies and deleted snapshots in any order, beside a plain model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from es_django import ConcurrencyError, Repository, event_store
+from es_django.models import Snapshot
+from es_django.store import store_for
+from es_django.store.memory import MemoryEventStore
+from es_django.testing import in_memory
+from tests.domain import Annotated, Ledger
+
+
+class Noted(Ledger):
+    class Meta:
+        category = "noted"
+        snapshot_every = 2
+
+
+KEYS = ("n-1", "n-2")
+ledgers = Repository(Noted)
+
+
+class Undo(Exception):
+    pass
+
+
+class Machine(RuleBasedStateMachine):
+    """The model is the list of notes of each stream; a client holds an aggregate and the notes that it should have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stored: dict[str, list[int]] = {key: [] for key in KEYS}
+        self.clients: dict[str, dict[str, tuple[Noted, int, list[int]]]] = {"a": {}, "b": {}}
+        self.number = 0
+
+    @initialize()
+    def begin(self) -> None:
+        for clients in self.clients.values():
+            for key in KEYS:
+                clients[key] = (Noted(key), 0, [])
+
+    @rule(client=st.sampled_from("ab"), key=st.sampled_from(KEYS))
+    def reload(self, client: str, key: str) -> None:
+        if self.stored[key]:
+            ledger = ledgers.get(key)
+            assert ledger.notes == self.stored[key]
+            self.clients[client][key] = (ledger, len(self.stored[key]), [])
+
+    @rule(client=st.sampled_from("ab"), key=st.sampled_from(KEYS), count=st.integers(1, 3))
+    def annotate(self, client: str, key: str, count: int) -> None:
+        ledger, _, pending = self.clients[client][key]
+        for _ in range(count):
+            self.number += 1
+            ledger.annotate(self.number)
+            pending.append(self.number)
+
+    @rule(client=st.sampled_from("ab"), key=st.sampled_from(KEYS))
+    def refuse(self, client: str, key: str) -> None:
+        ledger, *_ = self.clients[client][key]
+        with pytest.raises(ValueError, match="refused"):
+            ledger.annotate("refused")
+
+    @rule(client=st.sampled_from("ab"), key=st.sampled_from(KEYS))
+    def save(self, client: str, key: str) -> None:
+        self._save(client, key)
+
+    @rule(client=st.sampled_from("ab"))
+    def save_both(self, client: str) -> None:
+        clients = self.clients[client]
+        fits = all(not clients[key][2] or clients[key][1] == len(self.stored[key]) for key in KEYS)
+        try:
+            ledgers.save_all([clients[key][0] for key in KEYS])
+        except ConcurrencyError:
+            assert not fits
+        else:
+            assert fits
+            for key in KEYS:
+                self._stored(client, key)
+
+    @rule(client=st.sampled_from("ab"), key=st.sampled_from(KEYS), inner=st.booleans())
+    def save_and_roll_back(self, client: str, key: str, inner: bool) -> None:
+        ledger, base, pending = self.clients[client][key]
+        if base != len(self.stored[key]):
+            return
+        with event_store.transaction():
+            try:
+                with event_store.transaction():
+                    ledgers.save(ledger)
+                    assert ledger.pending_events == []
+                    if inner:
+                        with event_store.transaction():
+                            ledger.annotate(0)
+                            ledgers.save(ledger)
+                    raise Undo
+            except Undo:
+                pass
+        if inner:
+            pending.append(0)
+        assert ledger.pending_events == [Annotated(note=note) for note in pending]
+
+    @rule(client=st.sampled_from("ab"), key=st.sampled_from(KEYS))
+    def save_and_lose_the_reply(self, client: str, key: str) -> None:
+        """The server has committed, and the client does not know."""
+        ledger, base, pending = self.clients[client][key]
+        if base != len(self.stored[key]) or not pending:
+            return
+        events = list(ledger._unsaved())
+        event_store.append(ledger.stream, events, expected=ledger.committed_version)
+        ledgers.save(ledger)
+        self._stored(client, key)
+
+    @rule(key=st.sampled_from(KEYS))
+    def forget_the_snapshot(self, key: str) -> None:
+        store = store_for()
+        if isinstance(store, MemoryEventStore):
+            store._snapshots.pop(Noted(key).stream, None)
+        else:
+            Snapshot.objects.filter(stream__key=key).delete()
+
+    def _save(self, client: str, key: str) -> None:
+        ledger, base, pending = self.clients[client][key]
+        fits = not pending or base == len(self.stored[key])
+        try:
+            ledgers.save(ledger)
+        except ConcurrencyError:
+            assert not fits
+            assert len(ledger.pending_events) == len(pending)
+        else:
+            assert fits
+            self._stored(client, key)
+
+    def _stored(self, client: str, key: str) -> None:
+        ledger, base, pending = self.clients[client][key]
+        self.stored[key] += pending
+        self.clients[client][key] = (ledger, base + len(pending), [])
+
+    @invariant()
+    def the_store_is_the_model(self) -> None:
+        for key, notes in self.stored.items():
+            recorded = list(ledgers.history(key))
+            assert [each.event for each in recorded] == [Annotated(note=note) for note in notes]
+            assert [each.version for each in recorded] == list(range(1, len(notes) + 1))
+        assert len(event_store.read_all().events) == sum(map(len, self.stored.values()))
+
+    @invariant()
+    def every_client_has_what_it_saved_and_what_it_has_not(self) -> None:
+        for client in self.clients.values():
+            for ledger, base, pending in client.values():
+                assert (ledger.committed_version, ledger.version) == (base, base + len(pending))
+                assert ledger.pending_events == [Annotated(note=note) for note in pending]
+
+
+def run(machine: Callable[[], Any]) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+@pytest.mark.django_db
+def test_the_database_behaves_like_the_model() -> None:
+    class InTransaction(Machine):
+        """Each example is undone; it runs in a savepoint of the test's transaction."""
+
+        def __init__(self) -> None:
+            self.block = transaction.atomic()
+            self.block.__enter__()
+            super().__init__()
+
+        def teardown(self) -> None:
+            transaction.set_rollback(True)
+            self.block.__exit__(None, None, None)
+
+    run(InTransaction)
+
+
+def test_the_store_in_memory_behaves_like_the_model() -> None:
+    class InMemory(Machine):
+        def __init__(self) -> None:
+            self.block = in_memory()
+            self.block.__enter__()
+            super().__init__()
+
+        def teardown(self) -> None:
+            self.block.__exit__(None, None, None)
+
+    run(InMemory)
