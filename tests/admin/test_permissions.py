@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
@@ -36,7 +37,8 @@ def url(model: type[Any], view: str, *args: object) -> str:
 @pytest.mark.django_db
 def test_the_only_permission_on_each_model_is_to_view() -> None:
     codenames = Permission.objects.filter(content_type__app_label="es_django").values_list("codename", flat=True)
-    assert sorted(codenames) == sorted(f"view_{model._meta.model_name}" for model in MODELS)
+    models = apps.get_app_config("es_django").get_models()
+    assert sorted(codenames) == sorted(f"view_{model._meta.model_name}" for model in models)
 
 
 @each_model

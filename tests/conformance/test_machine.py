@@ -1,8 +1,5 @@
 """Two clients, rollbacks, savepoints, lost replies and deleted snapshots in any order, beside a plain model."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 from django.db import transaction
 from hypothesis import HealthCheck, settings
@@ -157,7 +154,7 @@ class Machine(RuleBasedStateMachine):
                 assert ledger.pending_events == [Annotated(note=note) for note in pending]
 
 
-def run(machine: Callable[[], Any]) -> None:
+def run(machine: type[Machine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -134,8 +134,10 @@ def skips_an_event(programs: tuple[Program, ...], weakness: str = "") -> bool:
 
 
 # Two savepoints among three writers take a minute and show nothing that two among two do not.
-THREE = [each for each in combinations_with_replacement(PROGRAMS, 3) if each.count(SAVEPOINT) < 2]
-TWO = list(combinations_with_replacement(PROGRAMS, 2))
+THREE: list[tuple[Program, ...]] = [
+    each for each in combinations_with_replacement(PROGRAMS, 3) if each.count(SAVEPOINT) < 2
+]
+TWO: list[tuple[Program, ...]] = list(combinations_with_replacement(PROGRAMS, 2))
 NAMES = {COMMIT: "commit", ROLLBACK: "rollback", SAVEPOINT: "savepoint"}
 
 
