@@ -1,0 +1,29 @@
+from datetime import datetime
+
+from es_django import Event
+
+CLOSING = "Closed"
+
+
+class StepTaken(Event):
+    """One row of the help desk's log. `at` is when the step was taken, which may be long before it was recorded."""
+
+    step: str
+    resource: str
+    at: datetime
+    seriousness: str
+    customer: str
+    product: str
+    responsible_section: str
+    seriousness_2: str
+    service_level: str
+    service_type: str
+    support_section: str
+    workgroup: str
+
+    class Meta:
+        name = "helpdesk.step_taken"
+
+    @property
+    def closes(self) -> bool:
+        return self.step == CLOSING

@@ -1,0 +1,54 @@
+"""Stores the steps of tickets, each exactly once, however often a load is repeated, cut off, or run beside another."""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from es_django import AggregateNotFound, EsDjangoError, Repository
+from testproject.helpdesk.aggregates import Ticket
+from testproject.helpdesk.events import StepTaken
+
+tickets = Repository(Ticket)
+
+ATTEMPTS = 10
+LONGEST_PAUSE = 1.0
+
+
+class Stored(NamedTuple):
+    cases: int
+    events: int
+    messages: int
+
+    def plus(self, more: "Stored") -> "Stored":
+        return Stored(self.cases + more.cases, self.events + more.events, self.messages + more.messages)
+
+
+def store_steps(cases: Mapping[str, Sequence[StepTaken]]) -> Stored:
+    """Stores the steps that the tickets lack, those of all `cases` or none, and tells how many of what were stored.
+
+    When somebody else writes to one of the tickets meanwhile, or the database is busy, it looks again at what is
+    lacking. Raises the last `EsDjangoError` when that does not help.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        changed = [ticket for key, steps in cases.items() if (ticket := _with_steps(key, steps)).pending_events]
+        added = [step for ticket in changed for step in ticket.pending_events]
+        try:
+            tickets.save_all(changed)
+        except EsDjangoError as error:
+            if not error.retryable or attempt == ATTEMPTS:
+                raise
+            time.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.02 * 2**attempt)))
+        else:
+            closings = [step for step in added if isinstance(step, StepTaken) and step.closes]
+            return Stored(cases=len(changed), events=len(added), messages=len(closings))
+    raise AssertionError("unreachable")
+
+
+def _with_steps(key: str, steps: Sequence[StepTaken]) -> Ticket:
+    try:
+        ticket = tickets.get(key)
+    except AggregateNotFound:
+        ticket = Ticket(key)
+    ticket.add_missing(steps)
+    return ticket

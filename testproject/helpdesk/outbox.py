@@ -1,0 +1,12 @@
+from es_django import Message, StagedEvent, publishes
+from testproject.helpdesk.events import StepTaken
+
+
+@publishes(StepTaken, destination="customers")
+def closed(staged: StagedEvent) -> Message | None:
+    step = staged.event
+    if not isinstance(step, StepTaken) or not step.closes:
+        return None
+    ticket = staged.stream.key
+    data = {"ticket": ticket, "customer": step.customer, "closed_at": step.at}
+    return Message(type="ticket.closed", key=ticket, data=data)
