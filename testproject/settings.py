@@ -8,6 +8,7 @@ from urllib.parse import quote
 from zlib import crc32
 
 import environ
+from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 import es_django
@@ -66,6 +67,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{quote(str(VAR_DIR / 'db.sqlite3'))}")
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(DATABASE_URL)}
 for database in DATABASES.values():
+    # A worker that connected anew for each task would spend most of its time on that.
+    database["CONN_MAX_AGE"] = 60
     if database["ENGINE"] == "django.db.backends.sqlite3":
         database["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
@@ -94,6 +97,9 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
 elif CELERY_BROKER_URL.startswith(("amqp:", "amqps:", "pyamqp:")):
     # without it RabbitMQ may drop a message that it was handed, and nobody hears of it
     CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True}
+# Messages wait apart, so that many of them do not keep the relay and the projections waiting.
+HANDLERS_QUEUE = "handlers"
+CELERY_TASK_QUEUES = [Queue("celery"), Queue(HANDLERS_QUEUE)]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -103,8 +109,11 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(RUN_DIR / "celerybeat-schedule")
 
 ES_DJANGO = {
     "DESTINATIONS": {
-        "ledger": {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"},
-        "customers": {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"},
+        name: {
+            "PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher",
+            "OPTIONS": {"queue": HANDLERS_QUEUE},
+        }
+        for name in ("ledger", "customers")
     },
 }
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from es_django import AggregateNotFound, EsDjangoError, Repository
+from es_django import EsDjangoError, Repository
 from testproject.helpdesk.aggregates import Ticket
 from testproject.helpdesk.events import StepTaken
 
@@ -31,7 +31,11 @@ def store_steps(cases: Mapping[str, Sequence[StepTaken]]) -> Stored:
     lacking. Raises the last `EsDjangoError` when that does not help.
     """
     for attempt in range(1, ATTEMPTS + 1):
-        changed = [ticket for key, steps in cases.items() if (ticket := _with_steps(key, steps)).pending_events]
+        found = tickets.get_many(cases)
+        complete = [found.get(key) or Ticket(key) for key in cases]
+        for ticket in complete:
+            ticket.add_missing(cases[ticket.key])
+        changed = [ticket for ticket in complete if ticket.pending_events]
         added = [step for ticket in changed for step in ticket.pending_events]
         try:
             tickets.save_all(changed)
@@ -43,12 +47,3 @@ def store_steps(cases: Mapping[str, Sequence[StepTaken]]) -> Stored:
             closings = [step for step in added if isinstance(step, StepTaken) and step.closes]
             return Stored(cases=len(changed), events=len(added), messages=len(closings))
     raise AssertionError("unreachable")
-
-
-def _with_steps(key: str, steps: Sequence[StepTaken]) -> Ticket:
-    try:
-        ticket = tickets.get(key)
-    except AggregateNotFound:
-        ticket = Ticket(key)
-    ticket.add_missing(steps)
-    return ticket

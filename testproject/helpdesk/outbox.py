@@ -3,9 +3,9 @@ from testproject.helpdesk.events import StepTaken
 
 
 @publishes(StepTaken, destination="customers")
-def closed(staged: StagedEvent) -> Message | None:
+def closed(staged: StagedEvent[StepTaken]) -> Message | None:
     step = staged.event
-    if not isinstance(step, StepTaken) or not step.closes:
+    if not step.closes:
         return None
     ticket = staged.stream.key
     data = {"ticket": ticket, "customer": step.customer, "closed_at": step.at}

@@ -118,6 +118,11 @@ def test_an_event_may_tell_nothing_or_in_full(recorder: type[Recorder]) -> None:
     assert (second.type, second.key, second.stream_version) == ("tests.told", "l-1", 3)
 
 
+@pytest.fixture(autouse=True)
+def _the_broker_is_spoken_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nudge, "_silent_until", 0.0)
+
+
 @pytest.fixture
 def nudges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
@@ -157,8 +162,21 @@ def test_a_broker_that_is_down_does_not_fail_the_commit(
     monkeypatch.setattr(current_app, "send_task", refuse)
     with caplog.at_level(logging.WARNING):
         send("k")
+        send("l")
+    assert caplog.text.count("the next sweep publishes") == 1, "it is left alone for a while"
+    assert relay() == 2
+
+
+def test_a_broker_that_is_down_keeps_nobody_waiting(
+    recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    nudge._connection.discard()
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://guest:guest@127.0.0.1:1//")
+    pauses: list[float] = []
+    monkeypatch.setattr("kombu.utils.functional.sleep", pauses.append)
+    send("k")
     assert "the next sweep publishes" in caplog.text
-    assert relay() == 1
+    assert sum(pauses) == 0
 
 
 def use_recorder(**outbox_settings: object) -> None:

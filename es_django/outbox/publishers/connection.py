@@ -19,7 +19,7 @@ class ThreadConnection(threading.local):
         if self._connection is None or self._pid != os.getpid():
             self._connection = self._connect()
             # Fails at once where the broker is down, instead of trying for as long as it takes.
-            self._connection.connect()
+            self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             self._pid = os.getpid()
         return self._connection
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from threading import Event
 
 from django.conf import settings
 
@@ -49,7 +50,9 @@ class Process:
             )
 
     def check(self) -> None:
-        """Raises `DemoFailed` if the program has ended."""
+        """Raises `DemoFailed` if the program has ended, and `KeyboardInterrupt` if the demo is to end."""
+        if _to_end.is_set():
+            raise KeyboardInterrupt
         returncode = self._process.poll()
         if returncode is not None:
             raise DemoFailed(f"The {self.name} ended with exit code {returncode}.", self.log)
@@ -110,7 +113,16 @@ def free_port(preferred: int) -> int:
 def stop_signals_interrupt() -> None:
     """Lets a closed terminal and a plain `kill` end the demo as a Ctrl-C does: with nothing left behind."""
     for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.default_int_handler)
+        signal.signal(signum, _interrupt)
+
+
+# Python drops a KeyboardInterrupt that comes while it finalizes an object, so it is written down as well.
+_to_end = Event()
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    _to_end.set()
+    raise KeyboardInterrupt
 
 
 @contextmanager
