@@ -34,21 +34,26 @@ def main(command: list[str]) -> int:
 
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, pass_on)
-    environment = os.environ.copy()
-    environment["DATABASE_URL"] = start_server()
+    folder = fresh_folder()
+    # What is kept besides such a database, the broker's messages for one, is of no use without it.
+    environment = {"VAR_DIR": str(folder / "var"), **os.environ, "DATABASE_URL": start_server(folder)}
     # In a session of its own a Ctrl-C in the terminal reaches the child once: through here.
     child = subprocess.Popen(command, env=environment, start_new_session=True)
     returncode = child.wait()
     return returncode if returncode >= 0 else 128 - returncode
 
 
-def start_server() -> str:
-    """Starts a server that ends with this process, and returns its URL."""
+def fresh_folder() -> Path:
+    """A folder that is gone when this process has ended."""
     temp_dir = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix="es-pg-", dir=temp_dir if len(temp_dir) <= LONGEST_TEMP_DIR else "/tmp"))
     # Registered before the server registers its own end, and therefore run after it.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
+
+def start_server(folder: Path) -> str:
+    """Starts a server that ends with this process, and returns its URL."""
     # pgserver keeps one lock file for all users of the machine, unless this folder exists when it is imported.
     (folder / "python_PostgresServer").mkdir()
     os.environ["XDG_RUNTIME_DIR"] = str(folder)
