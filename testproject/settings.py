@@ -107,7 +107,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {**es_django.beat_schedule()}
 CELERY_BEAT_SCHEDULE_FILENAME = str(RUN_DIR / "celerybeat-schedule")
 
-ES_DJANGO = {
+ES_DJANGO: dict[str, Any] = {
     "DESTINATIONS": {
         name: {
             "PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher",
