@@ -88,6 +88,9 @@ class Repository(Generic[A]):
     def save_all(self, aggregates: Sequence[A]) -> None:
         """Saves several aggregates, all or none. Raises as `save`, and `DuplicateStream` before any write if two of
         them are of one stream."""
+        for aggregate in aggregates:
+            if not isinstance(aggregate, self._aggregate):
+                raise TypeError(f"{aggregate!r} is no {self._aggregate.__name__}: save it with a repository of its own")
         store = self.store
         store.append_all([self._write(each) for each in aggregates])
         for aggregate in aggregates:

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
+from asgiref.sync import sync_to_async
 
 from es_django.aggregates import Outcome
 from es_django.errors import DuplicateEvent, DuplicateMessage, DuplicateStream
@@ -202,6 +203,45 @@ class EventStore(ABC):
     @abstractmethod
     def version(self, stream: StreamId) -> int:
         """The number of events in a stream; 0 if there is none."""
+
+    async def aappend(
+        self,
+        stream: StreamId,
+        events: Sequence[Event | PendingEvent],
+        *,
+        expected: ExpectedVersion,
+        metadata: Mapping[str, str] | None = None,
+    ) -> list[RecordedEvent]:
+        """As `append`."""
+        return await sync_to_async(self.append)(stream, events, expected=expected, metadata=metadata)
+
+    async def aappend_all(
+        self, writes: Sequence[StreamWrite], *, metadata: Mapping[str, str] | None = None
+    ) -> list[RecordedEvent]:
+        """As `append_all`."""
+        return await sync_to_async(self.append_all)(writes, metadata=metadata)
+
+    async def aread_stream(
+        self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
+    ) -> list[RecordedEvent]:
+        """As `read_stream`, all at once."""
+        read = self.read_stream
+        return await sync_to_async(lambda: list(read(stream, after=after, limit=limit, backwards=backwards)))()
+
+    async def aread_all(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        categories: Iterable[str] | None = None,
+        types: Iterable[type[Event]] | None = None,
+    ) -> Page:
+        """As `read_all`."""
+        return await sync_to_async(self.read_all)(after=after, limit=limit, categories=categories, types=types)
+
+    async def aversion(self, stream: StreamId) -> int:
+        """As `version`."""
+        return await sync_to_async(self.version)(stream)
 
     @abstractmethod
     def outcome(self) -> Outcome:

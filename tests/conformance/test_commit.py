@@ -1,16 +1,20 @@
 """What a save promises: all of it or nothing, one winner, nothing twice."""
 
+from contextlib import nullcontext
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db.backends.utils import CursorWrapper
 from pytest_django import DjangoAssertNumQueries
 
 from es_django import (
     ANY,
     NO_STREAM,
     STREAM_EXISTS,
+    Aggregate,
     AggregateNotFound,
     ConcurrencyError,
     PendingEvent,
@@ -20,7 +24,7 @@ from es_django import (
     StreamWrite,
     event_store,
 )
-from es_django.errors import DuplicateEvent, DuplicateStream, StreamArchived
+from es_django.errors import DuplicateEvent, DuplicateStream, StreamArchived, is_retryable
 from es_django.metadata import metadata
 from es_django.models import StoredEvent, Stream
 from es_django.store.base import ExpectedVersion
@@ -431,6 +435,12 @@ async def use_every_twin() -> None:
     assert list(await ledgers.aget_many(["l-1", "l-2"])) == ["l-1", "l-2"]
     assert await ledgers.aexists("l-1")
     assert [recorded.version for recorded in await ledgers.ahistory("l-1")] == [1, 2]
+    stream = StreamId("ledger", "l-3")
+    await event_store.aappend(stream, [Annotated(note=1)], expected=0)
+    await event_store.aappend_all([StreamWrite(stream, [Annotated(note=2)], 1)])
+    assert await event_store.aversion(stream) == 2
+    assert [recorded.version for recorded in await event_store.aread_stream(stream, backwards=True)] == [2, 1]
+    assert len((await event_store.aread_all(types=[Annotated])).events) == 2
 
 
 @pytest.mark.database_alone
@@ -439,3 +449,52 @@ def test_metadata_that_has_a_column_is_stored_in_it() -> None:
         ledgers.save(Ledger.open("l-1"))
     stored = StoredEvent.objects.get()
     assert (stored.correlation_id, stored.causation_id, stored.metadata) == ("c-1", "e-0", {"user": "ada"})
+
+
+@pytest.mark.database_alone
+@pytest.mark.parametrize("outer", [False, True])
+def test_a_commit_whose_reply_was_lost_can_be_repeated(outer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger.open("l-1")
+    ledger.deposit(5)
+    with monkeypatch.context() as patch:
+        lose_the_reply(patch)
+        with (
+            pytest.raises((StorageError, OperationalError)) as caught,
+            transaction.atomic() if outer else nullcontext(),
+        ):
+            ledgers.save(ledger)
+    assert is_retryable(caught.value)
+    connection.close()
+    assert versions("l-1") == [1, 2], "the server has committed"
+    assert (ledger.committed_version, len(ledger.pending_events)) == (0, 2)
+    ledgers.save(ledger)
+    assert (ledger.committed_version, ledger.pending_events) == (2, [])
+    assert versions("l-1") == [1, 2]
+
+
+def lose_the_reply(patch: pytest.MonkeyPatch) -> None:
+    """From now on the connection breaks when the server has committed and before the client hears of it."""
+
+    commit, execute = connection._commit, CursorWrapper.execute  # type: ignore[attr-defined]
+
+    def commit_and_break() -> None:
+        commit()
+        raise OperationalError("the connection is lost")
+
+    def execute_and_break(cursor: CursorWrapper, *args: Any) -> None:
+        execute(cursor, *args)
+        # A statement by itself is its own commit; SQLite's is the BEGIN of a transaction.
+        if connection.get_autocommit() and connection.vendor == "postgresql":
+            raise OperationalError("the connection is lost")
+
+    patch.setattr(connection, "_commit", commit_and_break)
+    patch.setattr(CursorWrapper, "execute", execute_and_break)
+
+
+def test_an_aggregate_of_another_class_is_refused() -> None:
+    class Other(Aggregate):
+        pass
+
+    with pytest.raises(TypeError, match="is no Ledger"):
+        ledgers.save_all([Ledger.open("l-1"), Other("o-1")])  # type: ignore[list-item]
+    assert not ledgers.exists("l-1")
