@@ -59,3 +59,10 @@ UPDATE es_django_outboxmessage AS message
    AND message.claimed_by = %(worker)s AND message.claimed_until > clock_timestamp()
 RETURNING message.id
 """
+
+EXTEND = """
+UPDATE es_django_outboxmessage
+   SET claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
+ WHERE destination = %(destination)s AND status = 'claimed' AND claimed_by = %(worker)s
+   AND claimed_until > clock_timestamp()
+"""

@@ -1,49 +1,70 @@
 """The relay: claims messages, publishes them, and settles the claims.
 
 Publishing happens outside any transaction. A crash at any point leaves claims that run out, and their messages are
-published again: at least once. Of one destination and key, no message is sent while an earlier one is unsettled.
+published again: at least once. Of one destination and key, no message is sent while an earlier one is unsettled. Claims
+are renewed while their messages are being published, so that slowness alone loses none.
 """
 
 import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
 from uuid import uuid4
 
+from django.db import connections
+
 from es_django import conf
-from es_django.errors import PublishError
+from es_django.errors import EsDjangoError, PublishError
 from es_django.outbox.publishers import Publisher, publisher_for
 from es_django.outbox.store import Claim, Settlement, outbox_store
 
 logger = logging.getLogger("es_django.outbox")
 
+RENEWAL = "es_django claim renewal"
+
 
 def relay(destination: str | None = None, *, seconds: float = 20.0) -> int:
     """Publishes what is due, of one destination or of all, and returns how many messages were published.
 
-    It ends when nothing is left to claim, or after about `seconds`. Any number of relays may run at once.
+    It ends when nothing is left to claim, or after about `seconds`. Any number of relays may run at once. Of several
+    destinations, one that fails as a whole is logged and does not stop the others; one that is asked for by name
+    raises.
     """
     deadline = time.monotonic() + seconds
-    destinations = conf.settings().destinations
+    if destination is not None:
+        return _relay_until(deadline, destination)
     published = 0
-    for name in [destination] if destination is not None else destinations:
-        while time.monotonic() < deadline:
-            claimed, done = _relay_batch(name)
-            published += done
-            if claimed == 0:
-                break
+    for name in conf.settings().destinations:
+        try:
+            published += _relay_until(deadline, name)
+        except Exception:
+            logger.exception("the messages to %s could not be relayed", name)
     return published
 
 
-def _relay_batch(destination: str) -> tuple[int, int]:
+def _relay_until(deadline: float, destination: str) -> int:
+    publisher = publisher_for(destination)
+    published = 0
+    while time.monotonic() < deadline:
+        claimed, done = _relay_batch(destination, publisher)
+        published += done
+        if claimed == 0:
+            break
+    return published
+
+
+def _relay_batch(destination: str, publisher: Publisher) -> tuple[int, int]:
     limits = conf.settings().outbox
     store = outbox_store()
-    worker = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-    publisher = publisher_for(destination)
-    started = time.monotonic()
+    worker = f"{socket.gethostname()[:200]}:{os.getpid()}:{uuid4().hex[:8]}"
     claims = store.claim(destination, worker, limit=limits.batch_size, lease=limits.lease)
-    settlements = list(_publish(publisher, claims, until=started + limits.lease))
+    if not claims:
+        return 0, 0
+    with _renewed(destination, worker, limits.lease) as is_lost:
+        settlements = list(_publish(publisher, claims, is_lost))
     lost = store.settle(worker, settlements)
     for claim in lost:
         logger.warning("the claim on message %s was lost before it was settled", claim.message.message_id)
@@ -52,11 +73,37 @@ def _relay_batch(destination: str) -> tuple[int, int]:
     return len(claims), len(published)
 
 
-def _publish(publisher: Publisher, claims: Sequence[Claim], until: float) -> Iterator[Settlement]:
+@contextmanager
+def _renewed(destination: str, worker: str, lease: float) -> Iterator[Callable[[], bool]]:
+    """Renews the worker's claims for as long as the block lasts, and yields what tells whether they are lost."""
+    ended, lost = Event(), Event()
+
+    def renew() -> None:
+        try:
+            while not ended.wait(lease / 3):
+                if outbox_store().extend(destination, worker, lease=lease) == 0:
+                    lost.set()
+                    return
+        except EsDjangoError as error:
+            logger.warning("the claims of %s could not be renewed: %s", worker, error)
+            lost.set()
+        finally:
+            connections.close_all()
+
+    thread = Thread(target=renew, name=RENEWAL, daemon=True)
+    thread.start()
+    try:
+        yield lost.is_set
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _publish(publisher: Publisher, claims: Sequence[Claim], is_lost: Callable[[], bool]) -> Iterator[Settlement]:
     """Publishes in waves with at most one message of a key in each, so that a failed one holds back its own key."""
     failed: set[str | None] = set()
     for wave in _waves(claims):
-        if time.monotonic() >= until:
+        if is_lost():
             return
         ready = [claim for claim in wave if claim.message.key is None or claim.message.key not in failed]
         yield from (Settlement(claim, tried=False) for claim in wave if claim not in ready)
@@ -64,10 +111,7 @@ def _publish(publisher: Publisher, claims: Sequence[Claim], until: float) -> Ite
             if error is not None:
                 failed.add(claim.message.key)
                 logger.warning(
-                    "message %s was not published, attempt %s: %s",
-                    claim.message.message_id,
-                    claim.attempts,
-                    error,
+                    "message %s was not published, attempt %s: %s", claim.message.message_id, claim.attempts, error
                 )
             yield Settlement(claim, error)
 

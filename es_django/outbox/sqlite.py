@@ -47,3 +47,10 @@ UPDATE es_django_outboxmessage
    AND es_django_outboxmessage.claimed_until > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
 RETURNING es_django_outboxmessage.id
 """
+
+EXTEND = """
+UPDATE es_django_outboxmessage
+   SET claimed_until = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || %(lease)s || ' seconds')
+ WHERE destination = %(destination)s AND status = 'claimed' AND claimed_by = %(worker)s
+   AND claimed_until > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+"""

@@ -62,6 +62,12 @@ class OutboxStore:
             )
             return sorted((_claim(destination, row) for row in cursor.fetchall()), key=lambda claim: claim.id)
 
+    def extend(self, destination: str, worker: str, *, lease: float) -> int:
+        """Renews all claims of a worker that are still its own, from now on, and returns how many those are."""
+        with self._transaction("renew claims") as cursor:
+            cursor.execute(self._sql.EXTEND, {"destination": destination, "worker": worker, "lease": lease})
+            return int(cursor.rowcount)
+
     def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[Claim]:
         """Writes down what became of a worker's claims, and returns those that were no longer its own.
 

@@ -11,6 +11,7 @@ from django.db import models, transaction
 from django.db.models.functions import Now
 
 from es_django import conf
+from es_django.errors import EsDjangoError, is_retryable
 from es_django.models import ProjectionCheckpoint
 from es_django.projections.base import Projection, registered_projections
 from es_django.store import store_for
@@ -22,9 +23,10 @@ Status = ProjectionCheckpoint.Status
 
 
 class _ApplyFailed(Exception):
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: int, error: Exception) -> None:
         super().__init__(position)
         self.position = position
+        self.error = error
 
 
 def asynchronous_projections() -> dict[str, Projection]:
@@ -36,14 +38,21 @@ def run_projections(*, seconds: float = 20.0) -> int:
     """Brings every asynchronous projection up to the end of the log, within about `seconds`, and returns how many
     events were applied. One that fails does not stop the others."""
     deadline = time.monotonic() + seconds
-    return sum(run_projection(name, seconds=deadline - time.monotonic()) for name in asynchronous_projections())
+    total = 0
+    for name in asynchronous_projections():
+        try:
+            total += run_projection(name, seconds=deadline - time.monotonic())
+        except EsDjangoError:
+            logger.exception("projection %s could not be run", name)
+    return total
 
 
 def run_projection(name: str, *, seconds: float = 20.0) -> int:
     """Brings one asynchronous projection up to the end of the log, and returns how many events were applied.
 
     An event that fails is tried again later, after growing pauses; after PROJECTIONS["MAX_ATTEMPTS"] the projection is
-    `failed` at that event until an operator decides. Raises `KeyError` for an unknown name.
+    `failed` at that event until an operator decides, unless the error `is_retryable`. Raises `KeyError` for an unknown
+    name, and `StorageError` if not even the failure can be noted.
     """
     projection = asynchronous_projections()[name]
     checkpoints = ProjectionCheckpoint.objects.using(conf.settings().database)
@@ -55,7 +64,7 @@ def run_projection(name: str, *, seconds: float = 20.0) -> int:
             applied = _run_batch(projection)
         except _ApplyFailed as failure:
             total += _run_batch(projection, before=failure.position) or 0
-            _note_failure(name, failure.position, failure.__cause__)
+            _note_failure(name, failure.position, failure.error)
             break
         except Exception as error:
             _note_failure(name, None, error)
@@ -92,7 +101,7 @@ def _run_batch(projection: Projection, *, before: int | None = None) -> int | No
             try:
                 projection.apply([recorded])
             except Exception as error:
-                raise _ApplyFailed(recorded.position) from error
+                raise _ApplyFailed(recorded.position, error) from error
         checkpoint.position = position
         if checkpoint.attempts and position >= (checkpoint.failed_position or 0):
             checkpoint.failed_position, checkpoint.attempts, checkpoint.last_error = None, 0, ""
@@ -102,7 +111,7 @@ def _run_batch(projection: Projection, *, before: int | None = None) -> int | No
         return len(events)
 
 
-def _note_failure(name: str, position: int | None, error: BaseException | None) -> None:
+def _note_failure(name: str, position: int | None, error: BaseException) -> None:
     """Written in a transaction of its own, since that of the batch is gone."""
     settings = conf.settings()
     with (
@@ -115,7 +124,7 @@ def _note_failure(name: str, position: int | None, error: BaseException | None) 
         checkpoint.last_error = repr(error)
         pause = timedelta(seconds=settings.outbox.backoff.after(checkpoint.attempts))
         checkpoint.retry_at = Now() + pause
-        if checkpoint.attempts >= settings.projections.max_attempts:
+        if checkpoint.attempts >= settings.projections.max_attempts and not is_retryable(error):
             checkpoint.status = Status.FAILED
         checkpoint.updated_at = Now()
         checkpoint.save(using=settings.database)

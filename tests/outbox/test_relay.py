@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import signal
+import threading
 from collections import defaultdict
 from datetime import timedelta
 from multiprocessing.synchronize import Barrier
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from celery import current_app
 from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 from pytest_django import Settings
@@ -21,7 +23,8 @@ from es_django.errors import PublishError, UnknownDestination
 from es_django.models import OutboxMessage
 from es_django.outbox import nudge
 from es_django.outbox.publishers import Publisher
-from es_django.outbox.relay import relay
+from es_django.outbox.relay import RENEWAL, relay
+from es_django.outbox.store import outbox_store
 from tests.outbox.published import Told
 from tests.processes import run_processes
 from tests.publishers import Recorder
@@ -81,6 +84,54 @@ def test_a_failing_message_holds_back_its_key_and_no_other(recorder: type[Record
     let_pauses_end()
     relay()
     assert numbers(recorder.published) == [2, 0, 1, 3]
+
+
+def test_a_publisher_that_is_slower_than_the_lease_keeps_its_claims(
+    recorder: type[Recorder], settings: Settings
+) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"LEASE": 0.3}}
+    send(None, None)
+    begun = timezone.now()
+
+    def outlive_the_lease(message: Message) -> None:
+        while timezone.now() - begun < timedelta(seconds=1):
+            assert outbox_store().claim("tests", "thief", limit=10, lease=30) == []
+
+    recorder.fail = staticmethod(outlive_the_lease)
+    assert relay() == 2
+    assert set(OutboxMessage.objects.values_list("status", "attempts")) == {(Status.PUBLISHED, 1)}
+
+
+def test_a_relay_that_lost_its_claims_stops(recorder: type[Recorder], settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"LEASE": 0.3}}
+    send("k", "k")
+
+    def lose_the_claims(message: Message) -> None:
+        OutboxMessage.objects.update(claimed_by="thief", claimed_until=timezone.now() + timedelta(hours=1))
+        ended = timezone.now() + timedelta(seconds=10)
+        while not renewal_has_noticed():
+            assert timezone.now() < ended
+
+    def renewal_has_noticed() -> bool:
+        return not any(thread.name == RENEWAL for thread in threading.enumerate())
+
+    recorder.fail = staticmethod(lose_the_claims)
+    assert relay() == 0
+    assert numbers(recorder.published) == [0]
+    assert set(OutboxMessage.objects.values_list("claimed_by", flat=True)) == {"thief"}
+
+
+def test_a_destination_that_fails_as_a_whole_does_not_stop_the_others(
+    recorder: type[Recorder], settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.ES_DJANGO = {
+        "DESTINATIONS": {"broken": {"PUBLISHER": "no.such.Publisher"}, **settings.ES_DJANGO["DESTINATIONS"]}
+    }
+    send("k")
+    assert relay() == 1
+    assert "the messages to broken could not be relayed" in caplog.text
+    with pytest.raises(ImproperlyConfigured):
+        relay("broken")
 
 
 class Raising(Publisher):

@@ -201,6 +201,22 @@ def test_a_poison_event_stops_its_projection_there_and_visibly(settings: Setting
     assert run_projection("tests.effects") == 0, "it stays failed until an operator decides"
 
 
+def test_what_trying_again_can_help_is_never_given_up(settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
+    count(1)
+
+    def fail(event: Counted) -> None:
+        raise ConnectionError("for now")
+
+    Effects.before_effect = staticmethod(fail)
+    for attempts in (1, 2, 3):
+        run_projections()
+        assert (checkpoint().status, checkpoint().attempts) == (Status.RUNNING, attempts)
+        let_pauses_end()
+    Effects.before_effect = staticmethod(fail_at(0))
+    assert run_projection("tests.effects") == 1
+
+
 def test_a_projection_that_recovers_goes_on() -> None:
     count(1, 2, 3)
     Effects.before_effect = staticmethod(fail_at(2))
