@@ -141,7 +141,37 @@ class EventStore(ABC):
         return self._write(appends) if appends else []
 
     @abstractmethod
-    def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]: ...
+    def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
+        """Calls `_append_each` in a transaction."""
+
+    def _append_each(self, appends: Sequence[Append]) -> list[RecordedEvent]:
+        """Appends, and moves the inline projections by what is new."""
+        recorded: list[RecordedEvent] = []
+        new: list[RecordedEvent] = []
+        for append in appends:
+            events = self._repeated(append) if append.may_repeat else None
+            if events is None:
+                events = self._append(append)
+                if events is None:
+                    events = self._repeated_or_refused(append)
+                else:
+                    new += events
+            recorded += events
+        run_inline_projections(new)
+        return recorded
+
+    @abstractmethod
+    def _append(self, append: Append) -> list[RecordedEvent] | None:
+        """Stores the events, or nothing and returns None if the stream is elsewhere."""
+
+    @abstractmethod
+    def _repeated(self, append: Append) -> list[RecordedEvent] | None:
+        """What is stored of an append whose version would not tell; None if nothing is. Raises `DuplicateEvent` if that
+        is not the very same append."""
+
+    @abstractmethod
+    def _repeated_or_refused(self, append: Append) -> list[RecordedEvent]:
+        """What is stored, if the stream is elsewhere because this very append has been there; else the refusal."""
 
     def send(self, message: Message) -> None:
         """Stores a message that tells of no event, in the caller's transaction if there is one.

@@ -17,7 +17,7 @@ from es_django.aggregates import Outcome, committed
 from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, StreamArchived
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.models import StoredEvent, Stream
-from es_django.store.base import Append, EventStore, Loaded, Page, projections_of, run_inline_projections
+from es_django.store.base import Append, EventStore, Loaded, Page, projections_of
 from es_django.store.failures import storage_errors
 from es_django.store.messages import StagedMessage
 from es_django.store.outcomes import TransactionOutcome
@@ -97,8 +97,7 @@ class DatabaseEventStore(EventStore):
 
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         with storage_errors("append"), self._unit(appends):
-            recorded = [event for append in appends for event in self._repeated(append) or self._append(append)]
-            run_inline_projections(recorded)
+            recorded = self._append_each(appends)
             if any(append.messages for append in appends):
                 for hook in after_messages:
                     hook(self.using)
@@ -133,9 +132,6 @@ class DatabaseEventStore(EventStore):
 
     _appends_in_one_statement: bool
     _send_statement: str
-
-    @abstractmethod
-    def _append(self, append: Append) -> list[RecordedEvent]: ...
 
     @abstractmethod
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
@@ -252,15 +248,12 @@ class DatabaseEventStore(EventStore):
             found = Stream.objects.using(self.using).filter(category=stream.category, key=stream.key)
             return found.values_list("version", flat=True).first() or 0
 
-    def _repeated(self, append: Append) -> list[RecordedEvent]:
-        """What is stored, if no version would tell that these very events are."""
-        if not append.may_repeat:
-            return []
+    def _repeated(self, append: Append) -> list[RecordedEvent] | None:
         ids = [event.event_id for event in append.events]
         stored = StoredEvent.objects.using(self.using).filter(event_id__in=ids).order_by("version")
         found = list(stored.values_list("event_id", "stream__category", "stream__key", "version"))
         if not found:
-            return []
+            return None
         _, category, key, first = found[0]
         rows = self._select_stream(append.stream, first - 1, END, len(ids))
         if StreamId(category, key) != append.stream or [_uuid(row[8]) for row in rows] != ids:
@@ -268,7 +261,6 @@ class DatabaseEventStore(EventStore):
         return list(self._recorded(append.stream, rows))
 
     def _repeated_or_refused(self, append: Append) -> list[RecordedEvent]:
-        """After an append that found its stream elsewhere: what is stored, if it is the very same events."""
         state = Stream.objects.using(self.using).filter(category=append.stream.category, key=append.stream.key)
         actual, archived_at = state.values_list("version", "archived_at").first() or (0, None)
         if append.version is not None:

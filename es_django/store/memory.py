@@ -16,7 +16,7 @@ import msgspec
 from es_django.aggregates import Outcome, committed
 from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, LockTimeout
 from es_django.events import Event, RecordedEvent, StreamId, registry
-from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Snapshot, run_inline_projections
+from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Snapshot
 from es_django.store.messages import Message, StagedMessage
 from es_django.store.tickets import ticket_lock
 
@@ -100,18 +100,14 @@ class MemoryEventStore(EventStore):
 
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         with self.transaction():
-            recorded = [event for append in appends for event in self._append(append)]
-            run_inline_projections(recorded)
-        return recorded
+            return self._append_each(appends)
 
-    def _append(self, append: Append) -> list[RecordedEvent]:
+    def _append(self, append: Append) -> list[RecordedEvent] | None:
         stream = self._streams[append.stream]
         before = len(stream)
-        if append.may_repeat and (repeated := self._repeated(append)):
-            return repeated
         fits = before > 0 if append.expected is STREAM_EXISTS else append.version in (None, before)
         if not fits:
-            return self._repeated_or_refused(append, stream)
+            return None
         if known := [event.event_id for event in append.events if event.event_id in self._ids()]:
             raise DuplicateEvent(known)
         for number, pending in enumerate(append.events, start=1):
@@ -148,18 +144,19 @@ class MemoryEventStore(EventStore):
     def _ids(self) -> set[UUID]:
         return {stored.recorded.event_id for stored in self._log}
 
-    def _repeated(self, append: Append) -> list[RecordedEvent]:
+    def _repeated(self, append: Append) -> list[RecordedEvent] | None:
         ids = [event.event_id for event in append.events]
         known = [stored.recorded for stored in self._log if stored.recorded.event_id in ids]
         if not known:
-            return []
+            return None
         first = known[0].version
         there = [stored.recorded for stored in self._streams[append.stream][first - 1 :][: len(ids)]]
         if [recorded.event_id for recorded in there] != ids:
             raise DuplicateEvent([recorded.event_id for recorded in known])
         return there
 
-    def _repeated_or_refused(self, append: Append, stream: list[_Stored]) -> list[RecordedEvent]:
+    def _repeated_or_refused(self, append: Append) -> list[RecordedEvent]:
+        stream = self._streams[append.stream]
         if append.version is not None:
             there = stream[append.version : append.version + len(append.events)]
             if [stored.recorded.event_id for stored in there] == [event.event_id for event in append.events]:

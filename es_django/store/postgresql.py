@@ -155,11 +155,11 @@ class PostgresqlEventStore(DatabaseEventStore):
     _appends_in_one_statement = True
     _send_statement = SEND
 
-    def _append(self, append: Append) -> list[RecordedEvent]:
+    def _append(self, append: Append) -> list[RecordedEvent] | None:
         with self._server_binding_cursor() as cursor:
             cursor.execute(APPEND, _append_parameters(append))
             rows = cursor.fetchall()
-        return recorded_from(append, rows) if rows else self._repeated_or_refused(append)
+        return recorded_from(append, rows) if rows else None
 
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:

@@ -104,22 +104,21 @@ class SqliteEventStore(DatabaseEventStore):
     _appends_in_one_statement = False
     _send_statement = SEND
 
-    def _append(self, append: Append) -> list[RecordedEvent]:
+    def _append(self, append: Append) -> list[RecordedEvent] | None:
         count = len(append.events)
         with self.connection.cursor() as cursor:
             cursor.execute(FIND_STREAM, [append.stream.category, append.stream.key])
             stream_id, before = cursor.fetchone() or (None, 0)
-            if before != (before if append.version is None else append.version):
-                return self._repeated_or_refused(append)
-            if append.expected is STREAM_EXISTS and before == 0:
-                return self._repeated_or_refused(append)
+            fits = before > 0 if append.expected is STREAM_EXISTS else append.version in (None, before)
+            if not fits:
+                return None
             if stream_id is None:
                 cursor.execute(OPEN_STREAM, [append.stream.category, append.stream.key, count])
                 stream_id = cursor.lastrowid
             else:
                 cursor.execute(MOVE_STREAM, [count, stream_id, before])
                 if cursor.rowcount == 0:
-                    return self._repeated_or_refused(append)
+                    return None
             # SQLite does not name the constraint that was violated, and nobody else can write in between.
             for known, duplicate, ids in (
                 (KNOWN_EVENTS, DuplicateEvent, [event.event_id for event in append.events]),

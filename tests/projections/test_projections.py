@@ -13,7 +13,18 @@ from django.db import transaction
 from django.utils import timezone
 from pytest_django import Settings
 
-from es_django import Event, Projection, RecordedEvent, Repository, StorageError, StreamId, event_store, projects
+from es_django import (
+    ANY,
+    Event,
+    PendingEvent,
+    Projection,
+    RecordedEvent,
+    Repository,
+    StorageError,
+    StreamId,
+    event_store,
+    projects,
+)
 from es_django.models import InboxReceipt, ProjectionCheckpoint
 from es_django.projections import base, runner
 from es_django.projections.runner import run_projection, run_projections
@@ -89,6 +100,15 @@ def test_an_inline_projection_is_in_the_commit() -> None:
     assert effects("tests.inline") == 0
     Repository(Ledger).save(ledger)
     assert effects("tests.inline") == 2
+
+
+def test_an_inline_projection_does_not_apply_a_repeated_append_again() -> None:
+    stream = StreamId("ledger", "l-1")
+    events = [PendingEvent(Annotated(note=["once"]))]
+    for _ in range(2):
+        event_store.append(stream, events, expected=0)
+        event_store.append(stream, events, expected=ANY)
+    assert effects("tests.inline") == 1
 
 
 @pytest.mark.parametrize("outer", [False, True])
