@@ -148,7 +148,6 @@ class Aggregate:
     def _saved(self, outcome: Outcome) -> None:
         """Counts all pending events as stored, for as long as `outcome` does not say that they were rolled back."""
         self._unsettled.append((self.version, outcome))
-        self._settle()
 
     def _settle(self) -> None:
         while self._unsettled and self._unsettled[0][1]() is True:

@@ -78,7 +78,7 @@ def test_an_aggregate_comes_back_as_it_was_at_a_version() -> None:
     ledgers.save(ledger)
     earlier = ledgers.get("l-1", version=2)
     assert (earlier.balance, earlier.version) == (Decimal(5), 2)
-    for version in (0, 4):
+    for version in (-1, 0, 4):
         with pytest.raises(AggregateNotFound):
             ledgers.get("l-1", version=version)
 
@@ -326,6 +326,50 @@ def test_execute_tries_again_after_a_conflict() -> None:
     assert tries == [1, 2, 3]
 
 
+def test_execute_pauses_longer_each_time_and_at_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledgers.save(Ledger.open("l-1"))
+    longest: list[tuple[float, float]] = []
+    pauses: list[float] = []
+
+    def choose(least: float, most: float) -> float:
+        longest.append((least, most))
+        return most / 2
+
+    def decide(ledger: Ledger) -> None:
+        event_store.append(ledger.stream, [Deposited(amount=Decimal(1))], expected=ANY)
+        ledger.deposit(10)
+
+    monkeypatch.setattr("es_django.repository.random.uniform", choose)
+    monkeypatch.setattr("es_django.repository.time.sleep", pauses.append)
+    with pytest.raises(ConcurrencyError):
+        ledgers.execute("l-1", decide)
+    assert longest == [(0, 0.02), (0, 0.04), (0, 0.08), (0, 0.16)], "five attempts, four pauses"
+    with pytest.raises(ConcurrencyError):
+        ledgers.execute("l-1", decide, attempts=12)
+    assert longest[-1] == (0, 1.0)
+    assert pauses == [most / 2 for _, most in longest]
+
+
+@pytest.mark.parametrize("attempts", [0, -1])
+def test_execute_tries_at_least_once(attempts: int) -> None:
+    with pytest.raises(ValueError, match="attempts is a number from 1 on"):
+        ledgers.execute("l-1", lambda ledger: None, attempts=attempts)
+
+
+def test_what_is_recorded_after_a_save_is_pending_after_its_commit() -> None:
+    ledgers.save(Ledger.open("l-1"))
+    ledger = ledgers.get("l-1")
+    with event_store.transaction():
+        ledger.deposit(1)
+        ledgers.save(ledger)
+        ledger.deposit(2)
+        ledger.deposit(3)
+    assert ledger.pending_events == [Deposited(amount=Decimal(2)), Deposited(amount=Decimal(3))]
+    assert (ledger.committed_version, ledger.version) == (2, 4)
+    ledgers.save(ledger)
+    assert versions("l-1") == [1, 2, 3, 4]
+
+
 def test_execute_raises_the_last_conflict() -> None:
     ledgers.save(Ledger.open("l-1"))
 
@@ -420,6 +464,8 @@ def test_a_command_takes_effect_once() -> None:
     assert ledgers.execute("l-1", deposit_twice, command_id="c-1").balance == 10
     assert ledgers.execute("l-1", deposit_twice, command_id="c-2").balance == 22
     assert ledgers.execute("l-2", deposit_twice, command_id="c-1").balance == 12
+    for _ in range(2):
+        assert ledgers.execute("l-2", lambda ledger: ledger.deposit(1), command_id="c-3").balance == 13
 
 
 def test_every_method_has_an_asynchronous_twin() -> None:
