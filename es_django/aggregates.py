@@ -21,6 +21,7 @@ Outcome = Callable[[], bool | None]
 """Tells of a save whether its transaction has committed (True), was rolled back (False) or is still open (None)."""
 
 _APPLIES = "_es_django_applies"
+_MUTABLE = (list, dict, set)
 
 
 def applies(method: ApplyT) -> ApplyT:
@@ -68,6 +69,7 @@ class Aggregate:
         self._unsettled: list[tuple[int, Outcome]] = []
         self._pending: list[PendingEvent] = []
         self._base_version = 0
+        self._undo: tuple[int, dict[str, Any]] | None = None
         self.__dict__.update(copy.deepcopy(self._initial_state))
 
     def __repr__(self) -> str:
@@ -108,15 +110,22 @@ class Aggregate:
         if apply is None:
             name = type(event).__name__
             raise TypeError(f"{type(self).__name__} has no @applies method for {name}; write one, if only with pass")
-        before = copy.deepcopy(self._state())
+        if self._undo is None:
+            self._undo = (len(self._pending), copy.deepcopy(self._state()))
         try:
             apply(self, event)
         except BaseException:
-            for name in self._state():
-                del self.__dict__[name]
-            self.__dict__.update(before)
+            self._undo_apply(*self._undo)
             raise
         self._pending.append(pending)
+
+    def _undo_apply(self, since: int, state: dict[str, Any]) -> None:
+        """Folds the state anew, from the last time that it was copied; copying it for each event would cost more."""
+        for name in self._state():
+            del self.__dict__[name]
+        self.__dict__.update(copy.deepcopy(state))
+        for pending in self._pending[since:]:
+            self._appliers[type(pending.event)](self, pending.event)
 
     def _state(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _OWN_ATTRIBUTES}
@@ -145,14 +154,16 @@ class Aggregate:
         """Gives the pending events the ids of the numbers from 1 on."""
         self._pending = [PendingEvent(each.event, event_id(number)) for number, each in enumerate(self._pending, 1)]
 
-    def _saved(self, outcome: Outcome) -> None:
-        """Counts all pending events as stored, for as long as `outcome` does not say that they were rolled back."""
-        self._unsettled.append((self.version, outcome))
+    def _saved(self, version: int, outcome: Outcome) -> None:
+        """Counts the events up to `version` as stored, for as long as `outcome` does not say that they were rolled
+        back."""
+        self._unsettled.append((version, outcome))
 
     def _settle(self) -> None:
         while self._unsettled and self._unsettled[0][1]() is True:
             version, _ = self._unsettled.pop(0)
             del self._pending[: version - self._base_version]
+            self._undo = None
             self._base_version = version
         for index, (_, outcome) in enumerate(self._unsettled):
             if outcome() is False:
@@ -161,10 +172,15 @@ class Aggregate:
                 break
 
 
-_OWN_ATTRIBUTES = frozenset({"_stream", "_unsettled", "_pending", "_base_version"})
+_OWN_ATTRIBUTES = frozenset({"_stream", "_unsettled", "_pending", "_base_version", "_undo"})
 _TAKEN_NAMES = frozenset(vars(Aggregate)) | _OWN_ATTRIBUTES
 
 
 def _initial_values(cls: type[Aggregate]) -> dict[str, Any]:
-    annotated = inspect.get_annotations(cls)
+    annotated = {name for name, hint in inspect.get_annotations(cls).items() if "ClassVar" not in str(hint)}
+    shared = [name for name, value in vars(cls).items() if isinstance(value, _MUTABLE) and name[:2] != "__"]
+    if unannotated := set(shared) - inspect.get_annotations(cls).keys():
+        raise ImproperlyConfigured(
+            f"{cls.__qualname__}: all instances would share {', '.join(sorted(unannotated))}; annotate what is state"
+        )
     return {name: vars(cls)[name] for name in annotated if name in vars(cls)}

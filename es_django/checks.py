@@ -21,7 +21,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     try:
         settings = conf.settings()
     except ImproperlyConfigured as error:
-        return [Error(str(error), hint="See the settings in the documentation of es_django.", id="es_django.E001")]
+        return [Error(str(error), hint="The README of es_django shows the settings.", id="es_django.E001")]
     return [*_check_database(settings.database), *_check_destinations(settings)]
 
 

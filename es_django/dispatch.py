@@ -28,6 +28,8 @@ def marked_methods(cls: type, mark: str, *, parameters: int) -> dict[type[Event]
 
 
 def _annotated_classes(method: Callable[..., None], where: str, parameters: int) -> list[type[Event]]:
+    if inspect.iscoroutinefunction(method):
+        raise ImproperlyConfigured(f"{where} must be a plain method, not an async one")
     names = list(inspect.signature(method).parameters)
     if len(names) != parameters + 1:
         wanted = "self and the event" if parameters == 1 else "self, the event and the RecordedEvent"

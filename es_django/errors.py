@@ -269,14 +269,22 @@ class HandlerRejected(EsDjangoError):
 _RETRYABLE_SQLSTATE_CLASSES = ("08", "53")
 _RETRYABLE_SQLSTATES = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
 _SQLITE_BUSY, _SQLITE_LOCKED = 5, 6
+_TRANSIENT = (
+    *("OperationalError", "InterfaceError"),  # PEP 249, and kombu
+    *("ConnectionError", "TimeoutError", "gaierror", "URLError"),  # Python, redis, requests
+    *("RecoverableConnectionError", "RecoverableChannelError"),  # amqp
+    *("Timeout", "TransportError"),  # requests, httpx
+    "SoftTimeLimitExceeded",  # celery
+)
+"""Names under which Python and its client libraries raise what is nobody's fault and may pass."""
 
 
 def is_retryable(error: BaseException) -> bool:
     """Whether trying again can help, for any exception: this package's, Django's, a driver's or a broker client's.
 
-    A database error is judged by its SQLSTATE or SQLite code, never by its text; one without a code, raised under the
-    PEP 249 names for what is not the statement's fault, is a lost or refused connection. Of everything else only lost
-    connections and time-outs are retryable.
+    A database error is judged by its SQLSTATE or SQLite code, never by its text. Of everything else, lost or refused
+    connections and time-outs are retryable, told by the names that they have in Python and in the clients of databases,
+    brokers and HTTP.
     """
     if isinstance(error, EsDjangoError):
         return error.retryable
@@ -287,9 +295,7 @@ def is_retryable(error: BaseException) -> bool:
     sqlite_code: int | None = getattr(driver_error, "sqlite_errorcode", None)
     if sqlite_code is not None:
         return sqlite_code & 0xFF in (_SQLITE_BUSY, _SQLITE_LOCKED)
-    return _is_a(driver_error, "OperationalError", "InterfaceError") or isinstance(
-        error, (ConnectionError, TimeoutError)
-    )
+    return _is_a(driver_error, *_TRANSIENT)
 
 
 def _is_a(error: BaseException, *names: str) -> bool:

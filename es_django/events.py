@@ -16,6 +16,7 @@ from es_django.errors import (
     ImproperlyConfigured,
     InvalidStreamId,
     MissingUpcaster,
+    PayloadError,
     UndecodableEvent,
     UnknownEventType,
     UnsupportedEventVersion,
@@ -60,9 +61,13 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+# An unknown field is one that a class has lost since: read without it, the event would be another one.
+_STRICT = {"frozen": True, "kw_only": True, "forbid_unknown_fields": True}
+
+
 class _EventMeta(msgspec.StructMeta):
     def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **config: Any) -> Any:
-        return super().__new__(mcls, name, bases, namespace, **{"frozen": True, "kw_only": True, **config})
+        return super().__new__(mcls, name, bases, namespace, **{**_STRICT, **config})
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -95,7 +100,9 @@ class PendingEvent(msgspec.Struct, frozen=True):
         if not isinstance(self.event, Event):
             raise TypeError(f"{self.event!r} is no Event: record and append instances of Event subclasses")
         event_type = registry.of(type(self.event))
-        msgspec.structs.force_setattr(self, "data", encode_payload(self.event, event_type.name))
+        data = encode_payload(self.event, event_type.name)
+        event_type.refuse_unfaithful(self.event, data)
+        msgspec.structs.force_setattr(self, "data", data)
 
 
 if TYPE_CHECKING:
@@ -149,6 +156,16 @@ class EventType:
     def _decoder(self) -> msgspec.json.Decoder[Event]:
         # Made on first use: while a class registers itself, its fields are not known yet.
         return msgspec.json.Decoder(self.cls)
+
+    def refuse_unfaithful(self, event: Event, data: str) -> None:
+        """Raises `PayloadError` if the event would not be read back as it is."""
+        try:
+            again = self._decoder.decode(data)
+        except msgspec.MsgspecError as error:
+            raise PayloadError(self.name, "", f"does not fit its own class: {error}") from error
+        if again != event:
+            changed = [name for name in event.__struct_fields__ if getattr(event, name) != getattr(again, name)]
+            raise PayloadError(self.name, ", ".join(changed), "would be read back as another value")
 
     @property
     def path(self) -> str:

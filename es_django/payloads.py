@@ -11,6 +11,8 @@ import msgspec
 
 from es_django.errors import PayloadError
 
+LONGEST_ERROR = 10_000
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -19,6 +21,8 @@ def encode_payload(payload: object, owner: str) -> str:
     try:
         encoded = _encoder.encode(payload)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        if isinstance(error, RecursionError):
+            raise PayloadError(owner, "", "is nested too deeply") from error
         for field, reason in _faults(payload, ""):
             raise PayloadError(owner, field, reason) from error
         raise PayloadError(owner, "", f"cannot be encoded as JSON: {error}") from error
@@ -27,6 +31,12 @@ def encode_payload(payload: object, owner: str) -> str:
         for field, reason in _faults(payload, ""):
             raise PayloadError(owner, field, reason)
     return encoded.decode()
+
+
+def storable_text(error: object) -> str:
+    """What an error says, as text that both databases can hold."""
+    text = error if isinstance(error, str) else repr(error)
+    return text[:LONGEST_ERROR].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def _faults(value: object, path: str) -> Iterator[tuple[str, str]]:

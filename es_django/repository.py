@@ -92,10 +92,12 @@ class Repository(Generic[A]):
             if not isinstance(aggregate, self._aggregate):
                 raise TypeError(f"{aggregate!r} is no {self._aggregate.__name__}: save it with a repository of its own")
         store = self.store
-        store.append_all([self._write(each) for each in aggregates])
-        for aggregate in aggregates:
-            if aggregate._unsaved():
-                aggregate._saved(store.outcome())
+        writes = [(each, each.committed_version, self._write(each)) for each in aggregates]
+        store.append_all([write for *_, write in writes])
+        for aggregate, committed, write in writes:
+            if write.events:
+                # Not the pending events of now: more may have been recorded meanwhile.
+                aggregate._saved(committed + len(write.events), store.outcome())
 
     def execute(
         self, key: str, decide: Callable[[A], Any], *, attempts: int = 5, command_id: str | UUID | None = None

@@ -1,7 +1,8 @@
 """An aggregate's state as JSON, and back: a cache that is ignored wherever it might not fit.
 
-A snapshot carries a schema: a digest of the state's fields and types, of the events that make it, and of the code that
-applies them. Code that would fold the stream to another state has another schema, and reads the events instead.
+A snapshot carries a schema: a digest of the state's fields, types and initial values, of the events that make it with
+their upcasters, and of the code of the aggregate class. When one of these changes, older snapshots are passed over.
+What it cannot see is a change in other code that the class calls: delete the snapshots then.
 """
 
 import hashlib
@@ -68,10 +69,17 @@ class SnapshotCodec:
 
 def _digest(aggregate: type[Aggregate], described: bytes) -> str:
     digest = hashlib.sha256(described)
-    for event_class, apply in sorted(aggregate._appliers.items(), key=lambda item: registry.of(item[0]).name):
-        event_type = registry.of(event_class)
+    digest.update(repr(sorted(aggregate._initial_state.items())).encode())
+    for event_type in sorted(map(registry.of, aggregate._appliers), key=lambda event_type: event_type.name):
         digest.update(f"{event_type.name} {event_type.version}".encode())
-        _add_code(digest, apply.__code__)
+        for _, upcaster in sorted(event_type.upcasters.items()):
+            _add_code(digest, upcaster.__code__)
+    for cls in aggregate.__mro__[: aggregate.__mro__.index(Aggregate)]:
+        for name, member in sorted(vars(cls).items(), key=lambda item: item[0]):
+            code = getattr(getattr(member, "__func__", member), "__code__", None)
+            if isinstance(code, CodeType):
+                digest.update(name.encode())
+                _add_code(digest, code)
     return digest.hexdigest()[:32]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from celery import Task, shared_task
 
 from es_django import conf
-from es_django.errors import is_retryable
+from es_django.errors import EsDjangoError, is_retryable
 from es_django.inbox.handlers import handlers_of
 from es_django.inbox.receipts import bury, handle_once
 from es_django.outbox.relay import relay
@@ -60,7 +60,11 @@ def handle_message(self: Task[Any, Any], message: dict[str, Any]) -> None:
             logger.warning("consumer %s failed on message %s: %r", consumer, received.message_id, error)
             if is_retryable(error) and attempt < limits.max_attempts:
                 postponed = error
-            else:
+                continue
+            try:
                 bury(consumer, received, error, attempt=attempt)
+            except EsDjangoError as failure:
+                # Given up now, the message would be nowhere.
+                postponed = failure
     if postponed is not None:
         raise self.retry(exc=postponed, countdown=limits.backoff.after(attempt))

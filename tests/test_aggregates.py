@@ -31,6 +31,51 @@ def test_an_event_whose_applying_raises_leaves_no_trace() -> None:
     assert ledger.version == len(ledger.pending_events) == 2
 
 
+def test_many_events_and_a_failure_in_the_end_leave_the_state_of_before() -> None:
+    ledger = Ledger.open("l-1")
+    for number in range(50):
+        ledger.annotate([number])
+    with pytest.raises(ValueError, match="refused after"):
+        ledger.annotate("refused")
+    assert ledger.notes == [[number] for number in range(50)]
+    ledger.annotate("more")
+    assert (ledger.notes[-1], ledger.version) == ("more", 52)
+
+
+class Counting(Aggregate):
+    copies: "Copied | None" = None
+
+    @applies
+    def _deposited(self, event: Deposited) -> None:
+        self.copies = self.copies or Copied()
+
+
+class Copied:
+    times = 0
+
+    def __deepcopy__(self, memo: object) -> "Copied":
+        Copied.times += 1
+        return self
+
+
+def test_the_state_is_not_copied_for_each_event() -> None:
+    counting = Counting("c-1")
+    for number in range(1, 100):
+        counting.record(Deposited(amount=Decimal(number)))
+    assert Copied.times <= 1
+
+
+@pytest.mark.parametrize("amount", ["much", None, "5"])
+def test_a_value_of_another_type_is_refused_when_it_is_recorded(amount: Any) -> None:
+    with pytest.raises(PayloadError, match=r"tests\.deposited"):
+        Ledger("l-1").record(Deposited(amount=amount))
+
+
+def test_a_value_that_would_come_back_as_another_is_refused() -> None:
+    with pytest.raises(PayloadError, match=r"tests\.annotated\.note would be read back as another value"):
+        Ledger("l-1").annotate({1: "a key that JSON turns into text"})
+
+
 def test_a_payload_that_cannot_be_stored_fails_when_it_is_recorded() -> None:
     ledger = Ledger.open("l-1")
     with pytest.raises(PayloadError, match=r"tests\.annotated\.note is nan"):
@@ -116,6 +161,17 @@ def _unknown_option() -> None:
             catgory = "x"
 
 
+def _shared_list() -> None:
+    class Shared(Aggregate):
+        items = []  # type: ignore[var-annotated]  # the mistake
+
+
+def _asynchronous() -> None:
+    class Waiting(Aggregate):
+        @applies  # type: ignore[type-var]
+        async def one(self, event: Deposited) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("define", "message"),
     [
@@ -124,6 +180,8 @@ def _unknown_option() -> None:
         (_too_many_parameters, "takes self and the event"),
         (_taken_name, "every aggregate has version already"),
         (_unknown_option, "no option catgory"),
+        (_shared_list, "all instances would share items"),
+        (_asynchronous, "must be a plain method"),
     ],
 )
 def test_a_mistake_in_the_class_is_told_when_it_is_made(define: Any, message: str) -> None:

@@ -1,14 +1,19 @@
 """Every error says truthfully whether trying again can help."""
 
 import pickle
+import socket
 import sqlite3
 from collections.abc import Callable
+from urllib.error import URLError
 from uuid import UUID
 
+import amqp.exceptions
 import django.db
 import kombu.exceptions
 import psycopg
 import pytest
+import redis.exceptions
+from celery.exceptions import SoftTimeLimitExceeded
 
 from es_django import errors
 from es_django.errors import EsDjangoError, is_retryable
@@ -50,6 +55,13 @@ RETRYABLE: list[Exception] = [
     kombu.exceptions.OperationalError("the broker is down"),
     ConnectionResetError(),
     TimeoutError(),
+    socket.gaierror(),
+    URLError(ConnectionRefusedError()),
+    amqp.exceptions.RecoverableConnectionError(),
+    amqp.exceptions.ConnectionForced(),
+    redis.exceptions.ConnectionError(),
+    redis.exceptions.TimeoutError(),
+    SoftTimeLimitExceeded(),
 ]
 
 PERMANENT: list[Exception] = [
@@ -70,6 +82,8 @@ PERMANENT: list[Exception] = [
     from_sqlite(sqlite3.SQLITE_ERROR),
     from_driver(django.db.ProgrammingError, psycopg.ProgrammingError("a placeholder too many")),
     psycopg.ProgrammingError("a placeholder too many"),
+    FileNotFoundError(),
+    PermissionError(),
     ValueError(),
     KeyError(),
 ]

@@ -32,7 +32,7 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
 
     def readings(self, term: str) -> Iterator[Q]:
         text = term.strip()
-        if text.isdecimal() and int(text) <= HIGHEST_POSITION:
+        if text.isdecimal() and len(text) <= len(str(HIGHEST_POSITION)) and int(text) <= HIGHEST_POSITION:
             yield Q(position=int(text))
         yield Q(event_id=parsed_uuid(text))
 

@@ -1,6 +1,7 @@
 """The functions that handle messages, by message type."""
 
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from typing import TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -26,6 +27,8 @@ def handles(message_type: str, *, consumer: str) -> Callable[[HandlerT], Handler
             raise ImproperlyConfigured(f"@handles: a {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}")
 
     def register(function: HandlerT) -> HandlerT:
+        if iscoroutinefunction(function):
+            raise ImproperlyConfigured(f"@handles: {function.__qualname__} must be a plain function, not an async one")
         known = _handlers.setdefault(message_type, {}).setdefault(consumer, function)
         if (known.__module__, known.__qualname__) != (function.__module__, function.__qualname__):
             raise ImproperlyConfigured(f"consumer {consumer!r} has two handlers for {message_type!r}")

@@ -10,7 +10,8 @@ from es_django import conf
 from es_django.inbox.handlers import HandlerFunction
 from es_django.metadata import metadata
 from es_django.models import InboxReceipt
-from es_django.store.failures import storage_errors
+from es_django.payloads import storable_text
+from es_django.store.failures import refuse_swallowed_failure, storage_errors
 from es_django.store.messages import Message, to_wire
 
 # Waits for a concurrent insert of the same receipt, and does nothing if that one commits.
@@ -35,6 +36,7 @@ def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, at
                 return False
         with metadata(correlation_id=message.headers.get("correlation_id"), causation_id=str(message.message_id)):
             handler(message)
+        refuse_swallowed_failure(using, "handle a message")
     return True
 
 
@@ -48,7 +50,7 @@ def bury(consumer: str, message: Message, error: BaseException, *, attempt: int)
             defaults={
                 "status": InboxReceipt.Status.DEAD,
                 "attempts": attempt,
-                "last_error": repr(error),
+                "last_error": storable_text(error),
                 "message": to_wire(message),
             },
         )

@@ -100,6 +100,8 @@ def _addressed(message: Message, destination: str, causes: Mapping[str, str] | N
             isinstance(value, str) and len(value.strip()) > 0 and len(value) <= MAX_NAME_LENGTH
         ):
             raise ValueError(f"a message's {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}")
+    if message.delay_seconds < 0:
+        raise ValueError(f"a message's delay is not negative, {message.delay} is")
     known = current_metadata() if causes is None else causes
     traced = {name: known[name] for name in COLUMNS_OF_METADATA if name in known}
     return msgspec.structs.replace(message, destination=destination, headers={**traced, **message.headers})

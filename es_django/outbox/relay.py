@@ -34,29 +34,26 @@ def relay(destination: str | None = None, *, seconds: float = 20.0) -> int:
     raises.
     """
     deadline = time.monotonic() + seconds
-    if destination is not None:
-        return _relay_until(deadline, destination)
+    waiting = [destination] if destination is not None else list(conf.settings().destinations)
     published = 0
-    for name in conf.settings().destinations:
-        try:
-            published += _relay_until(deadline, name)
-        except Exception:
-            logger.exception("the messages to %s could not be relayed", name)
+    # A batch of each in turn, so that a slow destination does not starve the others.
+    while waiting and time.monotonic() < deadline:
+        for name in list(waiting):
+            try:
+                claimed, done = _relay_batch(name)
+            except Exception:
+                if destination is not None:
+                    raise
+                logger.exception("the messages to %s could not be relayed", name)
+                claimed, done = 0, 0
+            published += done
+            if claimed == 0:
+                waiting.remove(name)
     return published
 
 
-def _relay_until(deadline: float, destination: str) -> int:
+def _relay_batch(destination: str) -> tuple[int, int]:
     publisher = publisher_for(destination)
-    published = 0
-    while time.monotonic() < deadline:
-        claimed, done = _relay_batch(destination, publisher)
-        published += done
-        if claimed == 0:
-            break
-    return published
-
-
-def _relay_batch(destination: str, publisher: Publisher) -> tuple[int, int]:
     limits = conf.settings().outbox
     store = outbox_store()
     worker = f"{socket.gethostname()[:200]}:{os.getpid()}:{uuid4().hex[:8]}"

@@ -21,6 +21,7 @@ from es_django import conf
 from es_django.errors import PublishError
 from es_django.events import StreamId
 from es_django.outbox import postgresql, sqlite
+from es_django.payloads import storable_text
 from es_django.store.failures import storage_errors
 from es_django.store.messages import Message
 
@@ -126,7 +127,7 @@ def _settlement_row(settlement: Settlement) -> dict[str, Any]:
         return {**row, "status": "published"}
     limits = conf.settings().outbox
     if not error.retryable or claim.attempts >= limits.max_attempts:
-        return {**row, "status": "dead", "error": str(error)}
+        return {**row, "status": "dead", "error": storable_text(str(error))}
     longest = limits.backoff.after(claim.attempts)
     delay = random.uniform(longest / 2, longest)  # noqa: S311
-    return {**row, "status": "pending", "error": str(error), "delay": delay}
+    return {**row, "status": "pending", "error": storable_text(str(error)), "delay": delay}

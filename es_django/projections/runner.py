@@ -13,9 +13,10 @@ from django.db.models.functions import Now
 from es_django import conf
 from es_django.errors import EsDjangoError, is_retryable
 from es_django.models import ProjectionCheckpoint
+from es_django.payloads import storable_text
 from es_django.projections.base import Projection, registered_projections
 from es_django.store import store_for
-from es_django.store.failures import storage_errors
+from es_django.store.failures import refuse_swallowed_failure, storage_errors
 
 logger = logging.getLogger("es_django.projections")
 
@@ -100,6 +101,7 @@ def _run_batch(projection: Projection, *, before: int | None = None) -> int | No
         for recorded in events:
             try:
                 projection.apply([recorded])
+                refuse_swallowed_failure(settings.database, f"run projection {projection.name}")
             except Exception as error:
                 raise _ApplyFailed(recorded.position, error) from error
         checkpoint.position = position
@@ -121,7 +123,7 @@ def _note_failure(name: str, position: int | None, error: BaseException) -> None
         checkpoint = ProjectionCheckpoint.objects.using(settings.database).select_for_update().get(name=name)
         checkpoint.attempts = checkpoint.attempts + 1 if checkpoint.failed_position == position else 1
         checkpoint.failed_position = position
-        checkpoint.last_error = repr(error)
+        checkpoint.last_error = storable_text(error)
         pause = timedelta(seconds=settings.outbox.backoff.after(checkpoint.attempts))
         checkpoint.retry_at = Now() + pause
         if checkpoint.attempts >= settings.projections.max_attempts and not is_retryable(error):

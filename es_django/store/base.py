@@ -17,8 +17,8 @@ import msgspec
 from asgiref.sync import sync_to_async
 
 from es_django.aggregates import Outcome
-from es_django.errors import DuplicateEvent, DuplicateMessage, DuplicateStream
-from es_django.events import Event, PendingEvent, RecordedEvent, StagedEvent, StreamId
+from es_django.errors import DuplicateEvent, DuplicateMessage, DuplicateStream, PayloadError
+from es_django.events import MAX_NAME_LENGTH, Event, PendingEvent, RecordedEvent, StagedEvent, StreamId
 from es_django.metadata import COLUMNS_OF_METADATA, current_metadata
 from es_django.payloads import encode_payload
 from es_django.store.messages import Message, StagedMessage
@@ -227,7 +227,8 @@ class EventStore(ABC):
 
         It never skips an event that commits later: it ends before the first one that still could. Reading on from
         `Page.position` sees each event exactly once, also where a filter leaves a page empty. Inside a transaction the
-        events that it has appended itself are there too.
+        events that it has appended itself are there too, up to that end. A page ends before an event that cannot be
+        read, and one that would begin with it raises its `ReplayError`.
         """
 
     @abstractmethod
@@ -315,6 +316,9 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
         for message in _messages(StagedEvent(write.stream, event.event, event.event_id, metadata))
     ]
     may_repeat = expected in (ANY, STREAM_EXISTS) and any(isinstance(event, PendingEvent) for event in write.events)
+    for name in COLUMNS_OF_METADATA:
+        if len(metadata.get(name, "")) > MAX_NAME_LENGTH:
+            raise PayloadError("metadata", name, f"has more than {MAX_NAME_LENGTH} characters")
     return Append(write.stream, events, expected, messages, metadata, write.snapshot, may_repeat)
 
 

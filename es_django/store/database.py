@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
@@ -10,15 +10,17 @@ from typing import Any, cast
 from uuid import UUID
 
 import msgspec
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from es_django import conf
 from es_django.aggregates import Outcome, committed
-from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, StreamArchived
+from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, ReplayError, StreamArchived
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.models import StoredEvent, Stream
 from es_django.store.base import Append, EventStore, Loaded, Page, projections_of
-from es_django.store.failures import storage_errors
+from es_django.store.failures import dooming, refuse_swallowed_failure, storage_errors
 from es_django.store.messages import StagedMessage
 from es_django.store.outcomes import TransactionOutcome
 from es_django.store.reactions import after_messages
@@ -95,17 +97,28 @@ class DatabaseEventStore(EventStore):
     def outcome(self) -> Outcome:
         return TransactionOutcome(self.using) if self.in_transaction else committed
 
+    def _refuse_unrelayed(self) -> None:
+        if self.using != conf.settings().database:
+            raise ImproperlyConfigured(
+                f"messages in the database {self.using!r} would never be published: "
+                f'ES_DJANGO["DATABASE"] is {conf.settings().database!r}'
+            )
+
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
+        if any(append.messages for append in appends):
+            self._refuse_unrelayed()
         with storage_errors("append"), self._unit(appends):
             recorded = self._append_each(appends)
+            refuse_swallowed_failure(self.using, "append")
             if any(append.messages for append in appends):
                 for hook in after_messages:
                     hook(self.using)
         return recorded
 
     def _send(self, staged: StagedMessage) -> None:
-        with storage_errors("store an outbox message"), self.connection.cursor() as cursor:
-            message = staged.message
+        message = staged.message
+        self._refuse_unrelayed()
+        with storage_errors("store an outbox message"), dooming(self.using), self.connection.cursor() as cursor:
             native_uuid = self.connection.features.has_native_uuid_field
             cursor.execute(
                 self._send_statement,
@@ -127,7 +140,7 @@ class DatabaseEventStore(EventStore):
     def _unit(self, appends: Sequence[Append]) -> AbstractContextManager[None]:
         """A transaction, or a savepoint, unless one statement does it all."""
         if self._appends_in_one_statement and len(appends) == 1 and not projections_of(appends):
-            return nullcontext()
+            return dooming(self.using)
         return self.transaction()
 
     _appends_in_one_statement: bool
@@ -228,11 +241,15 @@ class DatabaseEventStore(EventStore):
             if end <= after:
                 return Page([], after)
             rows = self._select_log(after, end, limit, wanted_categories, wanted_types)
-        events = [
-            recorded
-            for *row, category, key in rows
-            for recorded in self._recorded(StreamId(category, key), [tuple(row)])
-        ]
+        events: list[RecordedEvent] = []
+        for index, (*row, category, key) in enumerate(rows):
+            try:
+                events += self._recorded(StreamId(category, key), [cast("EventRow", tuple(row))])
+            except ReplayError:
+                if index == 0:
+                    raise
+                # What comes before it can be read; the next page begins with it, and raises.
+                return Page(events, rows[index - 1][0])
         return Page(events, rows[-1][0] if len(rows) == limit else end)
 
     def _select_stream(

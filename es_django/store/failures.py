@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from django.db import Error as DatabaseFailure
+from django.db import connections, transaction
 
 from es_django.errors import DuplicateEvent, DuplicateMessage, EsDjangoError, StorageError, is_retryable
 
@@ -20,6 +21,29 @@ def storage_errors(operation: str) -> Iterator[None]:
         yield
     except DatabaseFailure as failure:
         raise _domain_error(operation, failure) from failure.__cause__ or failure
+
+
+@contextmanager
+def dooming(using: str) -> Iterator[None]:
+    """Marks the caller's transaction for rollback when the database fails within the block.
+
+    PostgreSQL answers the COMMIT of a failed transaction with a rollback and no error, so whoever catches the error and
+    goes on must not be told that all is well.
+    """
+    try:
+        yield
+    except DatabaseFailure:
+        if connections[using].in_atomic_block:
+            transaction.set_rollback(True, using=using)
+        raise
+
+
+def refuse_swallowed_failure(using: str, operation: str) -> None:
+    """Raises `StorageError` if code of the project has caught a database error that spoilt the transaction: Django
+    would roll it back in silence."""
+    if connections[using].needs_rollback:
+        reason = "a database error was caught inside it; put what may fail into an atomic() of its own"
+        raise StorageError(operation, False, reason)
 
 
 def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:

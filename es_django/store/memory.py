@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from es_django.aggregates import Outcome, committed
-from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, LockTimeout
+from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, LockTimeout, ReplayError
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Snapshot
 from es_django.store.messages import Message, StagedMessage
@@ -211,7 +211,15 @@ class MemoryEventStore(EventStore):
             and (wanted_types is None or stored.recorded.type in wanted_types)
         ][:limit]
         end = matching[-1].recorded.position if len(matching) == limit else max(after, len(visible))
-        return Page([recorded for stored in matching for recorded in _recorded(stored)], end)
+        events: list[RecordedEvent] = []
+        for index, stored in enumerate(matching):
+            try:
+                events += _recorded(stored)
+            except ReplayError:
+                if index == 0:
+                    raise
+                return Page(events, matching[index - 1].recorded.position)
+        return Page(events, end)
 
     @contextmanager
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:

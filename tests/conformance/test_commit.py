@@ -8,6 +8,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
+from django.db.transaction import TransactionManagementError
 from pytest_django import DjangoAssertNumQueries
 
 from es_django import (
@@ -24,9 +25,10 @@ from es_django import (
     StreamWrite,
     event_store,
 )
-from es_django.errors import DuplicateEvent, DuplicateStream, StreamArchived, is_retryable
+from es_django.errors import DuplicateEvent, DuplicateStream, PayloadError, StreamArchived, is_retryable
 from es_django.metadata import metadata
 from es_django.models import StoredEvent, Stream
+from es_django.store import store_for
 from es_django.store.base import ExpectedVersion
 from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
 from tests.threads import threads
@@ -544,3 +546,50 @@ def test_an_aggregate_of_another_class_is_refused() -> None:
     with pytest.raises(TypeError, match="is no Ledger"):
         ledgers.save_all([Ledger.open("l-1"), Other("o-1")])  # type: ignore[list-item]
     assert not ledgers.exists("l-1")
+
+
+@pytest.mark.database_alone
+@pytest.mark.requires_postgresql
+def test_a_failure_that_is_caught_is_not_taken_for_a_success() -> None:
+    ledger, stored = Ledger.open("l-1"), PendingEvent(LedgerOpened(owner="Ada"))
+    event_store.append(StreamId("ledger", "other"), [stored], expected=0)
+    with transaction.atomic():
+        ledgers.save(ledger)
+        with pytest.raises(DuplicateEvent):
+            event_store.append(StreamId("ledger", "l-2"), [stored], expected=0)
+        with pytest.raises(TransactionManagementError):
+            Stream.objects.exists()
+    assert (ledger.committed_version, len(ledger.pending_events)) == (0, 1)
+    ledgers.save(ledger)
+    assert versions("l-1") == [1]
+
+
+def test_what_is_recorded_while_a_save_is_in_flight_stays_pending(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger.open("l-1")
+    store = store_for()
+    append_all = store.append_all
+
+    def record_meanwhile(*args: Any, **kwargs: Any) -> Any:
+        result = append_all(*args, **kwargs)
+        ledger.deposit(5)
+        return result
+
+    monkeypatch.setattr(store, "append_all", record_meanwhile)
+    ledgers.save(ledger)
+    monkeypatch.undo()
+    assert (ledger.committed_version, ledger.pending_events) == (1, [Deposited(amount=Decimal(5))])
+    ledgers.save(ledger)
+    assert versions("l-1") == [1, 2]
+
+
+def test_a_correlation_id_that_is_too_long_is_refused() -> None:
+    with metadata(correlation_id="x" * 256), pytest.raises(PayloadError, match="more than 255"):
+        ledgers.save(Ledger.open("l-1"))
+
+
+def test_a_payload_that_is_nested_too_deeply_is_refused() -> None:
+    note: list[Any] = []
+    for _ in range(100_000):
+        note = [note]
+    with pytest.raises(PayloadError, match="nested too deeply"):
+        Ledger("l-1").annotate(note)

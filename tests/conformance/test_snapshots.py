@@ -1,7 +1,7 @@
 """A snapshot changes no result, whatever it holds, and saves the reading of what came before it."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -123,13 +123,21 @@ class TestSnapshots:
         assert not Snapshot.objects.exists()
 
     def test_a_state_that_would_not_come_back_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
-        ledgers = repository(1)
-        ledger = ledgers._aggregate("l-1")
-        ledger.annotate({1: "a key that JSON turns into text"})
-        ledgers.save(ledger)
+        class Tupled(Ledger):
+            class Meta:
+                category = "ledger"
+                snapshot_every = 1
+
+            @applies
+            def _annotated(self, event: Annotated) -> None:
+                self.notes.append((event.note,))
+
+        ledger = Tupled("l-1")
+        ledger.annotate("in a tuple, which JSON turns into a list")
+        Repository(Tupled).save(ledger)
         assert "no snapshot of ledger" in caplog.text
         assert not Snapshot.objects.exists()
-        assert ledgers.exists("l-1")
+        assert Repository(Tupled).get("l-1").notes == ledger.notes
 
 
 def forget_events_up_to(version: int) -> None:
@@ -173,6 +181,41 @@ def test_other_code_has_another_schema() -> None:
             category = "coded"
 
     assert len({SnapshotCodec(each).schema for each in (One, Other, Wider)}) == 3
+
+
+def coded(factor: int, initial: int) -> type[Aggregate]:
+    class Coded(Aggregate):
+        total: int = initial
+        LIMIT: ClassVar[int] = 5
+
+        class Meta:
+            category = "coded"
+
+        if factor == 1:
+
+            def _add(self, amount: Decimal) -> None:
+                self.total += int(amount)
+
+        else:
+
+            def _add(self, amount: Decimal) -> None:
+                self.total += 10 * int(amount)
+
+        @applies
+        def _deposited(self, event: Deposited) -> None:
+            self._add(event.amount)
+
+    return Coded
+
+
+def test_another_helper_or_initial_value_is_another_schema_and_the_same_code_is_not() -> None:
+    schemas = [SnapshotCodec(coded(*each)).schema for each in ((1, 0), (1, 0), (10, 0), (1, 100))]
+    assert schemas[0] == schemas[1]
+    assert len(set(schemas)) == 3
+
+
+def test_a_class_variable_is_no_state() -> None:
+    assert SnapshotCodec(coded(1, 0)).encode(coded(1, 0)("c-1")._state()) == '{"total":0}'
 
 
 def test_a_state_of_no_json_type_is_refused() -> None:

@@ -7,7 +7,14 @@ import pytest
 from django.utils import timezone
 
 from es_django import Aggregate, Event, Repository, StreamId, applies, event_store, upcasts
-from es_django.errors import MissingUpcaster, ReplayError, UnknownEventType, UnsupportedEventVersion, UpcastError
+from es_django.errors import (
+    MissingUpcaster,
+    ReplayError,
+    UndecodableEvent,
+    UnknownEventType,
+    UnsupportedEventVersion,
+    UpcastError,
+)
 from es_django.models import StoredEvent, Stream
 
 pytestmark = pytest.mark.django_db
@@ -134,13 +141,24 @@ def test_what_cannot_be_read_is_told_by_every_way_of_reading(
     for read in (
         lambda: baskets.get("b-1"),
         lambda: list(event_store.read_stream(STREAM)),
-        lambda: event_store.read_all(),
+        lambda: event_store.read_all(after=event_store.read_all().position),
     ):
         with pytest.raises(error) as caught:
             read()
         assert (caught.value.stream, caught.value.version, caught.value.type) == (STREAM, 2, event[0])
         assert not caught.value.retryable
         assert reason in str(caught.value)
+
+
+def test_what_comes_before_an_event_that_cannot_be_read_is_read() -> None:
+    store(("tests.items_added", 3, {"item": "a"}), ("tests.nobody", 1, {}), ("tests.items_added", 3, {"item": "b"}))
+    assert [recorded.version for recorded in event_store.read_all().events] == [1]
+
+
+def test_a_field_that_the_class_has_lost_is_told() -> None:
+    store(("tests.items_added", 3, {"item": "a", "colour": "red"}))
+    with pytest.raises(UndecodableEvent, match="colour"):
+        baskets.get("b-1")
 
 
 def test_an_event_that_the_aggregate_does_not_apply_is_told() -> None:

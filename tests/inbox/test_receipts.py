@@ -1,6 +1,7 @@
 """A handler takes effect once per consumer and message."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -9,7 +10,7 @@ from celery.exceptions import Retry
 from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
 
-from es_django import HandlerRejected, Message, handles
+from es_django import HandlerRejected, Message, StorageError, handles
 from es_django.inbox.receipts import handle_once
 from es_django.metadata import current_metadata
 from es_django.models import InboxReceipt, ProjectionCheckpoint
@@ -60,6 +61,40 @@ def test_a_failing_handler_leaves_neither_effect_nor_receipt() -> None:
         handle_once("mailer", message, fail)
     assert (effects(), InboxReceipt.objects.count()) == (0, 0)
     assert handle_once("mailer", message, have_an_effect)
+
+
+def test_a_handler_that_swallows_a_database_error_has_not_handled_its_message() -> None:
+    def swallow(message: Message) -> None:
+        with suppress(IntegrityError):
+            InboxReceipt.objects.create(consumer="", message_id="", status=Status.HANDLED)
+
+    with pytest.raises(StorageError, match="was caught inside it"):
+        handle_once("mailer", make_message(), swallow)
+    assert not InboxReceipt.objects.exists()
+
+
+def test_a_message_that_cannot_even_be_kept_as_dead_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    _failing("unlucky", ValueError("a bug"))
+
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise StorageError("keep a dead message", True)
+
+    monkeypatch.setattr("es_django.tasks.bury", unreachable)
+    with pytest.raises((Retry, StorageError)):
+        handle_message(to_wire(make_message("tests.unlucky")))
+
+
+def test_an_error_that_no_database_could_hold_is_kept_readable() -> None:
+    _failing("binary", ValueError("a \x00 and a \udc80"))
+    handle_message(to_wire(make_message("tests.binary")))
+    assert InboxReceipt.objects.get().status == Status.DEAD
+
+
+def test_an_asynchronous_handler_is_refused() -> None:
+    async def handle(message: Message) -> None: ...
+
+    with pytest.raises(ImproperlyConfigured, match="must be a plain function"):
+        handles("tests.async", consumer="mailer")(handle)  # type: ignore[type-var]
 
 
 def test_what_a_handler_writes_is_traced_to_its_message() -> None:

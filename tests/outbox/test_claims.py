@@ -8,13 +8,15 @@ from multiprocessing.synchronize import Barrier
 from uuid import UUID, uuid4
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from es_django import ConcurrencyError, Repository, StreamId, event_store, outbox
+from es_django import ConcurrencyError, Message, Repository, StreamId, event_store, outbox
 from es_django.errors import DuplicateMessage, PublishError, UnknownDestination
 from es_django.models import OutboxMessage
 from es_django.outbox.store import Claim, Settlement, outbox_store
+from es_django.store import store_for
 from tests.domain import Ledger
 from tests.outbox.published import Told
 from tests.processes import run_processes
@@ -166,6 +168,17 @@ def test_what_was_not_tried_goes_back_as_it_was() -> None:
     settle("a", Settlement(claimed, tried=False))
     (again,) = claim()
     assert again.attempts == 1
+
+
+def test_a_negative_delay_is_refused() -> None:
+    with pytest.raises(ValueError, match="is not negative"):
+        outbox.send("tests", type="noted", data={}, delay=timedelta(seconds=-1))
+
+
+def test_a_message_that_no_relay_would_find_is_refused() -> None:
+    elsewhere = type(store_for())("elsewhere")  # type: ignore[call-arg]
+    with pytest.raises(ImproperlyConfigured, match="would never be published"):
+        elsewhere.send(Message(type="noted", data=None, destination="tests"))
 
 
 def test_a_delayed_message_waits() -> None:

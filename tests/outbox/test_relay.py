@@ -134,6 +134,23 @@ def test_a_destination_that_fails_as_a_whole_does_not_stop_the_others(
         relay("broken")
 
 
+def test_destinations_take_turns(settings: Settings, recorder: type[Recorder]) -> None:
+    publisher = {"PUBLISHER": "tests.publishers.Recorder"}
+    settings.ES_DJANGO = {"DESTINATIONS": {"a": publisher, "b": publisher}, "OUTBOX": {"BATCH_SIZE": 1}}
+    for number, destination in enumerate("aabb"):
+        outbox.send(destination, type="noted", data={"number": number})
+    assert relay() == 4
+    assert [message.destination for message in recorder.published] == ["a", "b", "a", "b"]
+
+
+def test_one_error_that_no_database_could_hold_does_not_stop_the_others(recorder: type[Recorder]) -> None:
+    send("k", "l", "m")
+    bad = PublishError("remote said \x00 and \udc80")
+    recorder.fail = staticmethod(lambda message: bad if message.data["number"] == 0 else None)
+    assert relay() == 2
+    assert "remote said" in OutboxMessage.objects.get(status=Status.PENDING).last_error
+
+
 class Raising(Publisher):
     def publish(self, messages: object) -> list[None]:
         raise RuntimeError("no idea")

@@ -3,13 +3,14 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -109,6 +110,51 @@ def test_an_inline_projection_does_not_apply_a_repeated_append_again() -> None:
         event_store.append(stream, events, expected=0)
         event_store.append(stream, events, expected=ANY)
     assert effects("tests.inline") == 1
+
+
+class Careless(Projection):
+    """Catches an error that has spoilt the transaction, and goes on as if nothing had happened."""
+
+    class Meta:
+        name = "tests.careless"
+        mode = "async"
+
+    @projects
+    def counted(self, event: Counted, recorded: RecordedEvent) -> None:
+        if event.number == 13:
+            swallow_an_error(self.name)
+
+
+class CarelessInline(Projection):
+    class Meta:
+        name = "tests.careless_inline"
+
+    @projects
+    def annotated(self, event: Annotated, recorded: RecordedEvent) -> None:
+        if event.note == "swallow":
+            swallow_an_error(self.name)
+
+
+def swallow_an_error(consumer: str) -> None:
+    with suppress(IntegrityError):
+        InboxReceipt.objects.create(consumer=consumer, message_id="", status="handled")
+
+
+@pytest.mark.parametrize("outer", [False, True])
+def test_an_inline_projection_that_swallows_a_database_error_is_told(outer: bool) -> None:
+    ledger = Ledger.open("l-1")
+    ledger.annotate("swallow")
+    with pytest.raises(StorageError, match="was caught inside it"), transaction.atomic() if outer else nullcontext():
+        Repository(Ledger).save(ledger)
+    assert (ledger.committed_version, event_store.version(ledger.stream)) == (0, 0)
+
+
+def test_a_projection_that_swallows_a_database_error_stays_where_it_is() -> None:
+    count(12, 13)
+    assert run_projection("tests.careless") == 1
+    state = ProjectionCheckpoint.objects.get(name="tests.careless")
+    assert "was caught inside it" in state.last_error
+    assert state.failed_position == event_store.read_all().position
 
 
 @pytest.mark.parametrize("outer", [False, True])

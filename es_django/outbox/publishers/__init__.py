@@ -34,8 +34,8 @@ def publisher_for(destination: str) -> Publisher:
     configured = destinations[destination]
     try:
         publisher = import_string(configured.publisher)(**configured.options)
-    except (ImportError, TypeError) as error:
-        raise ImproperlyConfigured(f'ES_DJANGO["DESTINATIONS"]["{destination}"]: {error}') from error
+    except Exception as error:
+        raise ImproperlyConfigured(f'ES_DJANGO["DESTINATIONS"]["{destination}"]: {error!r}') from error
     if not isinstance(publisher, Publisher):
         raise ImproperlyConfigured(
             f'ES_DJANGO["DESTINATIONS"]["{destination}"]: {configured.publisher} is no Publisher'
