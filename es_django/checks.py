@@ -6,6 +6,7 @@ What is fatal also raises where it is used, since a Celery worker starts whateve
 from collections.abc import Iterator
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -38,6 +39,12 @@ def _check_database(alias: str) -> Iterator[CheckMessage]:
             id="es_django.E002",
         )
         return
+    if not django_settings.USE_TZ:
+        yield Error(
+            "USE_TZ is False; the times of events and messages would be read as another zone's.",
+            hint="Set USE_TZ = True.",
+            id="es_django.E009",
+        )
     connection = connections[alias]
     if connection.vendor not in ("postgresql", "sqlite"):
         yield Error(

@@ -80,8 +80,9 @@ class Repository(Generic[A]):
         """Appends the aggregate's pending events, in the caller's transaction if there is one.
 
         Raises `ConcurrencyError` if the stream has moved on since the aggregate was loaded; nothing is stored then
-        and its events stay pending. They are pending again after a rollback too, so the same object can be saved
-        again. Without pending events nothing happens.
+        and its events stay pending. They are pending again after a rollback too, of the whole transaction or of an
+        `atomic` block in it, so the same object can be saved again. (A savepoint that was made by hand is not noticed.)
+        Without pending events nothing happens.
         """
         self.save_all([aggregate])
 

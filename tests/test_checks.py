@@ -90,6 +90,11 @@ def test_a_publication_to_an_unknown_destination(monkeypatch: pytest.MonkeyPatch
     assert ids() == {"es_django.E006"}
 
 
+def test_times_without_a_zone(settings: Settings) -> None:
+    settings.USE_TZ = False
+    assert ids() == {"es_django.E009"}
+
+
 def test_two_event_classes_of_one_name() -> None:
     for name in ("One", "Two"):
         type(name, (Event,), {"Meta": type("Meta", (), {"name": "tests.same"}), "__qualname__": name})

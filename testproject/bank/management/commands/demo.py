@@ -25,6 +25,7 @@ from testproject.bank.demo.reconciliation import reconcile
 
 USER = PASSWORD = "admin"
 DEFAULT_PORT = 8000
+HIGHEST_PORT = 65535
 POLL_SECONDS = 0.25
 STANDSTILL_SECONDS = 60
 
@@ -39,7 +40,9 @@ class Command(BaseCommand):
         parser.add_argument("--accounts", type=_at_least(2), default=50, help="to open (50)")
         parser.add_argument("--operations", type=_at_least(0), default=500, help="to try on them (500)")
         parser.add_argument("--seed", type=int, default=1, help="the same one gives the same operations (1)")
-        parser.add_argument("--port", type=int, help=f"of the server ({DEFAULT_PORT}, or a free one if that is taken)")
+        parser.add_argument(
+            "--port", type=_port, help=f"of the server ({DEFAULT_PORT}, or a free one if that is taken)"
+        )
         parser.add_argument("--no-serve", action="store_true", help="end after the closing table")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -147,6 +150,13 @@ class Command(BaseCommand):
 
     def say(self, what: str, text: str) -> None:
         self.console.print(f"{what:<10}{escape(text)}", soft_wrap=True)
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= HIGHEST_PORT:
+        raise ArgumentTypeError(f"{number} is no port: 1 to {HIGHEST_PORT}")
+    return number
 
 
 def _at_least(least: int) -> Callable[[str], int]:

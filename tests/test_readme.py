@@ -1,0 +1,84 @@
+"""The README's code, file by file, in a project of its own."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from django.conf import settings
+
+README = settings.BASE_DIR / "README.md"
+CODE = re.compile(r"```python\n# ([\w/]+\.py)[^\n]*\n(.*?)```", re.DOTALL)
+
+SETTINGS = """
+SECRET_KEY = "readme"
+INSTALLED_APPS = ["django.contrib.contenttypes", "es_django", "shop", "ledger"]
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": "db.sqlite3",
+        "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+    }
+}
+ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"}}}
+"""
+
+MODELS = {
+    "shop": "class Due(models.Model):\n    order = models.TextField()\n    amount = models.IntegerField()\n",
+    "ledger": "class Entry(models.Model):\n    order = models.TextField()\n    amount = models.IntegerField()\n",
+}
+
+TRY = """
+import django
+django.setup()
+from celery import Celery
+from django.core.management import call_command
+
+Celery(broker="memory://").set_default()
+call_command("check", fail_level="WARNING")
+call_command("migrate", run_syncdb=True, verbosity=0)
+
+from es_django.models import OutboxMessage
+from es_django.store.messages import Message
+from es_django.tasks import handle_message
+from ledger.models import Entry
+from shop.models import Due
+from shop.services import orders, place, settle
+from shop.test_orders import test_an_order_can_be_paid
+
+place("order-1", "Ada", 30)
+assert Due.objects.get().amount == 30
+settle("order-1")
+assert (orders.get("order-1").due, Due.objects.get().amount) == (0, 0)
+message = OutboxMessage.objects.get()
+assert (message.type, message.data) == ("OrderPaid", {"order": "order-1", "amount": 30})
+handle_message({"type": message.type, "data": message.data, "message_id": str(message.message_id)})
+assert Entry.objects.get().amount == 30
+test_an_order_can_be_paid()
+"""
+
+
+def test_the_code_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
+    files = dict(CODE.findall(README.read_text()))
+    assert len(files) == 8
+    for app, models in MODELS.items():
+        (tmp_path / app).mkdir()
+        (tmp_path / app / "__init__.py").touch()
+        (tmp_path / app / "models.py").write_text(f"from django.db import models\n\n{models}")
+    compile(files.pop("settings.py"), "settings.py", "exec")
+    for name, code in files.items():
+        (tmp_path / name).write_text(code)
+    (tmp_path / "settings.py").write_text(SETTINGS)
+    (tmp_path / "try.py").write_text(TRY)
+    told = subprocess.run(
+        [sys.executable, "try.py"],
+        cwd=tmp_path,
+        env={"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{tmp_path}:{settings.BASE_DIR}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
