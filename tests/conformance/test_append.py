@@ -1,0 +1,198 @@
+"""What the store itself promises: versions that are checked, appends that can be repeated, and reading."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from es_django import (
+    ANY,
+    NO_STREAM,
+    STREAM_EXISTS,
+    ConcurrencyError,
+    PendingEvent,
+    Repository,
+    StreamId,
+    StreamWrite,
+    event_store,
+)
+from es_django.errors import DuplicateEvent, PayloadError, StreamArchived
+from es_django.metadata import metadata
+from es_django.models import StoredEvent, Stream
+from es_django.store.base import ExpectedVersion
+from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
+from tests.threads import threads
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("backend")]
+
+ledgers = Repository(Ledger)
+
+
+def versions(key: str) -> list[int]:
+    return [recorded.version for recorded in ledgers.history(key)]
+
+
+@pytest.mark.parametrize(
+    ("expected", "before", "fits"),
+    [
+        (0, 0, True),
+        (0, 1, False),
+        (1, 0, False),
+        (1, 1, True),
+        (2, 1, False),
+        (NO_STREAM, 0, True),
+        (NO_STREAM, 1, False),
+        (STREAM_EXISTS, 0, False),
+        (STREAM_EXISTS, 1, True),
+        (ANY, 0, True),
+        (ANY, 1, True),
+    ],
+)
+def test_the_expected_version_is_checked(expected: ExpectedVersion, before: int, fits: bool) -> None:
+    stream = StreamId("ledger", "l-1")
+    if before:
+        event_store.append(stream, [LedgerOpened(owner="Ada")], expected=NO_STREAM)
+    if fits:
+        event_store.append(stream, [Deposited(amount=Decimal(1))], expected=expected)
+    else:
+        with pytest.raises(ConcurrencyError) as caught:
+            event_store.append(stream, [Deposited(amount=Decimal(1))], expected=expected)
+        assert (caught.value.expected, caught.value.actual) == (expected, before)
+    assert event_store.version(stream) == before + fits
+
+
+@pytest.mark.parametrize("expected", [-1, 2**63, True])
+def test_an_absurd_version_is_refused(expected: int) -> None:
+    with pytest.raises(ValueError, match="expected is a version"):
+        event_store.append(StreamId("ledger", "l-1"), [LedgerOpened(owner="Ada")], expected=expected)
+
+
+def test_appending_the_same_events_again_stores_nothing_twice() -> None:
+    stream = StreamId("ledger", "l-1")
+    events = [PendingEvent(LedgerOpened(owner="Ada")), PendingEvent(Deposited(amount=Decimal(1)))]
+    first = event_store.append(stream, events, expected=0)
+    assert event_store.append(stream, events, expected=0) == first
+    with pytest.raises(ConcurrencyError):
+        event_store.append(stream, events[::-1], expected=0)
+    with pytest.raises(ConcurrencyError):
+        event_store.append(StreamId("ledger", "l-1"), [PendingEvent(LedgerOpened(owner="Ada")), events[1]], expected=0)
+    assert event_store.version(stream) == 2
+
+
+@pytest.mark.database_alone
+@pytest.mark.parametrize("expected", [ANY, STREAM_EXISTS])
+def test_appending_the_same_events_again_at_no_certain_version_stores_nothing_twice(expected: ExpectedVersion) -> None:
+    stream = StreamId("ledger", "l-1")
+    event_store.append(stream, [LedgerOpened(owner="Ada")], expected=0)
+    events = [PendingEvent(Deposited(amount=Decimal(number))) for number in (1, 2)]
+    first = event_store.append(stream, events, expected=expected)
+    event_store.append(stream, [Deposited(amount=Decimal(3))], expected=ANY)
+    assert event_store.append(stream, events, expected=expected) == first
+    assert event_store.version(stream) == 4
+
+
+@pytest.mark.parametrize("expected", [ANY, 0, 2])
+@pytest.mark.parametrize("key", ["l-1", "l-2"])
+def test_events_of_which_some_are_stored_are_refused_and_named(expected: ExpectedVersion, key: str) -> None:
+    stored = PendingEvent(LedgerOpened(owner="Ada"))
+    event_store.append(StreamId("ledger", "l-1"), [stored, Deposited(amount=Decimal(1))], expected=0)
+    mixed = [PendingEvent(Deposited(amount=Decimal(1))), stored]
+    with pytest.raises((DuplicateEvent, ConcurrencyError)) as caught:
+        event_store.append(StreamId("ledger", key), mixed, expected=expected)
+    fits = expected in (ANY, 2 if key == "l-1" else 0)
+    assert isinstance(caught.value, DuplicateEvent) == fits
+    if isinstance(caught.value, DuplicateEvent):
+        assert list(caught.value.event_ids) == [stored.event_id]
+    assert len(event_store.read_all().events) == 2
+
+
+@pytest.mark.database_alone
+def test_an_archived_stream_takes_no_events() -> None:
+    ledgers.save(Ledger.open("l-1"))
+    Stream.objects.update(archived_at="2026-01-01T00:00:00Z")
+    with pytest.raises(StreamArchived):
+        ledgers.execute("l-1", lambda ledger: ledger.deposit(1))
+    assert versions("l-1") == [1]
+
+
+def test_a_long_stream_is_read_from_either_end_and_from_any_version() -> None:
+    stream = StreamId("ledger", "l-1")
+    event_store.append(stream, [Annotated(note=number) for number in range(1, 2502)], expected=0)
+
+    def read(after: int = 0, limit: int | None = None, backwards: bool = False) -> list[int]:
+        events = event_store.read_stream(stream, after=after, limit=limit, backwards=backwards)
+        return [recorded.version for recorded in events]
+
+    assert read() == list(range(1, 2502))
+    assert read(backwards=True) == list(range(2501, 0, -1))
+    assert read(after=2499) == [2500, 2501]
+    assert read(limit=1500) == list(range(1, 1501))
+    assert read(limit=1500, backwards=True, after=1200) == list(range(2501, 1200, -1))
+    assert read(limit=0) == read(after=2501) == []
+
+
+def test_the_log_is_read_by_category_and_by_type() -> None:
+    for number in range(3):
+        ledgers.save(Ledger.open(f"l-{number}"))
+        event_store.append(StreamId("other", f"o-{number}"), [Annotated(note=number)], expected=0)
+    every = event_store.read_all()
+    assert len(every.events) == 6
+    assert [event.stream.category for event in event_store.read_all(categories=["other"]).events] == ["other"] * 3
+    of_type = event_store.read_all(types=[LedgerOpened], limit=2)
+    assert [event.stream.key for event in of_type.events] == ["l-0", "l-1"]
+    rest = event_store.read_all(types=[LedgerOpened], after=of_type.position, limit=2)
+    assert [event.stream.key for event in rest.events] == ["l-2"]
+    assert rest.position == every.position
+    assert event_store.read_all(types=[Deposited]).events == []
+    assert event_store.read_all(after=every.position).position == every.position
+    assert event_store.read_all(limit=0).position == 0
+
+
+def test_metadata_is_stored_with_the_events() -> None:
+    with metadata(correlation_id="c-1", causation_id="e-0", user="ada"), metadata(user="grace", tenant="t"):
+        ledgers.save(Ledger.open("l-1"))
+    (recorded,) = ledgers.history("l-1")
+    assert recorded.metadata == {"correlation_id": "c-1", "causation_id": "e-0", "user": "grace", "tenant": "t"}
+
+
+def test_keys_of_any_kind_do_not_collide() -> None:
+    keys = ["a", "A", "a ", " a", "a-b", "a\nb", "ä", "a\u0308", "🙂", "%s", "'", "x" * 255]
+    for key in keys:
+        ledgers.save(Ledger.open(key, owner=key))
+    assert [ledgers.get(key).owner for key in keys] == keys
+    assert len(event_store.read_all().events) == len(keys)
+
+
+def test_writes_to_the_same_streams_in_any_order_do_not_deadlock() -> None:
+    streams = [StreamId("ledger", f"l-{number}") for number in range(4)]
+
+    def write(order: list[StreamId]) -> int:
+        for _ in range(20):
+            event_store.append_all([StreamWrite(stream, [Annotated(note=1)], ANY) for stream in order])
+        return 1
+
+    with threads(4) as submit:
+        done = [submit(write, order) for order in (streams, streams[::-1], streams[2:] + streams[:2], streams)]
+    assert sum(each.result() for each in done) == 4
+    assert [event_store.version(stream) for stream in streams] == [80] * 4
+
+
+@pytest.mark.database_alone
+def test_metadata_that_has_a_column_is_stored_in_it() -> None:
+    with metadata(correlation_id="c-1", causation_id="e-0", user="ada"):
+        ledgers.save(Ledger.open("l-1"))
+    stored = StoredEvent.objects.get()
+    assert (stored.correlation_id, stored.causation_id, stored.metadata) == ("c-1", "e-0", {"user": "ada"})
+
+
+def test_a_correlation_id_that_is_too_long_is_refused() -> None:
+    with metadata(correlation_id="x" * 256), pytest.raises(PayloadError, match="more than 255"):
+        ledgers.save(Ledger.open("l-1"))
+
+
+def test_a_payload_that_is_nested_too_deeply_is_refused() -> None:
+    note: list[Any] = []
+    for _ in range(100_000):
+        note = [note]
+    with pytest.raises(PayloadError, match="nested too deeply"):
+        Ledger("l-1").annotate(note)
