@@ -1,3 +1,4 @@
+import copy
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -169,6 +170,38 @@ def test_a_step_from_a_version_that_has_no_next_one_is_refused() -> None:
 def test_a_second_step_from_the_same_version_is_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match="two upcasters"):
         upcasts(Priced, from_version=1)(add_rounded)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": ""},
+        {"name": " "},
+        {"name": "x" * 256},
+        {"aliases": ("",)},
+        {"aliases": (7,)},
+        {"version": 0},
+        {"version": "2"},
+    ],
+)
+def test_an_unusable_name_or_version_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"Unusable\.Meta"):
+        type("Unusable", (Event,), {"Meta": type("Meta", (), options), "__qualname__": "Unusable"})
+
+
+def test_the_longest_name_is_fine() -> None:
+    meta = type("Meta", (), {"name": "x" * 255})
+    assert registry.of(type("Longest", (Event,), {"Meta": meta})).name == "x" * 255
+
+
+def test_an_event_is_not_copied() -> None:
+    event = Measured(value=[1])
+    assert copy.deepcopy([event])[0] is event
+
+
+def test_an_upcaster_whose_module_is_imported_again_replaces_itself() -> None:
+    upcasts(Split, from_version=1)(split)
+    assert decode("tests.split", 1, '{"parts": [3]}') == [Split(part=3)]
 
 
 def test_a_misspelt_meta_option_is_refused() -> None:
