@@ -98,15 +98,16 @@ def _renewed(destination: str, worker: str, lease: float) -> Iterator[Callable[[
 
 def _publish(publisher: Publisher, claims: Sequence[Claim], is_lost: Callable[[], bool]) -> Iterator[Settlement]:
     """Publishes in waves with at most one message of a key in each, so that a failed one holds back its own key."""
-    failed: set[str | None] = set()
+    failed: set[str] = set()
     for wave in _waves(claims):
         if is_lost():
             return
-        ready = [claim for claim in wave if claim.message.key is None or claim.message.key not in failed]
-        yield from (Settlement(claim, tried=False) for claim in wave if claim not in ready)
+        ready = [claim for claim in wave if claim.message.key not in failed]
+        yield from (Settlement(claim, tried=False) for claim in wave if claim.message.key in failed)
         for claim, error in zip(ready, _outcomes(publisher, ready), strict=True):
             if error is not None:
-                failed.add(claim.message.key)
+                if claim.message.key is not None:
+                    failed.add(claim.message.key)
                 logger.warning(
                     "message %s was not published, attempt %s: %s", claim.message.message_id, claim.attempts, error
                 )

@@ -205,3 +205,11 @@ def test_lists_have_no_autocomplete_that_would_count(superuser: Client) -> None:
     assert StreamAdmin.search_fields == ()
     query = {"app_label": "es_django", "model_name": "storedevent", "field_name": "stream", "term": ""}
     assert superuser.get("/admin/autocomplete/", query).status_code in (403, 404)
+
+
+@pytest.mark.parametrize("term", ["9" * 19, "9" * 20, "9" * 5000, "-1", "one"])
+def test_a_search_that_fits_no_event_finds_none(superuser: Client, term: str) -> None:
+    notes(1)
+    response = superuser.get(list_url(StoredEvent), {"q": term})
+    assert response.status_code == 200
+    assert list(response.context["cl"].result_list) == []
