@@ -71,7 +71,7 @@ PERMANENT: list[Exception] = [
     errors.DuplicateStream(STREAM),
     errors.DuplicateMessage([UUID(int=1)]),
     errors.DuplicateEvent([UUID(int=1)]),
-    errors.ClaimLost(1, "worker"),
+    errors.ClaimLost(UUID(int=1), "worker"),
     errors.HandlerRejected("never"),
     errors.PublishError("never", retryable=False),
     errors.PayloadError("Deposited", "amount", "is nan"),
