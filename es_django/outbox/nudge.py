@@ -9,6 +9,7 @@ import os
 import time
 from threading import Event, Lock, Thread
 
+import celery.app.amqp  # noqa: F401  # now, since an import in the thread could be cut in two by a fork
 import kombu
 from celery import current_app
 from django.db import connections, transaction
