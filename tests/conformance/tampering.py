@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from es_django import StreamId
 from es_django.models import Snapshot as StoredSnapshot
@@ -61,5 +62,5 @@ def forget_events(stream: StreamId, up_to: int) -> None:
         events_of_stream.filter(version__lte=up_to).delete()
 
 
-def _rows(stream: StreamId) -> Any:
+def _rows(stream: StreamId) -> QuerySet[StoredSnapshot]:
     return StoredSnapshot.objects.filter(stream__category=stream.category, stream__key=stream.key)
