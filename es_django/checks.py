@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from es_django import conf
+from es_django.aggregates import categories
 from es_django.events import registry
 from es_django.outbox.messages import publications
 from es_django.outbox.publishers import publisher_for
@@ -28,7 +29,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 @register("es_django")
 def check_events(**kwargs: Any) -> list[CheckMessage]:
-    return [*_check_names(), *_check_upcasters()]
+    return [*_check_names(), *_check_upcasters(), *_check_categories()]
 
 
 def _check_database(alias: str) -> Iterator[CheckMessage]:
@@ -87,6 +88,15 @@ def _check_names() -> Iterator[CheckMessage]:
             f"{' and '.join(paths)} are both stored as {name!r}.",
             hint="Give one of them another Meta.name.",
             id="es_django.E007",
+        )
+
+
+def _check_categories() -> Iterator[CheckMessage]:
+    for category, paths in categories.conflicts().items():
+        yield Error(
+            f"{' and '.join(paths)} both have the category {category!r}; each would read the other's events.",
+            hint="Give one of them another Meta.category.",
+            id="es_django.E010",
         )
 
 

@@ -8,7 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from pytest_django import Settings
 
-from es_django import conf
+from es_django import Aggregate, conf
+from es_django.aggregates import categories
 from es_django.checks import check_events, check_settings
 from es_django.events import Event, registry
 from es_django.outbox.publishers import publisher_for
@@ -30,6 +31,7 @@ def _only_what_a_test_adds(settings: Settings, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("es_django.checks.publications", [(published.Told, "tests", published.tell)])
     monkeypatch.setattr(registry, "_by_class", {})
     monkeypatch.setattr(registry, "_by_name", {})
+    monkeypatch.setattr(categories, "_claims", {})
 
 
 def test_good_settings_have_no_complaint() -> None:
@@ -99,6 +101,12 @@ def test_two_event_classes_of_one_name() -> None:
     for name in ("One", "Two"):
         type(name, (Event,), {"Meta": type("Meta", (), {"name": "tests.same"}), "__qualname__": name})
     assert ids() == {"es_django.E007"}
+
+
+def test_two_aggregate_classes_of_one_category() -> None:
+    for name in ("One", "Two"):
+        type(name, (Aggregate,), {"Meta": type("Meta", (), {"category": "same"}), "__qualname__": name})
+    assert ids() == {"es_django.E010"}
 
 
 def test_a_missing_upcaster() -> None:

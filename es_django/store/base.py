@@ -123,8 +123,9 @@ class EventStore(ABC):
         added to what the context holds. All or nothing, in the caller's transaction if there is one. Appending the
         same `PendingEvent`s again, at the same place, stores nothing and returns what is stored.
 
-        Raises `ConcurrencyError` if the stream is elsewhere, `DuplicateEvent` if some of the events are stored
-        already, `PayloadError` if a payload cannot be stored, and `StorageError` if the database fails.
+        Raises `ConcurrencyError` if the stream is elsewhere, `StreamArchived` if it takes no more events,
+        `DuplicateEvent` if some of the events are stored already, `PayloadError` if a payload cannot be stored, and
+        `StorageError` if the database fails.
         """
         return self.append_all([StreamWrite(stream, events, expected)], metadata=metadata)
 
@@ -183,6 +184,15 @@ class EventStore(ABC):
 
     @abstractmethod
     def _send(self, staged: StagedMessage) -> None: ...
+
+    @abstractmethod
+    def archive(self, stream: StreamId) -> None:
+        """Closes a stream for good, in the caller's transaction if there is one: it is read and loaded as before, and
+        every later append to it raises `StreamArchived`. Archiving it again changes nothing.
+
+        An append that is in flight comes before it or is refused. Raises `AggregateNotFound` if the stream has no
+        events, and `StorageError` if the database fails.
+        """
 
     @abstractmethod
     def read_stream(
@@ -252,6 +262,10 @@ class EventStore(ABC):
     ) -> list[RecordedEvent]:
         """As `append_all`."""
         return await sync_to_async(self.append_all)(writes, metadata=metadata)
+
+    async def aarchive(self, stream: StreamId) -> None:
+        """As `archive`."""
+        await sync_to_async(self.archive)(stream)
 
     async def aread_stream(
         self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False

@@ -15,7 +15,15 @@ from uuid import UUID
 import msgspec
 
 from es_django.aggregates import Outcome, committed
-from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, LockTimeout, ReplayError
+from es_django.errors import (
+    AggregateNotFound,
+    ConcurrencyError,
+    DuplicateEvent,
+    DuplicateMessage,
+    LockTimeout,
+    ReplayError,
+    StreamArchived,
+)
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Snapshot
 from es_django.store.messages import Message, StagedMessage
@@ -38,6 +46,7 @@ class _Savepoint:
         self.events = len(store._log)
         self.messages = len(store.messages)
         self.snapshots = dict(store._snapshots)
+        self.archived = set(store._archived)
         self.committed: bool | None = None
 
     def outcome(self) -> bool | None:
@@ -57,6 +66,7 @@ class MemoryEventStore(EventStore):
         self._committed = 0
         self._streams: defaultdict[StreamId, list[_Stored]] = defaultdict(list)
         self._snapshots: dict[StreamId, tuple[int, Snapshot]] = {}
+        self._archived: set[StreamId] = set()
         self._open: list[_Savepoint] = []
         self._savepoints: list[_Savepoint] = []
 
@@ -94,6 +104,7 @@ class MemoryEventStore(EventStore):
         del self.messages[savepoint.messages :]
         del self._sent_at[savepoint.messages :]
         self._snapshots = savepoint.snapshots
+        self._archived = savepoint.archived
 
     def _end(self) -> None:
         self._committed = len(self._log)
@@ -111,7 +122,7 @@ class MemoryEventStore(EventStore):
         stream = self._streams[append.stream]
         before = len(stream)
         fits = before > 0 if append.expected is STREAM_EXISTS else append.version in (None, before)
-        if not fits:
+        if not fits or append.stream in self._archived:
             return None
         if known := [event.event_id for event in append.events if event.event_id in self._ids()]:
             raise DuplicateEvent(known)
@@ -171,7 +182,15 @@ class MemoryEventStore(EventStore):
             there = stream[append.version : append.version + len(append.events)]
             if [stored.recorded.event_id for stored in there] == [event.event_id for event in append.events]:
                 return [stored.recorded for stored in there]
+        if append.stream in self._archived:
+            raise StreamArchived(append.stream)
         raise ConcurrencyError(append.stream, append.expected, len(stream))
+
+    def archive(self, stream: StreamId) -> None:
+        with self.transaction():
+            if not self._streams.get(stream):
+                raise AggregateNotFound(stream)
+            self._archived.add(stream)
 
     def _visible(self, stored: Iterable[_Stored]) -> list[_Stored]:
         end = len(self._log) if self.in_transaction else self._committed
