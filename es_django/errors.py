@@ -262,6 +262,17 @@ def _publish_error(reason: str, retryable: bool) -> PublishError:
     return PublishError(reason, retryable=retryable)
 
 
+class InvalidCloudEvent(EsDjangoError):
+    """What should be a CloudEvent is none; `reason` is meant for its sender."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"not a CloudEvent 1.0: {self.reason}"
+
+
 class HandlerRejected(EsDjangoError):
     """Raised by a handler for a message that it will never accept; the message is kept as dead."""
 

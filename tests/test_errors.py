@@ -73,6 +73,7 @@ PERMANENT: list[Exception] = [
     errors.DuplicateEvent([UUID(int=1)]),
     errors.ClaimLost(UUID(int=1), "worker"),
     errors.HandlerRejected("never"),
+    errors.InvalidCloudEvent("it has no id"),
     errors.PublishError("never", retryable=False),
     errors.PayloadError("Deposited", "amount", "is nan"),
     errors.UnknownDestination("ledger", []),
