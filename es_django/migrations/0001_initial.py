@@ -265,9 +265,21 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="outboxmessage",
             index=models.Index(
-                condition=models.Q(("status__in", ("pending", "claimed"))),
+                condition=models.Q(("status", "pending")), fields=["destination", "id"], name="es_django_outbox_pending"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                condition=models.Q(("status", "claimed")), fields=["destination", "id"], name="es_django_outbox_claimed"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                condition=models.Q(("attempts__gt", 0), ("status", "pending")),
                 fields=["destination", "id"],
-                name="es_django_outbox_open",
+                name="es_django_outbox_failing",
             ),
         ),
         migrations.AddIndex(

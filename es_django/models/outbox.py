@@ -36,10 +36,12 @@ class OutboxMessage(models.Model):
     class Meta:
         default_permissions = ("view",)
         indexes = [
+            models.Index(fields=["destination", "id"], condition=Q(status="pending"), name="es_django_outbox_pending"),
+            models.Index(fields=["destination", "id"], condition=Q(status="claimed"), name="es_django_outbox_claimed"),
             models.Index(
                 fields=["destination", "id"],
-                condition=Q(status__in=("pending", "claimed")),
-                name="es_django_outbox_open",
+                condition=Q(status="pending", attempts__gt=0),
+                name="es_django_outbox_failing",
             ),
             models.Index(
                 fields=["destination", "key", "id"],
