@@ -53,7 +53,7 @@ class _Savepoint:
 
 
 class MemoryEventStore(EventStore):
-    """An event store of its own, empty at first; `messages` is what its appends have sent."""
+    """An event store of its own, empty at first; `messages` is what was sent."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -138,19 +138,24 @@ class MemoryEventStore(EventStore):
             self._log.append(stored)
             stream.append(stored)
         for staged in append.messages:
-            self._keep(staged.message, append.stream, before + staged.ordinal)
+            self._keep(staged, append.stream, before + staged.ordinal)
         if append.snapshot is not None:
             self._snapshots[append.stream] = (len(stream), append.snapshot)
         return [stored.recorded for stored in stream[before:]]
 
     def _send(self, staged: StagedMessage) -> None:
         with self.transaction():
-            self._keep(staged.message, None, None)
+            self._keep(staged, None, None)
 
-    def _keep(self, message: Message, stream: StreamId | None, version: int | None) -> None:
-        if any(known.message_id == message.message_id for known in self.messages):
-            raise DuplicateMessage([message.message_id])
-        self.messages.append(msgspec.structs.replace(message, stream=stream, stream_version=version))
+    def _keep(self, staged: StagedMessage, stream: StreamId | None, version: int | None) -> None:
+        message_id = staged.message.message_id
+        if any(known.message_id == message_id for known in self.messages):
+            raise DuplicateMessage([message_id])
+        # As a database would give it back: the handler of a message gets what JSON made of it.
+        data, headers = msgspec.json.decode(staged.data), msgspec.json.decode(staged.headers)
+        self.messages.append(
+            msgspec.structs.replace(staged.message, data=data, headers=headers, stream=stream, stream_version=version)
+        )
 
     def _ids(self) -> set[UUID]:
         return {stored.recorded.event_id for stored in self._log}
