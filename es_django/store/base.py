@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 from asgiref.sync import sync_to_async
 
+from es_django import conf
 from es_django.aggregates import Outcome
 from es_django.errors import DuplicateEvent, DuplicateMessage, DuplicateStream, PayloadError
 from es_django.events import MAX_NAME_LENGTH, Event, PendingEvent, RecordedEvent, StagedEvent, StreamId
@@ -338,6 +339,10 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
 
 def _stage(message: Message, ordinal: int) -> StagedMessage:
     data = encode_payload(message.data, message.type)
+    limit = conf.settings().outbox.max_bytes
+    if (size := len(data.encode())) > limit:
+        advice = f'more than the {limit} of ES_DJANGO["OUTBOX"]["MAX_BYTES"]: send a reference to it instead'
+        raise PayloadError(message.type, "", f"has {size} bytes of data, {advice}")
     return StagedMessage(message, ordinal, data, encode_payload(message.headers, f"{message.type} headers"))
 
 

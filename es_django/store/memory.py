@@ -5,6 +5,7 @@ not wait, and see what is committed.
 """
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,8 @@ class MemoryEventStore(EventStore):
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self._sent_at: list[float] = []
+        self._committed_messages = 0
         self._writer = threading.RLock()
         self._owner: int | None = None
         self._log: list[_Stored] = []
@@ -99,11 +102,13 @@ class MemoryEventStore(EventStore):
             self._streams[stored.recorded.stream].pop()
         del self._log[savepoint.events :]
         del self.messages[savepoint.messages :]
+        del self._sent_at[savepoint.messages :]
         self._snapshots = savepoint.snapshots
         self._archived = savepoint.archived
 
     def _end(self) -> None:
         self._committed = len(self._log)
+        self._committed_messages = len(self.messages)
         for savepoint in self._savepoints:
             savepoint.committed = savepoint.committed is None
         self._savepoints.clear()
@@ -156,6 +161,11 @@ class MemoryEventStore(EventStore):
         self.messages.append(
             msgspec.structs.replace(staged.message, data=data, headers=headers, stream=stream, stream_version=version)
         )
+        self._sent_at.append(time.monotonic())
+
+    def committed_messages(self) -> list[tuple[Message, float]]:
+        """The messages that may be published, in order, and when each was sent, on the monotonic clock."""
+        return list(zip(self.messages, self._sent_at, strict=True))[: self._committed_messages]
 
     def _ids(self) -> set[UUID]:
         return {stored.recorded.event_id for stored in self._log}
