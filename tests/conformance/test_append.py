@@ -146,12 +146,28 @@ def test_metadata_is_stored_with_the_events() -> None:
     assert recorded.metadata == {"correlation_id": "c-1", "causation_id": "e-0", "user": "grace", "tenant": "t"}
 
 
+NAMES = ["a", "A", "a ", " a", "a-b", "a/b", "a:b", "a\nb", "ä", "a\u0308", "🙂", "%s", "'", "x" * 255, "x" * 254]
+NAMES += ["🙂" * 255, "🙂" * 254 + "!", *(separator.join("ab") for separator in "-/:|$@#_., \t\x1f")]
+
+
 def test_keys_of_any_kind_do_not_collide() -> None:
-    keys = ["a", "A", "a ", " a", "a-b", "a\nb", "ä", "a\u0308", "🙂", "%s", "'", "x" * 255]
-    for key in keys:
+    for key in dict.fromkeys(NAMES):
         ledgers.save(Ledger.open(key, owner=key))
-    assert [ledgers.get(key).owner for key in keys] == keys
-    assert len(event_store.read_all().events) == len(keys)
+    assert [ledgers.get(key).owner for key in NAMES] == NAMES
+    assert [ledger.owner for ledger in ledgers.get_many(NAMES).values()] == list(dict.fromkeys(NAMES))
+    assert len(event_store.read_all().events) == len(set(NAMES))
+
+
+def test_a_category_and_a_key_of_any_kind_are_never_glued_together() -> None:
+    streams = [StreamId(name, "key") for name in dict.fromkeys(NAMES)]
+    for separator in "-/:|$@#_., \t\x1f":
+        streams += [StreamId(f"a{separator}b", "c"), StreamId("a", f"b{separator}c")]
+    streams = list(dict.fromkeys(streams))
+    for number, stream in enumerate(streams):
+        event_store.append(stream, [Annotated(note=number)], expected=0)
+    for number, stream in enumerate(streams):
+        (recorded,) = event_store.read_stream(stream)
+        assert (recorded.stream, recorded.event) == (stream, Annotated(note=number))
 
 
 def test_writes_to_the_same_streams_in_any_order_do_not_deadlock() -> None:
