@@ -27,10 +27,11 @@ savings, credits = Repository(Savings), Repository(Credit)
 
 @pytest.fixture(autouse=True)
 def _one_of_each(backend: str) -> None:
-    for ledgers, amount in ((savings, 5), (credits, 7)):
-        ledger = ledgers._aggregate("same")
-        ledger.deposit(amount)
-        ledgers.save(ledger)
+    saving, credit = Savings("same"), Credit("same")
+    saving.deposit(5)
+    credit.deposit(7)
+    savings.save(saving)
+    credits.save(credit)
 
 
 def test_they_have_events_of_their_own() -> None:
