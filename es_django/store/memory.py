@@ -201,9 +201,7 @@ class MemoryEventStore(EventStore):
         end = len(self._log) if self.in_transaction else self._committed
         return [each for each in stored if each.recorded.position <= end]
 
-    def read_stream(
-        self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
-    ) -> Iterator[RecordedEvent]:
+    def _read_stream(self, stream: StreamId, after: int, limit: int | None, backwards: bool) -> Iterator[RecordedEvent]:
         found = self._visible(self._streams.get(stream, ()))[after:]
         for stored in (found[::-1] if backwards else found)[:limit]:
             yield from _recorded(stored)
@@ -225,24 +223,13 @@ class MemoryEventStore(EventStore):
     def version(self, stream: StreamId) -> int:
         return len(self._visible(self._streams.get(stream, ())))
 
-    def read_all(
-        self,
-        *,
-        after: int = 0,
-        limit: int = 1000,
-        categories: Iterable[str] | None = None,
-        types: Iterable[type[Event]] | None = None,
-    ) -> Page:
-        if limit < 1:
-            return Page([], after)
-        wanted_categories = None if categories is None else set(categories)
-        wanted_types = None if types is None else set(registry.stored_names(types))
+    def _read_all(self, after: int, limit: int, categories: list[str] | None, types: list[str] | None) -> Page:
         visible = self._visible(list(self._log))
         matching = [
             stored
             for stored in visible[after:]
-            if (wanted_categories is None or stored.recorded.stream.category in wanted_categories)
-            and (wanted_types is None or stored.recorded.type in wanted_types)
+            if (categories is None or stored.recorded.stream.category in categories)
+            and (types is None or stored.recorded.type in types)
         ][:limit]
         end = matching[-1].recorded.position if len(matching) == limit else max(after, len(visible))
         events: list[RecordedEvent] = []

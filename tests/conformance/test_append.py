@@ -61,12 +61,6 @@ def test_the_expected_version_is_checked(expected: ExpectedVersion, before: int,
     assert event_store.version(stream) == before + fits
 
 
-@pytest.mark.parametrize("expected", [-1, 2**63, True])
-def test_an_absurd_version_is_refused(expected: int) -> None:
-    with pytest.raises(ValueError, match="expected is a version"):
-        event_store.append(StreamId("ledger", "l-1"), [LedgerOpened(owner="Ada")], expected=expected)
-
-
 def test_appending_the_same_events_again_stores_nothing_twice() -> None:
     stream = StreamId("ledger", "l-1")
     events = [PendingEvent(LedgerOpened(owner="Ada")), PendingEvent(Deposited(amount=Decimal(1)))]
