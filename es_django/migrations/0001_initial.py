@@ -347,7 +347,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="outboxmessage",
-            index=models.Index(condition=models.Q(("status", "dead")), fields=["id"], name="es_django_outbox_dead"),
+            index=models.Index(
+                condition=models.Q(("status__in", ("dead", "discarded"))),
+                fields=["id"],
+                name="es_django_outbox_given_up",
+            ),
         ),
         migrations.RunPython(refuse_changes, allow_changes),
     ]

@@ -46,7 +46,9 @@ class OutboxMessage(models.Model):
                 condition=Q(status__in=("pending", "claimed"), key__isnull=False),
                 name="es_django_outbox_open_key",
             ),
-            models.Index(fields=["id"], condition=Q(status="dead"), name="es_django_outbox_dead"),
+            models.Index(
+                fields=["id"], condition=Q(status__in=("dead", "discarded")), name="es_django_outbox_given_up"
+            ),
         ]
         constraints = [
             models.UniqueConstraint(fields=["message_id"], name="es_django_outbox_message_id"),

@@ -23,11 +23,11 @@ def rows() -> list[Seen]:
     """Every message, in order."""
     store = outbox_store()
     if isinstance(store, MemoryOutbox):
-        now = time.monotonic()
-        return [Seen(row.status, row.attempts, row.last_error, row.is_due(now)) for row in store.rows]
-    now = timezone.now()
+        return [Seen(row.status, row.attempts, row.last_error, row.is_due(time.monotonic())) for row in store.rows]
     return [
-        Seen(Status(row.status), row.attempts, row.last_error, (row.claimed_until or row.available_at) <= now)
+        Seen(
+            Status(row.status), row.attempts, row.last_error, (row.claimed_until or row.available_at) <= timezone.now()
+        )
         for row in OutboxMessage.objects.order_by("id")
     ]
 

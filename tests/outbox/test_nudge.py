@@ -25,7 +25,7 @@ class Broker:
     def __init__(self) -> None:
         self.sent: list[str] = []
         self.arrived = threading.Semaphore(0)
-        self.answer: Callable[[], None] = lambda: None
+        self.answer: Callable[[], object] = lambda: None
 
     def send_task(self, name: str, **options: object) -> None:
         self.sent.append(name)
@@ -150,7 +150,7 @@ def test_every_thread_knows_the_celery_app_of_the_project() -> None:
 
 def nudge_before_and_after_a_fork(barrier: object) -> None:
     broker = Broker()
-    app.send_task = broker.send_task  # type: ignore[method-assign]
+    app.send_task = broker.send_task  # type: ignore[assignment, method-assign]
     nudge.nudge_relay()
     broker.wait_for_one()
     child = os.fork()
