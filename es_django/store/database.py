@@ -174,9 +174,7 @@ class DatabaseEventStore(EventStore):
         self, after: int, end: int, limit: int, categories: list[str] | None, types: list[str] | None
     ) -> list[tuple[Any, ...]]: ...
 
-    def read_stream(
-        self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
-    ) -> Iterator[RecordedEvent]:
+    def _read_stream(self, stream: StreamId, after: int, limit: int | None, backwards: bool) -> Iterator[RecordedEvent]:
         remaining, before = limit, END
         while remaining is None or remaining > 0:
             size = PAGE_SIZE if remaining is None else min(PAGE_SIZE, remaining)
@@ -239,23 +237,12 @@ class DatabaseEventStore(EventStore):
             cursor.execute(TAIL, [stream.category, stream.key, after, size])
             return cast("list[TailRow]", cursor.fetchall())
 
-    def read_all(
-        self,
-        *,
-        after: int = 0,
-        limit: int = PAGE_SIZE,
-        categories: Iterable[str] | None = None,
-        types: Iterable[type[Event]] | None = None,
-    ) -> Page:
-        if limit < 1:
-            return Page([], after)
-        wanted_categories = None if categories is None else list(categories)
-        wanted_types = None if types is None else registry.stored_names(types)
+    def _read_all(self, after: int, limit: int, categories: list[str] | None, types: list[str] | None) -> Page:
         with storage_errors("read the log"):
             end = self._safe_end()
             if end <= after:
                 return Page([], after)
-            rows = self._select_log(after, end, limit, wanted_categories, wanted_types)
+            rows = self._select_log(after, end, limit, categories, types)
         events: list[RecordedEvent] = []
         for index, (*row, category, key) in enumerate(rows):
             try:
