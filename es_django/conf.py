@@ -50,6 +50,9 @@ class Secret(str):
 
 
 class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
+    """A receipt must outlive every delivery of its message: what comes again after `retention_days` is handled again.
+    That is longer than brokers and senders keep trying, and than operators take to requeue a dead outbox message."""
+
     retention_days: Annotated[float, msgspec.Meta(gt=0)] = 30.0
 
 
