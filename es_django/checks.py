@@ -3,19 +3,22 @@
 What is fatal also raises where it is used, since a Celery worker starts whatever its checks say.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.urls import NoReverseMatch, reverse
 
 from es_django import conf
+from es_django.aggregates import categories
 from es_django.events import registry
 from es_django.inbox.signatures import is_secret
+from es_django.models import OutboxMessage
 from es_django.outbox.messages import publications
+from es_django.outbox.moves import Move
 from es_django.outbox.publishers import publisher_for
 
 
@@ -30,7 +33,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 @register("es_django")
 def check_events(**kwargs: Any) -> list[CheckMessage]:
-    return [*_check_names(), *_check_upcasters()]
+    return [*_check_names(), *_check_upcasters(), *_check_categories()]
 
 
 def _check_database(alias: str) -> Iterator[CheckMessage]:
@@ -109,12 +112,45 @@ def _is_routed() -> bool:
     return True
 
 
+@register(Tags.database)
+def check_open_messages(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        settings = conf.settings()
+    except ImproperlyConfigured:
+        return []
+    if settings.database not in (databases or ()):
+        return []
+    stranded = OutboxMessage.objects.using(settings.database).filter(status__in=Move.CLAIM.origins)
+    try:
+        message = stranded.exclude(destination__in=settings.destinations).first()
+    except DatabaseError:
+        return []  # before the first migration
+    if message is None:
+        return []
+    return [
+        Warning(
+            f'Messages to {message.destination!r} wait in the outbox, and ES_DJANGO["DESTINATIONS"] does not have it.',
+            hint="Configure it again, or give its messages up: manage.py es_outbox discard --destination ...",
+            id="es_django.W001",
+        )
+    ]
+
+
 def _check_names() -> Iterator[CheckMessage]:
     for name, paths in registry.conflicts().items():
         yield Error(
             f"{' and '.join(paths)} are both stored as {name!r}.",
             hint="Give one of them another Meta.name.",
             id="es_django.E007",
+        )
+
+
+def _check_categories() -> Iterator[CheckMessage]:
+    for category, paths in categories.conflicts().items():
+        yield Error(
+            f"{' and '.join(paths)} both have the category {category!r}; each would read the other's events.",
+            hint="Give one of them another Meta.category.",
+            id="es_django.E010",
         )
 
 

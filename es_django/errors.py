@@ -234,13 +234,13 @@ class UnknownDestination(EsDjangoError):
 class ClaimLost(EsDjangoError):
     """A claim is no longer the worker's: its lease ran out, or somebody else has the message."""
 
-    def __init__(self, claim: int, worker: str) -> None:
-        super().__init__(claim, worker)
-        self.claim = claim
+    def __init__(self, message_id: UUID, worker: str) -> None:
+        super().__init__(message_id, worker)
+        self.message_id = message_id
         self.worker = worker
 
     def __str__(self) -> str:
-        return f"outbox message {self.claim} is no longer claimed by {self.worker}"
+        return f"outbox message {self.message_id} is no longer claimed by {self.worker}"
 
 
 class PublishError(EsDjangoError):

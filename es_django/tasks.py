@@ -1,18 +1,21 @@
 """The Celery tasks. All are short, idempotent and safe to run twice at once on any number of machines: what must be
 alone is guarded in the database, never by the schedule."""
 
+from datetime import timedelta
 from typing import Any
 
 from celery import Task, shared_task
 
 from es_django import conf
 from es_django.inbox.handling import receive
-from es_django.inbox.receipts import Outcome
+from es_django.inbox.receipts import Outcome, prune_receipts
 from es_django.outbox.relay import relay
+from es_django.outbox.retention import prune_messages
 from es_django.projections import runner
 
 
-@shared_task(name="es_django.relay_outbox", ignore_result=True)
+# The limit frees the worker of a publisher that hangs; what it had is tried again.
+@shared_task(name="es_django.relay_outbox", ignore_result=True, soft_time_limit=300)
 def relay_outbox(destination: str | None = None) -> None:
     """Publishes the outbox messages that are due, of one destination or of all."""
     relay(destination)
@@ -28,6 +31,14 @@ def run_projections() -> None:
 def run_projection(name: str) -> None:
     """Brings one asynchronous projection up to the end of the log."""
     runner.run_projection(name)
+
+
+@shared_task(name="es_django.prune", ignore_result=True)
+def prune() -> None:
+    """Deletes what has ended longer ago than the settings keep it, as far as it comes in its time."""
+    settings = conf.settings()
+    prune_messages(timedelta(days=settings.outbox.retention_days))
+    prune_receipts(timedelta(days=settings.inbox.retention_days))
 
 
 # The broker must keep the message until the receipt is committed: hence the late acknowledgement.

@@ -72,7 +72,7 @@ PERMANENT: list[Exception] = [
     errors.DuplicateStream(STREAM),
     errors.DuplicateMessage([UUID(int=1)]),
     errors.DuplicateEvent([UUID(int=1)]),
-    errors.ClaimLost(1, "worker"),
+    errors.ClaimLost(UUID(int=1), "worker"),
     errors.HandlerRejected("never"),
     errors.InvalidCloudEvent("it has no id"),
     errors.NotReplayable("mailer", "1", "it is handled"),

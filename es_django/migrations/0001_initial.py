@@ -72,6 +72,7 @@ class Migration(migrations.Migration):
                             ("claimed", "Claimed"),
                             ("published", "Published"),
                             ("dead", "Dead"),
+                            ("discarded", "Discarded"),
                         ],
                         default="pending",
                         max_length=9,
@@ -318,7 +319,7 @@ class Migration(migrations.Migration):
                         ("claimed_until__isnull", True),
                         ("failed_at__isnull", False),
                         ("published_at__isnull", True),
-                        ("status", "dead"),
+                        ("status__in", ("dead", "discarded")),
                     ),
                     _connector="OR",
                 ),
@@ -353,7 +354,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="outboxmessage",
-            index=models.Index(condition=models.Q(("status", "dead")), fields=["id"], name="es_django_outbox_dead"),
+            index=models.Index(
+                condition=models.Q(("status__in", ("dead", "discarded"))),
+                fields=["id"],
+                name="es_django_outbox_given_up",
+            ),
         ),
         migrations.RunPython(refuse_changes, allow_changes),
     ]

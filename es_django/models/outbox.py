@@ -13,6 +13,7 @@ class OutboxMessage(models.Model):
         CLAIMED = "claimed"
         PUBLISHED = "published"
         DEAD = "dead"
+        DISCARDED = "discarded"
 
     message_id = models.UUIDField()
     destination = models.CharField(max_length=255)
@@ -45,7 +46,9 @@ class OutboxMessage(models.Model):
                 condition=Q(status__in=("pending", "claimed"), key__isnull=False),
                 name="es_django_outbox_open_key",
             ),
-            models.Index(fields=["id"], condition=Q(status="dead"), name="es_django_outbox_dead"),
+            models.Index(
+                fields=["id"], condition=Q(status__in=("dead", "discarded")), name="es_django_outbox_given_up"
+            ),
         ]
         constraints = [
             models.UniqueConstraint(fields=["message_id"], name="es_django_outbox_message_id"),
@@ -73,7 +76,7 @@ class OutboxMessage(models.Model):
                         failed_at__isnull=True,
                     )
                     | Q(
-                        status="dead",
+                        status__in=("dead", "discarded"),
                         claimed_by__isnull=True,
                         claimed_until__isnull=True,
                         published_at__isnull=True,

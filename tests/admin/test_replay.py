@@ -104,11 +104,11 @@ def test_each_replay_is_recorded_with_who_did_it(operator: Client) -> None:
     consumer("printer", failing(ValueError("a bug")))
     good, bad, gone = dead(make_message()), dead(make_message(), "printer"), dead(make_message(), "gone")
     confirm(operator, good, bad, gone)
-    entries = LogEntry.objects.order_by("pk").values_list("user__username", "object_id", "change_message")
-    assert sorted(entries) == [
+    entries = LogEntry.objects.values_list("user__username", "object_id", "change_message")
+    assert set(entries) == {
         ("staff", str(good.pk), "Replayed: handled"),
         ("staff", str(bad.pk), "Replayed: failed again: ValueError('a bug')"),
-    ]
+    }
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), ConnectionError("gone"), ValueError("a \x00")])

@@ -6,9 +6,11 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 
 from es_django.inbox.receipts import prune_receipts
 from es_django.models import InboxReceipt
+from es_django.tasks import prune
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,6 +41,16 @@ def test_all_are_deleted_in_batches(count: int) -> None:
         assert prune_receipts(30 * DAY, batch_size=2) == count
     assert not InboxReceipt.objects.exists()
     assert sum(query["sql"].startswith("DELETE") for query in queries) == (count + 1) // 2
+
+
+def test_the_task_keeps_receipts_for_as_long_as_the_setting_says(settings: Settings) -> None:
+    old(1, days=31)
+    old(1, days=5)
+    prune()
+    assert InboxReceipt.objects.count() == 1
+    settings.ES_DJANGO = {"INBOX": {"RETENTION_DAYS": 4}}
+    prune()
+    assert not InboxReceipt.objects.exists()
 
 
 def test_no_batch_begins_after_its_time() -> None:
