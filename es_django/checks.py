@@ -10,10 +10,12 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
+from django.urls import NoReverseMatch, reverse
 
 from es_django import conf
 from es_django.aggregates import categories
 from es_django.events import registry
+from es_django.inbox.signatures import is_secret
 from es_django.models import OutboxMessage
 from es_django.outbox.messages import publications
 from es_django.outbox.moves import Move
@@ -26,7 +28,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         settings = conf.settings()
     except ImproperlyConfigured as error:
         return [Error(str(error), hint="The README of es_django shows the settings.", id="es_django.E001")]
-    return [*_check_database(settings.database), *_check_destinations(settings)]
+    return [*_check_database(settings.database), *_check_destinations(settings), *_check_ingress(settings)]
 
 
 @register("es_django")
@@ -82,6 +84,32 @@ def _check_destinations(settings: conf.Settings) -> Iterator[CheckMessage]:
                 hint="Configure the destination, or correct its name.",
                 id="es_django.E006",
             )
+
+
+def _check_ingress(settings: conf.Settings) -> Iterator[CheckMessage]:
+    for index, secret in enumerate(settings.ingress.secrets):
+        if not is_secret(secret):
+            yield Error(
+                f'ES_DJANGO["INGRESS"]["SECRETS"][{index}] is no secret of Standard Webhooks.',
+                hint='It is "whsec_" and the base64 of 24 to 64 random bytes; leave it out and all events are refused.',
+                id="es_django.E012",
+            )
+    if not settings.ingress.secrets and _is_routed():
+        yield Warning(
+            'The URLs of es_django receive messages, but ES_DJANGO["INGRESS"]["SECRETS"] is empty: all are refused.',
+            hint="Set the secret that the sender signs with.",
+            id="es_django.W013",
+        )
+
+
+def _is_routed() -> bool:
+    if not getattr(django_settings, "ROOT_URLCONF", None):
+        return False
+    try:
+        reverse("es_django:ingress")
+    except NoReverseMatch:
+        return False
+    return True
 
 
 @register(Tags.database)

@@ -22,7 +22,12 @@ DATABASES = {
         "OPTIONS": {"transaction_mode": "IMMEDIATE"},
     }
 }
-ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"}}}
+ES_DJANGO = {
+    "DESTINATIONS": {"ledger": {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"}},
+    "INGRESS": {"SECRETS": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]},
+}
+ALLOWED_HOSTS = ["testserver"]
+ROOT_URLCONF = "shop.urls"
 """
 
 MODELS = {
@@ -55,12 +60,32 @@ message = OutboxMessage.objects.get()
 assert (message.type, message.data) == ("OrderPaid", {"order": "order-1", "amount": 30})
 handle_message({"type": message.type, "data": message.data, "message_id": str(message.message_id)})
 assert Entry.objects.get().amount == 30
+
+import json
+from datetime import UTC, datetime
+from django.conf import settings
+from django.test import Client
+from standardwebhooks import Webhook
+
+now = datetime.now(UTC)
+event = {"specversion": "1.0", "id": "1", "source": "/till", "type": "OrderPaid", "data": {"order": "2", "amount": 5}}
+body = json.dumps(event)
+(secret,) = settings.ES_DJANGO["INGRESS"]["SECRETS"]
+headers = {
+    "webhook-id": "1",
+    "webhook-timestamp": str(int(now.timestamp())),
+    "webhook-signature": Webhook(secret).sign("1", now, body),
+}
+for _ in range(2):
+    response = Client().post("/events/", body, content_type="application/cloudevents+json", headers=headers)
+    assert response.status_code == 204, response.content
+assert Entry.objects.filter(order="2").count() == 1
 """
 
 
 def test_the_code_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
     files = dict(CODE.findall(README.read_text()))
-    assert len(files) == 8
+    assert len(files) == 9
     for app, models in MODELS.items():
         (tmp_path / app).mkdir()
         (tmp_path / app / "__init__.py").touch()

@@ -148,7 +148,14 @@ class Migration(migrations.Migration):
                 ("handled_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={
+                "permissions": [("replay_inboxreceipt", "Can replay dead messages")],
                 "default_permissions": ("view",),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("status", "handled")), fields=["handled_at"], name="es_django_inbox_handled"
+                    ),
+                    models.Index(condition=models.Q(("status", "dead")), fields=["id"], name="es_django_inbox_dead"),
+                ],
                 "constraints": [
                     models.UniqueConstraint(fields=("consumer", "message_id"), name="es_django_inbox_once"),
                     models.CheckConstraint(
