@@ -79,6 +79,16 @@ def test_a_saved_object_can_be_saved_again() -> None:
     assert versions("l-1") == [1, 2]
 
 
+def test_an_event_that_is_refused_after_a_save_leaves_the_state_of_before() -> None:
+    ledger = Ledger.open("l-1")
+    for _ in range(2):
+        ledger.deposit(5)
+        ledgers.save(ledger)
+    with pytest.raises(ValueError, match="refused after"):
+        ledger.annotate("refused")
+    assert (ledger.owner, ledger.balance, ledger.notes) == ("Ada", Decimal(10), [])
+
+
 def test_without_pending_events_nothing_happens() -> None:
     ledgers.save(Ledger("l-1"))
     assert not ledgers.exists("l-1")
