@@ -11,6 +11,7 @@ import kombu
 import pytest
 from standardwebhooks import Webhook
 
+from es_django.outbox.publishers import Publisher
 from tests.outbox.publishers.endpoints import Endpoint
 from tests.outbox.publishers.servers import NatsServer
 
@@ -37,11 +38,29 @@ def rabbitmq(request: pytest.FixtureRequest) -> Iterator[Broker]:
         queue.declare()
 
         def arrived() -> list[UUID]:
-            bodies = iter(lambda: queue.get(no_ack=True), None)
-            return [_id(delivery.body) for delivery in bodies]
+            return [_id(delivery.body) for delivery in iter(lambda: queue.get(no_ack=True), None)]
 
         yield Broker("kombu.KombuPublisher", {"url": url, "routing_key": queue.name}, arrived)
         queue.delete()
+
+
+@contextmanager
+def celery(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    url, patch = request.getfixturevalue("rabbitmq_url"), request.getfixturevalue("monkeypatch")
+    patch.setenv("CELERY_BROKER_URL", url)
+    with kombu.Connection(url) as connection:
+        name = f"es_django.tests.{uuid4().hex}"
+        # as Celery declares it
+        queue = kombu.Queue(name, kombu.Exchange(name), routing_key=name, channel=connection.default_channel)
+        queue.declare()
+
+        def arrived() -> list[UUID]:
+            deliveries = iter(lambda: queue.get(no_ack=True), None)
+            return [UUID(delivery.payload[0][0]["message_id"]) for delivery in deliveries]
+
+        yield Broker("celery.CeleryPublisher", {"queue": name}, arrived)
+        queue.delete()
+        queue.exchange.delete()
 
 
 @contextmanager
@@ -81,7 +100,14 @@ def nats(request: pytest.FixtureRequest) -> Iterator[Broker]:
         yield Broker("nats.NatsPublisher", {"url": server.url, "prefix": "tests"}, arrived)
 
 
-BROKERS = {"rabbitmq": rabbitmq, "redis": redis, "webhook": webhook, "nats": nats}
+BROKERS = {"celery": celery, "rabbitmq": rabbitmq, "redis": redis, "webhook": webhook, "nats": nats}
+
+
+def close(publisher: Publisher) -> None:
+    """Closes what this thread has open."""
+    for name in ("_connection", "_channel", "_client"):
+        if name in vars(publisher):
+            getattr(publisher, name).discard()
 
 
 def _id(body: Any) -> UUID:

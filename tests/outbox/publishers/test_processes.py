@@ -8,8 +8,8 @@ import pytest
 from pytest_django import Settings
 
 from es_django.errors import PublishError
-from es_django.outbox.publishers import Publisher, publisher_for
-from tests.outbox.publishers.brokers import BROKERS, Broker
+from es_django.outbox.publishers import publisher_for
+from tests.outbox.publishers.brokers import BROKERS, Broker, close
 from tests.outbox.publishers.messages import news
 
 
@@ -19,12 +19,6 @@ def broker(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Broke
         settings.ES_DJANGO = {"DESTINATIONS": {"tests": broker.destination}}
         yield broker
         close(publisher_for("tests"))
-
-
-def close(publisher: Publisher) -> None:
-    for name in ("_connection", "_channel", "_client"):
-        if name in vars(publisher):
-            getattr(publisher, name).discard()
 
 
 def test_a_process_that_forks_and_its_child_both_publish(broker: Broker) -> None:
