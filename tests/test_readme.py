@@ -3,9 +3,13 @@
 import re
 import subprocess
 import sys
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 from django.conf import settings
+
+from es_django.outbox.publishers import Publisher
 
 README = settings.BASE_DIR / "README.md"
 CODE = re.compile(r"```python\n# ([\w/]+\.py)[^\n]*\n(.*?)```", re.DOTALL)
@@ -22,8 +26,12 @@ DATABASES = {
         "OPTIONS": {"transaction_mode": "IMMEDIATE"},
     }
 }
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 ES_DJANGO = {
-    "DESTINATIONS": {"ledger": {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"}},
+    "DESTINATIONS": {
+        "ledger": {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"},
+        "mail": {"PUBLISHER": "shop.publishers.MailPublisher", "OPTIONS": {"to": "ada@example.com"}},
+    },
     "INGRESS": {"SECRETS": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]},
 }
 ALLOWED_HOSTS = ["testserver"]
@@ -80,12 +88,37 @@ for _ in range(2):
     response = Client().post("/events/", body, content_type="application/cloudevents+json", headers=headers)
     assert response.status_code == 204, response.content
 assert Entry.objects.filter(order="2").count() == 1
+
+from django.core import mail
+from es_django.outbox import send
+from es_django.outbox.relay import relay
+
+send("mail", type="hello", data="Ada")
+assert relay("mail") == 1
+assert [(sent.subject, sent.body, sent.to) for sent in mail.outbox] == [("hello", "Ada", ["ada@example.com"])]
 """
+
+
+def test_the_readme_lists_each_publisher_with_its_options() -> None:
+    listed = {
+        name: re.findall(r"`(\w+)`", options)
+        for name, options in re.findall(r"^\| `(\w+\.\w+Publisher)` \|([^|]*)\|", README.read_text(), re.MULTILINE)
+    }
+    folder = settings.BASE_DIR / "es_django" / "outbox" / "publishers"
+    shipped = {
+        f"{module.stem}.{name}": value
+        for module in folder.glob("[!_]*.py")
+        for name, value in vars(import_module(f"es_django.outbox.publishers.{module.stem}")).items()
+        if isinstance(value, type) and issubclass(value, Publisher) and value.__module__.endswith(f".{module.stem}")
+    }
+    assert listed.keys() == shipped.keys()
+    for name, publisher in shipped.items():
+        assert sorted(listed[name]) == sorted(signature(publisher).parameters)
 
 
 def test_the_code_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
     files = dict(CODE.findall(README.read_text()))
-    assert len(files) == 9
+    assert len(files) == 10
     for app, models in MODELS.items():
         (tmp_path / app).mkdir()
         (tmp_path / app / "__init__.py").touch()
