@@ -76,7 +76,7 @@ def test_connections_that_are_cut_while_a_relay_publishes_lose_nothing(
 
 def commit_with_a_dead_broker(barrier: Barrier, es_django: dict[str, Any], keys: list[str]) -> None:
     override_settings(ES_DJANGO=es_django).enable()
-    current_app.conf.broker_url = es_django["DESTINATIONS"]["tests"]["OPTIONS"]["url"]
+    current_app.conf.update(broker_url=es_django["DESTINATIONS"]["tests"]["OPTIONS"]["url"])
     send(keys)
 
 
