@@ -7,8 +7,10 @@ from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
+import msgspec
 from django.conf import settings
 
+from es_django.conf import OutboxSettings
 from es_django.outbox.publishers import Publisher
 
 README = settings.BASE_DIR / "README.md"
@@ -140,3 +142,10 @@ def test_the_code_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
         )
         assert told.returncode == 0, told.stdout + told.stderr
     assert "3 passed" in told.stdout
+
+
+def test_the_limits_of_the_outbox_are_those_of_the_code() -> None:
+    (printed,) = re.findall(r'^({"BATCH_SIZE.*?})\n```', README.read_text(), re.MULTILINE | re.DOTALL)
+    limits = msgspec.json.decode(printed)
+    assert msgspec.convert(limits, type=OutboxSettings) == OutboxSettings()
+    assert set(limits) == {name.upper() for name in OutboxSettings.__struct_fields__}
