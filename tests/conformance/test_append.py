@@ -1,5 +1,6 @@
 """What the store itself promises: versions that are checked, appends that can be repeated, and reading."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +19,7 @@ from es_django import (
 )
 from es_django.errors import DuplicateEvent, PayloadError
 from es_django.metadata import metadata
-from es_django.models import StoredEvent
+from es_django.models import StoredEvent, Stream
 from es_django.store.base import ExpectedVersion
 from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
 from tests.threads import threads
@@ -174,6 +175,18 @@ def test_metadata_that_has_a_column_is_stored_in_it() -> None:
         ledgers.save(Ledger.open("l-1"))
     stored = StoredEvent.objects.get()
     assert (stored.correlation_id, stored.causation_id, stored.metadata) == ("c-1", "e-0", {"user": "ada"})
+
+
+@pytest.mark.database_alone
+@pytest.mark.parametrize("expected", [ANY, STREAM_EXISTS, 1], ids=str)
+def test_a_stream_keeps_when_it_was_opened_and_when_it_moved(expected: ExpectedVersion) -> None:
+    stream = StreamId("ledger", "l-1")
+    event_store.append(stream, [LedgerOpened(owner="Ada")], expected=0)
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    Stream.objects.update(created_at=long_ago, updated_at=long_ago)
+    event_store.append(stream, [Deposited(amount=Decimal(1))], expected=expected)
+    kept = Stream.objects.get()
+    assert (kept.created_at, kept.updated_at > long_ago) == (long_ago, True)
 
 
 def test_a_correlation_id_that_is_too_long_is_refused() -> None:

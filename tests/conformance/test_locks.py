@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from es_django import AggregateNotFound, Repository
+from es_django import AggregateNotFound, Repository, StreamId
 from es_django.errors import LockTimeout
 from es_django.store import store_for
 from es_django.store.memory import MemoryEventStore
@@ -150,7 +150,12 @@ def test_another_stream_does_not_wait() -> None:
             with ledgers.lock("l-2", timeout=5) as ledger:
                 ledger.deposit(1)
 
+        def lock_the_key_of_another_category() -> None:
+            with store_for().lock(StreamId("other", "l-1"), 5):
+                pass
+
         submit(lock_other).result(10)
+        submit(lock_the_key_of_another_category).result(10)
     assert ledgers.get("l-2").balance == 2
 
 

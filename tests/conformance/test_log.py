@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from es_django import ANY, RecordedEvent, Repository, StorageError, StreamId, event_store
 from es_django.errors import EsDjangoError
 from es_django.models import StoredEvent
+from es_django.store.postgresql import FLOOR_NAMESPACE
 from tests.domain import Annotated, Ledger
 from tests.processes import run_processes
 from tests.threads import threads
@@ -45,9 +46,23 @@ def append_and_wait(key: str, appended: Signal, go_on: Signal, *, undo: bool = F
         assert go_on.wait(30)
 
 
+def draw_no_position_yet() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER SEQUENCE es_django_event_position_seq RESTART")
+
+
+@pytest.mark.requires_postgresql
+def test_a_reader_of_an_empty_log_does_not_skip_the_very_first_event() -> None:
+    draw_no_position_yet()
+    page = event_store.read_all()
+    ledgers.save(Ledger.open("first"))
+    assert keys_up_to(page.position) == ["first"]
+
+
 @pytest.mark.requires_postgresql
 @pytest.mark.parametrize("first_ever", [True, False])
 def test_the_log_ends_before_the_first_append_in_flight(first_ever: bool) -> None:
+    draw_no_position_yet()
     if not first_ever:
         ledgers.save(Ledger.open("before"))
     before = [] if first_ever else ["before"]
@@ -117,6 +132,30 @@ def test_a_long_transaction_that_appends_nothing_does_not_hold_the_log() -> None
         assert keys_up_to() == ["fast"]
         go_on.set()
         slow.result(30)
+
+
+@pytest.mark.requires_postgresql
+@pytest.mark.parametrize(
+    "lock",
+    ["pg_advisory_xact_lock_shared(0)", f"pg_advisory_xact_lock_shared({FLOOR_NAMESPACE << 15}, 0)"],
+    ids=["one number", "two numbers"],
+)
+def test_an_advisory_lock_that_is_no_floor_does_not_hold_the_log(lock: str) -> None:
+    locked, go_on = Signal(), Signal()
+
+    def hold() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT " + lock)
+            locked.set()
+            assert go_on.wait(30)
+
+    with threads(1) as submit:
+        holder = submit(hold)
+        assert locked.wait(30)
+        ledgers.save(Ledger.open("fast"))
+        assert keys_up_to() == ["fast"]
+        go_on.set()
+        holder.result(30)
 
 
 @pytest.mark.requires_postgresql

@@ -1,5 +1,6 @@
 """A snapshot changes no result, whatever it holds, and saves the reading of what came before it."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from hypothesis.extra.django import TestCase
 from pytest_django import DjangoAssertNumQueries
 
 from es_django import ANY, Aggregate, ConcurrencyError, Repository, StreamId, applies, event_store
+from es_django.models import Snapshot as StoredSnapshot
 from es_django.snapshots import SnapshotCodec
 from es_django.store.base import ExpectedVersion, Snapshot
 from es_django.testing import in_memory
@@ -144,6 +146,15 @@ class TestSnapshots:
             assert snapshot_version(STREAM) == 1
             raise KeyError
         assert snapshot_version(STREAM) is None
+
+    @pytest.mark.database_alone
+    def test_it_keeps_when_it_was_taken(self) -> None:
+        long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+        ledgers = repository(1)
+        deposit_one_by_one(ledgers, 1)
+        change_snapshot(STREAM, taken_at=long_ago)
+        ledgers.execute("l-1", lambda ledger: ledger.deposit(1))
+        assert StoredSnapshot.objects.get().taken_at > long_ago
 
     def test_a_conflict_stores_none(self) -> None:
         ledgers = repository(2)
