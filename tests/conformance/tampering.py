@@ -2,17 +2,19 @@
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from django.db import connection, transaction
 from django.db.models import QuerySet
+from django.utils import timezone
 
-from es_django import StreamId
+from es_django import Event, RecordedEvent, StreamId
 from es_django.models import Snapshot as StoredSnapshot
-from es_django.models import StoredEvent
+from es_django.models import StoredEvent, Stream
 from es_django.store import store_for
 from es_django.store.base import Snapshot
-from es_django.store.memory import MemoryEventStore
+from es_django.store.memory import MemoryEventStore, _Stored
 
 
 def snapshot_version(stream: StreamId) -> int | None:
@@ -60,6 +62,31 @@ def forget_events(stream: StreamId, up_to: int) -> None:
             cursor.execute("SET LOCAL es_django.maintenance = on")
         events_of_stream = StoredEvent.objects.filter(stream__category=stream.category, stream__key=stream.key)
         events_of_stream.filter(version__lte=up_to).delete()
+
+
+def store_event(stream: StreamId, type: str, schema_version: int, data: dict[str, Any]) -> None:
+    """Appends what a class of earlier times, or none that is known, has written."""
+    store = store_for()
+    version = store.version(stream) + 1
+    if isinstance(store, MemoryEventStore):
+        with store.transaction():
+            event_id, position, now = uuid4(), len(store._log) + 1, timezone.now()
+            recorded = RecordedEvent(stream, Event(), event_id, {}, version, position, type, schema_version, now)
+            stored = _Stored(recorded, json.dumps(data))
+            store._log.append(stored)
+            store._streams[stream].append(stored)
+        return
+    row, _ = Stream.objects.update_or_create({"version": version}, category=stream.category, key=stream.key)
+    StoredEvent.objects.create(
+        stream=row,
+        version=version,
+        type=type,
+        schema_version=schema_version,
+        data=data,
+        metadata={},
+        event_id=uuid4(),
+        recorded_at=timezone.now(),
+    )
 
 
 def _rows(stream: StreamId) -> QuerySet[StoredSnapshot]:

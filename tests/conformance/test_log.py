@@ -79,6 +79,34 @@ def test_the_log_ends_before_the_first_append_in_flight(first_ever: bool) -> Non
 
 
 @pytest.mark.requires_postgresql
+def test_each_transaction_of_a_connection_holds_the_log_anew() -> None:
+    appended, go_on = Signal(), Signal()
+
+    def append_twice() -> None:
+        with transaction.atomic():
+            ledgers.save(Ledger.open("done"))
+        append_and_wait("slow", appended, go_on)
+
+    with threads(1) as submit:
+        slow = submit(append_twice)
+        assert appended.wait(30)
+        ledgers.save(Ledger.open("fast"))
+        assert keys_up_to() == ["done"]
+        go_on.set()
+        slow.result(30)
+    assert keys_up_to() == ["done", "slow", "fast"]
+
+
+@pytest.mark.requires_postgresql
+def test_a_transaction_takes_one_lock_however_often_it_appends() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        for key in ("a", "b", "c"):
+            ledgers.save(Ledger.open(key))
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+        assert cursor.fetchone() == (1,)
+
+
+@pytest.mark.requires_postgresql
 def test_a_savepoint_that_was_rolled_back_does_not_hold_the_log() -> None:
     appended, go_on = Signal(), Signal()
     with threads(1) as submit:
@@ -197,6 +225,19 @@ def test_a_transaction_sees_its_own_events() -> None:
         assert keys_up_to() == ["own"]
         ledgers.save(Ledger.open("own too"))
         assert keys_up_to() == ["own", "own too"]
+
+
+def test_others_see_nothing_of_an_open_transaction() -> None:
+    stream = Ledger("l-1").stream
+
+    def seen() -> tuple[int, int, int]:
+        return len(keys_up_to()), event_store.version(stream), len(list(event_store.read_stream(stream)))
+
+    with threads(1) as submit:
+        with event_store.transaction():
+            ledgers.save(Ledger.open("l-1"))
+            assert submit(seen).result(30) == (0, 0, 0)
+        assert submit(seen).result(30) == (1, 1, 1)
 
 
 def write_at_random(barrier: Barrier, writer: int) -> int:

@@ -166,6 +166,18 @@ class TestSnapshots:
             ledgers.save(stale)
         assert snapshot_version(STREAM) is None
 
+    @pytest.mark.parametrize(("of_base", "of_subclass"), [(None, 1), (1, None)])
+    def test_a_subclass_with_other_snapshots_can_be_saved_as_its_base(
+        self, of_base: int | None, of_subclass: int | None
+    ) -> None:
+        base = ledger_class(of_base)
+        meta = type("Meta", (), {"category": "narrower", "snapshot_every": of_subclass})
+        subclass = type("Narrower", (base,), {"Meta": meta})
+        ledger = subclass("l-1")
+        ledger.deposit(1)
+        Repository(base).save(ledger)
+        assert Repository(subclass).get("l-1").balance == 1
+
     def test_a_state_that_would_not_come_back_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
         class Tupled(Ledger):
             class Meta:

@@ -1,10 +1,8 @@
 """Old events are read as today's, and what cannot be read as what it was is an error."""
 
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from django.utils import timezone
 
 from es_django import Aggregate, Event, Repository, StreamId, applies, event_store, upcasts
 from es_django.errors import (
@@ -16,9 +14,9 @@ from es_django.errors import (
     UnsupportedEventVersion,
     UpcastError,
 )
-from es_django.models import StoredEvent, Stream
+from tests.conformance.tampering import store_event
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("backend")]
 
 
 class ItemsAdded(Event):
@@ -67,18 +65,8 @@ STREAM = StreamId("basket", "b-1")
 
 
 def store(*events: tuple[str, int, dict[str, Any]]) -> None:
-    stream = Stream.objects.create(category="basket", key="b-1", version=len(events))
-    for version, (type, schema_version, data) in enumerate(events, start=1):
-        StoredEvent.objects.create(
-            stream=stream,
-            version=version,
-            type=type,
-            schema_version=schema_version,
-            data=data,
-            metadata={},
-            event_id=uuid4(),
-            recorded_at=timezone.now(),
-        )
+    for event in events:
+        store_event(STREAM, *event)
 
 
 def test_events_of_all_schema_versions_are_read_together() -> None:
@@ -111,18 +99,7 @@ def test_upcasting_goes_on_after_a_snapshot() -> None:
     for item in "ab":
         basket.record(ItemsAdded(item=item))
     baskets.save(basket)
-    stream = Stream.objects.get()
-    StoredEvent.objects.create(
-        stream=stream,
-        version=3,
-        type="tests.items_added",
-        schema_version=1,
-        data={"names": "c d"},
-        metadata={},
-        event_id=uuid4(),
-        recorded_at=timezone.now(),
-    )
-    Stream.objects.update(version=3)
+    store(("tests.items_added", 1, {"names": "c d"}))
     assert baskets.get("b-1").items == ["a", "b", "c", "d"]
 
 
