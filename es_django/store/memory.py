@@ -215,7 +215,7 @@ class MemoryEventStore(EventStore):
         return {key: self.load(StreamId(category, key), schema=schema) for key in present}
 
     def contains(self, event_id: UUID) -> bool:
-        return any(stored.recorded.event_id == event_id for stored in self._visible(list(self._log)))
+        return any(stored.recorded.event_id == event_id for stored in self._visible(self._log))
 
     def version(self, stream: StreamId) -> int:
         return len(self._visible(self._streams.get(stream, ())))
@@ -232,7 +232,7 @@ class MemoryEventStore(EventStore):
             return Page([], after)
         wanted_categories = None if categories is None else set(categories)
         wanted_types = None if types is None else set(registry.stored_names(types))
-        visible = self._visible(list(self._log))
+        visible = self._visible(self._log)
         matching = [
             stored
             for stored in visible[after:]
