@@ -1,6 +1,6 @@
 """What the store itself promises: versions that are checked, appends that can be repeated, and reading."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -71,7 +71,7 @@ def test_the_same_key_in_two_categories_is_two_streams() -> None:
     assert [event_store.version(stream) for stream in streams] == [4, 1, 1]
     assert versions("l-1") == [1, 2, 3, 4]
     for ledger in (ledgers.get("l-1"), ledgers.get_many(["l-1"])["l-1"]):
-        assert (ledger.balance, ledger.version) == (13, 4)
+        assert (ledger.balance, ledger.version) == (Decimal(13), 4)
 
 
 @pytest.mark.parametrize("expected", [-1, 2**63, True])
@@ -157,6 +157,12 @@ def test_metadata_is_stored_with_the_events() -> None:
         ledgers.save(Ledger.open("l-1"))
     (recorded,) = ledgers.history("l-1")
     assert recorded.metadata == {"correlation_id": "c-1", "causation_id": "e-0", "user": "grace", "tenant": "t"}
+
+
+def test_an_event_tells_when_it_was_stored() -> None:
+    (stored,) = event_store.append(StreamId("ledger", "l-1"), [LedgerOpened(owner="Ada")], expected=0)
+    assert abs(datetime.now(UTC) - stored.recorded_at) < timedelta(minutes=5)
+    assert [stored] == list(ledgers.history("l-1")) == list(event_store.read_all().events)
 
 
 def test_keys_of_any_kind_do_not_collide() -> None:

@@ -173,13 +173,16 @@ def test_waiting_ends_in_a_retryable_timeout() -> None:
 
 
 @pytest.mark.requires_postgresql
-def test_the_rest_of_the_transaction_waits_as_long_as_before() -> None:
+def test_the_rest_of_the_transaction_and_the_next_one_wait_as_long_as_before() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL lock_timeout = '7s'")
         with ledgers.lock("l-1", timeout=1):
             pass
         cursor.execute("SHOW lock_timeout")
         assert cursor.fetchone() == ("7s",)
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("0",)
 
 
 def test_an_error_in_the_block_saves_nothing_and_releases() -> None:

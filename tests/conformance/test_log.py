@@ -79,6 +79,21 @@ def test_the_log_ends_before_the_first_append_in_flight(first_ever: bool) -> Non
 
 
 @pytest.mark.requires_postgresql
+def test_of_several_appends_in_flight_the_first_one_holds_the_log() -> None:
+    signals = [(key, Signal(), Signal()) for key in ("slow", "slow too")]
+    with threads(2) as submit:
+        for key, appended, go_on in signals:
+            submit(append_and_wait, key, appended, go_on)
+            assert appended.wait(30)
+        ledgers.save(Ledger.open("fast"))
+        page = event_store.read_all()
+        for *_, go_on in signals:
+            go_on.set()
+    assert page.events == []
+    assert keys_up_to(page.position) == ["slow", "slow too", "fast"]
+
+
+@pytest.mark.requires_postgresql
 def test_each_transaction_of_a_connection_holds_the_log_anew() -> None:
     appended, go_on = Signal(), Signal()
 
