@@ -218,13 +218,13 @@ class MemoryEventStore(EventStore):
         return {key: self.load(StreamId(category, key), schema=schema) for key in present}
 
     def contains(self, event_id: UUID) -> bool:
-        return any(stored.recorded.event_id == event_id for stored in self._visible(list(self._log)))
+        return any(stored.recorded.event_id == event_id for stored in self._visible(self._log))
 
     def version(self, stream: StreamId) -> int:
         return len(self._visible(self._streams.get(stream, ())))
 
     def _read_all(self, after: int, limit: int, categories: list[str] | None, types: list[str] | None) -> Page:
-        visible = self._visible(list(self._log))
+        visible = self._visible(self._log)
         matching = [
             stored
             for stored in visible[after:]

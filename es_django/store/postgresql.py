@@ -47,8 +47,7 @@ moved AS (
     UPDATE es_django_stream AS stream
        SET version = stream.version + %(count)s::bigint, updated_at = clock_timestamp()
      WHERE NOT %(creates)s AND stream.category = %(category)s AND stream.key = %(key)s
-       AND stream.version = coalesce(%(version)s::bigint, stream.version) AND stream.version > 0
-       AND stream.archived_at IS NULL
+       AND stream.version = coalesce(%(version)s::bigint, stream.version) AND stream.archived_at IS NULL
     RETURNING stream.id, stream.version
 ),
 stream AS (
@@ -60,10 +59,9 @@ event AS (
     SELECT stream.id, stream.version - %(count)s::bigint + new.ordinal, new.type, new.schema_version, new.data::jsonb,
            %(metadata)s::jsonb, %(correlation_id)s::text, %(causation_id)s::text, new.event_id, clock_timestamp()
       FROM stream
-     CROSS JOIN (SELECT count(*) AS held FROM floor) AS floor
+     CROSS JOIN (SELECT count(*) FROM floor) AS floor
      CROSS JOIN unnest(%(types)s::text[], %(schema_versions)s::int[], %(data)s::text[], %(event_ids)s::uuid[])
            WITH ORDINALITY AS new (type, schema_version, data, event_id, ordinal)
-     WHERE floor.held >= 0
      ORDER BY new.ordinal
     RETURNING position, version, recorded_at
 ),
@@ -100,7 +98,7 @@ SELECT last_value - (NOT is_called)::int, current_setting('transaction_isolation
 LEAST_FLOOR = """
 SELECT min(((classid::bigint << 32) | objid::bigint) & ((1::bigint << 47) - 1))
   FROM pg_locks
- WHERE locktype = 'advisory' AND mode = 'ShareLock' AND objsubid = 1 AND classid::bigint >> 15 = %s
+ WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> 15 = %s
    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND pid <> pg_backend_pid()
 """

@@ -27,7 +27,7 @@ VALUES (%s, %s, %s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'), strftime('%%Y-%%
 
 MOVE_STREAM = """
 UPDATE es_django_stream SET version = version + %s, updated_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
- WHERE id = %s AND version = %s AND archived_at IS NULL
+ WHERE id = %s AND archived_at IS NULL
 """
 
 INSERT_EVENT = """
@@ -116,7 +116,7 @@ class SqliteEventStore(DatabaseEventStore):
                 cursor.execute(OPEN_STREAM, [append.stream.category, append.stream.key, count])
                 stream_id = cursor.lastrowid
             else:
-                cursor.execute(MOVE_STREAM, [count, stream_id, before])
+                cursor.execute(MOVE_STREAM, [count, stream_id])
                 if cursor.rowcount == 0:
                     return None
             # SQLite does not name the constraint that was violated, and nobody else can write in between.

@@ -1,5 +1,6 @@
 """What the store itself promises: versions that are checked, appends that can be repeated, and reading."""
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,7 +19,7 @@ from es_django import (
 )
 from es_django.errors import DuplicateEvent, PayloadError
 from es_django.metadata import metadata
-from es_django.models import StoredEvent
+from es_django.models import StoredEvent, Stream
 from es_django.store.base import ExpectedVersion
 from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
 from tests.threads import threads
@@ -61,6 +62,18 @@ def test_the_expected_version_is_checked(expected: ExpectedVersion, before: int,
     assert event_store.version(stream) == before + fits
 
 
+def test_the_same_key_in_two_categories_is_two_streams() -> None:
+    streams = [Ledger("l-1").stream, StreamId("a category before it", "l-1"), StreamId("one after it", "l-1")]
+    for stream in streams:
+        event_store.append(stream, [Deposited(amount=Decimal(10))], expected=0)
+    for expected in (1, STREAM_EXISTS, ANY):
+        event_store.append(streams[0], [Deposited(amount=Decimal(1))], expected=expected)
+    assert [event_store.version(stream) for stream in streams] == [4, 1, 1]
+    assert versions("l-1") == [1, 2, 3, 4]
+    for ledger in (ledgers.get("l-1"), ledgers.get_many(["l-1"])["l-1"]):
+        assert (ledger.balance, ledger.version) == (Decimal(13), 4)
+
+
 def test_appending_the_same_events_again_stores_nothing_twice() -> None:
     stream = StreamId("ledger", "l-1")
     events = [PendingEvent(LedgerOpened(owner="Ada")), PendingEvent(Deposited(amount=Decimal(1)))]
@@ -73,8 +86,7 @@ def test_appending_the_same_events_again_stores_nothing_twice() -> None:
     assert event_store.version(stream) == 2
 
 
-@pytest.mark.database_alone
-@pytest.mark.parametrize("expected", [ANY, STREAM_EXISTS])
+@pytest.mark.parametrize("expected", [ANY, STREAM_EXISTS], ids=str)
 def test_appending_the_same_events_again_at_no_certain_version_stores_nothing_twice(expected: ExpectedVersion) -> None:
     stream = StreamId("ledger", "l-1")
     event_store.append(stream, [LedgerOpened(owner="Ada")], expected=0)
@@ -131,6 +143,7 @@ def test_the_log_is_read_by_category_and_by_type() -> None:
     assert event_store.read_all(types=[Deposited]).events == []
     assert event_store.read_all(after=every.position).position == every.position
     assert event_store.read_all(limit=0).position == 0
+    assert list(event_store.read_all(limit=1).events) == every.events[:1]
 
 
 def test_metadata_is_stored_with_the_events() -> None:
@@ -138,6 +151,12 @@ def test_metadata_is_stored_with_the_events() -> None:
         ledgers.save(Ledger.open("l-1"))
     (recorded,) = ledgers.history("l-1")
     assert recorded.metadata == {"correlation_id": "c-1", "causation_id": "e-0", "user": "grace", "tenant": "t"}
+
+
+def test_an_event_tells_when_it_was_stored() -> None:
+    (stored,) = event_store.append(StreamId("ledger", "l-1"), [LedgerOpened(owner="Ada")], expected=0)
+    assert abs(datetime.now(UTC) - stored.recorded_at) < timedelta(minutes=5)
+    assert [stored] == list(ledgers.history("l-1")) == list(event_store.read_all().events)
 
 
 NAMES = ["a", "A", "a ", " a", "a-b", "a/b", "a:b", "a\nb", "ä", "a\u0308", "🙂", "%s", "'", "x" * 255, "x" * 254]
@@ -184,6 +203,18 @@ def test_metadata_that_has_a_column_is_stored_in_it() -> None:
         ledgers.save(Ledger.open("l-1"))
     stored = StoredEvent.objects.get()
     assert (stored.correlation_id, stored.causation_id, stored.metadata) == ("c-1", "e-0", {"user": "ada"})
+
+
+@pytest.mark.database_alone
+@pytest.mark.parametrize("expected", [ANY, STREAM_EXISTS, 1], ids=str)
+def test_a_stream_keeps_when_it_was_opened_and_when_it_moved(expected: ExpectedVersion) -> None:
+    stream = StreamId("ledger", "l-1")
+    event_store.append(stream, [LedgerOpened(owner="Ada")], expected=0)
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    Stream.objects.update(created_at=long_ago, updated_at=long_ago)
+    event_store.append(stream, [Deposited(amount=Decimal(1))], expected=expected)
+    kept = Stream.objects.get()
+    assert (kept.created_at, kept.updated_at > long_ago) == (long_ago, True)
 
 
 def test_a_correlation_id_that_is_too_long_is_refused() -> None:

@@ -430,6 +430,13 @@ def test_an_events_message_is_pending_and_names_its_source_in_the_same_commit() 
     assert message.data == {"text": "news"}
 
 
+def test_an_events_message_can_be_delayed() -> None:
+    event_store.append(StreamId("ledger", "l-1"), [Told(text="in an hour")], expected=0)
+    assert claim() == []
+    let_pauses_end()
+    assert len(claim()) == 1
+
+
 def test_a_conflict_stores_neither_event_nor_message() -> None:
     ledger = Ledger.open("l-1")
     Repository(Ledger).save(ledger)

@@ -1,5 +1,6 @@
 """What a save promises: all of it or nothing, one winner, nothing twice."""
 
+import inspect
 import time
 from contextlib import nullcontext
 from decimal import Decimal
@@ -27,6 +28,7 @@ from es_django import (
 from es_django.errors import DuplicateEvent, DuplicateStream, StreamArchived, is_retryable
 from es_django.models import Stream
 from es_django.store import store_for
+from es_django.store.base import EventStore
 from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
 from tests.threads import threads
 
@@ -344,6 +346,15 @@ async def use_every_twin() -> None:
     await event_store.aarchive(stream)
     with pytest.raises(StreamArchived):
         await event_store.aappend(stream, [Annotated(note=3)], expected=2)
+
+
+@pytest.mark.parametrize("cls", [Repository, EventStore])
+def test_an_asynchronous_twin_takes_what_its_method_takes(cls: type) -> None:
+    twins = [name for name, member in vars(cls).items() if inspect.iscoroutinefunction(member)]
+    assert twins
+    for name in twins:
+        twin, method = (inspect.signature(getattr(cls, each)).parameters for each in (name, name[1:]))
+        assert (name, twin) == (name, method)
 
 
 @pytest.mark.database_alone

@@ -159,7 +159,12 @@ def test_another_stream_does_not_wait() -> None:
             with ledgers.lock("l-2", timeout=5) as ledger:
                 ledger.deposit(1)
 
+        def lock_the_key_of_another_category() -> None:
+            with store_for().lock(StreamId("other", "l-1"), 5):
+                pass
+
         submit(lock_other).result(10)
+        submit(lock_the_key_of_another_category).result(10)
     assert ledgers.get("l-2").balance == 2
 
 
@@ -167,7 +172,7 @@ def test_waiting_ends_in_a_retryable_timeout() -> None:
     def try_in_vain() -> None:
         with pytest.raises(LockTimeout) as caught, ledgers.lock("l-1", timeout=0.05):
             raise AssertionError("it was held")
-        assert caught.value.retryable
+        assert (caught.value.retryable, caught.value.timeout) == (True, 0.05)
 
     with ledgers.lock("l-1"), threads(1) as submit:
         submit(try_in_vain).result(10)
@@ -177,13 +182,16 @@ def test_waiting_ends_in_a_retryable_timeout() -> None:
 
 
 @pytest.mark.requires_postgresql
-def test_the_rest_of_the_transaction_waits_as_long_as_before() -> None:
+def test_the_rest_of_the_transaction_and_the_next_one_wait_as_long_as_before() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL lock_timeout = '7s'")
         with ledgers.lock("l-1", timeout=1):
             pass
         cursor.execute("SHOW lock_timeout")
         assert cursor.fetchone() == ("7s",)
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("0",)
 
 
 def test_an_error_in_the_block_saves_nothing_and_releases() -> None:

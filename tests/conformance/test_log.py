@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from es_django import ANY, RecordedEvent, Repository, StorageError, StreamId, event_store
 from es_django.errors import EsDjangoError
 from es_django.models import StoredEvent
+from es_django.store.postgresql import FLOOR_NAMESPACE
 from tests.domain import Annotated, Ledger
 from tests.processes import run_processes
 from tests.threads import threads
@@ -45,9 +46,23 @@ def append_and_wait(key: str, appended: Signal, go_on: Signal, *, undo: bool = F
         assert go_on.wait(30)
 
 
+def draw_no_position_yet() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER SEQUENCE es_django_event_position_seq RESTART")
+
+
+@pytest.mark.requires_postgresql
+def test_a_reader_of_an_empty_log_does_not_skip_the_very_first_event() -> None:
+    draw_no_position_yet()
+    page = event_store.read_all()
+    ledgers.save(Ledger.open("first"))
+    assert keys_up_to(page.position) == ["first"]
+
+
 @pytest.mark.requires_postgresql
 @pytest.mark.parametrize("first_ever", [True, False])
 def test_the_log_ends_before_the_first_append_in_flight(first_ever: bool) -> None:
+    draw_no_position_yet()
     if not first_ever:
         ledgers.save(Ledger.open("before"))
     before = [] if first_ever else ["before"]
@@ -61,6 +76,49 @@ def test_the_log_ends_before_the_first_append_in_flight(first_ever: bool) -> Non
         go_on.set()
         slow.result(30)
     assert keys_up_to(page.position) == ["slow", "fast"]
+
+
+@pytest.mark.requires_postgresql
+def test_of_several_appends_in_flight_the_first_one_holds_the_log() -> None:
+    signals = [(key, Signal(), Signal()) for key in ("slow", "slow too")]
+    with threads(2) as submit:
+        for key, appended, go_on in signals:
+            submit(append_and_wait, key, appended, go_on)
+            assert appended.wait(30)
+        ledgers.save(Ledger.open("fast"))
+        page = event_store.read_all()
+        for *_, go_on in signals:
+            go_on.set()
+    assert page.events == []
+    assert keys_up_to(page.position) == ["slow", "slow too", "fast"]
+
+
+@pytest.mark.requires_postgresql
+def test_each_transaction_of_a_connection_holds_the_log_anew() -> None:
+    appended, go_on = Signal(), Signal()
+
+    def append_twice() -> None:
+        with transaction.atomic():
+            ledgers.save(Ledger.open("done"))
+        append_and_wait("slow", appended, go_on)
+
+    with threads(1) as submit:
+        slow = submit(append_twice)
+        assert appended.wait(30)
+        ledgers.save(Ledger.open("fast"))
+        assert keys_up_to() == ["done"]
+        go_on.set()
+        slow.result(30)
+    assert keys_up_to() == ["done", "slow", "fast"]
+
+
+@pytest.mark.requires_postgresql
+def test_a_transaction_takes_one_lock_however_often_it_appends() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        for key in ("a", "b", "c"):
+            ledgers.save(Ledger.open(key))
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+        assert cursor.fetchone() == (1,)
 
 
 @pytest.mark.requires_postgresql
@@ -120,6 +178,30 @@ def test_a_long_transaction_that_appends_nothing_does_not_hold_the_log() -> None
 
 
 @pytest.mark.requires_postgresql
+@pytest.mark.parametrize(
+    "lock",
+    ["pg_advisory_xact_lock_shared(0)", f"pg_advisory_xact_lock_shared({FLOOR_NAMESPACE << 15}, 0)"],
+    ids=["one number", "two numbers"],
+)
+def test_an_advisory_lock_that_is_no_floor_does_not_hold_the_log(lock: str) -> None:
+    locked, go_on = Signal(), Signal()
+
+    def hold() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT " + lock)
+            locked.set()
+            assert go_on.wait(30)
+
+    with threads(1) as submit:
+        holder = submit(hold)
+        assert locked.wait(30)
+        ledgers.save(Ledger.open("fast"))
+        assert keys_up_to() == ["fast"]
+        go_on.set()
+        holder.result(30)
+
+
+@pytest.mark.requires_postgresql
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_the_log_is_not_read_where_it_could_lie(isolation: str) -> None:
     with transaction.atomic():
@@ -158,6 +240,19 @@ def test_a_transaction_sees_its_own_events() -> None:
         assert keys_up_to() == ["own"]
         ledgers.save(Ledger.open("own too"))
         assert keys_up_to() == ["own", "own too"]
+
+
+def test_others_see_nothing_of_an_open_transaction() -> None:
+    stream = Ledger("l-1").stream
+
+    def seen() -> tuple[int, int, int]:
+        return len(keys_up_to()), event_store.version(stream), len(list(event_store.read_stream(stream)))
+
+    with threads(1) as submit:
+        with event_store.transaction():
+            ledgers.save(Ledger.open("l-1"))
+            assert submit(seen).result(30) == (0, 0, 0)
+        assert submit(seen).result(30) == (1, 1, 1)
 
 
 def write_at_random(barrier: Barrier, writer: int) -> int:

@@ -1,5 +1,6 @@
 """A snapshot changes no result, whatever it holds, and saves the reading of what came before it."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from hypothesis.extra.django import TestCase
 from pytest_django import DjangoAssertNumQueries
 
 from es_django import ANY, Aggregate, ConcurrencyError, Repository, StreamId, applies, event_store
+from es_django.models import Snapshot as StoredSnapshot
 from es_django.snapshots import SnapshotCodec
 from es_django.store.base import ExpectedVersion, Snapshot
 from es_django.testing import in_memory
@@ -145,6 +147,15 @@ class TestSnapshots:
             raise KeyError
         assert snapshot_version(STREAM) is None
 
+    @pytest.mark.database_alone
+    def test_it_keeps_when_it_was_taken(self) -> None:
+        long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+        ledgers = repository(1)
+        deposit_one_by_one(ledgers, 1)
+        change_snapshot(STREAM, taken_at=long_ago)
+        ledgers.execute("l-1", lambda ledger: ledger.deposit(1))
+        assert StoredSnapshot.objects.get().taken_at > long_ago
+
     def test_a_conflict_stores_none(self) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, 1)
@@ -154,6 +165,18 @@ class TestSnapshots:
         with pytest.raises(ConcurrencyError):
             ledgers.save(stale)
         assert snapshot_version(STREAM) is None
+
+    @pytest.mark.parametrize(("of_base", "of_subclass"), [(None, 1), (1, None)])
+    def test_a_subclass_with_other_snapshots_can_be_saved_as_its_base(
+        self, of_base: int | None, of_subclass: int | None
+    ) -> None:
+        base = ledger_class(of_base)
+        meta = type("Meta", (), {"category": "narrower", "snapshot_every": of_subclass})
+        subclass = type("Narrower", (base,), {"Meta": meta})
+        ledger = subclass("l-1")
+        ledger.deposit(1)
+        Repository(base).save(ledger)
+        assert Repository(subclass).get("l-1").balance == 1
 
     def test_a_state_that_would_not_come_back_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
         class Tupled(Ledger):

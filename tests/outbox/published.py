@@ -1,5 +1,6 @@
 """An event class whose events are published to the destination "tests"."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -22,4 +23,6 @@ def tell(staged: StagedEvent[Told]) -> dict[str, Any] | Message | None:
         return Message(type="told.with_id", data=None, message_id=UUID(event.text[3:]))
     if event.text == "in full":
         return Message(type="told.in_full", data=[event.text], key="own key", headers={"own": "header"})
+    if event.text == "in an hour":
+        return Message(type="told.late", data=None, delay=timedelta(hours=1))
     return {"text": event.text}

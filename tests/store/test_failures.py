@@ -1,0 +1,52 @@
+"""Whatever the store is asked for, a failing database is told as a `StorageError` that names what was asked."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from es_django import ANY, Message, StorageError, StreamId, event_store
+from es_django.events import PendingEvent
+from tests.domain import Annotated
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STREAM = StreamId("ledger", "l-1")
+PENDING = PendingEvent(Annotated(note=1))
+
+OPERATIONS: list[tuple[str, Callable[[], Any]]] = [
+    ("append", lambda: event_store.append(STREAM, [PENDING], expected=0)),
+    ("append", lambda: event_store.append(STREAM, [PENDING], expected=ANY)),
+    ("store an outbox message", lambda: event_store.send(Message(type="noted", data=None, destination="tests"))),
+    ("archive a stream", lambda: event_store.archive(STREAM)),
+    ("read a stream", lambda: list(event_store.read_stream(STREAM))),
+    ("read a stream's version", lambda: event_store.version(STREAM)),
+    ("read the log", lambda: event_store.read_all()),
+    ("load a stream", lambda: event_store.load(STREAM)),
+    ("load a stream", lambda: event_store.load(STREAM, schema="ledger:1")),
+    ("load streams", lambda: event_store.load_many("ledger", ["l-1"])),
+    ("look an event up", lambda: event_store.contains(PENDING.event_id)),
+]
+
+
+def fail(*args: Any) -> None:
+    raise OperationalError("told by the database")
+
+
+@pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
+def test_a_failing_database_is_told_by_every_operation(operation: str, ask: Callable[[], Any]) -> None:
+    with (
+        connection.execute_wrapper(fail),
+        pytest.raises(StorageError, match="told by the database") as caught,
+    ):
+        ask()
+    assert caught.value.operation == operation
+
+
+def test_a_transaction_whose_message_failed_commits_nothing() -> None:
+    with transaction.atomic():
+        event_store.append(STREAM, [PENDING], expected=0)
+        with connection.execute_wrapper(fail), pytest.raises(StorageError):
+            event_store.send(Message(type="noted", data=None, destination="tests"))
+    assert event_store.version(STREAM) == 0
