@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from pytest_django import Settings
 
 from es_django import ConcurrencyError, Message, Repository, StreamId, event_store, outbox
@@ -357,6 +357,12 @@ def test_nothing_is_claimed_inside_a_transaction() -> None:
     assert row().status == Status.PENDING
 
 
+def claim_impatiently() -> list[Claim]:
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '5s'")
+    return claim("b")
+
+
 @pytest.mark.requires_postgresql
 def test_a_row_that_somebody_settles_right_now_is_passed_over_and_so_is_its_key() -> None:
     send("k", "k", "other")
@@ -365,7 +371,7 @@ def test_a_row_that_somebody_settles_right_now_is_passed_over_and_so_is_its_key(
     with transaction.atomic():
         OutboxMessage.objects.select_for_update().get(id=OutboxMessage.objects.earliest("id").id)
         with threads(1) as submit:
-            assert numbers(submit(claim, "b").result(10)) == [2]
+            assert numbers(submit(claim_impatiently).result()) == [2]
 
 
 @pytest.mark.database_alone

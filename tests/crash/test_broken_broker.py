@@ -9,12 +9,12 @@ from uuid import UUID, uuid4
 
 import kombu
 import pytest
-from celery import current_app
 from django.test import override_settings
 from pytest_django import Settings
 
 from es_django.models import OutboxMessage
 from es_django.outbox.moves import Status
+from testproject.celery import app
 from tests.crash.deliveries import assert_each_key_is_in_order, send
 from tests.crash.proxy import CuttingProxy
 from tests.crash.relays import RelayProcess
@@ -76,7 +76,7 @@ def test_connections_that_are_cut_while_a_relay_publishes_lose_nothing(
 
 def commit_with_a_dead_broker(barrier: Barrier, es_django: dict[str, Any], keys: list[str]) -> None:
     override_settings(ES_DJANGO=es_django).enable()
-    current_app.conf.update(broker_url=es_django["DESTINATIONS"]["tests"]["OPTIONS"]["url"])
+    app.conf.update(broker_url=es_django["DESTINATIONS"]["tests"]["OPTIONS"]["url"])
     send(keys)
 
 
@@ -91,7 +91,7 @@ def test_a_broker_that_is_down_fails_no_commit_and_gets_everything_when_it_is_ba
         process.wait_until(OutboxMessage.objects.filter(status=Status.PENDING, attempts__gt=1).exists, timeout=60)
         with CuttingProxy(RABBITMQ, port=port):
             process.wait_until(all_published, timeout=60)
-            process.kill()
+            process.kill()  # the proxy ends when its connections have ended
     arrived = arrivals(queue)
     assert sorted(set(arrived)) == [("k", 0), ("k", 2), ("l", 1)]
     assert_each_key_is_in_order(arrived)
