@@ -1,7 +1,7 @@
 """What the two databases share: transactions, reading, and how rows become events."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from itertools import groupby
@@ -19,7 +19,7 @@ from es_django.aggregates import Outcome, committed
 from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, ReplayError, StreamArchived
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.models import StoredEvent, Stream
-from es_django.store.base import Append, EventStore, Loaded, Page, projections_of
+from es_django.store.base import Append, EventStore, Loaded, Page, Partition, projections_of
 from es_django.store.failures import dooming, refuse_swallowed_failure, storage_errors
 from es_django.store.messages import StagedMessage
 from es_django.store.outcomes import TransactionOutcome
@@ -30,6 +30,7 @@ TailRow = tuple[int, str, int, str]
 
 PAGE_SIZE = 1000
 END = 2**63 - 1
+WHOLE = Partition(0, 1)
 
 EventRow = tuple[int, int, str, int, str, str, str | None, str | None, Any, Any]
 """position, version, type, schema_version, data, metadata, correlation_id, causation_id, event_id, recorded_at"""
@@ -151,12 +152,22 @@ class DatabaseEventStore(EventStore):
         """Rows of key and tail, a stream's snapshot first, as one without type."""
 
     @abstractmethod
-    def _safe_end(self) -> int:
-        """The position up to which no event can appear any more."""
+    def _suspended_projections(self) -> Set[str]: ...
+
+    @abstractmethod
+    def hold_inline_projections(self) -> None:
+        """Keeps all appends that inline projections follow waiting until the transaction ends, once those in flight
+        have ended; if they take too long, raises a retryable `StorageError`."""
 
     @abstractmethod
     def _select_log(
-        self, after: int, end: int, limit: int, categories: list[str] | None, types: list[str] | None
+        self,
+        after: int,
+        end: int,
+        limit: int,
+        categories: list[str] | None,
+        types: list[str] | None,
+        partition: Partition,
     ) -> list[tuple[Any, ...]]: ...
 
     def read_stream(
@@ -231,22 +242,43 @@ class DatabaseEventStore(EventStore):
         limit: int = PAGE_SIZE,
         categories: Iterable[str] | None = None,
         types: Iterable[type[Event]] | None = None,
+        partition: Partition | None = None,
     ) -> Page:
         if limit < 1:
+            return Page([], after)
+        with storage_errors("read the log"):
+            end = self.safe_end()
+        return self._page(after, end, limit, categories, types, partition or WHOLE)
+
+    def read_settled(self, *, after: int, limit: int, types: Iterable[type[Event]]) -> Page:
+        """As `read_all`, up to the newest event, for a caller who keeps all who could append such events waiting."""
+        newest = StoredEvent.objects.using(self.using).order_by("-position").values_list("position", flat=True)
+        with storage_errors("read the log"):
+            end = newest.first() or 0
+        return self._page(after, end, limit, None, types, WHOLE)
+
+    def _page(
+        self,
+        after: int,
+        end: int,
+        limit: int,
+        categories: Iterable[str] | None,
+        types: Iterable[type[Event]] | None,
+        partition: Partition,
+    ) -> Page:
+        if end <= after:
             return Page([], after)
         wanted_categories = None if categories is None else list(categories)
         wanted_types = None if types is None else registry.stored_names(types)
         with storage_errors("read the log"):
-            end = self._safe_end()
-            if end <= after:
-                return Page([], after)
-            rows = self._select_log(after, end, limit, wanted_categories, wanted_types)
+            rows = self._select_log(after, end, limit, wanted_categories, wanted_types, partition)
         events: list[RecordedEvent] = []
         for index, (*row, category, key) in enumerate(rows):
             try:
                 events += self._recorded(StreamId(category, key), [cast("EventRow", tuple(row))])
-            except ReplayError:
+            except ReplayError as error:
                 if index == 0:
+                    error.position = row[0]
                     raise
                 # What comes before it can be read; the next page begins with it, and raises.
                 return Page(events, rows[index - 1][0])

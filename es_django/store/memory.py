@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
+from zlib import crc32
 
 import msgspec
 
 from es_django.aggregates import Outcome, committed
 from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, LockTimeout, ReplayError
 from es_django.events import Event, RecordedEvent, StreamId, registry
-from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Snapshot
+from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Partition, Snapshot
 from es_django.store.messages import Message, StagedMessage
 from es_django.store.tickets import ticket_lock
 
@@ -198,6 +199,7 @@ class MemoryEventStore(EventStore):
         limit: int = 1000,
         categories: Iterable[str] | None = None,
         types: Iterable[type[Event]] | None = None,
+        partition: Partition | None = None,
     ) -> Page:
         if limit < 1:
             return Page([], after)
@@ -209,17 +211,22 @@ class MemoryEventStore(EventStore):
             for stored in visible[after:]
             if (wanted_categories is None or stored.recorded.stream.category in wanted_categories)
             and (wanted_types is None or stored.recorded.type in wanted_types)
+            and (partition is None or _hash(stored.recorded.stream) % partition.count == partition.number)
         ][:limit]
         end = matching[-1].recorded.position if len(matching) == limit else max(after, len(visible))
         events: list[RecordedEvent] = []
         for index, stored in enumerate(matching):
             try:
                 events += _recorded(stored)
-            except ReplayError:
+            except ReplayError as error:
                 if index == 0:
+                    error.position = stored.recorded.position
                     raise
                 return Page(events, matching[index - 1].recorded.position)
         return Page(events, end)
+
+    def safe_end(self) -> int:
+        return len(self._log) if self.in_transaction else self._committed
 
     @contextmanager
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
@@ -228,6 +235,10 @@ class MemoryEventStore(EventStore):
                 raise LockTimeout(stream, timeout or 0)
             with self.transaction():
                 yield
+
+
+def _hash(stream: StreamId) -> int:
+    return crc32(msgspec.json.encode(stream))
 
 
 def _tail(found: Iterable[_Stored]) -> Iterator[tuple[int, Sequence[Event]]]:

@@ -26,8 +26,9 @@ from es_django import (
     event_store,
     projects,
 )
+from es_django.errors import UnknownProjection
 from es_django.models import InboxReceipt, ProjectionCheckpoint
-from es_django.projections import base, runner
+from es_django.projections import base
 from es_django.projections.runner import run_projection, run_projections
 from es_django.store import reactions
 from tests.domain import Annotated, Ledger
@@ -192,7 +193,7 @@ def test_events_that_it_does_not_handle_move_its_checkpoint() -> None:
 
 
 def test_an_unknown_projection_is_told() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(UnknownProjection, match="no projection is named"):
         run_projection("tests.nobody")
 
 
@@ -300,7 +301,7 @@ def test_an_event_that_cannot_be_read_is_noted_and_other_projections_go_on(monke
     def unreadable(*args: object) -> None:
         raise ValueError("unreadable")
 
-    monkeypatch.setattr(Effects, "apply", unreadable)
+    monkeypatch.setattr(Effects, "project_batch", unreadable)
     run_projections()
     assert "unreadable" in checkpoint().last_error
 
@@ -318,7 +319,6 @@ def test_two_projections_of_one_name_are_refused() -> None:
         type("Second", (Projection,), {"Meta": type("Meta", (), {"name": "tests.inline"})})
     assert sum(each.name == "tests.inline" for each in map(_named, reactions.inline_projections)) == 1
     assert base.registered_projections()["tests.inline"] in reactions.inline_projections
-    assert "tests.inline" not in runner.asynchronous_projections()
 
 
 def _named(projection: object) -> Projection:
