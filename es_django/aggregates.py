@@ -38,12 +38,39 @@ def committed() -> bool:
     return True
 
 
+class CategoryRegistry:
+    """The categories of all aggregate classes. One that two classes claim stays visible as a conflict, for the system
+    check, and using it raises `ImproperlyConfigured`: each would read the other's events."""
+
+    def __init__(self) -> None:
+        self._claims: dict[str, set[str]] = {}
+
+    def register(self, cls: "type[Aggregate]") -> None:
+        # By path: a module that is imported again replaces its classes.
+        self._claims.setdefault(cls.category, set()).add(f"{cls.__module__}.{cls.__qualname__}")
+
+    def conflicts(self) -> dict[str, list[str]]:
+        """The categories that more than one class claims, with the paths of those classes."""
+        return {category: sorted(claims) for category, claims in self._claims.items() if len(claims) > 1}
+
+    def refuse_conflict(self, category: str) -> None:
+        if len(claims := self._claims.get(category, ())) > 1:
+            raise ImproperlyConfigured(
+                f"{' and '.join(sorted(claims))} both have the category {category!r}: "
+                "give one of them another Meta.category"
+            )
+
+
+categories = CategoryRegistry()
+
+
 class Aggregate:
     """The base of aggregate classes.
 
     Annotated class attributes are the state, with their initial values; each instance gets its own copy. A nested
     `class Meta` may set `category` (the class name in lower case where absent) and `snapshot_every`, a number of
-    events (no snapshots where absent).
+    events (no snapshots where absent). Making an aggregate whose category another class has too raises
+    `ImproperlyConfigured`.
     """
 
     category: ClassVar[str]
@@ -63,9 +90,15 @@ class Aggregate:
             raise ImproperlyConfigured(f"{cls.__qualname__}: every aggregate has {', '.join(sorted(taken))} already")
         cls._initial_state = {**getattr(cls, "_initial_state", {}), **initial}
         cls._appliers = {**getattr(cls, "_appliers", {}), **marked_methods(cls, _APPLIES, parameters=1)}
+        categories.register(cls)
+
+    @classmethod
+    def _stream_of(cls, key: str) -> StreamId:
+        categories.refuse_conflict(cls.category)
+        return StreamId(cls.category, key)
 
     def __init__(self, key: str) -> None:
-        self._stream = StreamId(self.category, key)
+        self._stream = self._stream_of(key)
         self._unsettled: list[tuple[int, Outcome]] = []
         self._pending: list[PendingEvent] = []
         self._base_version = 0

@@ -8,6 +8,10 @@ class EsDjangoConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from celery import current_app
+
         from es_django import checks, propagation  # noqa: F401  # each connects itself
 
+        # Celery knows its app by thread: without this a thread that serves requests would send to no broker of yours.
+        current_app.set_default()
         autodiscover_modules("events", "aggregates", "projections", "outbox", "handlers")

@@ -3,18 +3,23 @@
 What is fatal also raises where it is used, since a Celery worker starts whatever its checks say.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import DatabaseError, connections, router
+from django.db.models import Model
 
 from es_django import conf
+from es_django.aggregates import categories
 from es_django.events import registry
+from es_django.models import OutboxMessage
 from es_django.outbox.messages import publications
+from es_django.outbox.moves import Move
 from es_django.outbox.publishers import publisher_for
+from es_django.projections.base import registered_projections
 
 
 @register("es_django")
@@ -27,8 +32,13 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register("es_django")
+def check_projections(**kwargs: Any) -> list[CheckMessage]:
+    return [*_check_owned_models(), *_check_databases_of_models()]
+
+
+@register("es_django")
 def check_events(**kwargs: Any) -> list[CheckMessage]:
-    return [*_check_names(), *_check_upcasters()]
+    return [*_check_names(), *_check_upcasters(), *_check_categories()]
 
 
 def _check_database(alias: str) -> Iterator[CheckMessage]:
@@ -81,12 +91,45 @@ def _check_destinations(settings: conf.Settings) -> Iterator[CheckMessage]:
             )
 
 
+@register(Tags.database)
+def check_open_messages(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        settings = conf.settings()
+    except ImproperlyConfigured:
+        return []
+    if settings.database not in (databases or ()):
+        return []
+    stranded = OutboxMessage.objects.using(settings.database).filter(status__in=Move.CLAIM.origins)
+    try:
+        message = stranded.exclude(destination__in=settings.destinations).first()
+    except DatabaseError:
+        return []  # before the first migration
+    if message is None:
+        return []
+    return [
+        Warning(
+            f'Messages to {message.destination!r} wait in the outbox, and ES_DJANGO["DESTINATIONS"] does not have it.',
+            hint="Configure it again, or give its messages up: manage.py es_outbox discard --destination ...",
+            id="es_django.W001",
+        )
+    ]
+
+
 def _check_names() -> Iterator[CheckMessage]:
     for name, paths in registry.conflicts().items():
         yield Error(
             f"{' and '.join(paths)} are both stored as {name!r}.",
             hint="Give one of them another Meta.name.",
             id="es_django.E007",
+        )
+
+
+def _check_categories() -> Iterator[CheckMessage]:
+    for category, paths in categories.conflicts().items():
+        yield Error(
+            f"{' and '.join(paths)} both have the category {category!r}; each would read the other's events.",
+            hint="Give one of them another Meta.category.",
+            id="es_django.E010",
         )
 
 
@@ -98,3 +141,34 @@ def _check_upcasters() -> Iterator[CheckMessage]:
                 hint=f"Write a function with @upcasts({event_type.cls.__name__}, from_version={version}).",
                 id="es_django.E008",
             )
+
+
+def _check_owned_models() -> Iterator[CheckMessage]:
+    owners: dict[type[Model], list[str]] = {}
+    for projection in registered_projections().values():
+        for model in projection.models:
+            owners.setdefault(model, []).append(projection.name)
+    for model, names in owners.items():
+        if len(names) > 1:
+            yield Error(
+                f"{model._meta.label} is in Meta.models of the projections {', '.join(names)}; a rebuild of one would "
+                "empty what the others wrote.",
+                hint="Give each projection models of its own.",
+                id="es_django.E020",
+            )
+
+
+def _check_databases_of_models() -> Iterator[CheckMessage]:
+    try:
+        database = conf.settings().database
+    except ImproperlyConfigured:
+        return
+    for projection in registered_projections().values():
+        for model in projection.models:
+            if router.db_for_write(model) != database:
+                yield Error(
+                    f"{model._meta.label}, which projection {projection.name} writes, is in the database "
+                    f"{router.db_for_write(model)!r}, and the events in {database!r}: they cannot commit together.",
+                    hint="Route the model to the database of the events.",
+                    id="es_django.E021",
+                )

@@ -35,6 +35,7 @@ class OutboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, re
     max_attempts: Count = 10
     backoff: Backoff = Backoff()
     retention_days: Annotated[float, msgspec.Meta(ge=0)] = 7.0
+    max_bytes: Count = 2**20
 
 
 class ProjectionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):

@@ -13,8 +13,9 @@ def marked_methods(cls: type, mark: str, *, parameters: int) -> dict[type[Event]
     """The methods of `cls` that carry `mark`, by event class; `event: A | B` makes one serve both.
 
     Raises `ImproperlyConfigured` for a method with another number of `parameters` behind self, an annotation that is
-    no Event class, or a second method for one class.
+    no Event class, a second method for one class, or an override that lacks the mark of what it overrides.
     """
+    _refuse_unmarked_overrides(cls, mark)
     chosen: dict[type[Event], Callable[..., None]] = {}
     for name, method in vars(cls).items():
         if not hasattr(method, mark):
@@ -38,6 +39,18 @@ def batch_classes(method: Callable[..., None], where: str) -> list[type[Event]]:
             raise ImproperlyConfigured(f"{where}: annotate the events as Sequence[RecordedEvent[EventClass]]")
         (annotation,) = get_args(annotation)
     return _event_classes(annotation, where)
+
+
+def _refuse_unmarked_overrides(cls: type, mark: str) -> None:
+    """Python would call the override and the dispatch what it overrides: one of the two is not meant."""
+    for base in cls.__mro__[1:]:
+        for name, method in vars(base).items():
+            if hasattr(method, mark) and not hasattr(getattr(cls, name), mark):
+                decorator = mark.removeprefix("_es_django_")
+                raise ImproperlyConfigured(
+                    f"{cls.__qualname__}.{name} overrides an @{decorator} method of {base.__qualname__} and would "
+                    f"never be called: write @{decorator} above it, or give it another name"
+                )
 
 
 def _annotated_classes(method: Callable[..., None], where: str, parameters: int) -> list[type[Event]]:

@@ -296,13 +296,13 @@ class PartitionsChanged(EsDjangoError):
 class ClaimLost(EsDjangoError):
     """A claim is no longer the worker's: its lease ran out, or somebody else has the message."""
 
-    def __init__(self, claim: int, worker: str) -> None:
-        super().__init__(claim, worker)
-        self.claim = claim
+    def __init__(self, message_id: UUID, worker: str) -> None:
+        super().__init__(message_id, worker)
+        self.message_id = message_id
         self.worker = worker
 
     def __str__(self) -> str:
-        return f"outbox message {self.claim} is no longer claimed by {self.worker}"
+        return f"outbox message {self.message_id} is no longer claimed by {self.worker}"
 
 
 class PublishError(EsDjangoError):
@@ -322,6 +322,17 @@ class PublishError(EsDjangoError):
 
 def _publish_error(reason: str, retryable: bool) -> PublishError:
     return PublishError(reason, retryable=retryable)
+
+
+class InvalidCloudEvent(EsDjangoError):
+    """What should be a CloudEvent is none; `reason` is meant for its sender."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"not a CloudEvent 1.0: {self.reason}"
 
 
 class HandlerRejected(EsDjangoError):

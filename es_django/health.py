@@ -1,7 +1,7 @@
 """Whether the store keeps up: how far each projection and each destination is behind, and what holds the log back.
 
-Lags are measured against the newest event that is committed, on the database's clock, so that a runner that hangs and an
-append that never ends show as what they are. Nothing is counted beyond `MOST`.
+Lags are measured against the newest event that is committed, on the database's clock, so that a runner that hangs and
+an append that never ends show as what they are. Nothing is counted beyond `MOST`.
 """
 
 from collections import Counter
@@ -160,7 +160,9 @@ def _projection_problems(projection: ProjectionHealth, max_lag: float) -> list[s
     registered = registered_projections()[projection.name]
     if projection.partitions != registered.partitions:
         now = registered.partitions
-        return [f"projection {name} stands still: its checkpoints are for {projection.partitions} partitions, not {now}"]
+        return [
+            f"projection {name} stands still: its checkpoints are for {projection.partitions} partitions, not {now}"
+        ]
     if projection.status == ProjectionCheckpoint.Status.FAILED:
         return [f"projection {name} has failed at position {projection.failed_position}"]
     if projection.lag.seconds > max_lag:

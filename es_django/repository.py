@@ -199,7 +199,7 @@ class Repository(Generic[A]):
         return StreamWrite(aggregate.stream, aggregate._unsaved(), committed, snapshot)
 
     def _stream(self, key: str) -> StreamId:
-        return StreamId(self._aggregate.category, key)
+        return self._aggregate._stream_of(key)
 
 
 def _event_id(stream: StreamId, command_id: str | UUID, number: int) -> UUID:

@@ -2,6 +2,7 @@
 alone is guarded in the database, never by the schedule."""
 
 import logging
+from datetime import timedelta
 from typing import Any
 
 from celery import Task, shared_task
@@ -11,13 +12,15 @@ from es_django.errors import EsDjangoError, is_retryable
 from es_django.inbox.handlers import handlers_of
 from es_django.inbox.receipts import bury, handle_once
 from es_django.outbox.relay import relay
+from es_django.outbox.retention import prune_messages
 from es_django.projections import runner
 from es_django.store.messages import from_wire
 
 logger = logging.getLogger("es_django.tasks")
 
 
-@shared_task(name="es_django.relay_outbox", ignore_result=True)
+# The limit frees the worker of a publisher that hangs; what it had is tried again.
+@shared_task(name="es_django.relay_outbox", ignore_result=True, soft_time_limit=300)
 def relay_outbox(destination: str | None = None) -> None:
     """Publishes the outbox messages that are due, of one destination or of all."""
     relay(destination)
@@ -33,6 +36,12 @@ def run_projections() -> None:
 def run_projection(name: str) -> None:
     """Brings one asynchronous projection up to the end of the log."""
     runner.run_projection(name)
+
+
+@shared_task(name="es_django.prune", ignore_result=True)
+def prune() -> None:
+    """Deletes what has ended longer ago than the settings keep it, as far as it comes in its time."""
+    prune_messages(timedelta(days=conf.settings().outbox.retention_days))
 
 
 # The broker must keep the message until the receipt is committed: hence the late acknowledgement.

@@ -28,3 +28,5 @@ class Recorder(Publisher):
 
 
 Recorder.reset()
+
+never = PublishError("never", retryable=False)

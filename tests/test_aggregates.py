@@ -1,12 +1,14 @@
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from es_django import Aggregate, Event, applies
+from es_django import Aggregate, Event, Repository, StreamId, applies
+from es_django.aggregates import categories
 from es_django.errors import InvalidStreamId, PayloadError
-from tests.domain import Deposited, Ledger, LedgerOpened
+from tests.domain import Deposited, Ledger, LedgerOpened, Withdrawn
 
 
 class Ignored(Event):
@@ -110,9 +112,45 @@ def test_the_category_is_the_class_name_in_lower_case_unless_given() -> None:
 
     class Bill(Aggregate):
         class Meta:
-            category = "invoice"
+            category = "a bill"
 
-    assert (Invoice("i").stream, Bill("i").stream.category) == (Bill("i").stream, "invoice")
+    assert (Invoice("i").stream, Bill("i").stream) == (StreamId("invoice", "i"), StreamId("a bill", "i"))
+
+
+@pytest.fixture
+def _no_categories(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(categories, "_claims", {})
+
+
+@pytest.mark.usefixtures("_no_categories")
+def test_two_classes_of_one_category_are_refused_when_used() -> None:
+    class First(Aggregate):
+        class Meta:
+            category = "contested"
+
+    repository = Repository(First)
+    First("f-1")
+
+    class Second(Aggregate):
+        class Meta:
+            category = "contested"
+
+    uses: list[Callable[[], object]] = [
+        lambda: First("f-1"),
+        lambda: Second("f-1"),
+        *(lambda use=use: use("f-1") for use in (repository.get, repository.exists, repository.history)),
+        lambda: repository.get_many(["f-1"]),
+    ]
+    for use in uses:
+        with pytest.raises(ImproperlyConfigured, match=r"First and .*Second both have the category 'contested'"):
+            use()
+
+
+@pytest.mark.usefixtures("_no_categories")
+def test_a_module_that_is_imported_again_replaces_its_classes() -> None:
+    for _ in range(2):
+        again = type("Again", (Aggregate,), {"__qualname__": "Again"})
+    assert again("a-1").stream == StreamId("again", "a-1")
 
 
 def test_a_subclass_applies_what_its_base_does() -> None:
@@ -127,6 +165,18 @@ def test_a_subclass_applies_what_its_base_does() -> None:
     savings.deposit(3)
     savings.record(Ignored())
     assert (savings.balance, savings.interest) == (Decimal(3), 1)
+
+
+def test_a_subclass_overrides_what_its_base_applies() -> None:
+    class Doubling(Ledger):
+        @applies
+        def _moved(self, event: Deposited | Withdrawn) -> None:
+            super()._moved(event)
+            super()._moved(event)
+
+    doubling = Doubling("d")
+    doubling.deposit(3)
+    assert doubling.balance == Decimal(6)
 
 
 def _two_for_one_event() -> None:
@@ -172,6 +222,24 @@ def _asynchronous() -> None:
         async def one(self, event: Deposited) -> None: ...
 
 
+def _override_without_the_decorator() -> None:
+    class Forgetful(Ledger):
+        def _moved(self, event: Deposited | Withdrawn) -> None: ...
+
+
+def _override_that_a_mixin_brings() -> None:
+    class Mixin:
+        def _moved(self, event: Deposited | Withdrawn) -> None: ...
+
+    class Mixed(Mixin, Ledger): ...
+
+
+def _override_without_an_annotation() -> None:
+    class Untold(Ledger):
+        @applies
+        def _moved(self, event) -> None: ...  # type: ignore[no-untyped-def]
+
+
 @pytest.mark.parametrize(
     ("define", "message"),
     [
@@ -182,6 +250,9 @@ def _asynchronous() -> None:
         (_unknown_option, "no option catgory"),
         (_shared_list, "all instances would share items"),
         (_asynchronous, "must be a plain method"),
+        (_override_without_the_decorator, r"Forgetful\._moved overrides an @applies method of Ledger"),
+        (_override_that_a_mixin_brings, r"Mixed\._moved overrides an @applies method of Ledger"),
+        (_override_without_an_annotation, r"Untold\._moved: annotate the event with its Event class"),
     ],
 )
 def test_a_mistake_in_the_class_is_told_when_it_is_made(define: Any, message: str) -> None:

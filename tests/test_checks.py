@@ -8,11 +8,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from pytest_django import Settings
 
-from es_django import conf
-from es_django.checks import check_events, check_settings
+from es_django import Aggregate, conf, outbox
+from es_django.aggregates import categories
+from es_django.checks import check_events, check_open_messages, check_settings
 from es_django.events import Event, registry
 from es_django.outbox.publishers import publisher_for
 from tests.outbox import published
+from tests.publishers import Recorder
 
 
 def ids() -> set[str]:
@@ -30,6 +32,7 @@ def _only_what_a_test_adds(settings: Settings, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("es_django.checks.publications", [(published.Told, "tests", published.tell)])
     monkeypatch.setattr(registry, "_by_class", {})
     monkeypatch.setattr(registry, "_by_name", {})
+    monkeypatch.setattr(categories, "_claims", {})
 
 
 def test_good_settings_have_no_complaint() -> None:
@@ -101,6 +104,12 @@ def test_two_event_classes_of_one_name() -> None:
     assert ids() == {"es_django.E007"}
 
 
+def test_two_aggregate_classes_of_one_category() -> None:
+    for name in ("One", "Two"):
+        type(name, (Aggregate,), {"Meta": type("Meta", (), {"category": "same"}), "__qualname__": name})
+    assert ids() == {"es_django.E010"}
+
+
 def test_a_missing_upcaster() -> None:
     type("Newer", (Event,), {"Meta": type("Meta", (), {"name": "tests.newer", "version": 3})})
     assert ids() == {"es_django.E008"}
@@ -108,3 +117,13 @@ def test_a_missing_upcaster() -> None:
 
 def test_the_sample_project_passes_all_checks() -> None:
     assert [message for message in run_checks() if str(message.id).startswith("es_django")] == []
+
+
+@pytest.mark.django_db
+def test_messages_that_wait_for_a_destination_that_was_removed(settings: Settings, recorder: type[Recorder]) -> None:
+    outbox.send("tests", type="noted", data=None)
+    assert check_open_messages(["default"]) == []
+    settings.ES_DJANGO = {}
+    (warning,) = check_open_messages(["default"])
+    assert (warning.id, "'tests'" in warning.msg) == ("es_django.W001", True)
+    assert check_open_messages(["other"]) == check_open_messages(None) == []

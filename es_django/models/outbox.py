@@ -13,6 +13,7 @@ class OutboxMessage(models.Model):
         CLAIMED = "claimed"
         PUBLISHED = "published"
         DEAD = "dead"
+        DISCARDED = "discarded"
 
     message_id = models.UUIDField()
     destination = models.CharField(max_length=255)
@@ -73,7 +74,7 @@ class OutboxMessage(models.Model):
                         failed_at__isnull=True,
                     )
                     | Q(
-                        status="dead",
+                        status__in=("dead", "discarded"),
                         claimed_by__isnull=True,
                         claimed_until__isnull=True,
                         published_at__isnull=True,

@@ -2,3 +2,6 @@
 
 from es_django.outbox.messages import publishes as publishes
 from es_django.outbox.messages import send as send
+from es_django.outbox.operations import discard as discard
+from es_django.outbox.operations import release as release
+from es_django.outbox.operations import requeue as requeue

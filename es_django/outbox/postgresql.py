@@ -1,16 +1,14 @@
 """The statements of the outbox in PostgreSQL."""
 
-# Two claims of one destination at once would each see the other's rows as free, and split a key between them.
-LOCK_DESTINATION = """
-SELECT pg_advisory_xact_lock(%s, hashtext(%s))
-"""
-
 # candidate: the claimable messages with no earlier message of their key that is held back or held by another. Rows
-#            that somebody is settling at this moment are skipped.
-# The update then leaves out whatever follows an open message of its key that was not a candidate itself.
+#            that somebody else claims or settles at this moment are skipped.
+# batch:     one whose worker has died, alone; else all up to the first such.
+# The update then leaves out whatever follows an open message of its key that is not in the batch itself. Since that is
+# judged on the statement's own snapshot, claims need not wait for each other: of two at once, the one that skipped the
+# head of a key takes nothing of it.
 CLAIM = """
 WITH candidate AS MATERIALIZED (
-    SELECT message.id, message.key
+    SELECT message.id, message.key, message.status = 'claimed' AS abandoned
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s
        AND message.status IN ('pending', 'claimed')
@@ -26,17 +24,22 @@ WITH candidate AS MATERIALIZED (
      LIMIT %(limit)s
        FOR UPDATE SKIP LOCKED
 ),
+batch AS MATERIALIZED (
+    SELECT candidate.id, candidate.key
+      FROM candidate, (SELECT min(id) AS first, min(id) FILTER (WHERE abandoned) AS suspect FROM candidate) AS bound
+     WHERE candidate.id = bound.first OR bound.suspect IS NULL OR candidate.id < bound.suspect
+),
 claimed AS (
     UPDATE es_django_outboxmessage AS message
        SET status = 'claimed', attempts = message.attempts + 1, claimed_by = %(worker)s,
            claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
-      FROM candidate
-     WHERE message.id = candidate.id
-       AND (candidate.key IS NULL OR NOT EXISTS (
+      FROM batch
+     WHERE message.id = batch.id
+       AND (batch.key IS NULL OR NOT EXISTS (
             SELECT FROM es_django_outboxmessage AS earlier
-             WHERE earlier.destination = %(destination)s AND earlier.key = candidate.key AND earlier.id < candidate.id
+             WHERE earlier.destination = %(destination)s AND earlier.key = batch.key AND earlier.id < batch.id
                AND earlier.status IN ('pending', 'claimed')
-               AND earlier.id NOT IN (SELECT id FROM candidate)))
+               AND earlier.id NOT IN (SELECT id FROM batch)))
     RETURNING message.*
 )
 SELECT claimed.id, claimed.attempts, claimed.message_id, claimed.type, claimed.key, claimed.data, claimed.headers,
@@ -61,8 +64,10 @@ RETURNING message.id
 """
 
 EXTEND = """
-UPDATE es_django_outboxmessage
+UPDATE es_django_outboxmessage AS message
    SET claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
- WHERE destination = %(destination)s AND status = 'claimed' AND claimed_by = %(worker)s
-   AND claimed_until > clock_timestamp()
+  FROM jsonb_to_recordset(%(claims)s::jsonb) AS claim (id bigint, attempts int)
+ WHERE message.id = claim.id AND message.attempts = claim.attempts AND message.status = 'claimed'
+   AND message.claimed_by = %(worker)s AND message.claimed_until > clock_timestamp()
+RETURNING message.id
 """

@@ -1,8 +1,7 @@
 """The relay: claims messages, publishes them, and settles the claims.
 
 Publishing happens outside any transaction. A crash at any point leaves claims that run out, and their messages are
-published again: at least once. Of one destination and key, no message is sent while an earlier one is unsettled. Claims
-are renewed while their messages are being published, so that slowness alone loses none.
+published again: at least once. Of one destination and key, no message is sent while an earlier one is unsettled.
 """
 
 import logging
@@ -10,38 +9,45 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from threading import Event, Thread
 from uuid import uuid4
 
-from django.db import connections
+from django.core.exceptions import ImproperlyConfigured
 
 from es_django import conf
-from es_django.errors import EsDjangoError, PublishError
+from es_django.errors import ClaimLost, EsDjangoError, PublishError, StorageError
 from es_django.outbox.publishers import Publisher, publisher_for
-from es_django.outbox.store import Claim, Settlement, outbox_store
+from es_django.outbox.renewal import Renewal
+from es_django.outbox.store import Claim, OutboxStore, Settlement, outbox_store
 
 logger = logging.getLogger("es_django.outbox")
 
-RENEWAL = "es_django claim renewal"
+PAUSE = 0.5
+"""Seconds before a settling that the database did not take is tried again."""
 
 
-def relay(destination: str | None = None, *, seconds: float = 20.0) -> int:
+def relay(
+    destination: str | None = None, *, seconds: float = 20.0, is_stopped: Callable[[], bool] = lambda: False
+) -> int:
     """Publishes what is due, of one destination or of all, and returns how many messages were published.
 
-    It ends when nothing is left to claim, or after about `seconds`. Any number of relays may run at once. Of several
-    destinations, one that fails as a whole is logged and does not stop the others; one that is asked for by name
-    raises.
+    It ends when nothing is left to claim, after about `seconds`, or when `is_stopped` says so; what it has claimed and
+    not yet handed to the publisher goes back then. Any number of relays may run at once. Of several destinations, one
+    that fails as a whole is logged and does not stop the others; one that is asked for by name raises. Raises
+    RuntimeError inside an open transaction.
     """
     deadline = time.monotonic() + seconds
+
+    def is_over() -> bool:
+        return is_stopped() or time.monotonic() >= deadline
+
     waiting = [destination] if destination is not None else list(conf.settings().destinations)
     published = 0
     # A batch of each in turn, so that a slow destination does not starve the others.
-    while waiting and time.monotonic() < deadline:
+    while waiting and not is_over():
         for name in list(waiting):
             try:
-                claimed, done = _relay_batch(name)
-            except Exception:
+                claimed, done = _relay_batch(name, is_over)
+            except (EsDjangoError, ImproperlyConfigured):
                 if destination is not None:
                     raise
                 logger.exception("the messages to %s could not be relayed", name)
@@ -52,66 +58,74 @@ def relay(destination: str | None = None, *, seconds: float = 20.0) -> int:
     return published
 
 
-def _relay_batch(destination: str) -> tuple[int, int]:
+def _relay_batch(destination: str, is_over: Callable[[], bool]) -> tuple[int, int]:
     publisher = publisher_for(destination)
     limits = conf.settings().outbox
     store = outbox_store()
+    # One of its own for each batch, so that nobody else ever settles by this name.
     worker = f"{socket.gethostname()[:200]}:{os.getpid()}:{uuid4().hex[:8]}"
     claims = store.claim(destination, worker, limit=limits.batch_size, lease=limits.lease)
     if not claims:
         return 0, 0
-    with _renewed(destination, worker, limits.lease) as is_lost:
-        settlements = list(_publish(publisher, claims, is_lost))
-    lost = store.settle(worker, settlements)
-    for claim in lost:
-        logger.warning("the claim on message %s was lost before it was settled", claim.message.message_id)
-    gone = {claim.id for claim in lost}
-    published = [each for each in settlements if each.tried and each.error is None and each.claim.id not in gone]
+    with Renewal(store, worker, claims, limits.lease) as renewal:
+        settlements = list(_publish(publisher, claims, renewal, is_over))
+        outcomes = _settle(store, worker, settlements, renewal)
+    for lost in filter(None, outcomes):
+        logger.warning("%s: it is published once more", lost)
+    published = [
+        settlement
+        for settlement, lost in zip(settlements, outcomes, strict=True)
+        if settlement.tried and settlement.error is None and lost is None
+    ]
     return len(claims), len(published)
 
 
-@contextmanager
-def _renewed(destination: str, worker: str, lease: float) -> Iterator[Callable[[], bool]]:
-    """Renews the worker's claims for as long as the block lasts, and yields what tells whether they are lost."""
-    ended, lost = Event(), Event()
-
-    def renew() -> None:
+def _settle(
+    store: OutboxStore, worker: str, settlements: Sequence[Settlement], renewal: Renewal
+) -> list[ClaimLost | None]:
+    """Settles as soon as the database is there again, for as long as the claims may live."""
+    while True:
         try:
-            while not ended.wait(lease / 3):
-                if outbox_store().extend(destination, worker, lease=lease) == 0:
-                    lost.set()
-                    return
-        except EsDjangoError as error:
-            logger.warning("the claims of %s could not be renewed: %s", worker, error)
-            lost.set()
-        finally:
-            connections.close_all()
-
-    thread = Thread(target=renew, name=RENEWAL, daemon=True)
-    thread.start()
-    try:
-        yield lost.is_set
-    finally:
-        ended.set()
-        thread.join()
+            return store.settle(worker, settlements)
+        except StorageError as error:
+            if not error.retryable or not any(renewal.holds(settlement.claim) for settlement in settlements):
+                raise
+            logger.warning("the claims of %s are not settled yet: %s", worker, error)
+            time.sleep(PAUSE)
 
 
-def _publish(publisher: Publisher, claims: Sequence[Claim], is_lost: Callable[[], bool]) -> Iterator[Settlement]:
+def _publish(
+    publisher: Publisher, claims: Sequence[Claim], renewal: Renewal, is_over: Callable[[], bool]
+) -> Iterator[Settlement]:
     """Publishes in waves with at most one message of a key in each, so that a failed one holds back its own key."""
-    failed: set[str] = set()
+    held_back: set[str] = set()
+
+    def hold_back(claim: Claim) -> None:
+        if claim.message.key is not None:
+            held_back.add(claim.message.key)
+
+    over = False
     for wave in _waves(claims):
-        if is_lost():
-            return
-        ready = [claim for claim in wave if claim.message.key not in failed]
-        yield from (Settlement(claim, tried=False) for claim in wave if claim.message.key in failed)
+        over = over or is_over()
+        ready: list[Claim] = []
+        for claim in wave:
+            if not renewal.holds(claim):
+                hold_back(claim)
+            elif over or claim.message.key in held_back:
+                yield Settlement(claim, tried=False)
+            elif claim.attempts > conf.settings().outbox.max_attempts:
+                yield Settlement(claim, PublishError("each worker that had it died", retryable=False), tried=False)
+                hold_back(claim)
+            else:
+                ready.append(claim)
         for claim, error in zip(ready, _outcomes(publisher, ready), strict=True):
             if error is not None:
-                if claim.message.key is not None:
-                    failed.add(claim.message.key)
+                hold_back(claim)
                 logger.warning(
                     "message %s was not published, attempt %s: %s", claim.message.message_id, claim.attempts, error
                 )
             yield Settlement(claim, error)
+        renewal.progress()
 
 
 def _waves(claims: Sequence[Claim]) -> list[list[Claim]]:
@@ -131,11 +145,18 @@ def _waves(claims: Sequence[Claim]) -> list[list[Claim]]:
 def _outcomes(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishError | None]:
     if not claims:
         return []
+    name = type(publisher).__name__
     try:
-        outcomes = publisher.publish([claim.message for claim in claims])
+        outcomes = list(publisher.publish([claim.message for claim in claims]))
     except Exception as error:
+        logger.exception("%s broke down", name)
         return [error if isinstance(error, PublishError) else PublishError(repr(error))] * len(claims)
     if len(outcomes) != len(claims):
-        reason = f"{type(publisher).__name__} returned {len(outcomes)} outcomes for {len(claims)} messages"
+        reason = f"{name} returned {len(outcomes)} outcomes for {len(claims)} messages"
         return [PublishError(reason)] * len(claims)
-    return outcomes
+    return [
+        outcome
+        if outcome is None or isinstance(outcome, PublishError)
+        else PublishError(f"{name} returned {type(outcome).__name__} as an outcome")
+        for outcome in outcomes
+    ]

@@ -1,13 +1,9 @@
 """The statements of the outbox in SQLite, each run inside BEGIN IMMEDIATE, so that no other writer is in between."""
 
-LOCK_DESTINATION = ""
-
+# A message whose worker has died is taken alone, else all up to the first such.
 CLAIM = """
-UPDATE es_django_outboxmessage
-   SET status = 'claimed', attempts = attempts + 1, claimed_by = %(worker)s,
-       claimed_until = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || %(lease)s || ' seconds')
- WHERE id IN (
-    SELECT message.id
+WITH candidate AS MATERIALIZED (
+    SELECT message.id, message.status = 'claimed' AS abandoned
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s
        AND message.status IN ('pending', 'claimed')
@@ -22,7 +18,18 @@ UPDATE es_django_outboxmessage
                  OR (earlier.status = 'claimed'
                      AND earlier.claimed_until > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')))))
      ORDER BY message.id
-     LIMIT %(limit)s)
+     LIMIT %(limit)s
+),
+bound AS MATERIALIZED (
+    SELECT min(id) AS first, min(id) FILTER (WHERE abandoned) AS suspect FROM candidate
+)
+UPDATE es_django_outboxmessage
+   SET status = 'claimed', attempts = attempts + 1, claimed_by = %(worker)s,
+       claimed_until = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || %(lease)s || ' seconds')
+ WHERE id IN (
+    SELECT candidate.id
+      FROM candidate, bound
+     WHERE candidate.id = bound.first OR bound.suspect IS NULL OR candidate.id < bound.suspect)
 RETURNING id, attempts, message_id, type, key, data, headers,
           (SELECT category FROM es_django_stream AS stream WHERE stream.id = stream_id),
           (SELECT key FROM es_django_stream AS stream WHERE stream.id = stream_id),
@@ -51,6 +58,10 @@ RETURNING es_django_outboxmessage.id
 EXTEND = """
 UPDATE es_django_outboxmessage
    SET claimed_until = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || %(lease)s || ' seconds')
- WHERE destination = %(destination)s AND status = 'claimed' AND claimed_by = %(worker)s
-   AND claimed_until > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+  FROM (SELECT json_extract(value, '$.id') AS id, json_extract(value, '$.attempts') AS attempts
+          FROM json_each(%(claims)s)) AS claim
+ WHERE es_django_outboxmessage.id = claim.id AND es_django_outboxmessage.attempts = claim.attempts
+   AND es_django_outboxmessage.status = 'claimed' AND es_django_outboxmessage.claimed_by = %(worker)s
+   AND es_django_outboxmessage.claimed_until > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+RETURNING es_django_outboxmessage.id
 """

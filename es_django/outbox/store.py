@@ -1,35 +1,29 @@
-"""Claims on outbox messages, and their settling.
+"""The port of the outbox: claims on messages, and their settling.
 
-A claim is a lease on the database's clock. Settling is fenced on worker, attempt and live lease, so that a worker
-that was slow or cut off can change nothing that another has taken over. Of one destination and key, a message is
-claimed only together with, or after, all earlier open ones; otherwise a failing message would be overtaken.
+A claim is a lease on the store's clock. Settling is fenced on worker, attempt and live lease, so that a worker that was
+slow or cut off can change nothing that another has taken over. Of one destination and key, a message is claimed only
+together with, or after, all earlier open ones; otherwise a failing message would be overtaken.
 """
 
-import json
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any
 from uuid import UUID
 
 import msgspec
-from django.db import connections, transaction
-from django.db.backends.utils import CursorWrapper
 
 from es_django import conf
-from es_django.errors import PublishError
-from es_django.events import StreamId
-from es_django.outbox import postgresql, sqlite
+from es_django.errors import ClaimLost, PublishError
+from es_django.outbox.moves import Move
 from es_django.payloads import storable_text
-from es_django.store.failures import storage_errors
+from es_django.store import store_for
+from es_django.store.memory import MemoryEventStore
 from es_django.store.messages import Message
-
-CLAIM_NAMESPACE = 0x636C
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A worker's right to publish a message and settle it."""
+    """A worker's right to publish a message and settle it; `attempts` counts this one."""
 
     id: int
     attempts: int
@@ -44,90 +38,75 @@ class Settlement(msgspec.Struct, frozen=True):
     tried: bool = True
 
 
-class OutboxStore:
-    """The outbox in one database."""
+class Verdict(msgspec.Struct, frozen=True):
+    """What a settlement does to its message, with the attempts that count and the seconds until the next one."""
 
-    def __init__(self, using: str) -> None:
-        self.using = using
-        self._sql = {"postgresql": postgresql, "sqlite": sqlite}[connections[using].vendor]
+    move: Move
+    attempts: int
+    error: str = ""
+    delay: float = 0.0
 
+
+class OutboxStore(ABC):
+    """Claim messages, renew and settle the claims, and move messages by hand."""
+
+    @abstractmethod
     def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
-        """Claims up to `limit` messages for `lease` seconds, in order; those that others hold are passed over."""
-        if limit < 1:
-            return []
-        with self._transaction("claim messages") as cursor:
-            if self._sql.LOCK_DESTINATION:
-                cursor.execute(self._sql.LOCK_DESTINATION, [CLAIM_NAMESPACE, destination])
-            cursor.execute(
-                self._sql.CLAIM, {"destination": destination, "worker": worker, "limit": limit, "lease": lease}
-            )
-            return sorted((_claim(destination, row) for row in cursor.fetchall()), key=lambda claim: claim.id)
+        """Claims up to `limit` messages for `lease` seconds, in order; those that others hold are passed over.
 
-    def extend(self, destination: str, worker: str, *, lease: float) -> int:
-        """Renews all claims of a worker that are still its own, from now on, and returns how many those are."""
-        with self._transaction("renew claims") as cursor:
-            cursor.execute(self._sql.EXTEND, {"destination": destination, "worker": worker, "lease": lease})
-            return int(cursor.rowcount)
+        One whose worker has died comes alone: it may be what killed it, and would take the others with it again.
+        Raises RuntimeError inside an open transaction, since nobody may publish what could still be rolled back.
+        """
 
-    def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[Claim]:
-        """Writes down what became of a worker's claims, and returns those that were no longer its own.
+    @abstractmethod
+    def extend(self, worker: str, claims: Sequence[Claim], *, lease: float) -> set[int]:
+        """Renews claims for `lease` seconds from now, and returns the ids of those that were still the worker's."""
+
+    @abstractmethod
+    def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[ClaimLost | None]:
+        """Writes down what became of a worker's claims, and returns an outcome for each: None, or `ClaimLost` for one
+        that was no longer its own, to which nothing was done.
 
         A failed message is tried again after a growing, jittered pause; a permanent failure, or the last attempt,
         makes it dead. One that was not tried goes back as it was.
         """
-        if not settlements:
-            return []
-        rows = [_settlement_row(settlement) for settlement in settlements]
-        with self._transaction("settle messages") as cursor:
-            cursor.execute(self._sql.SETTLE, {"worker": worker, "settlements": json.dumps(rows)})
-            settled = {id for (id,) in cursor.fetchall()}
-        return [settlement.claim for settlement in settlements if settlement.claim.id not in settled]
 
-    @contextmanager
-    def _transaction(self, operation: str) -> Iterator[CursorWrapper]:
-        # Durable: nobody may go on to publish inside a transaction that could still be rolled back.
-        with (
-            storage_errors(operation),
-            transaction.atomic(using=self.using, durable=True),
-            connections[self.using].cursor() as cursor,
-        ):
-            yield cursor
+    @abstractmethod
+    def move(self, message_ids: Iterable[UUID], move: Move) -> list[UUID]:
+        """Moves messages by hand, and returns the ids of those that were where the move starts."""
 
 
-def outbox_store(using: str | None = None) -> OutboxStore:
-    """The outbox in the database `using`; in ES_DJANGO["DATABASE"] where it is None."""
-    return _store(using or conf.settings().database)
-
-
-_store = cache(OutboxStore)
-
-
-def _claim(destination: str, row: tuple[Any, ...]) -> Claim:
-    id, attempts, message_id, type, key, data, headers, category, stream_key, stream_version = row
-    message = Message(
-        message_id=message_id if isinstance(message_id, UUID) else UUID(message_id),
-        destination=destination,
-        type=type,
-        key=key,
-        data=msgspec.json.decode(data),
-        headers=msgspec.json.decode(headers),
-        stream=StreamId(category, stream_key) if category is not None else None,
-        stream_version=stream_version,
-    )
-    return Claim(id, attempts, message)
-
-
-def _settlement_row(settlement: Settlement) -> dict[str, Any]:
-    claim, error = settlement.claim, settlement.error
-    row: dict[str, Any] = {"id": claim.id, "attempts": claim.attempts, "error": "", "delay": 0.0}
-    if not settlement.tried:
-        return {**row, "status": "pending", "counted": claim.attempts - 1}
-    row["counted"] = claim.attempts
+def verdict(settlement: Settlement) -> Verdict:
+    """What a settlement does to its message, by the limits of ES_DJANGO["OUTBOX"]."""
+    error = settlement.error
+    attempts = settlement.claim.attempts if settlement.tried else settlement.claim.attempts - 1
     if error is None:
-        return {**row, "status": "published"}
+        return Verdict(Move.PUBLISH if settlement.tried else Move.HAND_BACK, attempts)
     limits = conf.settings().outbox
-    if not error.retryable or claim.attempts >= limits.max_attempts:
-        return {**row, "status": "dead", "error": storable_text(str(error))}
-    longest = limits.backoff.after(claim.attempts)
-    delay = random.uniform(longest / 2, longest)  # noqa: S311
-    return {**row, "status": "pending", "error": storable_text(str(error)), "delay": delay}
+    text = storable_text(str(error))
+    if not error.retryable or attempts >= limits.max_attempts:
+        return Verdict(Move.BURY, attempts, text)
+    longest = limits.backoff.after(attempts)
+    return Verdict(Move.RETRY, attempts, text, random.uniform(longest / 2, longest))  # noqa: S311
+
+
+def lost_claims(worker: str, claims: Sequence[Claim], settled: set[int]) -> list[ClaimLost | None]:
+    """The outcome of each claim, of which those in `settled` were settled."""
+    return [None if claim.id in settled else ClaimLost(claim.message.message_id, worker) for claim in claims]
+
+
+def outbox_store() -> OutboxStore:
+    """The outbox in ES_DJANGO["DATABASE"], or that of the event store in memory which a test has put in its place."""
+    store = store_for()
+    if isinstance(store, MemoryEventStore):
+        from es_django.outbox.memory import memory_outbox
+
+        return memory_outbox(store)
+    return _database_outbox(conf.settings().database)
+
+
+@cache
+def _database_outbox(using: str) -> OutboxStore:
+    from es_django.outbox.database import DatabaseOutbox
+
+    return DatabaseOutbox(using)

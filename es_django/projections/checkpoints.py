@@ -57,3 +57,8 @@ def lock_due(projection: Projection, partition: int) -> ProjectionCheckpoint | N
 def save(checkpoint: ProjectionCheckpoint) -> None:
     checkpoint.updated_at = Now()
     checkpoint.save(using=conf.settings().database)
+
+
+def refuse_nameless(by: str) -> None:
+    if not by.strip():
+        raise ValueError("what is done to a projection is done by somebody: name who asked for it")

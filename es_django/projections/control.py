@@ -13,7 +13,7 @@ from es_django.errors import ProjectionStatusError
 from es_django.models import ProjectionCheckpoint, SkippedEvent
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.projections.base import Projection, projection_named
-from es_django.projections.checkpoints import checkpoints_of, ensure_checkpoints, save
+from es_django.projections.checkpoints import checkpoints_of, ensure_checkpoints, refuse_nameless, save
 from es_django.store.failures import storage_errors
 
 logger = logging.getLogger("es_django.projections")
@@ -27,7 +27,7 @@ def pause(name: str, *, by: str) -> None:
     Raises `UnknownProjection`, `PartitionsChanged`, and `ProjectionStatusError` if it is not running.
     """
     projection = projection_named(name)
-    with _locked(projection) as checkpoints:
+    with _locked(projection, by) as checkpoints:
         running = [each for each in checkpoints if each.status not in STOPPED]
         if not running:
             raise _refusal(projection, "paused", checkpoints)
@@ -43,7 +43,7 @@ def resume(name: str, *, by: str) -> None:
     Raises `UnknownProjection`, `PartitionsChanged`, and `ProjectionStatusError` if it is neither.
     """
     projection = projection_named(name)
-    with _locked(projection) as checkpoints:
+    with _locked(projection, by) as checkpoints:
         stopped = [each for each in checkpoints if each.status in STOPPED]
         if not stopped:
             raise _refusal(projection, "resumed", checkpoints)
@@ -60,7 +60,7 @@ def skip(name: str, position: int, *, by: str) -> None:
     Raises `UnknownProjection`, `PartitionsChanged`, and `ProjectionStatusError` if it does not fail at that position.
     """
     projection = projection_named(name)
-    with _locked(projection) as checkpoints:
+    with _locked(projection, by) as checkpoints:
         failing = [each for each in checkpoints if each.failed_position == position]
         if not failing:
             raise ProjectionStatusError(name, f"made to skip position {position}", "it does not fail there")
@@ -76,7 +76,8 @@ def skip(name: str, position: int, *, by: str) -> None:
 
 
 @contextmanager
-def _locked(projection: Projection) -> Iterator[list[ProjectionCheckpoint]]:
+def _locked(projection: Projection, by: str) -> Iterator[list[ProjectionCheckpoint]]:
+    refuse_nameless(by)
     with storage_errors("change a projection's status"), transaction.atomic(using=conf.settings().database):
         if not projection.is_inline():
             ensure_checkpoints(projection)

@@ -14,7 +14,7 @@ from es_django.errors import ProjectionStatusError
 from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.projections.base import Projection, projection_named
-from es_django.projections.checkpoints import checkpoints_of, create_checkpoints, save
+from es_django.projections.checkpoints import checkpoints_of, create_checkpoints, refuse_nameless, save
 from es_django.store import store_for
 from es_django.store.failures import storage_errors
 
@@ -35,6 +35,7 @@ def start_rebuild(name: str, *, by: str) -> bool:
     retryable where appends to an inline projection are in flight for too long.
     """
     projection = projection_named(name)
+    refuse_nameless(by)
     if not projection.models:
         raise ProjectionStatusError(name, "rebuilt", "it has no Meta.models, so what to empty is not known")
     database = conf.settings().database

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 from asgiref.sync import sync_to_async
 
+from es_django import conf
 from es_django.aggregates import Outcome
 from es_django.errors import DuplicateEvent, DuplicateMessage, DuplicateStream, PayloadError
 from es_django.events import MAX_NAME_LENGTH, Event, PendingEvent, RecordedEvent, StagedEvent, StreamId
@@ -129,8 +130,9 @@ class EventStore(ABC):
         added to what the context holds. All or nothing, in the caller's transaction if there is one. Appending the
         same `PendingEvent`s again, at the same place, stores nothing and returns what is stored.
 
-        Raises `ConcurrencyError` if the stream is elsewhere, `DuplicateEvent` if some of the events are stored
-        already, `PayloadError` if a payload cannot be stored, and `StorageError` if the database fails.
+        Raises `ConcurrencyError` if the stream is elsewhere, `StreamArchived` if it takes no more events,
+        `DuplicateEvent` if some of the events are stored already, `PayloadError` if a payload cannot be stored, and
+        `StorageError` if the database fails.
         """
         return self.append_all([StreamWrite(stream, events, expected)], metadata=metadata)
 
@@ -198,6 +200,15 @@ class EventStore(ABC):
 
     @abstractmethod
     def _send(self, staged: StagedMessage) -> None: ...
+
+    @abstractmethod
+    def archive(self, stream: StreamId) -> None:
+        """Closes a stream for good, in the caller's transaction if there is one: it is read and loaded as before, and
+        every later append to it raises `StreamArchived`. Archiving it again changes nothing.
+
+        An append that is in flight comes before it or is refused. Raises `AggregateNotFound` if the stream has no
+        events, and `StorageError` if the database fails.
+        """
 
     @abstractmethod
     def read_stream(
@@ -274,6 +285,10 @@ class EventStore(ABC):
         """As `append_all`."""
         return await sync_to_async(self.append_all)(writes, metadata=metadata)
 
+    async def aarchive(self, stream: StreamId) -> None:
+        """As `archive`."""
+        await sync_to_async(self.archive)(stream)
+
     async def aread_stream(
         self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
     ) -> list[RecordedEvent]:
@@ -348,6 +363,10 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
 
 def _stage(message: Message, ordinal: int) -> StagedMessage:
     data = encode_payload(message.data, message.type)
+    limit = conf.settings().outbox.max_bytes
+    if (size := len(data.encode())) > limit:
+        advice = f'more than the {limit} of ES_DJANGO["OUTBOX"]["MAX_BYTES"]: send a reference to it instead'
+        raise PayloadError(message.type, "", f"has {size} bytes of data, {advice}")
     return StagedMessage(message, ordinal, data, encode_payload(message.headers, f"{message.type} headers"))
 
 

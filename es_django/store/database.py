@@ -13,10 +13,18 @@ import msgspec
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.functions import Coalesce, Now
 
 from es_django import conf
 from es_django.aggregates import Outcome, committed
-from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, ReplayError, StreamArchived
+from es_django.errors import (
+    AggregateNotFound,
+    ConcurrencyError,
+    DuplicateEvent,
+    DuplicateMessage,
+    ReplayError,
+    StreamArchived,
+)
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.models import StoredEvent, Stream
 from es_django.store.base import Append, EventStore, Loaded, Page, Partition, projections_of
@@ -146,6 +154,13 @@ class DatabaseEventStore(EventStore):
 
     _appends_in_one_statement: bool
     _send_statement: str
+
+    def archive(self, stream: StreamId) -> None:
+        with storage_errors("archive a stream"):
+            found = Stream.objects.using(self.using).filter(category=stream.category, key=stream.key)
+            # The row's lock lets an append in flight end first, and the next one sees the mark.
+            if not found.update(archived_at=Coalesce("archived_at", Now())):
+                raise AggregateNotFound(stream)
 
     @abstractmethod
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:

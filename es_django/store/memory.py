@@ -5,6 +5,7 @@ not wait, and see what is committed.
 """
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,15 @@ from zlib import crc32
 import msgspec
 
 from es_django.aggregates import Outcome, committed
-from es_django.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, LockTimeout, ReplayError
+from es_django.errors import (
+    AggregateNotFound,
+    ConcurrencyError,
+    DuplicateEvent,
+    DuplicateMessage,
+    LockTimeout,
+    ReplayError,
+    StreamArchived,
+)
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Partition, Snapshot
 from es_django.store.messages import Message, StagedMessage
@@ -38,6 +47,7 @@ class _Savepoint:
         self.events = len(store._log)
         self.messages = len(store.messages)
         self.snapshots = dict(store._snapshots)
+        self.archived = set(store._archived)
         self.committed: bool | None = None
 
     def outcome(self) -> bool | None:
@@ -45,16 +55,19 @@ class _Savepoint:
 
 
 class MemoryEventStore(EventStore):
-    """An event store of its own, empty at first; `messages` is what its appends have sent."""
+    """An event store of its own, empty at first; `messages` is what was sent."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self._sent_at: list[float] = []
+        self._committed_messages = 0
         self._writer = threading.RLock()
         self._owner: int | None = None
         self._log: list[_Stored] = []
         self._committed = 0
         self._streams: defaultdict[StreamId, list[_Stored]] = defaultdict(list)
         self._snapshots: dict[StreamId, tuple[int, Snapshot]] = {}
+        self._archived: set[StreamId] = set()
         self._open: list[_Savepoint] = []
         self._savepoints: list[_Savepoint] = []
 
@@ -90,10 +103,13 @@ class MemoryEventStore(EventStore):
             self._streams[stored.recorded.stream].pop()
         del self._log[savepoint.events :]
         del self.messages[savepoint.messages :]
+        del self._sent_at[savepoint.messages :]
         self._snapshots = savepoint.snapshots
+        self._archived = savepoint.archived
 
     def _end(self) -> None:
         self._committed = len(self._log)
+        self._committed_messages = len(self.messages)
         for savepoint in self._savepoints:
             savepoint.committed = savepoint.committed is None
         self._savepoints.clear()
@@ -107,7 +123,7 @@ class MemoryEventStore(EventStore):
         stream = self._streams[append.stream]
         before = len(stream)
         fits = before > 0 if append.expected is STREAM_EXISTS else append.version in (None, before)
-        if not fits:
+        if not fits or append.stream in self._archived:
             return None
         if known := [event.event_id for event in append.events if event.event_id in self._ids()]:
             raise DuplicateEvent(known)
@@ -141,6 +157,11 @@ class MemoryEventStore(EventStore):
         if any(known.message_id == message.message_id for known in self.messages):
             raise DuplicateMessage([message.message_id])
         self.messages.append(msgspec.structs.replace(message, stream=stream, stream_version=version))
+        self._sent_at.append(time.monotonic())
+
+    def committed_messages(self) -> list[tuple[Message, float]]:
+        """The messages that may be published, in order, and when each was sent, on the monotonic clock."""
+        return list(zip(self.messages, self._sent_at, strict=True))[: self._committed_messages]
 
     def _ids(self) -> set[UUID]:
         return {stored.recorded.event_id for stored in self._log}
@@ -162,7 +183,15 @@ class MemoryEventStore(EventStore):
             there = stream[append.version : append.version + len(append.events)]
             if [stored.recorded.event_id for stored in there] == [event.event_id for event in append.events]:
                 return [stored.recorded for stored in there]
+        if append.stream in self._archived:
+            raise StreamArchived(append.stream)
         raise ConcurrencyError(append.stream, append.expected, len(stream))
+
+    def archive(self, stream: StreamId) -> None:
+        with self.transaction():
+            if not self._streams.get(stream):
+                raise AggregateNotFound(stream)
+            self._archived.add(stream)
 
     def _visible(self, stored: Iterable[_Stored]) -> list[_Stored]:
         end = len(self._log) if self.in_transaction else self._committed

@@ -16,9 +16,9 @@ from es_django import (
     StreamWrite,
     event_store,
 )
-from es_django.errors import DuplicateEvent, PayloadError, StreamArchived
+from es_django.errors import DuplicateEvent, PayloadError
 from es_django.metadata import metadata
-from es_django.models import StoredEvent, Stream
+from es_django.models import StoredEvent
 from es_django.store.base import ExpectedVersion
 from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
 from tests.threads import threads
@@ -104,15 +104,6 @@ def test_events_of_which_some_are_stored_are_refused_and_named(expected: Expecte
     if isinstance(caught.value, DuplicateEvent):
         assert list(caught.value.event_ids) == [stored.event_id]
     assert len(event_store.read_all().events) == 2
-
-
-@pytest.mark.database_alone
-def test_an_archived_stream_takes_no_events() -> None:
-    ledgers.save(Ledger.open("l-1"))
-    Stream.objects.update(archived_at="2026-01-01T00:00:00Z")
-    with pytest.raises(StreamArchived):
-        ledgers.execute("l-1", lambda ledger: ledger.deposit(1))
-    assert versions("l-1") == [1]
 
 
 def test_a_long_stream_is_read_from_either_end_and_from_any_version() -> None:

@@ -22,7 +22,7 @@ from es_django import (
     StreamWrite,
     event_store,
 )
-from es_django.errors import DuplicateEvent, DuplicateStream, is_retryable
+from es_django.errors import DuplicateEvent, DuplicateStream, StreamArchived, is_retryable
 from es_django.models import Stream
 from es_django.store import store_for
 from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
@@ -262,6 +262,9 @@ async def use_every_twin() -> None:
     assert await event_store.aversion(stream) == 2
     assert [recorded.version for recorded in await event_store.aread_stream(stream, backwards=True)] == [2, 1]
     assert len((await event_store.aread_all(types=[Annotated])).events) == 2
+    await event_store.aarchive(stream)
+    with pytest.raises(StreamArchived):
+        await event_store.aappend(stream, [Annotated(note=3)], expected=2)
 
 
 @pytest.mark.database_alone

@@ -7,10 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from es_django import ConcurrencyError, Repository, event_store
-from es_django.models import Snapshot
-from es_django.store import store_for
-from es_django.store.memory import MemoryEventStore
 from es_django.testing import in_memory
+from tests.conformance.tampering import delete_snapshot
 from tests.domain import Annotated, Ledger
 
 
@@ -115,11 +113,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(KEYS))
     def forget_the_snapshot(self, key: str) -> None:
-        store = store_for()
-        if isinstance(store, MemoryEventStore):
-            store._snapshots.pop(Noted(key).stream, None)
-        else:
-            Snapshot.objects.filter(stream__key=key).delete()
+        delete_snapshot(Noted(key).stream)
 
     def _save(self, client: str, key: str) -> None:
         ledger, base, pending = self.clients[client][key]

@@ -3,24 +3,33 @@
 from decimal import Decimal
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, transaction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 from pytest_django import DjangoAssertNumQueries
 
-from es_django import Aggregate, ConcurrencyError, Repository, applies, event_store
-from es_django.models import Snapshot
+from es_django import ANY, Aggregate, ConcurrencyError, Repository, StreamId, applies, event_store
 from es_django.snapshots import SnapshotCodec
+from es_django.store.base import ExpectedVersion, Snapshot
 from es_django.testing import in_memory
+from tests.conformance.tampering import (
+    change_snapshot,
+    delete_snapshot,
+    forget_events,
+    put_snapshot,
+    snapshot_version,
+)
 from tests.domain import Annotated, Deposited, Ledger
+
+STREAM = StreamId("cached", "l-1")
 
 
 def ledger_class(every: int | None) -> type[Ledger]:
-    meta = type("Meta", (), {"category": "ledger", **({} if every is None else {"snapshot_every": every})})
-    return type("Ledger", (Ledger,), {"Meta": meta})
+    meta = type("Meta", (), {} if every is None else {"snapshot_every": every})
+    return type("Cached", (Ledger,), {"Meta": meta})
 
 
 def repository(every: int | None) -> Repository[Ledger]:
@@ -39,13 +48,14 @@ def deposit_one_by_one(ledgers: Repository[Ledger], times: int) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("backend")
 class TestSnapshots:
     @pytest.mark.parametrize(
         ("every", "saves", "taken"), [(2, 1, None), (2, 2, 2), (2, 3, 2), (5, 1, None), (1, 1, 1), (1, 3, 3)]
     )
     def test_a_snapshot_is_taken_at_each_multiple(self, every: int, saves: int, taken: int | None) -> None:
         deposit_one_by_one(repository(every), saves)
-        assert Snapshot.objects.values_list("version", flat=True).first() == taken
+        assert snapshot_version(STREAM) == taken
 
     def test_a_save_that_passes_a_multiple_takes_one_at_its_end(self) -> None:
         ledgers = repository(2)
@@ -53,49 +63,72 @@ class TestSnapshots:
         for _ in range(5):
             ledger.deposit(1)
         ledgers.save(ledger)
-        assert Snapshot.objects.get().version == 5
+        assert snapshot_version(STREAM) == 5
 
-    def test_with_a_snapshot_only_the_tail_is_read(self, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    @pytest.mark.parametrize(("saves", "balance"), [(3, 6), (2, 3)], ids=["and a tail", "and no tail"])
+    def test_with_a_snapshot_only_the_tail_is_read(self, saves: int, balance: int) -> None:
+        ledgers = repository(2)
+        deposit_one_by_one(ledgers, saves)
+        forget_events(STREAM, up_to=2)
+        assert state(ledgers.get("l-1")) == ("", Decimal(balance), [], saves)
+        assert state(ledgers.get_many(["l-1"])["l-1"]) == ("", Decimal(balance), [], saves)
+
+    @pytest.mark.database_alone
+    def test_a_snapshot_and_its_tail_are_one_query(self, django_assert_num_queries: DjangoAssertNumQueries) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, 3)
-        forget_events_up_to(2)
         with django_assert_num_queries(1):
-            assert state(ledgers.get("l-1")) == ("", Decimal(6), [], 3)
+            ledgers.get("l-1")
 
-    def test_a_snapshot_with_an_empty_tail_is_the_aggregate(self) -> None:
-        ledgers = repository(2)
-        deposit_one_by_one(ledgers, 2)
-        forget_events_up_to(2)
-        assert state(ledgers.get("l-1")) == ("", Decimal(3), [], 2)
-
-    @pytest.mark.parametrize("saves", [2, 3])
+    @pytest.mark.parametrize("saves", [2, 3], ids=["and no tail", "and a tail"])
     @pytest.mark.parametrize(
         "spoilt",
         [
-            {"schema": "ledger:of other code"},
+            {"schema": "cached:of other code"},
             {"state": {"owner": 7}},
             {"state": {"colour": "red"}},
             {"state": []},
             {"version": 1000, "state": {"balance": "1000"}},
         ],
-        ids=lambda spoilt: "and".join(spoilt),
+        ids=["of other code", "with another type", "with a field too many", "with no fields", "ahead of its stream"],
     )
     def test_a_snapshot_that_does_not_fit_is_ignored_and_replaced(self, saves: int, spoilt: dict[str, Any]) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, saves)
-        Snapshot.objects.update(**spoilt)
-        ledger = ledgers.get("l-1")
-        assert state(ledger) == state(repository(None).get("l-1"))
-        ledger.deposit(1)
-        ledger.deposit(1)
-        ledgers.save(ledger)
-        assert Snapshot.objects.get().version == saves + 2
+        change_snapshot(STREAM, **spoilt)
+        assert_it_is_replayed_in_full_and_cached_again(ledgers, saves)
 
-    def test_a_deleted_snapshot_changes_nothing(self) -> None:
+    @pytest.mark.parametrize("saves", [2, 3], ids=["and no tail", "and a tail"])
+    def test_a_snapshot_of_another_aggregate_is_ignored_and_replaced(self, saves: int) -> None:
         ledgers = repository(2)
-        deposit_one_by_one(ledgers, 5)
-        Snapshot.objects.all().delete()
-        assert ledgers.get("l-1").balance == 15
+        deposit_one_by_one(ledgers, saves)
+        codec = SnapshotCodec(Foreign)
+        foreign = codec.encode({"owner": "Eve", "balance": Decimal(1000), "notes": []})
+        assert foreign is not None
+        put_snapshot(STREAM, 2, Snapshot(codec.schema, foreign))
+        assert_it_is_replayed_in_full_and_cached_again(ledgers, saves)
+
+    @pytest.mark.parametrize("saves", [2, 3], ids=["and no tail", "and a tail"])
+    def test_a_snapshot_that_was_deleted_changes_nothing(self, saves: int) -> None:
+        ledgers = repository(2)
+        deposit_one_by_one(ledgers, saves)
+        delete_snapshot(STREAM)
+        assert_it_is_replayed_in_full_and_cached_again(ledgers, saves)
+
+    @pytest.mark.parametrize("expected", [0, ANY], ids=str)
+    def test_an_older_snapshot_never_replaces_a_newer_one(self, expected: ExpectedVersion) -> None:
+        ledgers = repository(2)
+        ledger = ledgers._aggregate("l-1")
+        ledger.deposit(1)
+        ledger.deposit(2)
+        earlier = msgspec.structs.replace(ledgers._write(ledger), expected=expected)
+        ledgers.save(ledger)
+        ledger.deposit(3)
+        ledger.deposit(4)
+        ledgers.save(ledger)
+        event_store.append_all([earlier])  # its reply was lost
+        assert snapshot_version(STREAM) == 4
+        assert state(ledgers.get("l-1")) == ("", Decimal(10), [], 4)
 
     def test_an_aggregate_as_it_was_is_folded_from_its_events(self) -> None:
         ledgers = repository(2)
@@ -106,11 +139,11 @@ class TestSnapshots:
         ledgers = repository(1)
         ledger = ledgers._aggregate("l-1")
         ledger.deposit(1)
-        with pytest.raises(KeyError), transaction.atomic():
+        with pytest.raises(KeyError), event_store.transaction():
             ledgers.save(ledger)
-            assert Snapshot.objects.exists()
+            assert snapshot_version(STREAM) == 1
             raise KeyError
-        assert not Snapshot.objects.exists()
+        assert snapshot_version(STREAM) is None
 
     def test_a_conflict_stores_none(self) -> None:
         ledgers = repository(2)
@@ -120,12 +153,11 @@ class TestSnapshots:
         stale.deposit(1)
         with pytest.raises(ConcurrencyError):
             ledgers.save(stale)
-        assert not Snapshot.objects.exists()
+        assert snapshot_version(STREAM) is None
 
     def test_a_state_that_would_not_come_back_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
         class Tupled(Ledger):
             class Meta:
-                category = "ledger"
                 snapshot_every = 1
 
             @applies
@@ -135,16 +167,26 @@ class TestSnapshots:
         ledger = Tupled("l-1")
         ledger.annotate("in a tuple, which JSON turns into a list")
         Repository(Tupled).save(ledger)
-        assert "no snapshot of ledger" in caplog.text
-        assert not Snapshot.objects.exists()
+        assert "no snapshot of tupled" in caplog.text
+        assert snapshot_version(ledger.stream) is None
         assert Repository(Tupled).get("l-1").notes == ledger.notes
 
 
-def forget_events_up_to(version: int) -> None:
-    with transaction.atomic(), connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SET LOCAL es_django.maintenance = on")
-        cursor.execute("DELETE FROM es_django_event WHERE version <= %s", [version])
+class Foreign(Ledger):
+    """Of the same state as the others."""
+
+    class Meta:
+        snapshot_every = 2
+
+
+def assert_it_is_replayed_in_full_and_cached_again(ledgers: Repository[Ledger], saves: int) -> None:
+    ledger = ledgers.get("l-1")
+    assert state(ledger) == state(ledgers.get_many(["l-1"])["l-1"]) == state(repository(None).get("l-1"))
+    assert ledger.balance == sum(range(1, saves + 1))
+    ledger.deposit(1)
+    ledger.deposit(1)
+    ledgers.save(ledger)
+    assert snapshot_version(STREAM) == saves + 2
 
 
 @pytest.mark.parametrize("every", [0, -1, "often"])
@@ -153,43 +195,12 @@ def test_a_frequency_below_one_is_refused(every: int) -> None:
         ledger_class(every)
 
 
-def test_other_code_has_another_schema() -> None:
-    class One(Aggregate):
-        total: Decimal = Decimal(0)
-
-        class Meta:
-            category = "coded"
-
-        @applies
-        def _deposited(self, event: Deposited) -> None:
-            self.total += event.amount
-
-    class Other(Aggregate):
-        total: Decimal = Decimal(0)
-
-        class Meta:
-            category = "coded"
-
-        @applies
-        def _deposited(self, event: Deposited) -> None:
-            self.total += event.amount * 2
-
-    class Wider(One):
-        count: int = 0
-
-        class Meta:
-            category = "coded"
-
-    assert len({SnapshotCodec(each).schema for each in (One, Other, Wider)}) == 3
-
-
-def coded(factor: int, initial: int) -> type[Aggregate]:
+def coded(factor: int = 1, initial: int = 0, *, twice: bool = False, wider: bool = False) -> type[Aggregate]:
     class Coded(Aggregate):
         total: int = initial
         LIMIT: ClassVar[int] = 5
-
-        class Meta:
-            category = "coded"
+        if wider:
+            count: int = 0
 
         if factor == 1:
 
@@ -201,21 +212,31 @@ def coded(factor: int, initial: int) -> type[Aggregate]:
             def _add(self, amount: Decimal) -> None:
                 self.total += 10 * int(amount)
 
-        @applies
-        def _deposited(self, event: Deposited) -> None:
-            self._add(event.amount)
+        if twice:
+
+            @applies
+            def _deposited(self, event: Deposited) -> None:
+                self._add(event.amount)
+                self._add(event.amount)
+
+        else:
+
+            @applies
+            def _deposited(self, event: Deposited) -> None:
+                self._add(event.amount)
 
     return Coded
 
 
-def test_another_helper_or_initial_value_is_another_schema_and_the_same_code_is_not() -> None:
-    schemas = [SnapshotCodec(coded(*each)).schema for each in ((1, 0), (1, 0), (10, 0), (1, 100))]
-    assert schemas[0] == schemas[1]
-    assert len(set(schemas)) == 3
+def test_other_code_another_field_or_initial_value_is_another_schema_and_the_same_code_is_not() -> None:
+    same = [SnapshotCodec(coded()).schema for _ in range(2)]
+    others = [coded(factor=10), coded(initial=100), coded(twice=True), coded(wider=True)]
+    assert same[0] == same[1]
+    assert len({same[0], *(SnapshotCodec(other).schema for other in others)}) == 5
 
 
 def test_a_class_variable_is_no_state() -> None:
-    assert SnapshotCodec(coded(1, 0)).encode(coded(1, 0)("c-1")._state()) == '{"total":0}'
+    assert SnapshotCodec(coded()).encode(coded()("c-1")._state()) == '{"total":0}'
 
 
 def test_a_state_of_no_json_type_is_refused() -> None:

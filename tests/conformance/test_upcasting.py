@@ -10,6 +10,7 @@ from es_django import Aggregate, Event, Repository, StreamId, applies, event_sto
 from es_django.errors import (
     MissingUpcaster,
     ReplayError,
+    UnappliedEvent,
     UndecodableEvent,
     UnknownEventType,
     UnsupportedEventVersion,
@@ -163,9 +164,8 @@ def test_a_field_that_the_class_has_lost_is_told() -> None:
 
 def test_an_event_that_the_aggregate_does_not_apply_is_told() -> None:
     class Shelf(Aggregate):
-        class Meta:
-            category = "basket"
+        pass
 
-    store(("tests.items_added", 3, {"item": "a"}))
-    with pytest.raises(ReplayError, match="Shelf has no @applies method for ItemsAdded"):
-        Repository(Shelf).get("b-1")
+    event_store.append(StreamId("shelf", "s-1"), [ItemsAdded(item="a")], expected=0)
+    with pytest.raises(UnappliedEvent, match="Shelf has no @applies method for ItemsAdded"):
+        Repository(Shelf).get("s-1")

@@ -11,18 +11,19 @@ from django.db import close_old_connections
 from es_django.errors import EsDjangoError
 from es_django.projections import pause, resume, run_projections, skip
 
-IDLE = 1.0
 TURN = 2.0
 """Seconds of work after which a signal to stop is heeded."""
 
 
 class Command(BaseCommand):
     help = (
-        "Runs the asynchronous projections, without Celery, until it is stopped by SIGTERM or Ctrl-C. Any number may run "
-        "at once. With --pause, --resume or --skip it does only that."
+        "Runs the asynchronous projections, without Celery, until it is stopped by SIGTERM or Ctrl-C. Any number may "
+        "run at once. With --pause, --resume or --skip it does only that."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--interval", type=float, default=1.0, help="seconds between two looks at an idle log")
+        parser.add_argument("--by", help="who pauses, resumes or skips; the user of this shell where absent")
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--once", action="store_true", help="end at the end of the log")
         what.add_argument("--pause", metavar="NAME", help="stop a projection until it is resumed")
@@ -31,8 +32,10 @@ class Command(BaseCommand):
             "--skip", nargs=2, metavar=("NAME", "POSITION"), help="let it go on without the event at which it fails"
         )
 
-    def handle(self, *args: Any, once: bool, **options: Any) -> None:
-        by = f"{getuser()}, with manage.py es_project"
+    def handle(self, *, once: bool, by: str | None, interval: float, **options: Any) -> None:
+        if interval <= 0:
+            raise CommandError(f"--interval is more than 0 seconds, not {interval}")
+        by = by or getuser()
         try:
             if name := options["pause"]:
                 pause(name, by=by)
@@ -45,11 +48,11 @@ class Command(BaseCommand):
                 while run_projections():
                     pass
             else:
-                self._run()
+                self._run(interval)
         except EsDjangoError as error:
             raise CommandError(str(error)) from error
 
-    def _run(self) -> None:
+    def _run(self, interval: float) -> None:
         stopped = Event()
 
         def stop(number: int, frame: FrameType | None) -> None:
@@ -59,11 +62,20 @@ class Command(BaseCommand):
         try:
             while not stopped.is_set():
                 close_old_connections()
-                if not run_projections(seconds=TURN):
-                    stopped.wait(IDLE)
+                if not self._turn():
+                    stopped.wait(interval)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _turn(self) -> int:
+        try:
+            return run_projections(seconds=TURN)
+        except EsDjangoError as error:
+            if not error.retryable:
+                raise
+            self.stderr.write(f"{error}; it goes on in a moment")
+            return 0
 
 
 def _position(text: str) -> int:

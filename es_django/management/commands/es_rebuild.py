@@ -21,8 +21,8 @@ TURN = 1.0
 
 class Command(BaseCommand):
     help = (
-        "Builds a projection's read model anew: empties its models and replays the log. Goes on with a rebuild that was "
-        "interrupted. What the projection has told the outside is not told again."
+        "Builds a projection's read model anew: empties its models and replays the log. Goes on with a rebuild that "
+        "was interrupted. What the projection has told the outside is not told again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -32,7 +32,7 @@ class Command(BaseCommand):
         started = time.perf_counter()
         applied = 0
         try:
-            if not start_rebuild(name, by=f"{getuser()}, with manage.py es_rebuild"):
+            if not start_rebuild(name, by=getuser()):
                 self.stderr.write(f"The rebuild of {name} was under way, and goes on.")
             with self._progress() as progress:
                 bar = progress.add_task(name, total=None)

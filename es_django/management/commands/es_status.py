@@ -35,8 +35,14 @@ class Command(BaseCommand):
     def _print(self, health: Health) -> None:
         console = Console(file=self.stdout, highlight=False, markup=False)  # type: ignore[arg-type]
         log = health.log
-        console.print(_table("Log", ["newest position", "readable up to", *LAG], [[log.newest, log.safe_end, *_lag(log.held_back)]]))
-        rows = [[_name(each), each.status, each.position, *_lag(each.lag), each.last_error] for each in health.projections]
+        console.print(
+            _table(
+                "Log", ["newest position", "readable up to", *LAG], [[log.newest, log.safe_end, *_lag(log.held_back)]]
+            )
+        )
+        rows = [
+            [_name(each), each.status, each.position, *_lag(each.lag), each.last_error] for each in health.projections
+        ]
         console.print(_table("Projections", ["name", "status", "position", *LAG, "last error"], rows))
         rows = [[each.name, *_lag(each.lag), each.dead] for each in health.destinations]
         console.print(_table("Outbox", ["destination", *LAG, "dead"], rows))

@@ -1,0 +1,55 @@
+from argparse import ArgumentParser
+from getpass import getuser
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError
+
+from es_django import conf, outbox
+from es_django.models import OutboxMessage
+from es_django.outbox.moves import Move
+
+OPERATIONS = {
+    "requeue": (outbox.requeue, Move.REQUEUE),
+    "release": (outbox.release, Move.RELEASE),
+    "discard": (outbox.discard, Move.DISCARD),
+}
+
+
+class Command(BaseCommand):
+    help = (
+        "Requeues dead messages, releases those that wait or that a worker holds, or discards pending and dead ones: "
+        "the messages of these ids, or all to a destination."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("operation", choices=OPERATIONS)
+        parser.add_argument("message_ids", nargs="*", type=UUID, metavar="message-id")
+        parser.add_argument("--destination", help="all messages to this one that the operation applies to")
+        parser.add_argument("--type", help="of those, only the ones of this type")
+        parser.add_argument("--by", help="who asks for it, for the log; the user of this shell where absent")
+
+    def handle(
+        self,
+        *,
+        operation: str,
+        message_ids: list[UUID],
+        destination: str | None,
+        type: str | None,
+        by: str | None,
+        **options: Any,
+    ) -> None:
+        if bool(message_ids) == bool(destination):
+            raise CommandError("Name either message ids or a --destination.")
+        if type and not destination:
+            raise CommandError("--type goes with --destination.")
+        function, move = OPERATIONS[operation]
+        wanted = message_ids or self._of(destination, type, move)
+        moved = function(wanted, by=by or getuser())
+        skipped = f"; {len(wanted) - len(moved)} were not where that starts" if len(wanted) > len(moved) else ""
+        self.stdout.write(f"{len(moved)} messages were {move.value}{skipped}")
+
+    def _of(self, destination: str | None, type: str | None, move: Move) -> list[UUID]:
+        messages = OutboxMessage.objects.using(conf.settings().database)
+        chosen = messages.filter(destination=destination, status__in=move.origins)
+        return list((chosen.filter(type=type) if type else chosen).order_by("id").values_list("message_id", flat=True))

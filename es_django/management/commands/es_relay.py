@@ -1,0 +1,52 @@
+import signal
+import time
+from argparse import ArgumentParser
+from types import FrameType
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from es_django.errors import EsDjangoError, UnknownDestination
+from es_django.outbox.relay import relay
+
+
+class Command(BaseCommand):
+    help = (
+        "Publishes outbox messages until it is stopped, for projects without Celery. SIGTERM and Ctrl-C let it finish "
+        "what it has handed to a publisher, and give the rest back."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--destination", help="only the messages to this one; to all where absent")
+        parser.add_argument("--interval", type=float, default=1.0, help="seconds between two looks at an idle outbox")
+        parser.add_argument("--once", action="store_true", help="end when nothing is due any more")
+
+    def handle(self, *, destination: str | None, interval: float, once: bool, **options: Any) -> None:
+        if interval <= 0:
+            raise CommandError(f"--interval is more than 0 seconds, not {interval}")
+        self._stopped = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        total = 0
+        while not self._stopped:
+            published = self._relay(destination)
+            total += published
+            if published == 0:
+                if once:
+                    break
+                time.sleep(interval)
+        self.stdout.write(f"{total} messages were published")
+
+    def _relay(self, destination: str | None) -> int:
+        try:
+            return relay(destination, is_stopped=lambda: self._stopped)
+        except UnknownDestination as error:
+            raise CommandError(str(error)) from error
+        except EsDjangoError as error:
+            if not error.retryable:
+                raise
+            self.stderr.write(f"{error}; it goes on in a moment")
+            return 0
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopped = True

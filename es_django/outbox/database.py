@@ -1,0 +1,105 @@
+"""The outbox in PostgreSQL or SQLite: one statement for each claim and for each settling, on the database's clock."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from django.db import connections, transaction
+from django.db.backends.utils import CursorWrapper
+from django.db.models.functions import Now
+
+from es_django.errors import ClaimLost
+from es_django.events import StreamId
+from es_django.models import OutboxMessage
+from es_django.outbox import postgresql, sqlite
+from es_django.outbox.moves import Move
+from es_django.outbox.store import Claim, OutboxStore, Settlement, lost_claims, verdict
+from es_django.store.failures import storage_errors
+from es_django.store.messages import Message
+
+
+class DatabaseOutbox(OutboxStore):
+    """The outbox in one database."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+        self._sql = {"postgresql": postgresql, "sqlite": sqlite}[connections[using].vendor]
+
+    def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
+        if limit < 1:
+            return []
+        with self._transaction("claim messages") as cursor:
+            cursor.execute(
+                self._sql.CLAIM, {"destination": destination, "worker": worker, "limit": limit, "lease": lease}
+            )
+            return sorted((_claim(destination, row) for row in cursor.fetchall()), key=lambda claim: claim.id)
+
+    def extend(self, worker: str, claims: Sequence[Claim], *, lease: float) -> set[int]:
+        rows = [{"id": claim.id, "attempts": claim.attempts} for claim in claims]
+        with self._transaction("renew claims") as cursor:
+            cursor.execute(self._sql.EXTEND, {"worker": worker, "claims": json.dumps(rows), "lease": lease})
+            return {id for (id,) in cursor.fetchall()}
+
+    def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[ClaimLost | None]:
+        if not settlements:
+            return []
+        rows = [_settlement_row(settlement) for settlement in settlements]
+        with self._transaction("settle messages") as cursor:
+            cursor.execute(self._sql.SETTLE, {"worker": worker, "settlements": json.dumps(rows)})
+            settled = {id for (id,) in cursor.fetchall()}
+        return lost_claims(worker, [settlement.claim for settlement in settlements], settled)
+
+    def move(self, message_ids: Iterable[UUID], move: Move) -> list[UUID]:
+        messages = OutboxMessage.objects.using(self.using)
+        asked_for = messages.filter(message_id__in=list(message_ids), status__in=move.origins).order_by("id")
+        with storage_errors("move messages"), transaction.atomic(using=self.using):
+            found = dict(asked_for.select_for_update(no_key=True).values_list("id", "message_id"))
+            messages.filter(id__in=found).update(status=move.target, **_CHANGES[move])
+        return list(found.values())
+
+    @contextmanager
+    def _transaction(self, operation: str) -> Iterator[CursorWrapper]:
+        # Durable: nobody may go on to publish inside a transaction that could still be rolled back.
+        with (
+            storage_errors(operation),
+            transaction.atomic(using=self.using, durable=True),
+            connections[self.using].cursor() as cursor,
+        ):
+            yield cursor
+
+
+_CHANGES: dict[Move, dict[str, Any]] = {
+    Move.REQUEUE: {"attempts": 0, "failed_at": None, "available_at": Now()},
+    Move.RELEASE: {"claimed_by": None, "claimed_until": None, "available_at": Now()},
+    Move.DISCARD: {"failed_at": Now()},
+}
+
+
+def _claim(destination: str, row: tuple[Any, ...]) -> Claim:
+    id, attempts, message_id, type, key, data, headers, category, stream_key, stream_version = row
+    message = Message(
+        message_id=message_id if isinstance(message_id, UUID) else UUID(message_id),
+        destination=destination,
+        type=type,
+        key=key,
+        data=msgspec.json.decode(data),
+        headers=msgspec.json.decode(headers),
+        stream=StreamId(category, stream_key) if category is not None else None,
+        stream_version=stream_version,
+    )
+    return Claim(id, attempts, message)
+
+
+def _settlement_row(settlement: Settlement) -> dict[str, Any]:
+    claim, reached = settlement.claim, verdict(settlement)
+    return {
+        "id": claim.id,
+        "attempts": claim.attempts,
+        "counted": reached.attempts,
+        "status": reached.move.target,
+        "error": reached.error,
+        "delay": reached.delay,
+    }

@@ -1,0 +1,128 @@
+"""The outbox of the event store in memory: the shortest honest implementation of the port, and the one for tests."""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from uuid import UUID
+from weakref import WeakKeyDictionary, proxy
+
+import msgspec
+
+from es_django.errors import ClaimLost
+from es_django.outbox.moves import Move, Status
+from es_django.outbox.store import Claim, OutboxStore, Settlement, lost_claims, verdict
+from es_django.store.memory import MemoryEventStore
+from es_django.store.messages import Message
+
+
+class Row(msgspec.Struct):
+    """A message and what has become of it; times are seconds of the monotonic clock."""
+
+    id: int
+    message: Message
+    available_at: float
+    status: Status = Status.PENDING
+    attempts: int = 0
+    claimed_by: str | None = None
+    claimed_until: float = 0.0
+    last_error: str = ""
+
+    def is_due(self, now: float) -> bool:
+        if self.status is Status.PENDING:
+            return self.available_at <= now
+        return self.claimed_until <= now
+
+
+class MemoryOutbox(OutboxStore):
+    """The outbox of one event store in memory; `rows` tells what became of each message."""
+
+    def __init__(self, store: MemoryEventStore) -> None:
+        self._store = proxy(store)
+        self._rows: list[Row] = []
+        self._lock = threading.RLock()
+
+    @property
+    def rows(self) -> list[Row]:
+        with self._lock:
+            sent = self._store.committed_messages()
+            for message, sent_at in sent[len(self._rows) :]:
+                self._rows.append(Row(len(self._rows) + 1, message, sent_at + message.delay_seconds))
+            return list(self._rows)
+
+    def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
+        if self._store.in_transaction:
+            raise RuntimeError("messages are claimed outside any transaction")
+        with self._lock:
+            claims: list[Claim] = []
+            for row in self._batch(destination, limit, time.monotonic()):
+                row.status, row.claimed_by = Move.CLAIM.target, worker
+                row.attempts += 1
+                row.claimed_until = time.monotonic() + lease
+                claims.append(Claim(row.id, row.attempts, row.message))
+            return claims
+
+    def _batch(self, destination: str, limit: int, now: float) -> list[Row]:
+        batch: list[Row] = []
+        held_back: set[str] = set()
+        for row in self.rows:
+            key = row.message.key
+            if row.message.destination != destination or row.status not in Move.CLAIM.origins or key in held_back:
+                continue
+            if not row.is_due(now):
+                held_back.update([key] if key is not None else [])
+                continue
+            is_abandoned = row.status is Status.CLAIMED
+            if len(batch) == limit or (batch and is_abandoned):
+                break
+            batch.append(row)
+            if is_abandoned:
+                break
+        return batch
+
+    def extend(self, worker: str, claims: Sequence[Claim], *, lease: float) -> set[int]:
+        with self._lock:
+            held = set(self._held(worker, claims))
+            for id in held:
+                self._rows[id - 1].claimed_until = time.monotonic() + lease
+            return held
+
+    def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[ClaimLost | None]:
+        with self._lock:
+            claims = [settlement.claim for settlement in settlements]
+            held = set(self._held(worker, claims))
+            for settlement in settlements:
+                if settlement.claim.id in held:
+                    reached, row = verdict(settlement), self._rows[settlement.claim.id - 1]
+                    row.status, row.attempts = reached.move.target, reached.attempts
+                    row.claimed_by = None
+                    row.last_error = reached.error or row.last_error
+                    if reached.delay:
+                        row.available_at = time.monotonic() + reached.delay
+            return lost_claims(worker, claims, held)
+
+    def _held(self, worker: str, claims: Sequence[Claim]) -> Iterator[int]:
+        for claim in claims:
+            row = self._rows[claim.id - 1]
+            is_held = row.status is Status.CLAIMED and row.claimed_by == worker and row.attempts == claim.attempts
+            if is_held and row.claimed_until > time.monotonic():
+                yield claim.id
+
+    def move(self, message_ids: Iterable[UUID], move: Move) -> list[UUID]:
+        with self._lock:
+            asked_for = set(message_ids)
+            found = [row for row in self.rows if row.message.message_id in asked_for and row.status in move.origins]
+            for row in found:
+                row.status, row.claimed_by = move.target, None
+                if move is Move.REQUEUE:
+                    row.attempts = 0
+                if row.status is Status.PENDING:
+                    row.available_at = time.monotonic()
+            return [row.message.message_id for row in found]
+
+
+_outboxes: "WeakKeyDictionary[MemoryEventStore, MemoryOutbox]" = WeakKeyDictionary()
+
+
+def memory_outbox(store: MemoryEventStore) -> MemoryOutbox:
+    """The outbox of an event store in memory."""
+    return _outboxes.setdefault(store, MemoryOutbox(store))

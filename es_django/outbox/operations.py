@@ -1,0 +1,52 @@
+"""What an operator may do to messages. Each function logs what it did and who asked for it."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from uuid import UUID
+
+from es_django.outbox.moves import Move
+from es_django.outbox.store import outbox_store
+
+logger = logging.getLogger("es_django.outbox")
+
+CHUNK = 500
+
+
+def requeue(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
+    """Gives dead messages a new start: they are due at once, with no attempt counted.
+
+    Later messages of their key may have been published before them. `by` names who asked for it, for the log. Returns
+    the ids of those that were dead; the others are left alone. Raises `StorageError` if the database fails.
+    """
+    return _move(message_ids, Move.REQUEUE, by)
+
+
+def release(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
+    """Makes messages due at once that wait, or that a worker holds; that worker can settle them no more.
+
+    A worker that still runs may publish its message all the same, so that it arrives twice. As `requeue` otherwise.
+    """
+    return _move(message_ids, Move.RELEASE, by)
+
+
+def discard(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
+    """Gives up pending or dead messages for good; their key's later ones go on. As `requeue` otherwise."""
+    return _move(message_ids, Move.DISCARD, by)
+
+
+def _move(message_ids: Iterable[UUID], move: Move, by: str) -> list[UUID]:
+    if not by.strip():
+        raise ValueError(f"messages are {move.value} by somebody: name who asked for it")
+    moved: list[UUID] = []
+    for chunk in _chunks(message_ids):
+        for message_id in outbox_store().move(chunk, move):
+            logger.info("message %s was %s by %s", message_id, move.value, by)
+            moved.append(message_id)
+    return moved
+
+
+def _chunks(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+    iterator = iter(ids)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk

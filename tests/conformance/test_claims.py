@@ -1,0 +1,430 @@
+"""Claims and their settling, on the store's clock, on every backend."""
+
+import time
+from contextlib import nullcontext
+from datetime import timedelta
+from multiprocessing.synchronize import Barrier
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import IntegrityError, transaction
+from pytest_django import Settings
+
+from es_django import ConcurrencyError, Message, Repository, StreamId, event_store, outbox
+from es_django.errors import ClaimLost, DuplicateMessage, PayloadError, PublishError, UnknownDestination
+from es_django.models import OutboxMessage
+from es_django.outbox.moves import Status
+from es_django.outbox.store import Claim, Settlement, outbox_store
+from es_django.store import store_for
+from tests.domain import Ledger
+from tests.outbox.published import Told
+from tests.outbox.rows import let_leases_run_out, let_pauses_end, row, rows
+from tests.processes import run_processes
+from tests.publishers import Recorder
+from tests.threads import threads
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("recorder", "backend")]
+
+LEASE = 30.0
+DOWN = PublishError("down")
+NEVER = PublishError("never", retryable=False)
+
+
+def send(*keys: str | None) -> None:
+    for number, key in enumerate(keys):
+        outbox.send("tests", type="noted", data={"number": number}, key=key)
+
+
+def claim(worker: str = "a", *, limit: int = 100, lease: float = LEASE) -> list[Claim]:
+    return outbox_store().claim("tests", worker, limit=limit, lease=lease)
+
+
+def settle(worker: str, *settlements: Settlement) -> list[bool]:
+    """Whether each of the claims was still the worker's."""
+    outcomes = outbox_store().settle(worker, settlements)
+    assert all(outcome is None or isinstance(outcome, ClaimLost) for outcome in outcomes)
+    return [outcome is None for outcome in outcomes]
+
+
+def hand_back(*claims: Claim) -> list[Settlement]:
+    return [Settlement(claim, tried=False) for claim in claims]
+
+
+def numbers(claims: list[Claim]) -> list[int]:
+    return [each.message.data["number"] for each in claims]
+
+
+def statuses() -> list[Status]:
+    return [each.status for each in rows()]
+
+
+def test_a_sent_message_is_pending_and_comes_out_as_it_went_in() -> None:
+    given = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
+    data = {"ä": [1, None, {"deep": "x"}]}
+    outbox.send("tests", type="noted", data=data, key="k", headers={"trace": "1"}, message_id=given)
+    assert row() == (Status.PENDING, 0, "", True)
+    (claimed,) = claim()
+    message = claimed.message
+    assert (message.message_id, message.type, message.key, message.destination) == (given, "noted", "k", "tests")
+    assert (message.data, message.headers, message.stream, claimed.attempts) == (data, {"trace": "1"}, None, 1)
+
+
+def test_a_message_is_gone_with_its_transaction() -> None:
+    with pytest.raises(KeyError), store_for().transaction():
+        send("k")
+        raise KeyError
+    assert claim() == []
+
+
+def test_an_unknown_destination_is_refused() -> None:
+    with pytest.raises(UnknownDestination, match=r"no destination 'nowhere'.*configured: tests"):
+        outbox.send("nowhere", type="noted", data={})
+    assert rows() == []
+
+
+@pytest.mark.parametrize("bad", [{"type": ""}, {"type": "x" * 256}, {"type": "noted", "key": " "}])
+def test_a_blank_or_too_long_type_or_key_is_refused(bad: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="1 to 255 characters"):
+        outbox.send("tests", data={}, **bad)  # type: ignore[arg-type]
+    assert rows() == []
+
+
+@pytest.mark.parametrize("data", [{"at": float("nan")}, "a\x00b", "\ud800", object()])
+def test_data_that_json_cannot_hold_is_refused(data: object) -> None:
+    with pytest.raises(PayloadError, match="noted"):
+        outbox.send("tests", type="noted", data=data)
+    assert rows() == []
+
+
+def test_a_message_over_the_size_limit_is_refused(settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_BYTES": 10}}
+    outbox.send("tests", type="noted", data="x" * 8)
+    with pytest.raises(PayloadError, match='has 11 bytes of data, more than the 10 of ES_DJANGO\\["OUTBOX"'):
+        outbox.send("tests", type="noted", data="x" * 9)
+    with pytest.raises(PayloadError, match="has 12 bytes"):
+        outbox.send("tests", type="noted", data="ä" * 5)
+    assert len(rows()) == 1
+
+
+def test_a_message_id_can_be_stored_once_and_the_error_leaves_the_transaction_usable() -> None:
+    first = outbox.send("tests", type="noted", data={"number": 0})
+    with store_for().transaction():
+        with pytest.raises(DuplicateMessage, match=str(first)):
+            outbox.send("tests", type="noted", data={"number": 1}, message_id=first)
+        send("k")
+    assert len(claim()) == 2
+
+
+def test_only_the_claiming_worker_can_settle_and_only_once() -> None:
+    send("k")
+    (claimed,) = claim("worker-a")
+    assert settle("worker-b", Settlement(claimed)) == [False]
+    assert settle("worker-a", Settlement(claimed)) == [True]
+    assert row().status == Status.PUBLISHED
+    assert settle("worker-a", Settlement(claimed)) == [False]
+
+
+def test_a_lost_claim_tells_its_message_and_its_worker() -> None:
+    send("k")
+    (claimed,) = claim("worker-a")
+    (lost,) = outbox_store().settle("worker-b", [Settlement(claimed)])
+    assert lost is not None
+    assert (lost.message_id, lost.worker, lost.retryable) == (claimed.message.message_id, "worker-b", False)
+
+
+def test_the_second_failure_of_two_attempts_at_most_is_the_end(settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": 2}}
+    send("k")
+    (first,) = claim()
+    assert settle("a", Settlement(first, PublishError("first failure"))) == [True]
+    assert row() == (Status.PENDING, 1, "first failure", False)
+    let_pauses_end()
+    (second,) = claim()
+    assert settle("a", Settlement(first)) == [False], "the claim of an earlier attempt settles nothing"
+    assert settle("a", Settlement(second, PublishError("second failure"))) == [True]
+    assert row()[:3] == (Status.DEAD, 2, "second failure")
+    assert claim() == []
+
+
+def test_a_live_claim_keeps_others_out_and_a_dead_one_does_not() -> None:
+    send("k")
+    (first,) = claim("a")
+    assert claim("b") == []
+    let_leases_run_out()
+    (second,) = claim("b")
+    assert second.attempts == 2
+    assert settle("a", Settlement(first)) == [False]
+    assert settle("a", *hand_back(first)) == [False]
+    assert settle("b", Settlement(second)) == [True]
+    assert row().status == Status.PUBLISHED
+
+
+def test_an_expired_claim_settles_nothing_even_if_nobody_took_over() -> None:
+    send("k")
+    (claimed,) = claim("a")
+    let_leases_run_out()
+    assert settle("a", Settlement(claimed)) == [False]
+    assert row().status == Status.CLAIMED
+
+
+def test_a_lease_below_a_second_ends_when_it_says() -> None:
+    send("k")
+    started = time.monotonic()
+    claim("a", lease=0.25)
+    while not (taken := claim("b")):
+        assert time.monotonic() - started < 5
+    assert time.monotonic() - started >= 0.249
+    assert taken[0].attempts == 2
+
+
+@pytest.mark.database_alone
+def test_a_lease_is_counted_on_the_databases_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    send("k")
+    (claimed,) = claim("a")
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + 3600)
+    assert claim("b") == []
+    assert settle("a", Settlement(claimed)) == [True]
+
+
+def test_a_claim_can_be_renewed_by_its_worker_while_it_lives() -> None:
+    send("k", "l", "m")
+    claims = claim("a", lease=0.2)
+    started = time.monotonic()
+    stolen = msgspec.structs.replace(claims[1], attempts=7)
+    assert outbox_store().extend("b", claims, lease=LEASE) == set()
+    held = outbox_store().extend("a", [claims[0], stolen], lease=LEASE)
+    assert held == {claims[0].id}
+    while len(taken := claim("b")) < 1:
+        assert time.monotonic() - started < 5
+    assert numbers(taken) == [1]
+    let_leases_run_out()
+    assert outbox_store().extend("a", claims, lease=LEASE) == set()
+    assert settle("a", Settlement(claims[0])) == [False]
+
+
+def test_one_stale_claim_does_not_spoil_the_batch() -> None:
+    send("k", "l", "m")
+    first, second, third = claim("a")
+    stale = msgspec.structs.replace(second, attempts=2)
+    assert settle("a", Settlement(first), Settlement(stale), Settlement(third)) == [True, False, True]
+    assert statuses() == [Status.PUBLISHED, Status.CLAIMED, Status.PUBLISHED]
+
+
+def test_a_failed_message_comes_back_after_a_pause() -> None:
+    send("k")
+    (claimed,) = claim()
+    assert settle("a", Settlement(claimed, DOWN)) == [True]
+    assert row() == (Status.PENDING, 1, "down", False)
+    assert claim() == []
+    let_pauses_end()
+    assert claim()[0].attempts == 2
+
+
+def test_a_permanent_failure_is_the_end_at_once() -> None:
+    send("k")
+    settle("a", Settlement(claim()[0], NEVER))
+    assert row()[:3] == (Status.DEAD, 1, "never")
+    assert claim() == []
+
+
+def test_what_was_not_tried_goes_back_as_it_was() -> None:
+    send("k")
+    settle("a", *hand_back(*claim()))
+    assert row() == (Status.PENDING, 0, "", True)
+    assert claim()[0].attempts == 1
+
+
+def test_a_negative_delay_is_refused() -> None:
+    with pytest.raises(ValueError, match="is not negative"):
+        outbox.send("tests", type="noted", data={}, delay=timedelta(seconds=-1))
+
+
+@pytest.mark.database_alone
+def test_a_message_that_no_relay_would_find_is_refused() -> None:
+    elsewhere = type(store_for())("elsewhere")  # type: ignore[call-arg]
+    with pytest.raises(ImproperlyConfigured, match="would never be published"):
+        elsewhere.send(Message(type="noted", data=None, destination="tests"))
+
+
+def test_a_delayed_message_waits() -> None:
+    outbox.send("tests", type="noted", data={"number": 0}, delay=timedelta(hours=1))
+    assert claim() == []
+    let_pauses_end()
+    assert len(claim()) == 1
+
+
+def test_a_key_waits_for_its_earlier_message_and_other_keys_do_not() -> None:
+    send("k", "k", "other", None)
+    first, *rest = claim()
+    settle("a", Settlement(first, DOWN), *hand_back(*rest))
+    assert numbers(claim()) == [2, 3]
+    let_pauses_end()
+    assert numbers(claim()) == [0, 1]
+
+
+def test_a_key_waits_for_a_claim_of_another_worker() -> None:
+    send("k", "k", "other")
+    assert numbers(claim("a", limit=1)) == [0]
+    assert numbers(claim("b")) == [2]
+
+
+def test_a_key_goes_on_once_its_failing_message_is_dead() -> None:
+    send("k", "k")
+    first, second = claim()
+    settle("a", Settlement(first, NEVER), *hand_back(second))
+    assert numbers(claim()) == [1]
+
+
+def test_a_key_goes_on_once_its_failing_message_is_discarded() -> None:
+    send("k", "k")
+    first, second = claim()
+    settle("a", Settlement(first, DOWN), *hand_back(second))
+    assert claim() == []
+    outbox.discard([first.message.message_id], by="ada")
+    assert numbers(claim()) == [1]
+
+
+def test_messages_of_one_key_to_two_destinations_do_not_wait_for_each_other(settings: Settings) -> None:
+    recorder = settings.ES_DJANGO["DESTINATIONS"]["tests"]
+    settings.ES_DJANGO = {"DESTINATIONS": {"tests": recorder, "others": recorder}}
+    outbox.send("others", type="noted", data={"number": 9}, key="k")
+    send("k")
+    assert len(outbox_store().claim("others", "a", limit=1, lease=LEASE)) == 1
+    assert numbers(claim("b")) == [0]
+
+
+def test_a_blocked_key_does_not_fill_the_batch() -> None:
+    send(*["k"] * 5, "other")
+    claim("a", limit=1)
+    assert numbers(claim("b", limit=2)) == [5]
+
+
+def test_a_message_whose_worker_died_comes_alone() -> None:
+    send("a", "b", "c", "d")
+    claim("dies", limit=2)
+    let_leases_run_out()
+    assert numbers(claim("x")) == [0]
+    assert numbers(claim("y")) == [1]
+    assert numbers(claim("z")) == [2, 3]
+
+
+def test_what_comes_before_a_message_whose_worker_died_is_claimed_without_it() -> None:
+    send("a", "b", "c", "d")
+    claims = claim("dies")
+    settle("dies", *hand_back(claims[0], claims[1], claims[3]))
+    let_leases_run_out()
+    assert numbers(claim("x")) == [0, 1]
+    assert numbers(claim("y")) == [2]
+    assert numbers(claim("z")) == [3]
+
+
+def test_a_batch_of_none_claims_nothing() -> None:
+    send("k")
+    assert claim(limit=0) == []
+    assert row().attempts == 0
+
+
+def test_nothing_is_claimed_inside_a_transaction() -> None:
+    send("k")
+    with pytest.raises(RuntimeError), store_for().transaction():
+        claim()
+    assert row().status == Status.PENDING
+
+
+@pytest.mark.requires_postgresql
+def test_a_row_that_somebody_settles_right_now_is_passed_over_and_so_is_its_key() -> None:
+    send("k", "k", "other")
+    claim("dead", limit=1)
+    let_leases_run_out()
+    with transaction.atomic():
+        OutboxMessage.objects.select_for_update().get(id=OutboxMessage.objects.earliest("id").id)
+        with threads(1) as submit:
+            assert numbers(submit(claim, "b").result(10)) == [2]
+
+
+@pytest.mark.database_alone
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"status": "published"},
+        {"status": "claimed", "claimed_by": "a"},
+        {"status": "dead"},
+        {"status": "discarded"},
+        {"status": "pending", "published_at": "2026-01-01T00:00:00Z"},
+        {"status": "unheard"},
+    ],
+)
+def test_the_database_refuses_a_status_that_does_not_fit(wrong: dict[str, str]) -> None:
+    send("k")
+    with pytest.raises(IntegrityError):
+        OutboxMessage.objects.update(**wrong)
+
+
+def claim_all(barrier: Barrier, worker: str) -> list[int]:
+    Recorder.reset()
+    taken: list[int] = []
+    barrier.wait()
+    while claimed := outbox_store().claim("tests", worker, limit=7, lease=60):
+        taken.extend(each.id for each in claimed)
+    return taken
+
+
+@pytest.mark.database_alone
+def test_of_several_processes_each_message_is_claimed_by_one() -> None:
+    send(*[None] * 200)
+    taken = run_processes(claim_all, [("a",), ("b",), ("c",), ("d",)])
+    everything = sorted(id for each in taken for id in each)
+    assert everything == sorted(OutboxMessage.objects.values_list("id", flat=True))
+
+
+def test_of_several_threads_each_message_is_claimed_by_one() -> None:
+    send(*[None] * 100)
+
+    def claim_everything(worker: str) -> list[int]:
+        taken: list[int] = []
+        while claimed := claim(worker, limit=7):
+            taken.extend(numbers(claimed))
+        return taken
+
+    with threads(4) as submit:
+        taken = [submit(claim_everything, worker) for worker in "abcd"]
+    assert sorted(number for each in taken for number in each.result()) == list(range(100))
+
+
+def test_an_events_message_is_pending_and_names_its_source_in_the_same_commit() -> None:
+    ledger = Ledger.open("l-1")
+    ledger.annotate("first")
+    Repository(Ledger).save(ledger)
+    stream = ledger.stream
+    (recorded,) = event_store.append(stream, [Told(text="news")], expected=2)
+    assert row().status == Status.PENDING
+    message = claim()[0].message
+    assert (message.type, message.key, message.stream, message.stream_version) == ("tests.told", "l-1", stream, 3)
+    assert message.headers == {"causation_id": str(recorded.event_id)}
+    assert message.data == {"text": "news"}
+
+
+def test_a_conflict_stores_neither_event_nor_message() -> None:
+    ledger = Ledger.open("l-1")
+    Repository(Ledger).save(ledger)
+    with pytest.raises(ConcurrencyError):
+        event_store.append(ledger.stream, [Told(text="news")], expected=5)
+    assert rows() == []
+
+
+@pytest.mark.parametrize("outer", [False, True])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_message_id_that_is_taken_undoes_the_whole_commit_and_is_named(outer: bool, at_once: bool) -> None:
+    taken = uuid4()
+    told = Told(text=f"id {taken}")
+    stream = StreamId("ledger", "l-1")
+    if not at_once:
+        outbox.send("tests", type="noted", data=None, message_id=taken)
+    with pytest.raises(DuplicateMessage) as caught, store_for().transaction() if outer else nullcontext():
+        event_store.append(stream, [told, told] if at_once else [told], expected=0)
+    assert list(caught.value.message_ids) == [taken]
+    assert event_store.version(stream) == 0
+    assert len(rows()) == (0 if at_once else 1)

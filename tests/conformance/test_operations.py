@@ -1,0 +1,117 @@
+"""What operators do to messages: requeue, release, discard."""
+
+import logging
+from collections.abc import Callable, Iterable
+from uuid import UUID, uuid4
+
+import pytest
+
+from es_django import outbox
+from es_django.errors import PublishError
+from es_django.outbox.moves import Move, Status
+from es_django.outbox.store import Settlement, outbox_store
+from tests.outbox.rows import let_pauses_end, row, rows
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("recorder", "backend")]
+
+Operation = Callable[..., list[UUID]]
+OPERATIONS: dict[Operation, Move] = {
+    outbox.requeue: Move.REQUEUE,
+    outbox.release: Move.RELEASE,
+    outbox.discard: Move.DISCARD,
+}
+
+
+def message_that_is(status: Status) -> UUID:
+    """Sends a message and brings it there."""
+    message_id = outbox.send("tests", type="noted", data=None)
+    if status is Status.PENDING:
+        return message_id
+    (claim,) = outbox_store().claim("tests", "a", limit=1, lease=60)
+    assert claim.message.message_id == message_id
+    settlements = {
+        Status.PUBLISHED: Settlement(claim),
+        Status.DEAD: Settlement(claim, PublishError("never", retryable=False)),
+        Status.DISCARDED: Settlement(claim, PublishError("never", retryable=False)),
+    }
+    if status is not Status.CLAIMED:
+        assert outbox_store().settle("a", [settlements[status]]) == [None]
+    if status is Status.DISCARDED:
+        outbox.discard([message_id], by="ada")
+    assert row().status == status
+    return message_id
+
+
+@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("operation", list(OPERATIONS), ids=lambda operation: operation.__name__)
+def test_an_operation_moves_what_is_where_it_starts_and_nothing_else(operation: Operation, status: Status) -> None:
+    move = OPERATIONS[operation]
+    message_id = message_that_is(status)
+    before = row()
+    moved = operation([message_id], by="ada")
+    if status in move.origins:
+        assert moved == [message_id]
+        assert row().status == move.target
+    else:
+        assert moved == []
+        assert row() == before
+
+
+def test_a_requeued_message_starts_again_at_no_attempts_and_is_due_at_once() -> None:
+    message_id = message_that_is(Status.DEAD)
+    assert row().attempts == 1
+    outbox.requeue([message_id], by="ada")
+    assert row() == (Status.PENDING, 0, "never", True)
+    (claim,) = outbox_store().claim("tests", "b", limit=1, lease=60)
+    assert claim.attempts == 1
+
+
+def test_a_message_that_backs_off_is_due_at_once_when_released() -> None:
+    message_id = outbox.send("tests", type="noted", data=None)
+    claims = outbox_store().claim("tests", "a", limit=1, lease=60)
+    outbox_store().settle("a", [Settlement(claims[0], PublishError("down"))])
+    assert not row().is_due
+    outbox.release([message_id], by="ada")
+    assert row()[:2] == (Status.PENDING, 1)
+    assert row().is_due
+
+
+def test_the_worker_that_had_a_released_message_can_settle_it_no_more() -> None:
+    message_id = outbox.send("tests", type="noted", data=None)
+    claims = outbox_store().claim("tests", "a", limit=1, lease=60)
+    outbox.release([message_id], by="ada")
+    (lost,) = outbox_store().settle("a", [Settlement(claims[0])])
+    assert lost is not None
+    assert row().status == Status.PENDING
+
+
+def test_an_operation_logs_each_message_and_who_asked_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = (outbox.send("tests", type="noted", data=None) for _ in range(2))
+    with caplog.at_level(logging.INFO, "es_django.outbox"):
+        assert outbox.discard([first, second, uuid4()], by="ada") == [first, second]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"message {first} was discarded by ada",
+        f"message {second} was discarded by ada",
+    ]
+
+
+def test_an_operation_by_nobody_is_refused() -> None:
+    message_id = message_that_is(Status.DEAD)
+    with pytest.raises(ValueError, match="name who asked for it"):
+        outbox.requeue([message_id], by=" ")
+    assert row().status == Status.DEAD
+
+
+def test_an_operation_on_many_messages_takes_them_in_parts() -> None:
+    sent = [outbox.send("tests", type="noted", data=None) for _ in range(7)]
+
+    def ids() -> Iterable[UUID]:
+        yield from sent
+
+    from es_django.outbox import operations
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operations, "CHUNK", 3)
+        assert outbox.discard(ids(), by="ada") == sent
+    let_pauses_end()
+    assert {each.status for each in rows()} == {Status.DISCARDED}

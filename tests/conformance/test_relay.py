@@ -1,0 +1,338 @@
+"""The relay: claim, publish, settle, in the order of each key, on every backend."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from pytest_django import Settings
+
+from es_django import Message, StreamId, event_store, outbox
+from es_django.errors import PublishError, StorageError, UnknownDestination
+from es_django.outbox import renewal
+from es_django.outbox.moves import Move, Status
+from es_django.outbox.publishers import Publisher
+from es_django.outbox.relay import relay
+from es_django.outbox.renewal import RENEWAL
+from es_django.outbox.store import OutboxStore, outbox_store
+from es_django.store import store_for
+from tests.outbox.published import Told
+from tests.outbox.rows import let_leases_run_out, let_pauses_end, row, rows
+from tests.publishers import Recorder
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("recorder", "backend")]
+
+DOWN = PublishError("down")
+NEVER = PublishError("never", retryable=False)
+
+
+def send(*keys: str | None) -> None:
+    for number, key in enumerate(keys):
+        outbox.send("tests", type="noted", data={"number": number}, key=key)
+
+
+def numbers(messages: list[Message]) -> list[int]:
+    return [message.data["number"] for message in messages]
+
+
+def fails(*failing: int, error: PublishError = DOWN) -> Callable[[Message], PublishError | None]:
+    return staticmethod(lambda message: error if message.data["number"] in failing else None)
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    ended = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < ended
+        time.sleep(0.005)
+
+
+def test_everything_that_is_due_is_published(recorder: type[Recorder]) -> None:
+    send("k", None, "l", "k")
+    assert relay() == 4
+    assert sorted(numbers(recorder.published)) == [0, 1, 2, 3]
+    assert {each.status for each in rows()} == {Status.PUBLISHED}
+    assert relay() == 0
+
+
+def test_no_two_messages_of_a_key_are_in_one_call(recorder: type[Recorder]) -> None:
+    send("k", "l", "k", None, None, "k")
+    relay()
+    assert [numbers(call) for call in recorder.calls] == [[0, 1, 3, 4], [2], [5]]
+
+
+def test_a_publisher_that_fails_twice_delivers_once(recorder: type[Recorder]) -> None:
+    send("k")
+    failures = [PublishError("one"), PublishError("two"), None]
+    recorder.fail = staticmethod(lambda message: failures.pop(0))
+    for attempts in (1, 2):
+        assert relay() == 0
+        assert row()[:2] == (Status.PENDING, attempts)
+        let_pauses_end()
+    assert relay() == 1
+    assert len(recorder.published) == 1
+
+
+def test_a_failing_message_holds_back_its_key_and_no_other(recorder: type[Recorder]) -> None:
+    send("k", "k", "l", "k")
+    recorder.fail = fails(0)
+    assert relay() == 1
+    assert numbers(recorder.published) == [2]
+    assert [each.attempts for each in rows()] == [1, 0, 1, 0]
+    recorder.fail = fails()
+    let_pauses_end()
+    relay()
+    assert numbers(recorder.published) == [2, 0, 1, 3]
+
+
+def test_a_key_goes_on_when_its_failing_message_is_dead(recorder: type[Recorder]) -> None:
+    send("k", "k", "k")
+    recorder.fail = fails(0, error=NEVER)
+    assert relay() == 2
+    assert numbers(recorder.published) == [1, 2]
+    assert [each.status for each in rows()] == [Status.DEAD, Status.PUBLISHED, Status.PUBLISHED]
+
+
+def test_a_message_that_kills_its_worker_ends_as_dead_and_takes_no_other_with_it(
+    recorder: type[Recorder], settings: Settings
+) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": 3}}
+    send("k", "poison", "l", "poison")
+
+    class Killed(BaseException):
+        pass
+
+    def die(message: Message) -> None:
+        if message.data["number"] == 1:
+            raise Killed
+
+    recorder.fail = staticmethod(die)
+    deaths = 0
+    while any(each.status in Move.CLAIM.origins for each in rows()):
+        try:
+            relay()
+        except Killed:
+            deaths += 1
+            let_leases_run_out()
+    assert deaths == 3
+    assert [each.status for each in rows()] == [Status.PUBLISHED, Status.DEAD, Status.PUBLISHED, Status.PUBLISHED]
+    assert rows()[1][1:3] == (3, "each worker that had it died")
+
+
+def test_a_publisher_that_is_slower_than_the_lease_keeps_its_claims(
+    recorder: type[Recorder], settings: Settings
+) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"LEASE": 1}}
+    send(None, None)
+
+    def outlive_the_lease(message: Message) -> None:
+        end_of_the_lease = time.monotonic() + 1.1
+        wait_until(lambda: time.monotonic() > end_of_the_lease)
+        assert outbox_store().claim("tests", "thief", limit=10, lease=30) == []
+        recorder.fail = fails()
+
+    recorder.fail = staticmethod(outlive_the_lease)
+    assert relay() == 2
+    assert {each[:2] for each in rows()} == {(Status.PUBLISHED, 1)}
+
+
+def test_a_relay_that_lost_its_claims_stops(recorder: type[Recorder], settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"LEASE": 0.3}}
+    send("k", "k", "l", "l")
+    thieves: list[str] = []
+
+    def lose_the_claims(message: Message) -> None:
+        if not thieves:
+            let_leases_run_out()
+            thieves.append("thief")
+            claimed = [outbox_store().claim("tests", "thief", limit=10, lease=60) for _ in range(4)]
+            assert len([claim for claims in claimed for claim in claims]) >= 1
+        wait_until(lambda: not any(thread.name == RENEWAL for thread in threading.enumerate()))
+
+    recorder.fail = staticmethod(lose_the_claims)
+    assert relay() == 0
+    assert numbers(recorder.published) == [0, 2]
+    assert {each.status for each in rows()} == {Status.CLAIMED}
+
+
+def test_a_message_that_an_operator_released_is_not_overtaken(
+    recorder: type[Recorder], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"LEASE": 0.3}}
+    ids = [outbox.send("tests", type="noted", data={"number": number}, key="k") for number in range(3)]
+    renewals: list[set[int]] = []
+    store_class = type(outbox_store())
+    extend = store_class.extend
+
+    def noted(*args: Any, **kwargs: Any) -> set[int]:
+        renewals.append(extend(*args, **kwargs))
+        return renewals[-1]
+
+    monkeypatch.setattr(store_class, "extend", noted)
+
+    def release_the_next(message: Message) -> None:
+        assert outbox.release([ids[1]], by="ada") == [ids[1]]
+        recorder.fail = fails()
+        wait_until(lambda: any(len(held) == 2 for held in renewals))
+
+    recorder.fail = staticmethod(release_the_next)
+    assert relay() == 3
+    assert [numbers(call) for call in recorder.calls] == [[0], [1], [2]]
+    assert [each.attempts for each in rows()] == [1, 2, 1]
+
+
+def test_a_publisher_that_hangs_loses_its_claims_in_the_end(
+    recorder: type[Recorder], settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"LEASE": 0.2}}
+    monkeypatch.setattr(renewal, "PATIENCE", 2.0)
+    send("k", "k")
+    taken: list[int] = []
+
+    def hang(message: Message) -> None:
+        def others_can_have_it() -> bool:
+            taken.extend(claim.attempts for claim in outbox_store().claim("tests", "b", limit=1, lease=60))
+            return bool(taken)
+
+        wait_until(others_can_have_it)
+
+    recorder.fail = staticmethod(hang)
+    with caplog.at_level(logging.ERROR):
+        assert relay() == 0
+    assert taken == [2]
+    assert len(recorder.published) == 1, "of its batch it publishes nothing more"
+    assert "has not come back" in caplog.text
+
+
+def test_what_does_not_fit_the_time_goes_back_untried(recorder: type[Recorder]) -> None:
+    send("k", "k", "l", "k")
+    over = threading.Event()
+
+    def end_soon(message: Message) -> None:
+        over.set()
+
+    recorder.fail = staticmethod(end_soon)
+    assert relay(is_stopped=over.is_set) == 2
+    assert numbers(recorder.published) == [0, 2]
+    assert [each[:2] for each in rows()] == [
+        (Status.PUBLISHED, 1),
+        (Status.PENDING, 0),
+        (Status.PUBLISHED, 1),
+        (Status.PENDING, 0),
+    ]
+    assert relay(seconds=0) == 0
+    assert relay() == 2
+    assert numbers(recorder.published) == [0, 2, 1, 3]
+
+
+def test_a_settling_that_the_database_does_not_take_is_tried_again(
+    recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send("k", "l")
+    monkeypatch.setattr("es_django.outbox.relay.PAUSE", 0)
+    store_class = type(outbox_store())
+    settle = store_class.settle
+    failures = [StorageError("settle messages", True, "the server is starting up")] * 3
+
+    def fail_first(store: OutboxStore, worker: str, settlements: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return settle(store, worker, settlements)
+
+    monkeypatch.setattr(store_class, "settle", fail_first)
+    assert relay() == 2
+    assert relay() == 0
+    assert len(recorder.published) == 2
+
+
+def test_a_destination_that_fails_as_a_whole_does_not_stop_the_others(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.ES_DJANGO = {
+        "DESTINATIONS": {"broken": {"PUBLISHER": "no.such.Publisher"}, **settings.ES_DJANGO["DESTINATIONS"]}
+    }
+    send("k")
+    assert relay() == 1
+    assert "the messages to broken could not be relayed" in caplog.text
+    with pytest.raises(ImproperlyConfigured):
+        relay("broken")
+
+
+def test_destinations_take_turns(settings: Settings, recorder: type[Recorder]) -> None:
+    publisher = {"PUBLISHER": "tests.publishers.Recorder"}
+    settings.ES_DJANGO = {"DESTINATIONS": {"a": publisher, "b": publisher}, "OUTBOX": {"BATCH_SIZE": 1}}
+    for number, destination in enumerate("aabb"):
+        outbox.send(destination, type="noted", data={"number": number})
+    assert relay() == 4
+    assert [message.destination for message in recorder.published] == ["a", "b", "a", "b"]
+
+
+def test_a_relay_inside_a_transaction_is_refused(recorder: type[Recorder]) -> None:
+    send("k")
+    with pytest.raises(RuntimeError), store_for().transaction():
+        relay()
+    assert recorder.calls == []
+
+
+def test_one_error_that_no_database_could_hold_does_not_stop_the_others(recorder: type[Recorder]) -> None:
+    send("k", "l", "m")
+    recorder.fail = fails(0, error=PublishError("remote said \x00 and \udc80"))
+    assert relay() == 2
+    assert "remote said" in rows()[0].last_error
+
+
+class Raising(Publisher):
+    def publish(self, messages: object) -> list[None]:
+        raise RuntimeError("no idea")
+
+
+class Silent(Publisher):
+    def publish(self, messages: object) -> list[None]:
+        return []
+
+
+class Speechless(Publisher):
+    def publish(self, messages: object) -> Any:
+        return None
+
+
+class Truthful(Publisher):
+    def publish(self, messages: list[Message]) -> Any:  # type: ignore[override]
+        return [True for message in messages]
+
+
+@pytest.mark.parametrize(
+    ("publisher", "reason"),
+    [
+        (Raising, "no idea"),
+        (Silent, "Silent returned 0 outcomes for 2"),
+        (Speechless, "not iterable"),
+        (Truthful, "Truthful returned bool as an outcome"),
+    ],
+)
+def test_a_publisher_that_breaks_its_word_fails_its_messages(
+    publisher: type[Publisher], reason: str, settings: Settings
+) -> None:
+    settings.ES_DJANGO = {"DESTINATIONS": {"tests": {"PUBLISHER": f"{__name__}.{publisher.__name__}"}}}
+    send("k", "l")
+    assert relay() == 0
+    for each in rows():
+        assert each.status == Status.PENDING
+        assert reason in each.last_error
+
+
+def test_an_unknown_destination_is_told() -> None:
+    with pytest.raises(UnknownDestination):
+        relay("nowhere")
+
+
+def test_an_event_may_tell_nothing_or_in_full(recorder: type[Recorder]) -> None:
+    stream = StreamId("ledger", "l-1")
+    event_store.append(stream, [Told(text="secret"), Told(text="in full"), Told(text="news")], expected=0)
+    relay()
+    first, second = recorder.published
+    assert (first.type, first.data, first.key, first.stream_version) == ("told.in_full", ["in full"], "own key", 2)
+    assert first.headers["own"] == "header"
+    assert (second.type, second.key, second.stream_version) == ("tests.told", "l-1", 3)

@@ -1,0 +1,69 @@
+"""The operator's command line on the outbox."""
+
+import logging
+from io import StringIO
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from es_django import outbox
+from es_django.models import OutboxMessage
+from es_django.outbox.relay import relay
+from tests.publishers import Recorder, never
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _everything_fails(recorder: type[Recorder]) -> None:
+    recorder.fail = staticmethod(lambda message: never)
+
+
+def run(*arguments: str) -> str:
+    output = StringIO()
+    call_command("es_outbox", *arguments, stdout=output)
+    return output.getvalue().strip()
+
+
+def statuses() -> list[str]:
+    return list(OutboxMessage.objects.order_by("id").values_list("status", flat=True))
+
+
+def send(*types: str) -> list[str]:
+    return [str(outbox.send("tests", type=type, data=None)) for type in types]
+
+
+def test_messages_are_requeued_by_id_and_those_that_were_not_dead_are_told() -> None:
+    first, second = send("noted", "noted")
+    relay()
+    (third,) = send("noted")
+    assert run("requeue", first, third, str(uuid4())) == "1 messages were requeued; 2 were not where that starts"
+    assert statuses() == ["pending", "dead", "pending"]
+    assert second not in {first, third}
+
+
+def test_messages_are_chosen_by_destination_and_type(caplog: pytest.LogCaptureFixture) -> None:
+    send("noted", "told", "noted")
+    relay()
+    with caplog.at_level(logging.INFO, "es_django.outbox"):
+        assert run("discard", "--destination", "tests", "--type", "noted", "--by", "ada") == "2 messages were discarded"
+    assert statuses() == ["discarded", "dead", "discarded"]
+    assert caplog.text.count("was discarded by ada") == 2
+    assert run("requeue", "--destination", "tests") == "1 messages were requeued"
+    assert run("release", "--destination", "elsewhere") == "0 messages were released"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["requeue"], "either message ids or a --destination"),
+        (["requeue", str(uuid4()), "--destination", "tests"], "either message ids or a --destination"),
+        (["requeue", str(uuid4()), "--type", "noted"], "--type goes with --destination"),
+        (["forget", str(uuid4())], "invalid choice"),
+        (["requeue", "message-7"], "invalid UUID value"),
+    ],
+)
+def test_a_wrong_command_line_is_told(arguments: list[str], error: str) -> None:
+    with pytest.raises(CommandError, match=error):
+        run(*arguments)

@@ -1,0 +1,56 @@
+"""What is in the outbox, of a database or in memory, and how tests let time pass there."""
+
+import time
+from datetime import timedelta
+from typing import NamedTuple
+
+from django.utils import timezone
+
+from es_django.models import OutboxMessage
+from es_django.outbox.memory import MemoryOutbox
+from es_django.outbox.moves import Status
+from es_django.outbox.store import outbox_store
+
+
+class Seen(NamedTuple):
+    status: Status
+    attempts: int
+    last_error: str
+    is_due: bool
+
+
+def rows() -> list[Seen]:
+    """Every message, in order."""
+    store = outbox_store()
+    if isinstance(store, MemoryOutbox):
+        return [Seen(row.status, row.attempts, row.last_error, row.is_due(time.monotonic())) for row in store.rows]
+    return [
+        Seen(
+            Status(row.status), row.attempts, row.last_error, (row.claimed_until or row.available_at) <= timezone.now()
+        )
+        for row in OutboxMessage.objects.order_by("id")
+    ]
+
+
+def row() -> Seen:
+    """The only message."""
+    (only,) = rows()
+    return only
+
+
+def let_leases_run_out() -> None:
+    store = outbox_store()
+    if isinstance(store, MemoryOutbox):
+        for each in store.rows:
+            each.claimed_until = 0
+    else:
+        OutboxMessage.objects.filter(status=Status.CLAIMED).update(claimed_until=timezone.now() - timedelta(hours=1))
+
+
+def let_pauses_end() -> None:
+    store = outbox_store()
+    if isinstance(store, MemoryOutbox):
+        for each in store.rows:
+            each.available_at = 0
+    else:
+        OutboxMessage.objects.filter(status=Status.PENDING).update(available_at=timezone.now() - timedelta(hours=1))

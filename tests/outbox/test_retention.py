@@ -1,0 +1,77 @@
+"""Pruning: what has ended long ago goes, and nothing else."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from es_django import outbox
+from es_django.models import OutboxMessage
+from es_django.outbox.moves import Status
+from es_django.outbox.retention import prune_messages
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("recorder")]
+
+WEEK = timedelta(days=7)
+NOW = timezone.now()
+OLD, YOUNG = NOW - timedelta(days=8), NOW - timedelta(days=6)
+
+
+def message(status: Status, ended: object = None, created: object = OLD) -> int:
+    id = outbox.send("tests", type="noted", data=None)
+    changes: dict[str, object] = {"status": status, "created_at": created}
+    if status == Status.PUBLISHED:
+        changes["published_at"] = ended
+    if status in (Status.DEAD, Status.DISCARDED):
+        changes["failed_at"] = ended
+    if status == Status.CLAIMED:
+        changes |= {"claimed_by": "a", "claimed_until": OLD}
+    OutboxMessage.objects.filter(message_id=id).update(**changes)
+    return OutboxMessage.objects.get(message_id=id).pk
+
+
+def left() -> set[int]:
+    return set(OutboxMessage.objects.values_list("id", flat=True))
+
+
+def test_only_what_was_published_or_discarded_long_enough_ago_is_deleted() -> None:
+    message(Status.PUBLISHED, OLD)
+    message(Status.DISCARDED, OLD)
+    kept = {
+        message(Status.PENDING),
+        message(Status.CLAIMED),
+        message(Status.DEAD, OLD),
+        message(Status.PUBLISHED, YOUNG),
+        message(Status.DISCARDED, YOUNG),
+        message(Status.PUBLISHED, YOUNG, created=YOUNG),
+    }
+    assert prune_messages(WEEK) == 2
+    assert left() == kept
+    assert prune_messages(WEEK) == 0
+
+
+def test_it_goes_on_in_small_batches_past_what_stays() -> None:
+    kept = {message(Status.DEAD, OLD) for _ in range(5)}
+    for _ in range(5):
+        message(Status.PUBLISHED, OLD)
+    assert prune_messages(WEEK, batch_size=2) == 5
+    assert left() == kept
+
+
+def test_it_does_not_walk_over_what_is_young() -> None:
+    message(Status.PUBLISHED, OLD)
+    for _ in range(20):
+        message(Status.PUBLISHED, YOUNG, created=YOUNG)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert prune_messages(WEEK, batch_size=4) == 1
+    assert sum("SELECT" in query["sql"].split("WHERE")[0] for query in queries) == 1
+
+
+def test_it_ends_when_its_time_is_over_and_the_next_run_does_the_rest() -> None:
+    message(Status.PUBLISHED, OLD)
+    assert prune_messages(WEEK, seconds=0) == 0
+    assert prune_messages(WEEK) == 1
