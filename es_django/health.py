@@ -48,6 +48,10 @@ class ProjectionHealth(msgspec.Struct, frozen=True):
     failed_position: int | None
     last_error: str
 
+    @property
+    def title(self) -> str:
+        return self.name if self.partitions == 1 else f"{self.name} ({self.partition + 1} of {self.partitions})"
+
 
 class DestinationHealth(msgspec.Struct, frozen=True):
     """The messages to a destination that are due, and how many have been given up."""
@@ -156,7 +160,7 @@ def _log_problems(log: LogHealth, max_lag: float) -> list[str]:
 
 
 def _projection_problems(projection: ProjectionHealth, max_lag: float) -> list[str]:
-    name = projection.name if projection.partitions == 1 else f"{projection.name}, partition {projection.partition},"
+    name = projection.title
     registered = registered_projections()[projection.name]
     if projection.partitions != registered.partitions:
         now = registered.partitions

@@ -1,10 +1,11 @@
-"""The base of all pages here: they show and never change.
+"""The base of all pages here: they show and never edit.
 
 What the store holds is what happened. A page that could edit it would let a slip of the hand rewrite history, so that
-adding, changing and deleting are refused to everyone, superusers included.
+adding, changing and deleting are refused to everyone, superusers included. What a page offers beyond reading is an
+action with a permission of its own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from uuid import UUID
 
@@ -51,7 +52,7 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
 
     change_list_template = "es_django/admin/change_list.html"
     list_per_page = 50
-    actions = None
+    actions: Sequence[str] | None = None
     sortable_by = ()
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -97,7 +98,9 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         return queryset.filter(readings[-1]), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        self._refuse_all_but_reading(request)
+        # What a list is sent is an action, and each of them asks for its own permission.
+        if not (request.method == "POST" and self.get_actions(request)):
+            self._refuse_all_but_reading(request)
         title = {"title": capfirst(str(self.opts.verbose_name_plural))}
         return super().changelist_view(request, {**title, **(extra_context or {})})
 

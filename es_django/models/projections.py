@@ -62,7 +62,7 @@ class ProjectionCheckpoint(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.name if self.partitions == 1 else f"{self.name}, partition {self.partition} of {self.partitions}"
+        return self.name if self.partitions == 1 else f"{self.name} ({self.partition + 1} of {self.partitions})"
 
     def become(self, status: CheckpointStatus) -> None:
         """Moves to another status. Raises `ProjectionStatusError` if it cannot follow the present one."""

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 from rich.console import Console
 from rich.table import Table
 
-from es_django.health import MOST, Health, Lag, ProjectionHealth, status
+from es_django.health import MOST, Health, Lag, status
 
 
 class Command(BaseCommand):
@@ -41,7 +41,7 @@ class Command(BaseCommand):
             )
         )
         rows = [
-            [_name(each), each.status, each.position, *_lag(each.lag), each.last_error] for each in health.projections
+            [each.title, each.status, each.position, *_lag(each.lag), each.last_error] for each in health.projections
         ]
         console.print(_table("Projections", ["name", "status", "position", *LAG, "last error"], rows))
         rows = [[each.name, *_lag(each.lag), each.dead] for each in health.destinations]
@@ -57,12 +57,6 @@ def _lag(lag: Lag) -> list[str]:
     if not lag.count:
         return ["0", ""]
     return [f"{lag.count:,}{' or more' if lag.count >= MOST else ''}", f"{lag.seconds:,.1f} s"]
-
-
-def _name(projection: ProjectionHealth) -> str:
-    if projection.partitions == 1:
-        return projection.name
-    return f"{projection.name} ({projection.partition + 1} of {projection.partitions})"
 
 
 def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
