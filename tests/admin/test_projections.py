@@ -102,7 +102,7 @@ def test_a_rebuild_starts_at_the_beginning(superuser: Client) -> None:
 
 def test_what_cannot_be_done_is_told(superuser: Client) -> None:
     row = checkpoint(name="statements")
-    assert confirm(superuser, row, "resume") == ["projection 'statements' cannot be resumed: it is running"]
+    assert confirm(superuser, row, "resume") == ["Projection 'statements' cannot be resumed: it is running"]
     assert not LogEntry.objects.exists()
 
 
