@@ -28,12 +28,16 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         settings = conf.settings()
     except ImproperlyConfigured as error:
         return [Error(str(error), hint="The README of es_django shows the settings.", id="es_django.E001")]
-    return [*_check_database(settings.database), *_check_destinations(settings)]
+    return [
+        *_check_database(settings.database),
+        *_check_destinations(settings),
+        *_check_databases_of_models(settings.database),
+    ]
 
 
 @register("es_django")
 def check_projections(**kwargs: Any) -> list[CheckMessage]:
-    return [*_check_owned_models(), *_check_databases_of_models()]
+    return [*_check_owned_models()]
 
 
 @register("es_django")
@@ -158,10 +162,8 @@ def _check_owned_models() -> Iterator[CheckMessage]:
             )
 
 
-def _check_databases_of_models() -> Iterator[CheckMessage]:
-    try:
-        database = conf.settings().database
-    except ImproperlyConfigured:
+def _check_databases_of_models(database: str) -> Iterator[CheckMessage]:
+    if database not in connections.settings:
         return
     for projection in registered_projections().values():
         for model in projection.models:
