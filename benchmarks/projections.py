@@ -22,8 +22,8 @@ import msgspec
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
 django.setup()
 
-import psycopg  # noqa: E402
 import psutil  # noqa: E402
+import psycopg  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 from rich.console import Console  # noqa: E402

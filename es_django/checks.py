@@ -11,10 +11,12 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections, router
 from django.db.models import Model
+from django.urls import NoReverseMatch, reverse
 
 from es_django import conf
 from es_django.aggregates import categories
 from es_django.events import registry
+from es_django.inbox.signatures import is_secret
 from es_django.models import OutboxMessage
 from es_django.outbox.messages import publications
 from es_django.outbox.moves import Move
@@ -31,6 +33,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     return [
         *_check_database(settings.database),
         *_check_destinations(settings),
+        *_check_ingress(settings),
         *_check_databases_of_models(settings.database),
     ]
 
@@ -93,6 +96,32 @@ def _check_destinations(settings: conf.Settings) -> Iterator[CheckMessage]:
                 hint="Configure the destination, or correct its name.",
                 id="es_django.E006",
             )
+
+
+def _check_ingress(settings: conf.Settings) -> Iterator[CheckMessage]:
+    for index, secret in enumerate(settings.ingress.secrets):
+        if not is_secret(secret):
+            yield Error(
+                f'ES_DJANGO["INGRESS"]["SECRETS"][{index}] is no secret of Standard Webhooks.',
+                hint='It is "whsec_" and the base64 of 24 to 64 random bytes; leave it out and all events are refused.',
+                id="es_django.E012",
+            )
+    if not settings.ingress.secrets and _is_routed():
+        yield Warning(
+            'The URLs of es_django receive messages, but ES_DJANGO["INGRESS"]["SECRETS"] is empty: all are refused.',
+            hint="Set the secret that the sender signs with.",
+            id="es_django.W013",
+        )
+
+
+def _is_routed() -> bool:
+    if not getattr(django_settings, "ROOT_URLCONF", None):
+        return False
+    try:
+        reverse("es_django:ingress")
+    except NoReverseMatch:
+        return False
+    return True
 
 
 @register(Tags.database)

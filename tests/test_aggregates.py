@@ -37,11 +37,29 @@ def test_many_events_and_a_failure_in_the_end_leave_the_state_of_before() -> Non
     ledger = Ledger.open("l-1")
     for number in range(50):
         ledger.annotate([number])
-    with pytest.raises(ValueError, match="refused after"):
-        ledger.annotate("refused")
-    assert ledger.notes == [[number] for number in range(50)]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="refused after"):
+            ledger.annotate("refused")
+        assert ledger.notes == [[number] for number in range(50)]
     ledger.annotate("more")
     assert (ledger.notes[-1], ledger.version) == ("more", 52)
+
+
+class Rated(Aggregate):
+    rate: Decimal
+
+    @applies
+    def _deposited(self, event: Deposited) -> None:
+        self.rate = event.amount
+        if event.amount < 0:
+            raise ValueError("refused after it was taken")
+
+
+def test_a_failure_leaves_no_attribute_that_was_not_there() -> None:
+    rated = Rated("r-1")
+    with pytest.raises(ValueError, match="refused after"):
+        rated.record(Deposited(amount=Decimal(-1)))
+    assert not hasattr(rated, "rate")
 
 
 class Counting(Aggregate):

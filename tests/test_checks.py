@@ -15,6 +15,7 @@ from es_django.checks import check_events, check_open_messages, check_projection
 from es_django.events import Event, registry
 from es_django.outbox.publishers import publisher_for
 from testproject.bank.models import Balance
+from tests.inbox.sender import SECRET
 from tests.outbox import published
 from tests.publishers import Recorder
 
@@ -98,6 +99,39 @@ def test_a_publication_to_an_unknown_destination(monkeypatch: pytest.MonkeyPatch
 def test_times_without_a_zone(settings: Settings) -> None:
     settings.USE_TZ = False
     assert ids() == {"es_django.E009"}
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["", "hunter2", "whsec_", "whsec_hunter2", "whsec_" + "aHVudGVyMg" * 4 + "!", "whsec_" + "hunter2a" * 12],
+)
+def test_a_secret_of_the_ingress_that_is_none_is_told_and_not_shown(secret: str, settings: Settings) -> None:
+    settings.ES_DJANGO = {**GOOD, "INGRESS": {"SECRETS": [SECRET, secret]}}
+    assert ids() == {"es_django.E012"}
+    (message,) = check_settings()
+    assert '["SECRETS"][1]' in message.msg
+    assert "hunter2" not in f"{message}{conf.settings()!r}"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"SECRETS": "hunter2"}, {"SECRETS": [7]}, {"SECRETS": [b"hunter2"]}, {"MAX_BYTES": 0}]
+)
+def test_wrong_settings_of_the_ingress_are_told_and_not_shown(wrong: dict[str, Any], settings: Settings) -> None:
+    settings.ES_DJANGO = {**GOOD, "INGRESS": wrong}
+    assert ids() == {"es_django.E001"}
+    assert "hunter2" not in str(check_settings())
+
+
+@pytest.mark.urls("tests.inbox.urls")
+def test_an_ingress_that_refuses_everything(settings: Settings) -> None:
+    assert ids() == {"es_django.W013"}
+    settings.ES_DJANGO = {**GOOD, "INGRESS": {"SECRETS": [SECRET]}}
+    assert ids() == set()
+
+
+def test_a_project_without_urls_has_no_ingress(settings: Settings) -> None:
+    del settings.ROOT_URLCONF
+    assert ids() == set()
 
 
 def test_two_event_classes_of_one_name() -> None:

@@ -17,21 +17,12 @@ from django.utils.text import Truncator
 
 from es_django import conf, projections
 from es_django.admin.elements import error_text, moment, status_badge
-from es_django.admin.keyset import KeysetChangeList
 from es_django.admin.readonly import Fact, ReadOnlyAdmin
 from es_django.errors import EsDjangoError
 from es_django.models import ProjectionCheckpoint, SkippedEvent, StoredEvent
 
 OPERATE = ["operate"]
 SHOWN_SKIPS = 10
-
-
-class OperableChangeList(KeysetChangeList):
-    """A list whose rows may be selected, by who may do something with them."""
-
-    def get_results(self, request: HttpRequest) -> None:
-        super().get_results(request)
-        self.show_admin_actions = True
 
 
 @admin.register(ProjectionCheckpoint)
@@ -44,9 +35,6 @@ class ProjectionCheckpointAdmin(ReadOnlyAdmin[ProjectionCheckpoint]):
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("es_django.operate_projectioncheckpoint")
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
-        return OperableChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProjectionCheckpoint]:
         log = StoredEvent.objects.using(conf.settings().database)
@@ -152,7 +140,7 @@ class ProjectionCheckpointAdmin(ReadOnlyAdmin[ProjectionCheckpoint]):
         once: bool = True,
     ) -> HttpResponse | None:
         """Asks, or does it if the answer is there; `once` for a projection, whatever the number of its partitions."""
-        checkpoints = list(chosen)
+        checkpoints = list(chosen.filter(pk__in=request.POST.getlist(ACTION_CHECKBOX_NAME)))
         if once:
             checkpoints = list({each.name: each for each in checkpoints}.values())
         if "confirmed" not in request.POST:

@@ -42,7 +42,8 @@ LONGEST_DOCUMENT = 100_000
 
 
 class ReadOnlyAdmin(ModelAdmin[ModelT]):
-    """A list and a page for each row, to be seen with the model's view permission and changed by nobody.
+    """A list and a page for each row, to be seen with the model's view permission and changed by nobody, but for the
+    actions that a class names, each with a permission of its own.
 
     `ordering` names columns of one index; `documents` the JSON columns, which lists leave in the database, with labels.
     """
@@ -77,6 +78,10 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
         return KeysetChangeList
 
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        # An action of the whole site was written for rows that may change.
+        return {name: action for name, action in super().get_actions(request).items() if name in (self.actions or ())}
+
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         # By default any lookup on any column of the model may stand in the URL, and most would read the whole table.
         return lookup in {getattr(each, "parameter_name", None) for each in self.list_filter}
@@ -98,8 +103,7 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         return queryset.filter(readings[-1]), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        # What a list is sent is an action, and each of them asks for its own permission.
-        if not (request.method == "POST" and self.get_actions(request)):
+        if not (request.method == "POST" and request.POST.get("action") in self.get_actions(request)):
             self._refuse_all_but_reading(request)
         title = {"title": capfirst(str(self.opts.verbose_name_plural))}
         return super().changelist_view(request, {**title, **(extra_context or {})})

@@ -148,7 +148,14 @@ class Migration(migrations.Migration):
                 ("handled_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={
+                "permissions": [("replay_inboxreceipt", "Can replay dead messages")],
                 "default_permissions": ("view",),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("status", "handled")), fields=["handled_at"], name="es_django_inbox_handled"
+                    ),
+                    models.Index(condition=models.Q(("status", "dead")), fields=["id"], name="es_django_inbox_dead"),
+                ],
                 "constraints": [
                     models.UniqueConstraint(fields=("consumer", "message_id"), name="es_django_inbox_once"),
                     models.CheckConstraint(
@@ -298,9 +305,21 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="outboxmessage",
             index=models.Index(
-                condition=models.Q(("status__in", ("pending", "claimed"))),
+                condition=models.Q(("status", "pending")), fields=["destination", "id"], name="es_django_outbox_pending"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                condition=models.Q(("status", "claimed")), fields=["destination", "id"], name="es_django_outbox_claimed"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                condition=models.Q(("attempts__gt", 0), ("status", "pending")),
                 fields=["destination", "id"],
-                name="es_django_outbox_open",
+                name="es_django_outbox_failing",
             ),
         ),
         migrations.AddIndex(
@@ -380,7 +399,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="outboxmessage",
-            index=models.Index(condition=models.Q(("status", "dead")), fields=["id"], name="es_django_outbox_dead"),
+            index=models.Index(
+                condition=models.Q(("status__in", ("dead", "discarded"))),
+                fields=["id"],
+                name="es_django_outbox_given_up",
+            ),
         ),
         migrations.RunPython(refuse_changes, allow_changes),
     ]

@@ -62,22 +62,22 @@ class MemoryOutbox(OutboxStore):
             return claims
 
     def _batch(self, destination: str, limit: int, now: float) -> list[Row]:
-        batch: list[Row] = []
+        due: list[Row] = []
+        seen: set[str] = set()
         held_back: set[str] = set()
         for row in self.rows:
             key = row.message.key
-            if row.message.destination != destination or row.status not in Move.CLAIM.origins or key in held_back:
+            if row.message.destination != destination or row.status not in Move.CLAIM.origins:
                 continue
-            if not row.is_due(now):
-                held_back.update([key] if key is not None else [])
-                continue
-            is_abandoned = row.status is Status.CLAIMED
-            if len(batch) == limit or (batch and is_abandoned):
-                break
-            batch.append(row)
-            if is_abandoned:
-                break
-        return batch
+            if row.status is Status.CLAIMED and row.is_due(now) and key not in seen:
+                return [row][:limit]
+            if row.status is Status.PENDING and row.is_due(now) and key not in held_back:
+                due.append(row)
+            elif key is not None:
+                held_back.add(key)
+            if key is not None:
+                seen.add(key)
+        return due[:limit]
 
     def extend(self, worker: str, claims: Sequence[Claim], *, lease: float) -> set[int]:
         with self._lock:

@@ -4,8 +4,9 @@ import time
 
 from asgiref.sync import sync_to_async
 
+from es_django import conf
 from es_django.errors import ProjectionTimeout
-from es_django.models import ProjectionCheckpoint
+from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import checkpoints_of
 from es_django.store.failures import storage_errors
@@ -13,13 +14,16 @@ from es_django.store.failures import storage_errors
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
 
 
-def wait_for(name: str, position: int, timeout: float = 5.0) -> None:
-    """Returns as soon as a projection has applied the event at `position`, and all before it.
+def wait_for(name: str, position: int | None = None, timeout: float = 5.0) -> None:
+    """Returns as soon as a projection has applied the event at `position` and all before it; where it is absent, the
+    newest event of this moment.
 
     Raises `UnknownProjection`, and `ProjectionTimeout` if that takes more than `timeout` seconds. Call it after the
     commit of the event: within its transaction the wait would be in vain.
     """
     projection = projection_named(name)
+    if position is None:
+        position = _newest()
     deadline = time.monotonic() + timeout
     pause = SHORTEST_PAUSE
     while lagging := _lagging(projection, position):
@@ -30,7 +34,7 @@ def wait_for(name: str, position: int, timeout: float = 5.0) -> None:
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-async def await_for(name: str, position: int, timeout: float = 5.0) -> None:  # the twin of wait_for
+async def await_for(name: str, position: int | None = None, timeout: float = 5.0) -> None:  # the twin of wait_for
     """As `wait_for`."""
     await sync_to_async(wait_for)(name, position, timeout)
 
@@ -43,6 +47,12 @@ def _lagging(projection: Projection, position: int) -> list[ProjectionCheckpoint
     if projection.is_inline():
         return [each for each in stored if each.status != ProjectionCheckpoint.Status.RUNNING]
     return [each for each in stored if each.position < position]
+
+
+def _newest() -> int:
+    events = StoredEvent.objects.using(conf.settings().database).order_by("-position")
+    with storage_errors("look how long the log is"):
+        return events.values_list("position", flat=True).first() or 0
 
 
 def _state(lagging: list[ProjectionCheckpoint]) -> str:

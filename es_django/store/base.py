@@ -19,7 +19,7 @@ from asgiref.sync import sync_to_async
 from es_django import conf
 from es_django.aggregates import Outcome
 from es_django.errors import DuplicateEvent, DuplicateMessage, DuplicateStream, PayloadError
-from es_django.events import MAX_NAME_LENGTH, Event, PendingEvent, RecordedEvent, StagedEvent, StreamId
+from es_django.events import MAX_NAME_LENGTH, Event, PendingEvent, RecordedEvent, StagedEvent, StreamId, registry
 from es_django.metadata import COLUMNS_OF_METADATA, current_metadata
 from es_django.payloads import encode_payload
 from es_django.store.messages import Message, StagedMessage
@@ -68,6 +68,8 @@ class Append(msgspec.Struct, frozen=True):
     expected: ExpectedVersion
     messages: Sequence[StagedMessage]
     metadata: Mapping[str, str]
+    encoded_metadata: str
+    """The metadata that has no column of its own."""
     snapshot: Snapshot | None
     may_repeat: bool
     """Whether the events may be stored already without the version telling so."""
@@ -83,12 +85,6 @@ class Append(msgspec.Struct, frozen=True):
         if self.expected is NO_STREAM:
             return 0
         return self.expected if isinstance(self.expected, int) else None
-
-    @property
-    def encoded_metadata(self) -> str:
-        """The metadata that has no column of its own."""
-        rest = {name: value for name, value in self.metadata.items() if name not in COLUMNS_OF_METADATA}
-        return encode_payload(rest, "metadata") if rest else "{}"
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -113,6 +109,9 @@ class Partition(msgspec.Struct, frozen=True):
     count: int
 
 
+WHOLE: Final = Partition(0, 1)
+
+
 class EventStore(ABC):
     """Append to streams and read them, alone or all together."""
 
@@ -131,8 +130,8 @@ class EventStore(ABC):
         same `PendingEvent`s again, at the same place, stores nothing and returns what is stored.
 
         Raises `ConcurrencyError` if the stream is elsewhere, `StreamArchived` if it takes no more events,
-        `DuplicateEvent` if some of the events are stored already, `PayloadError` if a payload cannot be stored, and
-        `StorageError` if the database fails.
+        `DuplicateEvent` if some of the events are stored already, `PayloadError` if a payload cannot be stored,
+        `ValueError` for an `expected` that is no version, and `StorageError` if the database fails.
         """
         return self.append_all([StreamWrite(stream, events, expected)], metadata=metadata)
 
@@ -210,14 +209,21 @@ class EventStore(ABC):
         events, and `StorageError` if the database fails.
         """
 
-    @abstractmethod
     def read_stream(
         self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
     ) -> Iterator[RecordedEvent]:
         """The events of a stream with a version above `after`, in order of version; the newest first if `backwards`.
 
-        They come in bounded memory. Raises the kind of `ReplayError` that tells why an event cannot be read.
+        They come in bounded memory. Raises the kind of `ReplayError` that tells why an event cannot be read, and
+        `ValueError` for a negative `after` or `limit`.
         """
+        _refuse_no_number(after=after, limit=0 if limit is None else limit)
+        return self._read_stream(stream, after, limit, backwards)
+
+    @abstractmethod
+    def _read_stream(
+        self, stream: StreamId, after: int, limit: int | None, backwards: bool
+    ) -> Iterator[RecordedEvent]: ...
 
     @abstractmethod
     def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
@@ -241,7 +247,6 @@ class EventStore(ABC):
         Raises `LockTimeout` after `timeout` seconds of waiting.
         """
 
-    @abstractmethod
     def read_all(
         self,
         *,
@@ -257,8 +262,20 @@ class EventStore(ABC):
         It never skips an event that commits later: it ends before the first one that still could. Reading on from
         `Page.position` sees each event exactly once, also where a filter leaves a page empty. Inside a transaction the
         events that it has appended itself are there too, up to that end. A page ends before an event that cannot be
-        read, and one that would begin with it raises its `ReplayError`, with its `position`.
+        read, and one that would begin with it raises its `ReplayError`, with its `position`. Raises `ValueError` for a
+        negative `after` or `limit`.
         """
+        _refuse_no_number(after=after, limit=limit)
+        if limit == 0:
+            return Page([], after)
+        stored_names = None if types is None else registry.stored_names(types)
+        wanted = None if categories is None else list(categories)
+        return self._read_all(after, limit, wanted, stored_names, partition or WHOLE)
+
+    @abstractmethod
+    def _read_all(
+        self, after: int, limit: int, categories: list[str] | None, types: list[str] | None, partition: Partition
+    ) -> Page: ...
 
     @abstractmethod
     def safe_end(self) -> int:
@@ -346,7 +363,7 @@ def _refuse_duplicate_ids(appends: Sequence[Append]) -> None:
 
 def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
     expected = write.expected
-    if not isinstance(expected, Expected) and (isinstance(expected, bool) or not 0 <= expected < 2**63):
+    if not isinstance(expected, Expected) and not _is_number(expected):
         raise ValueError(f"expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}")
     events = [event if isinstance(event, PendingEvent) else PendingEvent(event) for event in write.events]
     messages = [
@@ -356,9 +373,26 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
     ]
     may_repeat = expected in (ANY, STREAM_EXISTS) and any(isinstance(event, PendingEvent) for event in write.events)
     for name in COLUMNS_OF_METADATA:
-        if len(metadata.get(name, "")) > MAX_NAME_LENGTH:
+        value = metadata.get(name, "")
+        if not isinstance(value, str):
+            raise PayloadError("metadata", name, f"must be text, not {value!r}")
+        if len(value) > MAX_NAME_LENGTH:
             raise PayloadError("metadata", name, f"has more than {MAX_NAME_LENGTH} characters")
-    return Append(write.stream, events, expected, messages, metadata, write.snapshot, may_repeat)
+        encode_payload(value, f"metadata.{name}")
+    rest = {name: value for name, value in metadata.items() if name not in COLUMNS_OF_METADATA}
+    encoded = encode_payload(rest, "metadata") if rest else "{}"
+    return Append(write.stream, events, expected, messages, metadata, encoded, write.snapshot, may_repeat)
+
+
+def _is_number(value: object) -> bool:
+    """Whether it counts versions or positions: neither a truth value nor more than the databases can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _refuse_no_number(**values: object) -> None:
+    for name, value in values.items():
+        if not _is_number(value):
+            raise ValueError(f"{name} is a number from 0 on, not {value!r}")
 
 
 def _stage(message: Message, ordinal: int) -> StagedMessage:

@@ -27,7 +27,7 @@ from es_django.errors import (
 )
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.models import StoredEvent, Stream
-from es_django.store.base import Append, EventStore, Loaded, Page, Partition, projections_of
+from es_django.store.base import WHOLE, Append, EventStore, Loaded, Page, Partition, projections_of
 from es_django.store.failures import dooming, refuse_swallowed_failure, storage_errors
 from es_django.store.messages import StagedMessage
 from es_django.store.outcomes import TransactionOutcome
@@ -38,7 +38,6 @@ TailRow = tuple[int, str, int, str]
 
 PAGE_SIZE = 1000
 END = 2**63 - 1
-WHOLE = Partition(0, 1)
 
 EventRow = tuple[int, int, str, int, str, str, str | None, str | None, Any, Any]
 """position, version, type, schema_version, data, metadata, correlation_id, causation_id, event_id, recorded_at"""
@@ -185,9 +184,7 @@ class DatabaseEventStore(EventStore):
         partition: Partition,
     ) -> list[tuple[Any, ...]]: ...
 
-    def read_stream(
-        self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
-    ) -> Iterator[RecordedEvent]:
+    def _read_stream(self, stream: StreamId, after: int, limit: int | None, backwards: bool) -> Iterator[RecordedEvent]:
         remaining, before = limit, END
         while remaining is None or remaining > 0:
             size = PAGE_SIZE if remaining is None else min(PAGE_SIZE, remaining)
@@ -250,43 +247,33 @@ class DatabaseEventStore(EventStore):
             cursor.execute(TAIL, [stream.category, stream.key, after, size])
             return cast("list[TailRow]", cursor.fetchall())
 
-    def read_all(
-        self,
-        *,
-        after: int = 0,
-        limit: int = PAGE_SIZE,
-        categories: Iterable[str] | None = None,
-        types: Iterable[type[Event]] | None = None,
-        partition: Partition | None = None,
+    def _read_all(
+        self, after: int, limit: int, categories: list[str] | None, types: list[str] | None, partition: Partition
     ) -> Page:
-        if limit < 1:
-            return Page([], after)
         with storage_errors("read the log"):
             end = self.safe_end()
-        return self._page(after, end, limit, categories, types, partition or WHOLE)
+        return self._page(after, end, limit, categories, types, partition)
 
     def read_settled(self, *, after: int, limit: int, types: Iterable[type[Event]]) -> Page:
         """As `read_all`, up to the newest event, for a caller who keeps all who could append such events waiting."""
         newest = StoredEvent.objects.using(self.using).order_by("-position").values_list("position", flat=True)
         with storage_errors("read the log"):
             end = newest.first() or 0
-        return self._page(after, end, limit, None, types, WHOLE)
+        return self._page(after, end, limit, None, registry.stored_names(types), WHOLE)
 
     def _page(
         self,
         after: int,
         end: int,
         limit: int,
-        categories: Iterable[str] | None,
-        types: Iterable[type[Event]] | None,
+        categories: list[str] | None,
+        types: list[str] | None,
         partition: Partition,
     ) -> Page:
         if end <= after:
             return Page([], after)
-        wanted_categories = None if categories is None else list(categories)
-        wanted_types = None if types is None else registry.stored_names(types)
         with storage_errors("read the log"):
-            rows = self._select_log(after, end, limit, wanted_categories, wanted_types, partition)
+            rows = self._select_log(after, end, limit, categories, types, partition)
         events: list[RecordedEvent] = []
         for index, (*row, category, key) in enumerate(rows):
             try:

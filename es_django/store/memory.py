@@ -144,19 +144,24 @@ class MemoryEventStore(EventStore):
             self._log.append(stored)
             stream.append(stored)
         for staged in append.messages:
-            self._keep(staged.message, append.stream, before + staged.ordinal)
+            self._keep(staged, append.stream, before + staged.ordinal)
         if append.snapshot is not None:
             self._snapshots[append.stream] = (len(stream), append.snapshot)
         return [stored.recorded for stored in stream[before:]]
 
     def _send(self, staged: StagedMessage) -> None:
         with self.transaction():
-            self._keep(staged.message, None, None)
+            self._keep(staged, None, None)
 
-    def _keep(self, message: Message, stream: StreamId | None, version: int | None) -> None:
-        if any(known.message_id == message.message_id for known in self.messages):
-            raise DuplicateMessage([message.message_id])
-        self.messages.append(msgspec.structs.replace(message, stream=stream, stream_version=version))
+    def _keep(self, staged: StagedMessage, stream: StreamId | None, version: int | None) -> None:
+        message_id = staged.message.message_id
+        if any(known.message_id == message_id for known in self.messages):
+            raise DuplicateMessage([message_id])
+        # As a database would give it back: the handler of a message gets what JSON made of it.
+        data, headers = msgspec.json.decode(staged.data), msgspec.json.decode(staged.headers)
+        self.messages.append(
+            msgspec.structs.replace(staged.message, data=data, headers=headers, stream=stream, stream_version=version)
+        )
         self._sent_at.append(time.monotonic())
 
     def committed_messages(self) -> list[tuple[Message, float]]:
@@ -197,9 +202,7 @@ class MemoryEventStore(EventStore):
         end = len(self._log) if self.in_transaction else self._committed
         return [each for each in stored if each.recorded.position <= end]
 
-    def read_stream(
-        self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
-    ) -> Iterator[RecordedEvent]:
+    def _read_stream(self, stream: StreamId, after: int, limit: int | None, backwards: bool) -> Iterator[RecordedEvent]:
         found = self._visible(self._streams.get(stream, ()))[after:]
         for stored in (found[::-1] if backwards else found)[:limit]:
             yield from _recorded(stored)
@@ -221,26 +224,16 @@ class MemoryEventStore(EventStore):
     def version(self, stream: StreamId) -> int:
         return len(self._visible(self._streams.get(stream, ())))
 
-    def read_all(
-        self,
-        *,
-        after: int = 0,
-        limit: int = 1000,
-        categories: Iterable[str] | None = None,
-        types: Iterable[type[Event]] | None = None,
-        partition: Partition | None = None,
+    def _read_all(
+        self, after: int, limit: int, categories: list[str] | None, types: list[str] | None, partition: Partition
     ) -> Page:
-        if limit < 1:
-            return Page([], after)
-        wanted_categories = None if categories is None else set(categories)
-        wanted_types = None if types is None else set(registry.stored_names(types))
         visible = self._visible(list(self._log))
         matching = [
             stored
             for stored in visible[after:]
-            if (wanted_categories is None or stored.recorded.stream.category in wanted_categories)
-            and (wanted_types is None or stored.recorded.type in wanted_types)
-            and (partition is None or _hash(stored.recorded.stream) % partition.count == partition.number)
+            if (categories is None or stored.recorded.stream.category in categories)
+            and (types is None or stored.recorded.type in types)
+            and (partition.count == 1 or _hash(stored.recorded.stream) % partition.count == partition.number)
         ][:limit]
         end = matching[-1].recorded.position if len(matching) == limit else max(after, len(visible))
         events: list[RecordedEvent] = []

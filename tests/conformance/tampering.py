@@ -2,17 +2,20 @@
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from django.db import connection, transaction
 from django.db.models import QuerySet
+from django.utils import timezone
 
-from es_django import StreamId
+from es_django import Event, RecordedEvent, StreamId, event_store
 from es_django.models import Snapshot as StoredSnapshot
 from es_django.models import StoredEvent
+from es_django.models import Stream as StoredStream
 from es_django.store import store_for
 from es_django.store.base import Snapshot
-from es_django.store.memory import MemoryEventStore
+from es_django.store.memory import MemoryEventStore, _Stored
 
 
 def snapshot_version(stream: StreamId) -> int | None:
@@ -46,6 +49,33 @@ def delete_snapshot(stream: StreamId) -> None:
         store._snapshots.pop(stream, None)
     else:
         _rows(stream).delete()
+
+
+def add_events(stream: StreamId, *events: tuple[str, int, dict[str, Any]]) -> None:
+    """Appends events as another release would have stored them: each a type, a schema version and a payload."""
+    store, before = store_for(), event_store.version(stream)
+    for version, (type, schema_version, data) in enumerate(events, start=before + 1):
+        if isinstance(store, MemoryEventStore):
+            position, at = len(store._log) + 1, timezone.now()
+            recorded = RecordedEvent(stream, Event(), uuid4(), {}, version, position, type, schema_version, at)
+            stored = _Stored(recorded, json.dumps(data))
+            store._log.append(stored)
+            store._streams[stream].append(stored)
+            store._committed = len(store._log)
+            continue
+        row, _ = StoredStream.objects.update_or_create(
+            category=stream.category, key=stream.key, defaults={"version": version}
+        )
+        StoredEvent.objects.create(
+            stream=row,
+            version=version,
+            type=type,
+            schema_version=schema_version,
+            data=data,
+            metadata={},
+            event_id=uuid4(),
+            recorded_at=timezone.now(),
+        )
 
 
 def forget_events(stream: StreamId, up_to: int) -> None:

@@ -311,14 +311,37 @@ def test_a_message_whose_worker_died_comes_alone() -> None:
     assert numbers(claim("z")) == [2, 3]
 
 
-def test_what_comes_before_a_message_whose_worker_died_is_claimed_without_it() -> None:
+def test_a_message_whose_worker_died_comes_before_those_that_are_due() -> None:
     send("a", "b", "c", "d")
     claims = claim("dies")
     settle("dies", *hand_back(claims[0], claims[1], claims[3]))
     let_leases_run_out()
-    assert numbers(claim("x")) == [0, 1]
-    assert numbers(claim("y")) == [2]
-    assert numbers(claim("z")) == [3]
+    assert numbers(claim("x")) == [2]
+    assert numbers(claim("y")) == [0, 1, 3]
+
+
+def test_a_message_whose_worker_died_waits_for_an_earlier_one_of_its_key() -> None:
+    send("k", "k", "l")
+    first, second, _ = claim("dies")
+    outbox.release([first.message.message_id], by="ada")
+    let_leases_run_out()
+    assert numbers(claim("x")) == [2]
+    assert numbers(claim("x")) == [0]
+    assert settle("x", Settlement(msgspec.structs.replace(first, attempts=2))) == [True]
+    assert numbers(claim("x")) == [1]
+    assert second.attempts == 1
+
+
+def test_a_message_waits_for_one_of_its_key_that_is_delayed_and_was_sent_before_it() -> None:
+    send("k")
+    outbox.send("tests", type="noted", data={"number": 1}, key="k", delay=timedelta(hours=1))
+    send("k", "l")
+    (first, _) = claimed = claim()
+    assert numbers(claimed) == [0, 1]
+    assert first.message.key == "k"
+    assert claimed[1].message.key == "l"
+    settle("a", Settlement(first))
+    assert claim() == []
 
 
 def test_a_batch_of_none_claims_nothing() -> None:

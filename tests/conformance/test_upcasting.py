@@ -1,10 +1,8 @@
 """Old events are read as today's, and what cannot be read as what it was is an error."""
 
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from django.utils import timezone
 
 from es_django import Aggregate, Event, Repository, StreamId, applies, event_store, upcasts
 from es_django.errors import (
@@ -16,9 +14,9 @@ from es_django.errors import (
     UnsupportedEventVersion,
     UpcastError,
 )
-from es_django.models import StoredEvent, Stream
+from tests.conformance.tampering import add_events, snapshot_version
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("backend")]
 
 
 class ItemsAdded(Event):
@@ -67,18 +65,7 @@ STREAM = StreamId("basket", "b-1")
 
 
 def store(*events: tuple[str, int, dict[str, Any]]) -> None:
-    stream = Stream.objects.create(category="basket", key="b-1", version=len(events))
-    for version, (type, schema_version, data) in enumerate(events, start=1):
-        StoredEvent.objects.create(
-            stream=stream,
-            version=version,
-            type=type,
-            schema_version=schema_version,
-            data=data,
-            metadata={},
-            event_id=uuid4(),
-            recorded_at=timezone.now(),
-        )
+    add_events(STREAM, *events)
 
 
 def test_events_of_all_schema_versions_are_read_together() -> None:
@@ -106,41 +93,53 @@ def test_an_event_that_became_none_still_counts(nothing: dict[str, Any]) -> None
     assert event_store.read_all(after=page.position).events == []
 
 
-def test_upcasting_goes_on_after_a_snapshot() -> None:
+def save_with_a_snapshot() -> None:
     basket = Basket("b-1")
     for item in "ab":
         basket.record(ItemsAdded(item=item))
     baskets.save(basket)
-    stream = Stream.objects.get()
-    StoredEvent.objects.create(
-        stream=stream,
-        version=3,
-        type="tests.items_added",
-        schema_version=1,
-        data={"names": "c d"},
-        metadata={},
-        event_id=uuid4(),
-        recorded_at=timezone.now(),
-    )
-    Stream.objects.update(version=3)
+    assert snapshot_version(STREAM) == 2
+
+
+def test_upcasting_goes_on_after_a_snapshot() -> None:
+    save_with_a_snapshot()
+    store(("tests.items_added", 1, {"names": "c d"}))
     assert baskets.get("b-1").items == ["a", "b", "c", "d"]
 
 
-@pytest.mark.parametrize(
+UNREADABLE = pytest.mark.parametrize(
     ("event", "error", "reason"),
     [
         (("tests.nobody", 1, {}), UnknownEventType, "no event class is named 'tests.nobody'"),
         (("tests.items_added", 4, {}), UnsupportedEventVersion, "newer"),
         (("tests.unfinished", 1, {}), MissingUpcaster, "from_version=1"),
         (("tests.items_added", 1, {}), UpcastError, "KeyError"),
+        (("tests.items_added", 3, {"item": 7}), UndecodableEvent, "item"),
     ],
+    ids=["unknown", "newer", "without a step", "failing step", "undecodable"],
 )
+
+
+@UNREADABLE
+def test_what_cannot_be_read_after_a_snapshot_is_told(
+    event: tuple[str, int, dict[str, Any]], error: type[ReplayError], reason: str
+) -> None:
+    save_with_a_snapshot()
+    store(event)
+    for read in (lambda: baskets.get("b-1"), lambda: baskets.get_many(["b-1"])):
+        with pytest.raises(error, match=reason) as caught:
+            read()
+        assert (caught.value.stream, caught.value.version, caught.value.type) == (STREAM, 3, event[0])
+
+
+@UNREADABLE
 def test_what_cannot_be_read_is_told_by_every_way_of_reading(
     event: tuple[str, int, dict[str, Any]], error: type[ReplayError], reason: str
 ) -> None:
     store(("tests.items_added", 3, {"item": "a"}), event)
     for read in (
         lambda: baskets.get("b-1"),
+        lambda: baskets.get_many(["b-1"]),
         lambda: list(event_store.read_stream(STREAM)),
         lambda: event_store.read_all(after=event_store.read_all().position),
     ):

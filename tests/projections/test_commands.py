@@ -16,7 +16,7 @@ from es_django.management.commands import es_project
 from es_django.models import ProjectionCheckpoint, SkippedEvent
 from es_django.projections import wait_for
 from testproject.bank.services import open_account
-from tests.helpdesk.worker import environment_of_test_database
+from tests.background import environment_of_test_database
 from tests.projections.effects import checkpoint, count, effects, fail_at, let_pauses_end, no_mishap, position_of
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -33,6 +33,11 @@ def test_it_returns_at_once_for_what_has_been_applied() -> None:
     count(1)
     run_projection(NAME)
     wait_for(NAME, end(), 0)
+    wait_for(NAME, timeout=0)
+    count(2)
+    with pytest.raises(ProjectionTimeout):
+        wait_for(NAME, timeout=0)
+    run_projection(NAME)
     async_to_sync(await_for)(NAME, end(), 0)
 
 
