@@ -1,6 +1,7 @@
 """The health tells what is behind, held back or failed, and does not take a standstill for being up to date."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
@@ -34,6 +35,10 @@ def projection(found: Health, name: str = "tests.effects") -> ProjectionHealth:
 def destination(found: Health) -> DestinationHealth:
     (one,) = [each for each in found.destinations if each.name == "tests"]
     return one
+
+
+def tells(found: Health, problem: str) -> bool:
+    return any(re.fullmatch(problem, each) for each in found.problems)
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +90,7 @@ def test_a_projection_that_does_not_run_is_behind_and_after_a_while_a_problem(an
     an_hour_ago()
     found = health.status()
     assert 3600 <= projection(found).lag.seconds < 3700
-    assert "projection tests.effects is running, and 3600 s behind" in found.problems
+    assert tells(found, r"projection tests\.effects is running, and 36\d\d s behind")
     assert health.status(max_lag=4000).problems == []
 
 
@@ -130,7 +135,7 @@ def test_a_log_that_is_held_back_is_told(an_hour_ago: Callable[[], None]) -> Non
     assert (found.log.safe_end < found.log.newest, found.log.held_back.count) == (True, 2)
     assert "an append in flight has held the log back at position" in found.problems[0]
     assert projection(found).lag.count == 2
-    assert "projection tests.effects is running, and 3600 s behind" in found.problems
+    assert tells(found, r"projection tests\.effects is running, and 36\d\d s behind")
 
 
 def test_a_projection_that_has_failed_is_a_problem_at_once(settings: Settings) -> None:
@@ -170,7 +175,7 @@ def test_messages_that_wait_and_those_that_are_dead_are_told() -> None:
     )
     found = health.status()
     assert 3600 <= destination(found).lag.seconds < 3700
-    assert found.problems == ["messages to tests have been due for 3600 s"]
+    assert tells(found, r"messages to tests have been due for 36\d\d s")
     OutboxMessage.objects.update(status="dead", failed_at=timezone.now())
     found = health.status()
     assert (destination(found).dead, found.problems) == (3, ["3 messages to tests are dead"])
@@ -210,7 +215,7 @@ def test_the_command_ends_with_1_where_there_is_one_and_says_which(an_hour_ago: 
     an_hour_ago()
     code, shown = es_status()
     assert code == 1
-    assert "Problem: projection tests.effects is running, and 3600 s behind" in shown
+    assert re.search(r"Problem: projection tests\.effects is running, and 36\d\d s behind", shown)
     assert es_status("--max-lag", "4000")[0] == 0
 
 
