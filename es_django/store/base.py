@@ -103,10 +103,17 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Partition(msgspec.Struct, frozen=True):
-    """One of `count` shares of all streams, numbered from 0; a stream's events are in one share, told by a hash."""
+    """One of `count` shares of all streams, numbered from 0; a stream's events are in one share, told by a hash.
+
+    Raises `ValueError` for a share that does not exist.
+    """
 
     number: int
     count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.count:
+            raise ValueError(f"of {self.count} partitions none has the number {self.number}")
 
 
 WHOLE: Final = Partition(0, 1)
