@@ -41,6 +41,7 @@ class OutboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, re
 class ProjectionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
     batch_size: Count = 500
     max_attempts: Count = 5
+    backoff: Backoff = Backoff()
 
 
 class Secret(str):

@@ -14,20 +14,20 @@ from es_django.outbox.retention import prune_messages
 from es_django.projections import runner
 
 
-# The limit frees the worker of a publisher that hangs; what it had is tried again.
+# The limits free the worker of a publisher or a projection that hangs; what it had is tried again.
 @shared_task(name="es_django.relay_outbox", ignore_result=True, soft_time_limit=300)
 def relay_outbox(destination: str | None = None) -> None:
     """Publishes the outbox messages that are due, of one destination or of all."""
     relay(destination)
 
 
-@shared_task(name="es_django.run_projections", ignore_result=True)
+@shared_task(name="es_django.run_projections", ignore_result=True, soft_time_limit=300)
 def run_projections() -> None:
-    """Brings every asynchronous projection up to the end of the log."""
+    """Brings every asynchronous projection, and those that are being rebuilt, up to the end of the log."""
     runner.run_projections()
 
 
-@shared_task(name="es_django.run_projection", ignore_result=True)
+@shared_task(name="es_django.run_projection", ignore_result=True, soft_time_limit=300)
 def run_projection(name: str) -> None:
     """Brings one asynchronous projection up to the end of the log."""
     runner.run_projection(name)

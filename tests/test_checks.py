@@ -5,21 +5,23 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import connections, router
+from django.db.models import Model
 from pytest_django import Settings
 
-from es_django import Aggregate, conf, outbox
+from es_django import Aggregate, Projection, conf, outbox
 from es_django.aggregates import categories
-from es_django.checks import check_events, check_open_messages, check_settings
+from es_django.checks import check_events, check_open_messages, check_projections, check_settings
 from es_django.events import Event, registry
 from es_django.outbox.publishers import publisher_for
+from testproject.bank.models import Balance
 from tests.inbox.sender import SECRET
 from tests.outbox import published
 from tests.publishers import Recorder
 
 
 def ids() -> set[str]:
-    found = [*check_settings(), *check_events()]
+    found = [*check_settings(), *check_events(), *check_projections()]
     assert all(message.hint for message in found)
     return {str(message.id) for message in found}
 
@@ -161,3 +163,21 @@ def test_messages_that_wait_for_a_destination_that_was_removed(settings: Setting
     (warning,) = check_open_messages(["default"])
     assert (warning.id, "'tests'" in warning.msg) == ("es_django.W001", True)
     assert check_open_messages(["other"]) == check_open_messages(None) == []
+
+
+def own(model: type[Model], name: str) -> None:
+    type(name, (Projection,), {"Meta": type("Meta", (), {"name": f"tests.{name}", "models": [model]})})
+
+
+def test_two_projections_that_own_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("es_django.projections.base._registered", {})
+    monkeypatch.setattr("es_django.projections.base.inline_projections", [])
+    own(Balance, "First")
+    assert ids() == set()
+    own(Balance, "Second")
+    assert ids() == {"es_django.E020"}
+
+
+def test_a_read_model_in_another_database_than_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router, "db_for_write", lambda model: "elsewhere" if model is Balance else "default")
+    assert ids() == {"es_django.E021"}

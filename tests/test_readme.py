@@ -42,7 +42,8 @@ ROOT_URLCONF = "shop.urls"
 
 MODELS = {
     "shop": "class Due(models.Model):\n    order = models.TextField()\n    amount = models.IntegerField()\n",
-    "ledger": "class Entry(models.Model):\n    order = models.TextField()\n    amount = models.IntegerField()\n",
+    "ledger": "class Entry(models.Model):\n    order = models.TextField()\n    amount = models.IntegerField()\n\n\n"
+    "class Turnover(models.Model):\n    amount = models.IntegerField()\n",
 }
 
 TRY = """
@@ -70,6 +71,16 @@ message = OutboxMessage.objects.get()
 assert (message.type, message.data) == ("OrderPaid", {"order": "order-1", "amount": 30})
 handle_message({"type": message.type, "data": message.data, "message_id": str(message.message_id)})
 assert Entry.objects.get().amount == 30
+
+from es_django.projections import run_projections, wait_for
+from ledger.models import Turnover
+
+run_projections()
+wait_for("turnovers", timeout=2)
+assert Turnover.objects.get().amount == 30
+call_command("es_rebuild", "turnovers")
+call_command("es_status")
+assert Turnover.objects.get().amount == 30
 
 import json
 from datetime import UTC, datetime
@@ -120,7 +131,7 @@ def test_the_readme_lists_each_publisher_with_its_options() -> None:
 
 def test_the_code_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
     files = dict(CODE.findall(README.read_text()))
-    assert len(files) == 10
+    assert len(files) == 11
     for app, models in MODELS.items():
         (tmp_path / app).mkdir()
         (tmp_path / app / "__init__.py").touch()

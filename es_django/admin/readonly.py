@@ -1,7 +1,8 @@
-"""The base of all pages here: they show and never change.
+"""The base of all pages here: they show and never edit.
 
 What the store holds is what happened. A page that could edit it would let a slip of the hand rewrite history, so that
-adding, changing and deleting are refused to everyone, superusers included.
+adding, changing and deleting are refused to everyone, superusers included. What a page offers beyond reading is an
+action with a permission of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -171,8 +171,18 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="ProjectionCheckpoint",
             fields=[
-                ("name", models.CharField(max_length=255, primary_key=True, serialize=False)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=255)),
+                ("partition", models.PositiveIntegerField(default=0)),
+                ("partitions", models.PositiveIntegerField(default=1)),
                 ("position", models.BigIntegerField(default=0)),
+                (
+                    "silent_until",
+                    models.BigIntegerField(
+                        default=0,
+                        help_text="Up to this position the outside has been told; a replay sends no message again.",
+                    ),
+                ),
                 (
                     "status",
                     models.CharField(
@@ -193,13 +203,36 @@ class Migration(migrations.Migration):
                 ("updated_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={
+                "permissions": [
+                    ("operate_projectioncheckpoint", "Can pause, resume and rebuild projections, and skip events")
+                ],
                 "default_permissions": ("view",),
                 "constraints": [
+                    models.UniqueConstraint(fields=("name", "partition"), name="es_django_checkpoint_identity"),
                     models.CheckConstraint(
                         condition=models.Q(("position__gte", 0)),
                         name="es_django_checkpoint_position_not_negative",
-                    )
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("partition__lt", models.F("partitions"))),
+                        name="es_django_checkpoint_partition_exists",
+                    ),
                 ],
+            },
+        ),
+        migrations.CreateModel(
+            name="SkippedEvent",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("projection", models.CharField(max_length=255)),
+                ("position", models.BigIntegerField()),
+                ("error", models.TextField()),
+                ("skipped_by", models.CharField(max_length=255)),
+                ("skipped_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+            ],
+            options={
+                "default_permissions": ("view",),
+                "indexes": [models.Index(fields=["projection", "-position"], name="es_django_skipped_events")],
             },
         ),
         migrations.CreateModel(

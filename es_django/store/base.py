@@ -7,7 +7,7 @@ would pass unseen.
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Final, Literal
@@ -23,7 +23,7 @@ from es_django.events import MAX_NAME_LENGTH, Event, PendingEvent, RecordedEvent
 from es_django.metadata import COLUMNS_OF_METADATA, current_metadata
 from es_django.payloads import encode_payload
 from es_django.store.messages import Message, StagedMessage
-from es_django.store.reactions import inline_projections, message_sources
+from es_django.store.reactions import inline_projections, is_replaying, message_sources
 
 
 class Expected(Enum):
@@ -102,6 +102,23 @@ class Page(msgspec.Struct, frozen=True):
     position: int
 
 
+class Partition(msgspec.Struct, frozen=True):
+    """One of `count` shares of all streams, numbered from 0; a stream's events are in one share, told by a hash.
+
+    Raises `ValueError` for a share that does not exist.
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.count:
+            raise ValueError(f"of {self.count} partitions none has the number {self.number}")
+
+
+WHOLE: Final = Partition(0, 1)
+
+
 class EventStore(ABC):
     """Append to streams and read them, alone or all together."""
 
@@ -144,6 +161,8 @@ class EventStore(ABC):
 
     def _append_each(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         """Appends, and moves the inline projections by what is new."""
+        # Asked before the first position is drawn, so that a rebuild can wait for all who were told otherwise.
+        suspended = self._suspended_projections() if projections_of(appends) else frozenset()
         recorded: list[RecordedEvent] = []
         new: list[RecordedEvent] = []
         for append in appends:
@@ -155,8 +174,12 @@ class EventStore(ABC):
                 else:
                     new += events
             recorded += events
-        run_inline_projections(new)
+        run_inline_projections(new, besides=suspended)
         return recorded
+
+    def _suspended_projections(self) -> Set[str]:
+        """The inline projections that a rebuild moves at this time, and no append."""
+        return frozenset()
 
     @abstractmethod
     def _append(self, append: Append) -> list[RecordedEvent] | None:
@@ -174,9 +197,12 @@ class EventStore(ABC):
     def send(self, message: Message) -> None:
         """Stores a message that tells of no event, in the caller's transaction if there is one.
 
-        Raises `PayloadError` if its data cannot be stored, and `DuplicateMessage` if its id is stored already.
+        Raises `PayloadError` if its data cannot be stored, and `DuplicateMessage` if its id is stored already. Stores
+        nothing while a projection is given events again.
         """
-        self._send(_stage(message, 0))
+        staged = _stage(message, 0)
+        if not is_replaying():
+            self._send(staged)
 
     @abstractmethod
     def _send(self, staged: StagedMessage) -> None: ...
@@ -235,23 +261,32 @@ class EventStore(ABC):
         limit: int = 1000,
         categories: Iterable[str] | None = None,
         types: Iterable[type[Event]] | None = None,
+        partition: Partition | None = None,
     ) -> Page:
-        """The next events of the whole log with a position above `after`, at most `limit` of them.
+        """The next events of the whole log with a position above `after`, at most `limit` of them; only those of some
+        `categories`, event classes or one share of the streams, if given.
 
         It never skips an event that commits later: it ends before the first one that still could. Reading on from
         `Page.position` sees each event exactly once, also where a filter leaves a page empty. Inside a transaction the
         events that it has appended itself are there too, up to that end. A page ends before an event that cannot be
-        read, and one that would begin with it raises its `ReplayError`. Raises `ValueError` for a negative `after` or
-        `limit`.
+        read, and one that would begin with it raises its `ReplayError`, with its `position`. Raises `ValueError` for a
+        negative `after` or `limit`.
         """
         _refuse_no_number(after=after, limit=limit)
         if limit == 0:
             return Page([], after)
         stored_names = None if types is None else registry.stored_names(types)
-        return self._read_all(after, limit, None if categories is None else list(categories), stored_names)
+        wanted = None if categories is None else list(categories)
+        return self._read_all(after, limit, wanted, stored_names, partition or WHOLE)
 
     @abstractmethod
-    def _read_all(self, after: int, limit: int, categories: list[str] | None, types: list[str] | None) -> Page: ...
+    def _read_all(
+        self, after: int, limit: int, categories: list[str] | None, types: list[str] | None, partition: Partition
+    ) -> Page: ...
+
+    @abstractmethod
+    def safe_end(self) -> int:
+        """The position up to which no event can appear any more; `read_all` ends there."""
 
     @abstractmethod
     def version(self, stream: StreamId) -> int:
@@ -292,9 +327,11 @@ class EventStore(ABC):
         limit: int = 1000,
         categories: Iterable[str] | None = None,
         types: Iterable[type[Event]] | None = None,
+        partition: Partition | None = None,
     ) -> Page:
         """As `read_all`."""
-        return await sync_to_async(self.read_all)(after=after, limit=limit, categories=categories, types=types)
+        read = sync_to_async(self.read_all)
+        return await read(after=after, limit=limit, categories=categories, types=types, partition=partition)
 
     async def aversion(self, stream: StreamId) -> int:
         """As `version`."""
@@ -375,7 +412,7 @@ def _stage(message: Message, ordinal: int) -> StagedMessage:
 
 
 def _messages(staged: StagedEvent) -> Iterator[Message]:
-    for source in message_sources.get(type(staged.event), ()):
+    for source in () if is_replaying() else message_sources.get(type(staged.event), ()):
         message = source(staged)
         if message is not None:
             yield message
@@ -387,9 +424,10 @@ def projections_of(appends: Iterable[Append]) -> bool:
     return any(projection.event_classes & classes for projection in inline_projections)
 
 
-def run_inline_projections(recorded: Sequence[RecordedEvent]) -> None:
-    """Applies the events to the inline projections that follow them, in the order of registration."""
+def run_inline_projections(recorded: Sequence[RecordedEvent], *, besides: Set[str]) -> None:
+    """Applies the events to the inline projections that follow them, in the order of registration, all `besides`
+    some."""
     for projection in inline_projections:
         followed = [event for event in recorded if type(event.event) in projection.event_classes]
-        if followed:
-            projection.apply(followed)
+        if followed and projection.name not in besides:
+            projection.project_batch(followed)

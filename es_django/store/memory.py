@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
+from zlib import crc32
 
 import msgspec
 
@@ -25,7 +26,7 @@ from es_django.errors import (
     StreamArchived,
 )
 from es_django.events import Event, RecordedEvent, StreamId, registry
-from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Snapshot
+from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Partition, Snapshot
 from es_django.store.messages import Message, StagedMessage
 from es_django.store.tickets import ticket_lock
 
@@ -223,24 +224,31 @@ class MemoryEventStore(EventStore):
     def version(self, stream: StreamId) -> int:
         return len(self._visible(self._streams.get(stream, ())))
 
-    def _read_all(self, after: int, limit: int, categories: list[str] | None, types: list[str] | None) -> Page:
+    def _read_all(
+        self, after: int, limit: int, categories: list[str] | None, types: list[str] | None, partition: Partition
+    ) -> Page:
         visible = self._visible(self._log)
         matching = [
             stored
             for stored in visible[after:]
             if (categories is None or stored.recorded.stream.category in categories)
             and (types is None or stored.recorded.type in types)
+            and (partition.count == 1 or _hash(stored.recorded.stream) % partition.count == partition.number)
         ][:limit]
         end = matching[-1].recorded.position if len(matching) == limit else max(after, len(visible))
         events: list[RecordedEvent] = []
         for index, stored in enumerate(matching):
             try:
                 events += _recorded(stored)
-            except ReplayError:
+            except ReplayError as error:
                 if index == 0:
+                    error.position = stored.recorded.position
                     raise
                 return Page(events, matching[index - 1].recorded.position)
         return Page(events, end)
+
+    def safe_end(self) -> int:
+        return len(self._log) if self.in_transaction else self._committed
 
     @contextmanager
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
@@ -249,6 +257,10 @@ class MemoryEventStore(EventStore):
                 raise LockTimeout(stream, timeout or 0)
             with self.transaction():
                 yield
+
+
+def _hash(stream: StreamId) -> int:
+    return crc32(msgspec.json.encode(stream))
 
 
 def _tail(found: Iterable[_Stored]) -> Iterator[tuple[int, Sequence[Event]]]:

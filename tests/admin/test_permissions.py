@@ -35,11 +35,11 @@ def url(model: type[Any], view: str, *args: object) -> str:
 
 
 @pytest.mark.django_db
-def test_the_only_permissions_are_to_view_each_model_and_to_replay_messages() -> None:
+def test_the_only_permissions_are_to_view_each_model_to_replay_messages_and_to_operate_projections() -> None:
     codenames = Permission.objects.filter(content_type__app_label="es_django").values_list("codename", flat=True)
     models = apps.get_app_config("es_django").get_models()
     views = [f"view_{model._meta.model_name}" for model in models]
-    assert sorted(codenames) == sorted([*views, "replay_inboxreceipt"])
+    assert sorted(codenames) == sorted([*views, "replay_inboxreceipt", "operate_projectioncheckpoint"])
 
 
 @each_model

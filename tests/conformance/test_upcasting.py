@@ -152,7 +152,11 @@ def test_what_cannot_be_read_is_told_by_every_way_of_reading(
 
 def test_what_comes_before_an_event_that_cannot_be_read_is_read() -> None:
     store(("tests.items_added", 3, {"item": "a"}), ("tests.nobody", 1, {}), ("tests.items_added", 3, {"item": "b"}))
-    assert [recorded.version for recorded in event_store.read_all().events] == [1]
+    page = event_store.read_all()
+    assert [recorded.version for recorded in page.events] == [1]
+    with pytest.raises(ReplayError) as caught:
+        event_store.read_all(after=page.position)
+    assert caught.value.position == page.position + 1
 
 
 def test_a_field_that_the_class_has_lost_is_told() -> None:

@@ -26,7 +26,9 @@ def test_a_staged_event_is_what_a_publication_gets() -> None:
 @pytest.mark.django_db
 def test_a_recorded_event_is_what_a_projection_gets() -> None:
     events = [AccountOpened(owner="Ada"), MoneyDeposited(amount=Decimal(5))]
-    Balances().apply([recorded(event, stream=STREAM, version=version) for version, event in enumerate(events, 1)])
+    Balances().project_batch(
+        [recorded(event, stream=STREAM, version=version) for version, event in enumerate(events, 1)]
+    )
     assert Balance.objects.get().balance == 5
 
 
