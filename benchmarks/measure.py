@@ -3,10 +3,12 @@
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from django.db import connection
+from rich.console import Console
+from rich.table import Table
 
 
 @contextmanager
@@ -34,3 +36,18 @@ def rates(
             done = run()
             found[name].append(done / (time.perf_counter() - started))
     return {name: statistics.median(rates) for name, rates in found.items()}
+
+
+def report(title: str, found: Mapping[str, float], ratios: Sequence[tuple[str, str, float]]) -> bool:
+    """Prints what was found and each ratio of one contender to another; whether each is as high as it must be."""
+    table = Table("", "each second", title=title)
+    for name, rate in found.items():
+        table.add_row(name, f"{rate:,.0f}")
+    console = Console()
+    console.print(table)
+    good = True
+    for name, floor, least in ratios:
+        ratio = found[name] / found[floor]
+        good = good and ratio >= least
+        console.print(f"{name} / {floor}: {ratio:.2f} (at least {least})")
+    return good
