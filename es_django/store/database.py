@@ -27,11 +27,12 @@ from es_django.errors import (
 )
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.models import StoredEvent, Stream
-from es_django.store.base import WHOLE, Append, EventStore, Loaded, Page, Partition, projections_of
+from es_django.store.appends import Append
+from es_django.store.base import WHOLE, EventStore, Loaded, Page, Partition
 from es_django.store.failures import dooming, refuse_swallowed_failure, storage_errors
 from es_django.store.messages import StagedMessage
 from es_django.store.outcomes import TransactionOutcome
-from es_django.store.reactions import after_messages
+from es_django.store.reactions import after_messages, is_followed_inline
 
 TailRow = tuple[int, str, int, str]
 """version, type, schema_version, data"""
@@ -147,7 +148,7 @@ class DatabaseEventStore(EventStore):
 
     def _unit(self, appends: Sequence[Append]) -> AbstractContextManager[None]:
         """A transaction, or a savepoint, unless one statement does it all."""
-        if self._appends_in_one_statement and len(appends) == 1 and not projections_of(appends):
+        if self._appends_in_one_statement and len(appends) == 1 and not is_followed_inline(appends[0].event_classes):
             return dooming(self.using)
         return self.transaction()
 

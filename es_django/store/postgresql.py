@@ -14,7 +14,8 @@ from django.db.backends.utils import CursorWrapper
 
 from es_django.errors import LockTimeout, StorageError
 from es_django.events import RecordedEvent, StreamId, registry
-from es_django.store.base import Append, Partition
+from es_django.store.appends import Append
+from es_django.store.base import Partition
 from es_django.store.database import DatabaseEventStore, recorded_from
 from es_django.store.failures import storage_errors
 

@@ -50,3 +50,17 @@ def replaying(again: bool) -> Iterator[None]:
         yield
     finally:
         _replaying.reset(token)
+
+
+def is_followed_inline(event_classes: Set[type[Event]]) -> bool:
+    """Whether an inline projection follows events of any of these classes."""
+    return any(projection.event_classes & event_classes for projection in inline_projections)
+
+
+def run_inline_projections(recorded: Sequence[RecordedEvent], *, besides: Set[str]) -> None:
+    """Applies the events to the inline projections that follow them, in the order of registration, all `besides`
+    some."""
+    for projection in inline_projections:
+        followed = [event for event in recorded if type(event.event) in projection.event_classes]
+        if followed and projection.name not in besides:
+            projection.project_batch(followed)

@@ -12,7 +12,8 @@ from uuid import UUID
 
 from es_django.errors import DuplicateEvent, DuplicateMessage, LockTimeout
 from es_django.events import RecordedEvent, StreamId, registry
-from es_django.store.base import STREAM_EXISTS, Append, Partition
+from es_django.store.appends import STREAM_EXISTS, Append
+from es_django.store.base import Partition
 from es_django.store.database import DatabaseEventStore, recorded_from
 from es_django.store.tickets import ticket_lock
 

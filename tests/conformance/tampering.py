@@ -14,7 +14,7 @@ from es_django.models import Snapshot as StoredSnapshot
 from es_django.models import StoredEvent
 from es_django.models import Stream as StoredStream
 from es_django.store import store_for
-from es_django.store.base import Snapshot
+from es_django.store.appends import Snapshot
 from es_django.store.memory import MemoryEventStore, _Stored
 
 

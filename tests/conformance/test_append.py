@@ -20,7 +20,7 @@ from es_django import (
 from es_django.errors import DuplicateEvent, PayloadError
 from es_django.metadata import metadata
 from es_django.models import StoredEvent, Stream
-from es_django.store.base import ExpectedVersion
+from es_django.store.appends import ExpectedVersion
 from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
 from tests.threads import threads
 
