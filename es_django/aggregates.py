@@ -158,7 +158,7 @@ class Aggregate:
             del self.__dict__[name]
         self.__dict__.update(copy.deepcopy(state))
         for pending in self._pending[since:]:
-            self._appliers[type(pending.event)](self, pending.event)
+            self._appliers[type(pending.event)](self, pending.decoded())
 
     def _state(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _OWN_ATTRIBUTES}

@@ -308,9 +308,9 @@ class ClaimLost(EsDjangoError):
 class PublishError(EsDjangoError):
     """A message could not be published; an outcome that is not known is retryable."""
 
-    def __init__(self, reason: str, *, retryable: bool = True) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, reason: object, *, retryable: bool = True) -> None:
+        self.reason = str(reason)
+        super().__init__(self.reason)
         self.retryable = retryable
 
     def __reduce__(self) -> tuple[object, ...]:

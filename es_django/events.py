@@ -101,8 +101,13 @@ class PendingEvent(msgspec.Struct, frozen=True):
             raise TypeError(f"{self.event!r} is no Event: record and append instances of Event subclasses")
         event_type = registry.of(type(self.event))
         data = encode_payload(self.event, event_type.name)
-        event_type.refuse_unfaithful(self.event, data)
+        # A copy of its own: what its writer makes of the event's lists later is no part of it.
+        msgspec.structs.force_setattr(self, "event", event_type.faithful(self.event, data))
         msgspec.structs.force_setattr(self, "data", data)
+
+    def decoded(self) -> Event:
+        """A further copy of the event."""
+        return registry.of(type(self.event)).faithful(self.event, self.data)
 
 
 if TYPE_CHECKING:
@@ -157,8 +162,8 @@ class EventType:
         # Made on first use: while a class registers itself, its fields are not known yet.
         return msgspec.json.Decoder(self.cls)
 
-    def refuse_unfaithful(self, event: Event, data: str) -> None:
-        """Raises `PayloadError` if the event would not be read back as it is."""
+    def faithful(self, event: Event, data: str) -> Event:
+        """The event as it would be read back. Raises `PayloadError` if that is not what it is."""
         try:
             again = self._decoder.decode(data)
         except msgspec.MsgspecError as error:
@@ -166,6 +171,7 @@ class EventType:
         if again != event:
             changed = [name for name in event.__struct_fields__ if getattr(event, name) != getattr(again, name)]
             raise PayloadError(self.name, ", ".join(changed), "would be read back as another value")
+        return again
 
     @property
     def path(self) -> str:

@@ -5,6 +5,7 @@ both, when the payload is made, so that nothing fails at commit or reads back as
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -12,6 +13,8 @@ import msgspec
 from es_django.errors import PayloadError
 
 LONGEST_ERROR = 10_000
+DEEPEST = 100
+"""Levels of a payload; what one process can encode, another with less stack left might not decode."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -26,6 +29,8 @@ def encode_payload(payload: object, owner: str) -> str:
         for field, reason in _faults(payload, ""):
             raise PayloadError(owner, field, reason) from error
         raise PayloadError(owner, "", f"cannot be encoded as JSON: {error}") from error
+    if encoded.count(b"[") + encoded.count(b"{") > DEEPEST and _depth(encoded) > DEEPEST:
+        raise PayloadError(owner, "", f"is nested more than {DEEPEST} levels deep")
     # NaN encodes as null, and an escaped backslash can look like a null character: only a suspect is worth a walk.
     if b"null" in encoded or rb"\u0000" in encoded:
         for field, reason in _faults(payload, ""):
@@ -40,6 +45,17 @@ def storable_text(error: object) -> str:
     except Exception:
         text = f"{type(error).__qualname__}, which cannot be shown"
     return text[:LONGEST_ERROR].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def _depth(encoded: bytes) -> int:
+    depth = deepest = 0
+    for token in _BRACKETS.findall(encoded):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token, 0)
+        deepest = max(deepest, depth)
+    return deepest
+
+
+_BRACKETS = re.compile(rb'"(?:\\.|[^"\\])*"|[][{}]')
 
 
 def _faults(value: object, path: str) -> Iterator[tuple[str, str]]:

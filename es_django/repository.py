@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid5
 
@@ -58,6 +59,8 @@ class Repository(Generic[A]):
 
     def get_many(self, keys: Iterable[str]) -> dict[str, A]:
         """The aggregates of these keys, read in one query; those without events are absent. Raises as `get`."""
+        if isinstance(keys, str):
+            raise TypeError(f"keys are several, as in [{keys!r}], not one text")
         wanted = list(dict.fromkeys(self._stream(key).key for key in keys))
         loaded = self.store.load_many(
             self._aggregate.category, wanted, schema=self._codec.schema if self._codec else None
@@ -87,19 +90,23 @@ class Repository(Generic[A]):
         """
         self.save_all([aggregate])
 
-    def save_all(self, aggregates: Sequence[A]) -> None:
+    def save_all(self, aggregates: Iterable[A]) -> None:
         """Saves several aggregates, all or none. Raises as `save`, and `DuplicateStream` before any write if two of
         them are of one stream."""
+        self._save_all(list(aggregates))
+
+    def _save_all(self, aggregates: Sequence[A]) -> list[RecordedEvent]:
         for aggregate in aggregates:
             if not isinstance(aggregate, self._aggregate):
                 raise TypeError(f"{aggregate!r} is no {self._aggregate.__name__}: save it with a repository of its own")
         store = self.store
         writes = [(each, each.committed_version, self._write(each)) for each in aggregates]
-        store.append_all([write for *_, write in writes])
+        recorded = store.append_all([write for *_, write in writes])
         for aggregate, committed, write in writes:
             if write.events:
                 # Not the pending events of now: more may have been recorded meanwhile.
                 aggregate._saved(committed + len(write.events), store.outcome())
+        return recorded
 
     def execute(
         self, key: str, decide: Callable[[A], Any], *, attempts: int = 5, command_id: str | UUID | None = None
@@ -111,6 +118,8 @@ class Repository(Generic[A]):
         `decide` may run several times, so it must do nothing but decide. With a `command_id` it takes effect once: if
         the command's events are stored already, nothing happens, and the aggregate comes back as it is now.
         """
+        if iscoroutinefunction(decide):
+            raise TypeError("decide is a plain function, not an async one: it must do nothing but decide")
         if attempts < 1:
             raise ValueError(f"attempts is a number from 1 on, not {attempts}")
         last = 1 if self.store.in_transaction else attempts
@@ -121,14 +130,16 @@ class Repository(Generic[A]):
             decide(aggregate)
             if command_id is not None:
                 aggregate._identify_pending(partial(_event_id, aggregate.stream, command_id))
+            decided = aggregate.pending_events
             try:
-                self.save(aggregate)
+                stored = [recorded.event for recorded in self._save_all([aggregate])]
             except ConcurrencyError:
                 if attempt == last:
                     raise
                 time.sleep(random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)))  # noqa: S311
             else:
-                return aggregate
+                # Another execution of this command may have come first, and decided otherwise.
+                return aggregate if stored == decided else self.get(key)
         raise AssertionError("unreachable")
 
     @contextmanager
@@ -164,7 +175,7 @@ class Repository(Generic[A]):
         """As `save`."""
         await sync_to_async(self.save)(aggregate)
 
-    async def asave_all(self, aggregates: Sequence[A]) -> None:
+    async def asave_all(self, aggregates: Iterable[A]) -> None:
         """As `save_all`."""
         await sync_to_async(self.save_all)(aggregates)
 

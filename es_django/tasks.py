@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Task, shared_task
+from celery.exceptions import Reject
 
 from es_django import conf
 from es_django.inbox.handling import receive
@@ -55,4 +56,8 @@ def handle_message(self: Task[Any, Any], message: object) -> None:
     limits = conf.settings().outbox
     attempt = (self.request.retries or 0) + 1
     if receive(message, attempt=attempt, last=attempt >= limits.max_attempts) is Outcome.POSTPONED:
-        raise self.retry(countdown=limits.backoff.after(attempt))
+        try:
+            raise self.retry(countdown=limits.backoff.after(attempt))
+        except Reject as rejected:
+            # The retry could not be sent: dropped now, the message would be nowhere.
+            raise Reject(rejected.args[0], requeue=True) from rejected

@@ -276,3 +276,33 @@ def _override_without_an_annotation() -> None:
 def test_a_mistake_in_the_class_is_told_when_it_is_made(define: Any, message: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=message):
         define()
+
+
+class Tagged(Event):
+    tags: list[str]
+
+
+class Tags(Aggregate):
+    tags: list[str] = []
+
+    @applies
+    def _tagged(self, event: Tagged) -> None:
+        if event.tags == ["refused"]:
+            raise ValueError("no such tag")
+        if self.tags:
+            self.tags.append(event.tags[0])
+        else:
+            self.tags = event.tags
+
+
+def test_what_becomes_of_an_events_values_in_the_state_is_no_part_of_the_event() -> None:
+    tags = Tags("t-1")
+    tags.record(Tagged(tags=["a"]))
+    tags.record(Tagged(tags=["b"]))
+    assert tags.pending_events == [Tagged(tags=["a"]), Tagged(tags=["b"])]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no such tag"):
+            tags.record(Tagged(tags=["refused"]))
+        assert tags.tags == ["a", "b"]
+    tags.record(Tagged(tags=["c"]))
+    assert tags.pending_events == [Tagged(tags=[tag]) for tag in "abc"]

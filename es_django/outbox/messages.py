@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from es_django import conf
-from es_django.errors import UnknownDestination
+from es_django.errors import PayloadError, UnknownDestination
 from es_django.events import MAX_NAME_LENGTH, Event, StagedEvent, registry
 from es_django.metadata import COLUMNS_OF_METADATA, current_metadata
 from es_django.outbox import nudge as _nudge  # noqa: F401  # registers itself
@@ -100,6 +100,9 @@ def _addressed(message: Message, destination: str, causes: Mapping[str, str] | N
             isinstance(value, str) and len(value.strip()) > 0 and len(value) <= MAX_NAME_LENGTH
         ):
             raise ValueError(f"a message's {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}")
+    for name, header in message.headers.items():
+        if not isinstance(name, str) or not isinstance(header, str):
+            raise PayloadError(message.type, f"headers[{name!r}]", f"must be text with a name, not {header!r}")
     if message.delay_seconds < 0:
         raise ValueError(f"a message's delay is not negative, {message.delay} is")
     known = current_metadata() if causes is None else causes

@@ -1,7 +1,7 @@
 """The statements of the outbox in PostgreSQL."""
 
 # abandoned: the first message whose worker has died, if it is the first open one of its key. It comes alone.
-# busy:      the keys with a message that another worker has or that failed and waits; looked up once, so that a long
+# busy:      the keys whose first open message another worker has, or failed and waits; looked up once, so that a long
 #            queue behind such a message is passed over fast.
 # due:       else those that are due, unless the first open message of their key cannot be had. Rows that somebody else
 #            claims or settles at this moment are skipped.
@@ -25,15 +25,22 @@ WITH abandoned AS MATERIALIZED (
        FOR UPDATE SKIP LOCKED
 ),
 busy AS MATERIALIZED (
-    SELECT key
-      FROM es_django_outboxmessage
-     WHERE destination = %(destination)s AND key IS NOT NULL
-       AND status = 'claimed' AND claimed_until > clock_timestamp()
-    UNION
-    SELECT key
-      FROM es_django_outboxmessage
-     WHERE destination = %(destination)s AND key IS NOT NULL
-       AND status = 'pending' AND attempts > 0 AND available_at > clock_timestamp()
+    SELECT held.key
+      FROM (SELECT key, id
+              FROM es_django_outboxmessage
+             WHERE destination = %(destination)s AND key IS NOT NULL
+               AND status = 'claimed' AND claimed_until > clock_timestamp()
+            UNION ALL
+            SELECT key, id
+              FROM es_django_outboxmessage
+             WHERE destination = %(destination)s AND key IS NOT NULL
+               AND status = 'pending' AND attempts > 0 AND available_at > clock_timestamp()
+           ) AS held
+     WHERE NOT EXISTS (
+            SELECT
+              FROM es_django_outboxmessage AS earlier
+             WHERE earlier.destination = %(destination)s AND earlier.key = held.key AND earlier.id < held.id
+               AND earlier.status IN ('pending', 'claimed'))
 ),
 due AS MATERIALIZED (
     SELECT message.id, message.key

@@ -18,9 +18,12 @@ from es_django.errors import ClaimLost, EsDjangoError, PublishError, StorageErro
 from es_django.outbox.publishers import Publisher, publisher_for
 from es_django.outbox.renewal import Renewal
 from es_django.outbox.store import Claim, OutboxStore, Settlement, outbox_store
+from es_django.payloads import storable_text
 
 logger = logging.getLogger("es_django.outbox")
 
+CALL = 100
+"""Messages that a publisher is given at once."""
 PAUSE = 0.5
 """Seconds before a settling that the database did not take is tried again."""
 
@@ -64,10 +67,11 @@ def _relay_batch(destination: str, is_over: Callable[[], bool]) -> tuple[int, in
     store = outbox_store()
     # One of its own for each batch, so that nobody else ever settles by this name.
     worker = f"{socket.gethostname()[:200]}:{os.getpid()}:{uuid4().hex[:8]}"
+    claimed_at = time.monotonic()
     claims = store.claim(destination, worker, limit=limits.batch_size, lease=limits.lease)
     if not claims:
         return 0, 0
-    with Renewal(store, worker, claims, limits.lease) as renewal:
+    with Renewal(store, worker, claims, claimed_at=claimed_at, lease=limits.lease) as renewal:
         settlements = list(_publish(publisher, claims, renewal, is_over))
         outcomes = _settle(store, worker, settlements, renewal)
     for lost in filter(None, outcomes):
@@ -128,7 +132,7 @@ def _publish(
         renewal.progress()
 
 
-def _waves(claims: Sequence[Claim]) -> list[list[Claim]]:
+def _waves(claims: Sequence[Claim]) -> Iterator[list[Claim]]:
     waves: list[list[Claim]] = [[]]
     seen: dict[str, int] = {}
     for claim in claims:
@@ -139,7 +143,10 @@ def _waves(claims: Sequence[Claim]) -> list[list[Claim]]:
         if wave == len(waves):
             waves.append([])
         waves[wave].append(claim)
-    return waves
+    for each in waves:
+        # Between two calls the relay can see that its time is over, or that its claims are lost.
+        for start in range(0, len(each), CALL):
+            yield each[start : start + CALL]
 
 
 def _outcomes(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishError | None]:
@@ -150,7 +157,7 @@ def _outcomes(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[Publish
         outcomes = list(publisher.publish([claim.message for claim in claims]))
     except Exception as error:
         logger.exception("%s broke down", name)
-        return [error if isinstance(error, PublishError) else PublishError(repr(error))] * len(claims)
+        return [error if isinstance(error, PublishError) else PublishError(storable_text(error))] * len(claims)
     if len(outcomes) != len(claims):
         reason = f"{name} returned {len(outcomes)} outcomes for {len(claims)} messages"
         return [PublishError(reason)] * len(claims)

@@ -25,13 +25,15 @@ PATIENCE = 10.0
 class Renewal:
     """Within its block the worker keeps the claims, for as long as `progress` is told now and then."""
 
-    def __init__(self, store: OutboxStore, worker: str, claims: Sequence[Claim], lease: float) -> None:
+    def __init__(
+        self, store: OutboxStore, worker: str, claims: Sequence[Claim], *, claimed_at: float, lease: float
+    ) -> None:
         self._store = store
         self._worker = worker
         self._claims = claims
         self._lease = lease
         self._held = {claim.id for claim in claims}
-        self._renewed_at = self._progress_at = time.monotonic()
+        self._renewed_at = self._progress_at = claimed_at
         self._ended = Event()
         self._thread = Thread(target=self._run, name=RENEWAL, daemon=True)
 
@@ -46,8 +48,9 @@ class Renewal:
         self._thread.join()
 
     def holds(self, claim: Claim) -> bool:
-        """Whether the claim is, as far as is known, still the worker's."""
-        return claim.id in self._held
+        """Whether the claim is, as far as is known, still the worker's: a renewal that hangs, or a process that was
+        stopped for a while, counts as lost."""
+        return claim.id in self._held and time.monotonic() < self._renewed_at + self._lease
 
     def progress(self) -> None:
         """Tells that the publisher has come back."""

@@ -10,12 +10,14 @@ from es_django.models import OutboxMessage
 from es_django.outbox.moves import Status
 from es_django.store.failures import storage_errors
 
+ENDED = (Status.PUBLISHED, Status.DISCARDED)
+
 
 def prune_messages(older_than: timedelta, *, batch_size: int = 1000, seconds: float = 20.0) -> int:
     """Deletes messages that were published or discarded longer ago than `older_than`, and returns how many.
 
     It walks the table by id in batches, each a short transaction of its own, up to the first message that is younger
-    than that; so it reads nothing but what it deletes and what is left over, and needs no index of its own. It ends
+    than that; so it reads little but what it deletes, and needs no index of its own. It ends
     after about `seconds`; the next call does the rest. Raises `StorageError` if the database fails.
     """
     messages = OutboxMessage.objects.using(conf.settings().database)
@@ -24,7 +26,7 @@ def prune_messages(older_than: timedelta, *, batch_size: int = 1000, seconds: fl
     last, deleted = 0, 0
     while time.monotonic() < deadline:
         with storage_errors("prune messages"):
-            batch = messages.filter(id__gt=last).order_by("id")[:batch_size]
+            batch = messages.filter(id__gt=last, status__in=ENDED).order_by("id")[:batch_size]
             rows = list(batch.only("status", "created_at", "published_at", "failed_at"))
             over = [row.id for row in rows if _ended_before(limit, row)]
             deleted += messages.filter(id__in=over).delete()[0]

@@ -17,15 +17,22 @@ WITH abandoned AS MATERIALIZED (
      LIMIT 1
 ),
 busy AS MATERIALIZED (
-    SELECT key
-      FROM es_django_outboxmessage
-     WHERE destination = %(destination)s AND key IS NOT NULL
-       AND status = 'claimed' AND claimed_until > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
-    UNION
-    SELECT key
-      FROM es_django_outboxmessage
-     WHERE destination = %(destination)s AND key IS NOT NULL
-       AND status = 'pending' AND attempts > 0 AND available_at > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+    SELECT held.key
+      FROM (SELECT key, id
+              FROM es_django_outboxmessage
+             WHERE destination = %(destination)s AND key IS NOT NULL
+               AND status = 'claimed' AND claimed_until > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+            UNION ALL
+            SELECT key, id
+              FROM es_django_outboxmessage
+             WHERE destination = %(destination)s AND key IS NOT NULL
+               AND status = 'pending' AND attempts > 0 AND available_at > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+           ) AS held
+     WHERE NOT EXISTS (
+            SELECT 1
+              FROM es_django_outboxmessage AS earlier
+             WHERE earlier.destination = %(destination)s AND earlier.key = held.key AND earlier.id < held.id
+               AND earlier.status IN ('pending', 'claimed'))
 ),
 due AS MATERIALIZED (
     SELECT message.id, message.key

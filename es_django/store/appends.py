@@ -136,10 +136,11 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
         for message in _messages(StagedEvent(write.stream, event.event, event.event_id, metadata))
     ]
     may_repeat = expected in (ANY, STREAM_EXISTS) and any(isinstance(event, PendingEvent) for event in write.events)
+    for name, value in metadata.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise PayloadError("metadata", str(name), f"must be text with a name, not {value!r}")
     for name in COLUMNS_OF_METADATA:
         value = metadata.get(name, "")
-        if not isinstance(value, str):
-            raise PayloadError("metadata", name, f"must be text, not {value!r}")
         if len(value) > MAX_NAME_LENGTH:
             raise PayloadError("metadata", name, f"has more than {MAX_NAME_LENGTH} characters")
         encode_payload(value, f"metadata.{name}")

@@ -8,13 +8,14 @@ would pass unseen.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Final, NoReturn
 from uuid import UUID
 
 import msgspec
 from asgiref.sync import sync_to_async
 
 from es_django.aggregates import Outcome
+from es_django.errors import DuplicateEvent
 from es_django.events import Event, PendingEvent, RecordedEvent, StreamId, registry
 from es_django.metadata import current_metadata
 from es_django.store.appends import Append, ExpectedVersion, StreamWrite, is_number, prepare_all, stage
@@ -82,8 +83,16 @@ class EventStore(ABC):
     ) -> list[RecordedEvent]:
         """Appends to several streams, all or nothing. As `append`; a stream may stand in one write only
         (`DuplicateStream`). The events come back in the order of the log."""
-        appends = prepare_all(writes, {**current_metadata(), **(metadata or {})})
-        return self._write(appends) if appends else []
+        appends = prepare_all(list(writes), {**current_metadata(), **(metadata or {})})
+        if not appends:
+            return []
+        try:
+            return self._write(appends)
+        except DuplicateEvent:
+            # The first try of this append may have been in flight when its events were looked for.
+            if self.in_transaction or not any(append.may_repeat for append in appends):
+                raise
+            return self._write(appends)
 
     @abstractmethod
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
@@ -121,9 +130,16 @@ class EventStore(ABC):
         """What is stored of an append whose version would not tell; None if nothing is. Raises `DuplicateEvent` if that
         is not the very same append."""
 
-    @abstractmethod
     def _repeated_or_refused(self, append: Append) -> list[RecordedEvent]:
         """What is stored, if the stream is elsewhere because this very append has been there; else the refusal."""
+        there = self._repeated(append)
+        if there is not None and (not there or append.version in (None, there[0].version - 1)):
+            return there
+        self._refuse(append)
+
+    @abstractmethod
+    def _refuse(self, append: Append) -> NoReturn:
+        """Raises `StreamArchived` or `ConcurrencyError`."""
 
     def send(self, message: Message) -> None:
         """Stores a message that tells of no event, in the caller's transaction if there is one.
@@ -207,6 +223,8 @@ class EventStore(ABC):
         if limit == 0:
             return Page([], after)
         stored_names = None if types is None else registry.stored_names(types)
+        if isinstance(categories, str):
+            raise TypeError(f"categories are several, as in [{categories!r}], not one text")
         wanted = None if categories is None else list(categories)
         return self._read_all(after, limit, wanted, stored_names, partition or WHOLE)
 

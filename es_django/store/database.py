@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 from uuid import UUID
 
 import msgspec
@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Coalesce, Now
+from django.db.transaction import TransactionManagementError
 
 from es_django import conf
 from es_django.aggregates import Outcome, committed
@@ -106,6 +107,12 @@ class DatabaseEventStore(EventStore):
     def outcome(self) -> Outcome:
         return TransactionOutcome(self.using) if self.in_transaction else committed
 
+    def _refuse_manual_transaction(self) -> None:
+        if not self.connection.in_atomic_block and not self.connection.get_autocommit():
+            raise TransactionManagementError(
+                f"autocommit is off on {self.using!r}, so nobody tells of a rollback: write inside atomic() instead"
+            )
+
     def _refuse_unrelayed(self) -> None:
         if self.using != conf.settings().database:
             raise ImproperlyConfigured(
@@ -114,6 +121,7 @@ class DatabaseEventStore(EventStore):
             )
 
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
+        self._refuse_manual_transaction()
         if any(append.messages for append in appends):
             self._refuse_unrelayed()
         with storage_errors("append"), self._unit(appends):
@@ -127,6 +135,7 @@ class DatabaseEventStore(EventStore):
     def _send(self, staged: StagedMessage) -> None:
         message = staged.message
         self._refuse_unrelayed()
+        self._refuse_manual_transaction()
         with storage_errors("store an outbox message"), dooming(self.using), self.connection.cursor() as cursor:
             native_uuid = self.connection.features.has_native_uuid_field
             cursor.execute(
@@ -312,13 +321,9 @@ class DatabaseEventStore(EventStore):
             raise DuplicateEvent([event_id for event_id, *_ in found])
         return list(self._recorded(append.stream, rows))
 
-    def _repeated_or_refused(self, append: Append) -> list[RecordedEvent]:
+    def _refuse(self, append: Append) -> NoReturn:
         state = Stream.objects.using(self.using).filter(category=append.stream.category, key=append.stream.key)
         actual, archived_at = state.values_list("version", "archived_at").first() or (0, None)
-        if append.version is not None:
-            rows = self._select_stream(append.stream, append.version, END, len(append.events))
-            if [_uuid(row[8]) for row in rows] == [event.event_id for event in append.events]:
-                return list(self._recorded(append.stream, rows))
         if archived_at is not None:
             raise StreamArchived(append.stream)
         raise ConcurrencyError(append.stream, append.expected, actual)

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import NoReturn
 from uuid import UUID
 from zlib import crc32
 
@@ -183,15 +184,10 @@ class MemoryEventStore(EventStore):
             raise DuplicateEvent([recorded.event_id for recorded in known])
         return there
 
-    def _repeated_or_refused(self, append: Append) -> list[RecordedEvent]:
-        stream = self._streams[append.stream]
-        if append.version is not None:
-            there = stream[append.version : append.version + len(append.events)]
-            if [stored.recorded.event_id for stored in there] == [event.event_id for event in append.events]:
-                return [stored.recorded for stored in there]
+    def _refuse(self, append: Append) -> NoReturn:
         if append.stream in self._archived:
             raise StreamArchived(append.stream)
-        raise ConcurrencyError(append.stream, append.expected, len(stream))
+        raise ConcurrencyError(append.stream, append.expected, len(self._streams[append.stream]))
 
     def archive(self, stream: StreamId) -> None:
         with self.transaction():

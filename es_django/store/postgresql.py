@@ -101,7 +101,7 @@ SELECT min(((classid::bigint << 32) | objid::bigint) & ((1::bigint << 47) - 1))
   FROM pg_locks
  WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> 15 = %s
    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND pid <> pg_backend_pid()
+   AND pid IS DISTINCT FROM pg_backend_pid()
 """
 
 # Neighbours in the stream table are often alike: multiplied, their numbers spread over all partitions.

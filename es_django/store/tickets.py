@@ -47,19 +47,28 @@ class TicketLock:
             self._tickets.append(ticket)
             if self._tickets[0] is ticket:
                 ticket.set()
-        if ticket.wait(timeout):
-            return True
+        try:
+            if ticket.wait(timeout):
+                return True
+        except BaseException:
+            # A signal, such as that of a task's time limit, interrupts the wait.
+            with self._mutex:
+                self._withdraw(ticket)
+            raise
         with self._mutex:
             if ticket.is_set():
                 return True
-            self._tickets.remove(ticket)
+            self._withdraw(ticket)
             return False
 
     def _release(self) -> None:
         with self._mutex:
-            self._tickets.popleft()
-            if self._tickets:
-                self._tickets[0].set()
+            self._withdraw(self._tickets[0])
+
+    def _withdraw(self, ticket: threading.Event) -> None:
+        self._tickets.remove(ticket)
+        if self._tickets:
+            self._tickets[0].set()
 
 
 _locks: WeakValueDictionary[Hashable, TicketLock] = WeakValueDictionary()

@@ -464,3 +464,13 @@ def test_a_message_id_that_is_taken_undoes_the_whole_commit_and_is_named(outer: 
     assert list(caught.value.message_ids) == [taken]
     assert event_store.version(stream) == 0
     assert len(rows()) == (0 if at_once else 1)
+
+
+def test_a_requeued_message_does_not_wait_for_a_later_one_of_its_key() -> None:
+    send("k", "k")
+    first, second = claim()
+    settle("a", Settlement(first, NEVER), *hand_back(second))
+    (second,) = claim()
+    settle("a", Settlement(second, DOWN))
+    outbox.requeue([first.message.message_id], by="ada")
+    assert numbers(claim()) == [0]

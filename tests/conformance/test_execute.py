@@ -92,3 +92,25 @@ def test_a_command_takes_effect_once() -> None:
     assert ledgers.execute("l-2", deposit_twice, command_id="c-1").balance == 12
     for _ in range(2):
         assert ledgers.execute("l-2", lambda ledger: ledger.deposit(1), command_id="c-3").balance == 13
+
+
+def test_the_loser_of_a_race_of_one_command_gets_what_was_stored() -> None:
+    ledgers.save(Ledger.open("l-1"))
+    amounts = iter([10, 20])
+
+    def decide(ledger: Ledger) -> None:
+        amount = next(amounts)
+        if amount == 10:
+            # another execution of the same command, which comes first
+            ledgers.execute("l-1", decide, command_id="c-1")
+        ledger.deposit(amount)
+
+    assert ledgers.execute("l-1", decide, command_id="c-1").balance == ledgers.get("l-1").balance == 20
+
+
+def test_an_asynchronous_decision_is_refused() -> None:
+    async def decide(ledger: Ledger) -> None:
+        ledger.deposit(1)
+
+    with pytest.raises(TypeError, match="plain function"):
+        ledgers.execute("l-1", decide)

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
 from es_django import Message, StreamId, event_store, outbox
-from es_django.errors import PublishError, StorageError, UnknownDestination
+from es_django.errors import PayloadError, PublishError, StorageError, UnknownDestination
 from es_django.outbox import renewal
 from es_django.outbox.moves import Move, Status
 from es_django.outbox.publishers import Publisher
@@ -336,3 +336,56 @@ def test_an_event_may_tell_nothing_or_in_full(recorder: type[Recorder]) -> None:
     assert (first.type, first.data, first.key, first.stream_version) == ("told.in_full", ["in full"], "own key", 2)
     assert first.headers["own"] == "header"
     assert (second.type, second.key, second.stream_version) == ("tests.told", "l-1", 3)
+
+
+def test_a_relay_whose_renewal_hangs_stops_when_its_lease_is_over(
+    recorder: type[Recorder], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"LEASE": 0.3}}
+    send("k", "k")
+    lease_is_over = threading.Event()
+    monkeypatch.setattr(type(outbox_store()), "extend", lambda *args, **options: lease_is_over.wait(20) and set())
+
+    def outlive_the_lease(message: Message) -> None:
+        wait_until(lambda: len(outbox_store().claim("tests", "b", limit=1, lease=60)) == 1)
+        lease_is_over.set()
+
+    recorder.fail = staticmethod(outlive_the_lease)
+    assert relay(seconds=0.1) == 0
+    assert numbers(recorder.published) == [0]
+
+
+def test_an_error_of_any_kind_as_the_reason_of_a_failure_is_told(recorder: type[Recorder]) -> None:
+    send("k", "l")
+    recorder.fail = fails(0, error=PublishError(ValueError("a slip")))
+    assert relay() == 1
+    assert rows()[0].last_error == "a slip"
+
+
+@pytest.mark.parametrize("headers", [{"version": 1}, {1: "x"}])
+def test_headers_that_are_no_text_are_refused(headers: Any) -> None:
+    with pytest.raises(PayloadError, match="must be text"):
+        outbox.send("tests", type="noted", data=None, headers=headers)
+    assert rows() == []
+
+
+def test_a_publisher_is_given_so_many_messages_at_once_and_no_more(
+    recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("es_django.outbox.relay.CALL", 2)
+    over = threading.Event()
+    send(*[None] * 5)
+    recorder.fail = staticmethod(lambda message: over.set())
+    assert relay(is_stopped=over.is_set) == 2
+    assert relay() == 3
+    assert [len(call) for call in recorder.calls] == [2, 2, 1]
+
+
+def test_data_that_is_nested_too_deeply_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(150):
+        deep = [deep]
+    with pytest.raises(PayloadError, match="nested more than 100 levels"):
+        outbox.send("tests", type="noted", data=deep)
+    outbox.send("tests", type="noted", data=[["[{" * 200, {}] for _ in range(200)])
+    assert len(rows()) == 1

@@ -30,20 +30,30 @@ class CeleryPublisher(Publisher):
         # A confirm that takes longer would come after the claim has run out.
         timeout = conf.settings().outbox.lease / 2
         outcomes: list[PublishError | None] = []
+        returned: list[str] = []
+
+        def note_return(error: Exception, *details: object) -> None:
+            returned.append(str(error))
+
         try:
-            producer = current_app.amqp.Producer(self._connection.get())
+            producer = current_app.amqp.Producer(self._connection.get(), on_return=note_return)
             for message in messages:
+                returned.clear()
                 current_app.send_task(
                     self._task,
                     args=[to_wire(message)],
                     task_id=str(message.message_id),
                     queue=self._queue,
                     producer=producer,
+                    mandatory=True,
                     confirm_timeout=timeout,
                     retry=False,
                     ignore_result=True,
                 )
-                outcomes.append(None)
+                outcomes.append(PublishError(f"no queue takes it: {returned[0]}") if returned else None)
+            if any(outcomes):
+                # The queue is gone, and Celery declares it once for each connection.
+                self._connection.discard()
         except Exception as error:
             self._connection.discard()
             outcomes += [PublishError(repr(error))] * (len(messages) - len(outcomes))

@@ -29,3 +29,25 @@ def test_a_message_becomes_the_argument_of_a_celery_task(rabbitmq_url: str, monk
     assert delivery.headers["id"] == str(sent.message_id)
     (args, _, _) = delivery.payload
     assert from_wire(args[0]) == sent
+
+
+def test_a_task_whose_queue_is_gone_is_an_error_and_the_next_try_finds_it_again(
+    rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"es_django.tests.{uuid4().hex}"
+    monkeypatch.setenv("CELERY_BROKER_URL", rabbitmq_url)
+    publisher = CeleryPublisher(queue=name)
+    message = Message(type="told.news", data=None, destination="tests")
+    with kombu.Connection(rabbitmq_url) as connection:
+        queue = kombu.Queue(name, channel=connection.default_channel)
+        try:
+            assert publisher.publish([message]) == [None]
+            queue.delete()
+            (error,) = publisher.publish([message])
+            assert error is not None
+            assert (error.retryable, "no queue takes it" in str(error)) == (True, True)
+            assert publisher.publish([message]) == [None]
+            assert queue.get(no_ack=True) is not None
+        finally:
+            publisher._connection.discard()
+            queue.delete()
