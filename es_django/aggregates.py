@@ -103,6 +103,7 @@ class Aggregate:
         self._pending: list[PendingEvent] = []
         self._base_version = 0
         self._undo: tuple[int, dict[str, Any]] | None = None
+        self._applying = False
         self.__dict__.update(copy.deepcopy(self._initial_state))
 
     def __repr__(self) -> str:
@@ -136,8 +137,14 @@ class Aggregate:
         """Applies the event, then keeps it as pending.
 
         If the event cannot be stored (`PayloadError`), no method applies it (`TypeError`), or applying raises, then
-        nothing is kept and the state is as before.
+        nothing is kept and the state is as before. Raises `RuntimeError` in an @applies method: replaying the event
+        would record another one each time.
         """
+        if self._applying:
+            raise RuntimeError(
+                f"{type(self).__name__} records {type(event).__name__} while an event is applied: an @applies method "
+                "changes attributes only; record both events in the command"
+            )
         pending = PendingEvent(event)
         apply = self._appliers.get(type(event))
         if apply is None:
@@ -145,11 +152,14 @@ class Aggregate:
             raise TypeError(f"{type(self).__name__} has no @applies method for {name}; write one, if only with pass")
         if self._undo is None:
             self._undo = (len(self._pending), copy.deepcopy(self._state()))
+        self._applying = True
         try:
             apply(self, event)
         except BaseException:
             self._undo_apply(*self._undo)
             raise
+        finally:
+            self._applying = False
         self._pending.append(pending)
 
     def _undo_apply(self, since: int, state: dict[str, Any]) -> None:
@@ -170,15 +180,19 @@ class Aggregate:
     def _replay(self, stored: Iterable[tuple[int, Sequence[Event]]]) -> None:
         """Applies what each stored version holds: one event, or as many as upcasting made of it."""
         appliers = self._appliers
-        for version, events in stored:
-            for event in events:
-                apply = appliers.get(type(event))
-                if apply is None:
-                    name = type(event).__name__
-                    reason = f"{type(self).__name__} has no @applies method for {name}"
-                    raise UnappliedEvent(self._stream, version, registry.of(type(event)).name, reason)
-                apply(self, event)
-            self._base_version = version
+        self._applying = True
+        try:
+            for version, events in stored:
+                for event in events:
+                    apply = appliers.get(type(event))
+                    if apply is None:
+                        name = type(event).__name__
+                        reason = f"{type(self).__name__} has no @applies method for {name}"
+                        raise UnappliedEvent(self._stream, version, registry.of(type(event)).name, reason)
+                    apply(self, event)
+                self._base_version = version
+        finally:
+            self._applying = False
 
     def _unsaved(self) -> list[PendingEvent]:
         return self._pending[self.committed_version - self._base_version :]
@@ -205,7 +219,7 @@ class Aggregate:
                 break
 
 
-_OWN_ATTRIBUTES = frozenset({"_stream", "_unsettled", "_pending", "_base_version", "_undo"})
+_OWN_ATTRIBUTES = frozenset({"_stream", "_unsettled", "_pending", "_base_version", "_undo", "_applying"})
 _TAKEN_NAMES = frozenset(vars(Aggregate)) | _OWN_ATTRIBUTES
 
 

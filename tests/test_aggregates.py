@@ -62,6 +62,27 @@ def test_a_failure_leaves_no_attribute_that_was_not_there() -> None:
     assert not hasattr(rated, "rate")
 
 
+class Echoing(Aggregate):
+    @applies
+    def _deposited(self, event: Deposited) -> None:
+        self.record(Withdrawn(amount=event.amount))
+
+    @applies
+    def _withdrawn(self, event: Withdrawn) -> None: ...
+
+
+def test_an_event_is_not_recorded_while_another_is_applied() -> None:
+    echoing = Echoing("e-1")
+    with pytest.raises(RuntimeError, match="Echoing records Withdrawn while an event is applied"):
+        echoing.record(Deposited(amount=Decimal(1)))
+    assert echoing.pending_events == []
+    with pytest.raises(RuntimeError, match="Echoing records Withdrawn while an event is applied"):
+        echoing._replay([(1, [Deposited(amount=Decimal(1))])])
+    assert echoing.pending_events == []
+    echoing.record(Withdrawn(amount=Decimal(1)))
+    assert echoing.version == 1
+
+
 class Counting(Aggregate):
     copies: "Copied | None" = None
 
