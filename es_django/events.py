@@ -197,6 +197,8 @@ class EventRegistry:
     def __init__(self) -> None:
         self._by_class: dict[type[Event], EventType] = {}
         self._by_name: dict[str, dict[str, EventType]] = {}
+        self.revision = 0
+        """Grows with each upcaster."""
 
     def register(self, cls: type[Event]) -> None:
         event_type = EventType(cls)
@@ -279,6 +281,7 @@ def upcasts(cls: type[Event], *, from_version: int) -> Callable[[UpcasterT], Upc
         if known is not function and known.__qualname__ != function.__qualname__:
             raise ImproperlyConfigured(f"{cls.__name__} has two upcasters from version {from_version}")
         event_type.upcasters[from_version] = function
+        registry.revision += 1
         return function
 
     return register
