@@ -21,7 +21,6 @@ Outcome = Callable[[], bool | None]
 """Tells of a save whether its transaction has committed (True), was rolled back (False) or is still open (None)."""
 
 _APPLIES = "_es_django_applies"
-_MUTABLE = (list, dict, set)
 
 
 def applies(method: ApplyT) -> ApplyT:
@@ -80,16 +79,19 @@ class Aggregate:
 
     def __init_subclass__(cls, **config: Any) -> None:
         super().__init_subclass__(**config)
+        for base in cls.__mro__:
+            if base is cls or not issubclass(base, Aggregate):
+                _refuse_taken_names(base)
         options = meta_options(cls, {"category", "snapshot_every"})
         cls.category = options.get("category", cls.__name__.lower())
         cls.snapshot_every = every = options.get("snapshot_every")
         if every is not None and (not isinstance(every, int) or every < 1):
             raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.snapshot_every is a number from 1 on, not {every!r}")
-        initial = _initial_values(cls)
-        if taken := initial.keys() & _TAKEN_NAMES:
-            raise ImproperlyConfigured(f"{cls.__qualname__}: every aggregate has {', '.join(sorted(taken))} already")
-        cls._initial_state = {**getattr(cls, "_initial_state", {}), **initial}
-        cls._appliers = {**getattr(cls, "_appliers", {}), **marked_methods(cls, _APPLIES, parameters=1)}
+        cls._initial_state = {}
+        for base in reversed(cls.__mro__):
+            if base not in Aggregate.__mro__:
+                cls._initial_state |= _initial_values(base)
+        cls._appliers = marked_methods(cls, _APPLIES, parameters=1)
         categories.register(cls)
 
     @classmethod
@@ -220,14 +222,22 @@ class Aggregate:
 
 
 _OWN_ATTRIBUTES = frozenset({"_stream", "_unsettled", "_pending", "_base_version", "_undo", "_applying"})
-_TAKEN_NAMES = frozenset(vars(Aggregate)) | _OWN_ATTRIBUTES
+_CLASS_ATTRIBUTES = frozenset(inspect.get_annotations(Aggregate))
+_TAKEN_NAMES = _OWN_ATTRIBUTES | _CLASS_ATTRIBUTES | {name for name in vars(Aggregate) if name[:2] != "__"}
 
 
-def _initial_values(cls: type[Aggregate]) -> dict[str, Any]:
-    annotated = {name for name, hint in inspect.get_annotations(cls).items() if "ClassVar" not in str(hint)}
-    shared = [name for name, value in vars(cls).items() if isinstance(value, _MUTABLE) and name[:2] != "__"]
-    if unannotated := set(shared) - inspect.get_annotations(cls).keys():
+def _refuse_taken_names(cls: type) -> None:
+    names = vars(cls).keys() | inspect.get_annotations(cls).keys()
+    if taken := names & _TAKEN_NAMES:
+        raise ImproperlyConfigured(f"{cls.__qualname__}: every aggregate has {', '.join(sorted(taken))} already")
+
+
+def _initial_values(cls: type) -> dict[str, Any]:
+    hints = inspect.get_annotations(cls)
+    values = {name: value for name, value in vars(cls).items() if name not in _CLASS_ATTRIBUTES}
+    mutable = {name for name, value in values.items() if type(value).__hash__ is None and name[:2] != "__"}
+    if unannotated := mutable - hints.keys():
         raise ImproperlyConfigured(
             f"{cls.__qualname__}: all instances would share {', '.join(sorted(unannotated))}; annotate what is state"
         )
-    return {name: vars(cls)[name] for name in annotated if name in vars(cls)}
+    return {name: values[name] for name, hint in hints.items() if name in values and "ClassVar" not in str(hint)}
