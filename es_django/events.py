@@ -142,9 +142,12 @@ class EventType:
     def __init__(self, cls: type[Event]) -> None:
         options = meta_options(cls, {"name", "version", "aliases"})
         self.cls = cls
-        self.name = str(options.get("name", cls.__name__))
+        self.name: str = options.get("name", cls.__name__)
         self.version: int = options.get("version", 1)
-        self.aliases: tuple[str, ...] = tuple(options.get("aliases", ()))
+        aliases = options.get("aliases", ())
+        if isinstance(aliases, str):
+            raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.aliases is a tuple of names, not {aliases!r}")
+        self.aliases: tuple[str, ...] = tuple(aliases)
         self.upcasters: dict[int, Upcaster] = {}
         for name in (self.name, *self.aliases):
             if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME_LENGTH:

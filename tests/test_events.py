@@ -177,9 +177,11 @@ def test_a_second_step_from_the_same_version_is_refused() -> None:
     [
         {"name": ""},
         {"name": " "},
+        {"name": None},
         {"name": "x" * 256},
         {"aliases": ("",)},
         {"aliases": (7,)},
+        {"aliases": "tests.old"},
         {"version": 0},
         {"version": "2"},
     ],
@@ -202,6 +204,18 @@ def test_an_event_is_not_copied() -> None:
 def test_an_upcaster_whose_module_is_imported_again_replaces_itself() -> None:
     upcasts(Split, from_version=1)(split)
     assert decode("tests.split", 1, '{"parts": [3]}') == [Split(part=3)]
+
+
+def test_a_meta_has_the_options_of_its_bases() -> None:
+    class Versioned:
+        version = 2
+        name = "tests.versioned"
+
+    class Renamed(Event):
+        class Meta(Versioned):
+            name = "tests.renamed"
+
+    assert (registry.of(Renamed).name, registry.of(Renamed).version) == ("tests.renamed", 2)
 
 
 def test_a_misspelt_meta_option_is_refused() -> None:
