@@ -21,7 +21,6 @@ Outcome = Callable[[], bool | None]
 """Tells of a save whether its transaction has committed (True), was rolled back (False) or is still open (None)."""
 
 _APPLIES = "_es_django_applies"
-_MUTABLE = (list, dict, set)
 
 
 def applies(method: ApplyT) -> ApplyT:
@@ -80,16 +79,19 @@ class Aggregate:
 
     def __init_subclass__(cls, **config: Any) -> None:
         super().__init_subclass__(**config)
+        for base in cls.__mro__:
+            if base is cls or not issubclass(base, Aggregate):
+                _refuse_taken_names(base)
         options = meta_options(cls, {"category", "snapshot_every"})
         cls.category = options.get("category", cls.__name__.lower())
         cls.snapshot_every = every = options.get("snapshot_every")
         if every is not None and (not isinstance(every, int) or every < 1):
             raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.snapshot_every is a number from 1 on, not {every!r}")
-        initial = _initial_values(cls)
-        if taken := initial.keys() & _TAKEN_NAMES:
-            raise ImproperlyConfigured(f"{cls.__qualname__}: every aggregate has {', '.join(sorted(taken))} already")
-        cls._initial_state = {**getattr(cls, "_initial_state", {}), **initial}
-        cls._appliers = {**getattr(cls, "_appliers", {}), **marked_methods(cls, _APPLIES, parameters=1)}
+        cls._initial_state = {}
+        for base in reversed(cls.__mro__):
+            if base not in Aggregate.__mro__:
+                cls._initial_state |= _initial_values(base)
+        cls._appliers = marked_methods(cls, _APPLIES, parameters=1)
         categories.register(cls)
 
     @classmethod
@@ -103,6 +105,7 @@ class Aggregate:
         self._pending: list[PendingEvent] = []
         self._base_version = 0
         self._undo: tuple[int, dict[str, Any]] | None = None
+        self._applying = False
         self.__dict__.update(copy.deepcopy(self._initial_state))
 
     def __repr__(self) -> str:
@@ -136,8 +139,14 @@ class Aggregate:
         """Applies the event, then keeps it as pending.
 
         If the event cannot be stored (`PayloadError`), no method applies it (`TypeError`), or applying raises, then
-        nothing is kept and the state is as before.
+        nothing is kept and the state is as before. Raises `RuntimeError` in an @applies method: replaying the event
+        would record another one each time.
         """
+        if self._applying:
+            raise RuntimeError(
+                f"{type(self).__name__} records {type(event).__name__} while an event is applied: an @applies method "
+                "changes attributes only; record both events in the command"
+            )
         pending = PendingEvent(event)
         apply = self._appliers.get(type(event))
         if apply is None:
@@ -145,11 +154,14 @@ class Aggregate:
             raise TypeError(f"{type(self).__name__} has no @applies method for {name}; write one, if only with pass")
         if self._undo is None:
             self._undo = (len(self._pending), copy.deepcopy(self._state()))
+        self._applying = True
         try:
             apply(self, event)
         except BaseException:
             self._undo_apply(*self._undo)
             raise
+        finally:
+            self._applying = False
         self._pending.append(pending)
 
     def _undo_apply(self, since: int, state: dict[str, Any]) -> None:
@@ -170,15 +182,19 @@ class Aggregate:
     def _replay(self, stored: Iterable[tuple[int, Sequence[Event]]]) -> None:
         """Applies what each stored version holds: one event, or as many as upcasting made of it."""
         appliers = self._appliers
-        for version, events in stored:
-            for event in events:
-                apply = appliers.get(type(event))
-                if apply is None:
-                    name = type(event).__name__
-                    reason = f"{type(self).__name__} has no @applies method for {name}"
-                    raise UnappliedEvent(self._stream, version, registry.of(type(event)).name, reason)
-                apply(self, event)
-            self._base_version = version
+        self._applying = True
+        try:
+            for version, events in stored:
+                for event in events:
+                    apply = appliers.get(type(event))
+                    if apply is None:
+                        name = type(event).__name__
+                        reason = f"{type(self).__name__} has no @applies method for {name}"
+                        raise UnappliedEvent(self._stream, version, registry.of(type(event)).name, reason)
+                    apply(self, event)
+                self._base_version = version
+        finally:
+            self._applying = False
 
     def _unsaved(self) -> list[PendingEvent]:
         return self._pending[self.committed_version - self._base_version :]
@@ -205,15 +221,23 @@ class Aggregate:
                 break
 
 
-_OWN_ATTRIBUTES = frozenset({"_stream", "_unsettled", "_pending", "_base_version", "_undo"})
-_TAKEN_NAMES = frozenset(vars(Aggregate)) | _OWN_ATTRIBUTES
+_OWN_ATTRIBUTES = frozenset({"_stream", "_unsettled", "_pending", "_base_version", "_undo", "_applying"})
+_CLASS_ATTRIBUTES = frozenset(inspect.get_annotations(Aggregate))
+_TAKEN_NAMES = _OWN_ATTRIBUTES | _CLASS_ATTRIBUTES | {name for name in vars(Aggregate) if name[:2] != "__"}
 
 
-def _initial_values(cls: type[Aggregate]) -> dict[str, Any]:
-    annotated = {name for name, hint in inspect.get_annotations(cls).items() if "ClassVar" not in str(hint)}
-    shared = [name for name, value in vars(cls).items() if isinstance(value, _MUTABLE) and name[:2] != "__"]
-    if unannotated := set(shared) - inspect.get_annotations(cls).keys():
+def _refuse_taken_names(cls: type) -> None:
+    names = vars(cls).keys() | inspect.get_annotations(cls).keys()
+    if taken := names & _TAKEN_NAMES:
+        raise ImproperlyConfigured(f"{cls.__qualname__}: every aggregate has {', '.join(sorted(taken))} already")
+
+
+def _initial_values(cls: type) -> dict[str, Any]:
+    hints = inspect.get_annotations(cls)
+    values = {name: value for name, value in vars(cls).items() if name not in _CLASS_ATTRIBUTES}
+    mutable = {name for name, value in values.items() if type(value).__hash__ is None and name[:2] != "__"}
+    if unannotated := mutable - hints.keys():
         raise ImproperlyConfigured(
             f"{cls.__qualname__}: all instances would share {', '.join(sorted(unannotated))}; annotate what is state"
         )
-    return {name: vars(cls)[name] for name in annotated if name in vars(cls)}
+    return {name: values[name] for name, hint in hints.items() if name in values and "ClassVar" not in str(hint)}

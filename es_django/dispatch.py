@@ -10,12 +10,19 @@ from es_django.events import Event, RecordedEvent, registry
 
 
 def marked_methods(cls: type, mark: str, *, parameters: int) -> dict[type[Event], Callable[..., None]]:
-    """The methods of `cls` that carry `mark`, by event class; `event: A | B` makes one serve both.
+    """The methods of `cls` and its bases that carry `mark`, by event class; `event: A | B` makes one serve both.
 
     Raises `ImproperlyConfigured` for a method with another number of `parameters` behind self, an annotation that is
     no Event class, a second method for one class, or an override that lacks the mark of what it overrides.
     """
     _refuse_unmarked_overrides(cls, mark)
+    inherited: dict[type[Event], Callable[..., None]] = {}
+    for base in reversed(cls.__mro__):
+        inherited |= _methods_of(base, mark, parameters)
+    return inherited
+
+
+def _methods_of(cls: type, mark: str, parameters: int) -> dict[type[Event], Callable[..., None]]:
     chosen: dict[type[Event], Callable[..., None]] = {}
     for name, method in vars(cls).items():
         if not hasattr(method, mark):

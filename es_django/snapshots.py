@@ -1,12 +1,14 @@
 """An aggregate's state as JSON, and back: a cache that is ignored wherever it might not fit.
 
-A snapshot carries a schema: a digest of the state's fields, types and initial values, of the events that make it with
-their upcasters, and of the code of the aggregate class. When one of these changes, older snapshots are passed over.
-What it cannot see is a change in other code that the class calls: delete the snapshots then.
+A snapshot carries a schema: a digest of the state's fields and types, of the events that make it with their upcasters,
+and of what the aggregate class and its bases hold: code, default arguments, initial values and constants. When one of
+these changes, older snapshots are passed over. What it cannot see is a change in other code that the class calls:
+delete the snapshots then.
 """
 
 import hashlib
 import logging
+import re
 from types import CodeType
 from typing import Any, ClassVar, get_origin, get_type_hints
 
@@ -19,7 +21,9 @@ from es_django.payloads import encode_payload
 
 logger = logging.getLogger("es_django.snapshots")
 
-_SIMPLE = (str, int, float, bool, bytes, type(None), tuple, frozenset)
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_CODE = ("__code__", "__defaults__", "__kwdefaults__", "__wrapped__", "__func__", "fget", "fset")
+_PARTIAL = ("func", "args", "keywords")
 
 
 class SnapshotCodec:
@@ -41,7 +45,18 @@ class SnapshotCodec:
             described = msgspec.json.encode(msgspec.json.schema(self._state))
         except TypeError as error:
             raise ImproperlyConfigured(f"{aggregate.__qualname__} cannot have snapshots: {error}") from error
-        self.schema = f"{aggregate.category[:200]}:{_digest(aggregate, described)}"
+        self._aggregate = aggregate
+        self._described = described
+        self._digested: tuple[int, str] | None = None
+
+    @property
+    def schema(self) -> str:
+        """The schema of now: an upcaster that is registered later makes another one."""
+        revision = registry.revision
+        if self._digested is None or self._digested[0] != revision:
+            schema = f"{self._aggregate.category[:200]}:{_digest(self._aggregate, self._described)}"
+            self._digested = (revision, schema)
+        return self._digested[1]
 
     def encode(self, state: dict[str, Any]) -> str | None:
         """The state as JSON; None, with a warning, if it would not come back as it is."""
@@ -69,25 +84,39 @@ class SnapshotCodec:
 
 def _digest(aggregate: type[Aggregate], described: bytes) -> str:
     digest = hashlib.sha256(described)
-    digest.update(repr(sorted(aggregate._initial_state.items())).encode())
     for event_type in sorted(map(registry.of, aggregate._appliers), key=lambda event_type: event_type.name):
-        digest.update(f"{event_type.name} {event_type.version}".encode())
-        for _, upcaster in sorted(event_type.upcasters.items()):
-            _add_code(digest, upcaster.__code__)
-    for cls in aggregate.__mro__[: aggregate.__mro__.index(Aggregate)]:
+        upcasters = _essence(sorted(event_type.upcasters.items()))
+        digest.update(f"{event_type.name} {event_type.version} {upcasters}".encode())
+    for cls in aggregate.__mro__:
+        if cls in (Aggregate, object):
+            continue
         for name, member in sorted(vars(cls).items(), key=lambda item: item[0]):
-            code = getattr(getattr(member, "__func__", member), "__code__", None)
-            if isinstance(code, CodeType):
-                digest.update(name.encode())
-                _add_code(digest, code)
+            if _counts(name, member):
+                digest.update(f"{name} {_essence(member)}".encode())
     return digest.hexdigest()[:32]
 
 
-def _add_code(digest: Any, code: CodeType) -> None:
-    digest.update(code.co_code)
-    digest.update(repr(code.co_names).encode())
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            _add_code(digest, constant)
-        elif isinstance(constant, _SIMPLE):
-            digest.update(repr(constant).encode())
+def _counts(name: str, member: object) -> bool:
+    if name.startswith("__"):
+        return callable(member)
+    return name not in Aggregate.__annotations__
+
+
+def _essence(value: Any) -> str:
+    """The same text in every process for what works the same; a repr tells of addresses and of the order of sets."""
+    parts: list[str]
+    if isinstance(value, type):
+        parts = [value.__module__, value.__qualname__]
+    elif isinstance(value, CodeType):
+        code = [value.co_code.hex(), *value.co_names, *value.co_varnames]
+        parts = [*code, *map(_essence, value.co_consts)]
+    elif isinstance(value, set | frozenset):
+        parts = sorted(map(_essence, value))
+    elif isinstance(value, dict):
+        parts = [_essence(each) for item in value.items() for each in item]
+    elif isinstance(value, list | tuple):
+        parts = [_essence(each) for each in value]
+    else:
+        parts = [f"{name}={_essence(getattr(value, name))}" for name in _CODE + _PARTIAL if hasattr(value, name)]
+        parts = parts or [_ADDRESS.sub("", repr(value))]
+    return f"{type(value).__name__}({', '.join(parts)})"

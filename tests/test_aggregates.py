@@ -1,3 +1,4 @@
+from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -62,6 +63,27 @@ def test_a_failure_leaves_no_attribute_that_was_not_there() -> None:
     assert not hasattr(rated, "rate")
 
 
+class Echoing(Aggregate):
+    @applies
+    def _deposited(self, event: Deposited) -> None:
+        self.record(Withdrawn(amount=event.amount))
+
+    @applies
+    def _withdrawn(self, event: Withdrawn) -> None: ...
+
+
+def test_an_event_is_not_recorded_while_another_is_applied() -> None:
+    echoing = Echoing("e-1")
+    with pytest.raises(RuntimeError, match="Echoing records Withdrawn while an event is applied"):
+        echoing.record(Deposited(amount=Decimal(1)))
+    assert echoing.pending_events == []
+    with pytest.raises(RuntimeError, match="Echoing records Withdrawn while an event is applied"):
+        echoing._replay([(1, [Deposited(amount=Decimal(1))])])
+    assert echoing.pending_events == []
+    echoing.record(Withdrawn(amount=Decimal(1)))
+    assert echoing.version == 1
+
+
 class Counting(Aggregate):
     copies: "Copied | None" = None
 
@@ -117,6 +139,27 @@ def test_mutable_initial_values_are_not_shared() -> None:
     first.annotate("mine")
     assert second.notes == []
     assert Ledger("l-3").notes == []
+
+
+class Noted:
+    noted: list[Decimal] = []  # copied for each aggregate
+
+    @applies
+    def _deposited(self, event: Deposited) -> None:
+        self.noted.append(event.amount)
+
+
+class NotedFirst(Noted, Aggregate): ...
+
+
+class NotedLast(Aggregate, Noted): ...
+
+
+@pytest.mark.parametrize("noted_class", [NotedFirst, NotedLast])
+def test_a_mixin_brings_state_and_what_applies_events(noted_class: Any) -> None:
+    first, second = noted_class("n-1"), noted_class("n-2")
+    first.record(Deposited(amount=Decimal(3)))
+    assert (first.noted, second.noted, Noted.noted) == ([Decimal(3)], [], [])
 
 
 def test_a_blank_key_is_refused() -> None:
@@ -223,6 +266,24 @@ def _taken_name() -> None:
         version: int = 0
 
 
+def _taken_private_name() -> None:
+    class Draft(Aggregate):
+        @applies  # type: ignore[type-var]
+        def _saved(self, event: Deposited) -> None: ...  # type: ignore[override]
+
+
+def _taken_name_in_a_mixin() -> None:
+    class Mixin:
+        def _settle(self) -> None: ...
+
+    class Mixed(Mixin, Aggregate): ...
+
+
+def _option_outside_meta() -> None:
+    class Outside(Aggregate):
+        category = "outside"
+
+
 def _unknown_option() -> None:
     class Unknown(Aggregate):
         class Meta:
@@ -232,6 +293,13 @@ def _unknown_option() -> None:
 def _shared_list() -> None:
     class Shared(Aggregate):
         items = []  # type: ignore[var-annotated]  # the mistake
+
+
+def _shared_queue() -> None:
+    class Mixin:
+        queue = deque()  # type: ignore[var-annotated]  # the mistake
+
+    class Queueing(Mixin, Aggregate): ...
 
 
 def _asynchronous() -> None:
@@ -265,8 +333,12 @@ def _override_without_an_annotation() -> None:
         (_no_annotation, "annotate the event with its Event class"),
         (_too_many_parameters, "takes self and the event"),
         (_taken_name, "every aggregate has version already"),
+        (_taken_private_name, "Draft: every aggregate has _saved already"),
+        (_taken_name_in_a_mixin, "Mixin: every aggregate has _settle already"),
+        (_option_outside_meta, "Outside: every aggregate has category already"),
         (_unknown_option, "no option catgory"),
         (_shared_list, "all instances would share items"),
+        (_shared_queue, "Mixin: all instances would share queue"),
         (_asynchronous, "must be a plain method"),
         (_override_without_the_decorator, r"Forgetful\._moved overrides an @applies method of Ledger"),
         (_override_that_a_mixin_brings, r"Mixed\._moved overrides an @applies method of Ledger"),

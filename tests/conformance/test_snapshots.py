@@ -1,7 +1,11 @@
 """A snapshot changes no result, whatever it holds, and saves the reading of what came before it."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import wraps
 from typing import Any, ClassVar
 
 import msgspec
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 from pytest_django import DjangoAssertNumQueries
 
-from es_django import ANY, Aggregate, ConcurrencyError, Repository, StreamId, applies, event_store
+from es_django import ANY, Aggregate, ConcurrencyError, Event, Repository, StreamId, applies, event_store, upcasts
 from es_django.models import Snapshot as StoredSnapshot
 from es_django.snapshots import SnapshotCodec
 from es_django.store.appends import ExpectedVersion, Snapshot
@@ -256,6 +260,99 @@ def test_other_code_another_field_or_initial_value_is_another_schema_and_the_sam
     others = [coded(factor=10), coded(initial=100), coded(twice=True), coded(wider=True)]
     assert same[0] == same[1]
     assert len({same[0], *(SnapshotCodec(other).schema for other in others)}) == 5
+
+
+def logged(apply: Any) -> Any:
+    @wraps(apply)
+    def logging(self: Any, event: Deposited) -> None:
+        apply(self, event)
+
+    return logging
+
+
+def interest(rate: int, *, where: str) -> type[Aggregate]:
+    class Mixin:
+        by = staticmethod(lambda: 4) if where == "mixin" and rate == 4 else staticmethod(lambda: 3)
+
+    class Interest(Aggregate, Mixin):
+        total: int = 0
+        CONSTANT = rate if where == "constant" else 0
+        DECLARED: ClassVar[int] = rate if where == "class variable" else 0
+
+        four = property(lambda self: 4) if where == "property" and rate == 4 else property(lambda self: 3)
+
+        def default(self, by: int = rate if where == "default argument" else 0) -> int:
+            return by
+
+        def keyword(self, *, by: int = rate if where == "keyword default" else 0) -> int:
+            return by
+
+        if where == "wrapped applier" and rate == 4:
+
+            @applies
+            @logged
+            def _deposited(self, event: Deposited) -> None:
+                self.total += 4
+
+        else:
+
+            @applies
+            @logged
+            def _deposited(self, event: Deposited) -> None:
+                self.total += 3
+
+    return Interest
+
+
+WHERE = ["constant", "class variable", "property", "default argument", "keyword default", "wrapped applier", "mixin"]
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_whatever_the_class_or_a_base_holds_makes_the_schema(where: str) -> None:
+    three, again, four = (SnapshotCodec(interest(rate, where=where)).schema for rate in (3, 3, 4))
+    assert three == again != four
+
+
+def test_an_upcaster_that_is_registered_later_makes_another_schema() -> None:
+    class Late(Event):
+        class Meta:
+            version = 2
+
+    class Waiting(Aggregate):
+        @applies
+        def _late(self, event: Late) -> None: ...
+
+    codec = SnapshotCodec(Waiting)
+    before = codec.schema
+    upcasts(Late, from_version=1)(lambda data: data)
+    assert before != codec.schema == SnapshotCodec(Waiting).schema
+
+
+SETS = """
+from es_django import Aggregate
+from es_django.snapshots import SnapshotCodec
+
+class Sets(Aggregate):
+    tags: set[str] = {"a", "b", "c", "d"}
+    def known(self, tag: str) -> bool:
+        return tag in {"paid", "open", "closed", "void"}
+
+print(SnapshotCodec(Sets).schema)
+"""
+
+
+def test_every_process_has_the_same_schema() -> None:
+    schemas = {
+        subprocess.run(
+            [sys.executable, "-c", SETS],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "123"
+    }
+    assert len(schemas) == 1
 
 
 def test_a_class_variable_is_no_state() -> None:
