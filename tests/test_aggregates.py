@@ -268,7 +268,7 @@ def _taken_name() -> None:
 
 def _taken_private_name() -> None:
     class Draft(Aggregate):
-        @applies  # type: ignore[type-var]
+        @applies
         def _saved(self, event: Deposited) -> None: ...  # type: ignore[override]
 
 
