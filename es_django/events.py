@@ -3,9 +3,11 @@
 Nothing here knows Django. What cannot be read as what it was raises a `ReplayError`; nothing is guessed.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, dataclass_transform
 from uuid import UUID
 
@@ -184,9 +186,18 @@ class EventType:
             return [self._decoder.decode(data)]
         payloads = [msgspec.json.decode(data)]
         for version in range(schema_version, self.version):
-            step = self.upcasters[version]
-            payloads = [result for payload in payloads for result in _as_list(step(payload))]
-        return [msgspec.convert(payload, type=self.cls) for payload in payloads]
+            payloads = [result for payload in payloads for result in self._upcast(payload, version)]
+        return [msgspec.convert(payload, type=self.cls, str_keys=True) for payload in payloads]
+
+    def _upcast(self, payload: dict[str, Any], version: int) -> list[dict[str, Any]]:
+        try:
+            return _as_list(self.upcasters[version](payload))
+        except Exception as error:
+            raise _UpcasterRaised from error
+
+
+class _UpcasterRaised(Exception):
+    """Keeps what an upcaster raised apart from what decoding raised."""
 
 
 def _as_list(upcast: dict[str, Any] | list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -211,7 +222,9 @@ class EventRegistry:
             self._by_name.setdefault(name, {})[event_type.path] = event_type
 
     def of(self, cls: type[Event]) -> EventType:
-        """The type of an event class. Raises `ImproperlyConfigured` if another class claims its name."""
+        """The type of an event class. Raises `ImproperlyConfigured` if it is none or another class claims its name."""
+        if cls not in self._by_class:
+            raise ImproperlyConfigured(f"{cls!r} is no subclass of Event")
         event_type = self._by_class[cls]
         self._named(event_type.name)
         return event_type
@@ -247,10 +260,11 @@ class EventRegistry:
                 raise MissingUpcaster(stream, version, type, reason)
         try:
             return event_type.decode(data, schema_version)
-        except msgspec.MsgspecError as error:
-            raise UndecodableEvent(stream, version, type, str(error)) from error
+        except _UpcasterRaised as error:
+            cause = error.__cause__
+            raise UpcastError(stream, version, type, f"an upcaster raised {cause!r}") from cause
         except Exception as error:
-            raise UpcastError(stream, version, type, f"an upcaster raised {error!r}") from error
+            raise UndecodableEvent(stream, version, type, str(error)) from error
 
     def _named(self, name: str) -> EventType | None:
         claims = self._by_name.get(name)
@@ -266,11 +280,20 @@ class EventRegistry:
 registry = EventRegistry()
 
 
+def _origin(function: Upcaster) -> object:
+    """The same for the function of a module that is imported again."""
+    plain = inspect.unwrap(function)
+    if not isinstance(plain, FunctionType):
+        return plain
+    code = plain.__code__
+    return plain.__module__, plain.__qualname__, code.co_filename, code.co_firstlineno
+
+
 def upcasts(cls: type[Event], *, from_version: int) -> Callable[[UpcasterT], UpcasterT]:
     """Registers a pure function from the payload of schema version `from_version` to that of the next one.
 
     It takes and returns a dict, or returns a list of dicts where one old event became several or none. Raises
-    `ImproperlyConfigured` for a version that has no next one, or a step that exists already.
+    `ImproperlyConfigured` for a class that is no event, a version that has no next one, or a step that exists already.
     """
     event_type = registry.of(cls)
     if not 1 <= from_version < event_type.version:
@@ -281,7 +304,7 @@ def upcasts(cls: type[Event], *, from_version: int) -> Callable[[UpcasterT], Upc
 
     def register(function: UpcasterT) -> UpcasterT:
         known = event_type.upcasters.setdefault(from_version, function)
-        if known is not function and known.__qualname__ != function.__qualname__:
+        if _origin(known) != _origin(function):
             raise ImproperlyConfigured(f"{cls.__name__} has two upcasters from version {from_version}")
         event_type.upcasters[from_version] = function
         registry.revision += 1

@@ -6,7 +6,7 @@ from es_django.errors import ImproperlyConfigured
 
 
 def meta_options(cls: type, allowed: set[str]) -> dict[str, Any]:
-    """What the nested class Meta sets, or its bases. Raises `ImproperlyConfigured` for an option that is not `allowed`."""
+    """What the nested Meta sets, or its bases. Raises `ImproperlyConfigured` for an option that is not `allowed`."""
     meta = vars(cls).get("Meta")
     bases = reversed(meta.__mro__) if meta else ()
     options = {name: value for base in bases for name, value in vars(base).items() if not name.startswith("_")}

@@ -1,9 +1,11 @@
 import copy
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from types import FunctionType
+from typing import Any, cast
 from uuid import UUID
 
+import msgspec
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -62,6 +64,32 @@ class Split(Event):
 @upcasts(Split, from_version=1)
 def split(data: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"part": part} for part in data["parts"]]
+
+
+class Counted(Event):
+    counts: dict[int, int]
+
+    class Meta:
+        name = "tests.counts"
+        version = 2
+
+
+@upcasts(Counted, from_version=1)
+def refuse_nothing(data: dict[str, Any]) -> dict[str, Any]:
+    if not data["counts"]:
+        raise msgspec.ValidationError("nothing was counted")
+    return data
+
+
+class Even(Event):
+    number: int
+
+    class Meta:
+        name = "tests.even"
+
+    def __post_init__(self) -> None:
+        if self.number % 2:
+            raise RuntimeError("odd")
 
 
 class Unbridged(Event):
@@ -125,6 +153,10 @@ def test_an_upcaster_may_make_several_events_or_none() -> None:
     assert decode("tests.split", 1, '{"parts": []}') == []
 
 
+def test_numbers_as_keys_survive_upcasting() -> None:
+    assert decode("tests.counts", 1, '{"counts": {"1": 2}}') == [Counted(counts={1: 2})]
+
+
 @pytest.mark.parametrize(
     ("type", "version", "data", "error"),
     [
@@ -134,6 +166,8 @@ def test_an_upcaster_may_make_several_events_or_none() -> None:
         ("tests.priced", 3, '{"amount": "much"}', UndecodableEvent),
         ("tests.priced", 3, "no json", UndecodableEvent),
         ("tests.priced", 2, "{}", UpcastError),
+        ("tests.counts", 1, '{"counts": {}}', UpcastError),
+        ("tests.even", 1, '{"number": 1}', UndecodableEvent),
     ],
 )
 def test_nothing_is_misread(type: str, version: int, data: str, error: type[Exception]) -> None:
@@ -167,9 +201,28 @@ def test_a_step_from_a_version_that_has_no_next_one_is_refused() -> None:
             upcasts(Priced, from_version=version)
 
 
+def test_a_step_for_what_is_no_event_is_refused() -> None:
+    with pytest.raises(ImproperlyConfigured, match="UUID'> is no subclass of Event"):
+        upcasts(UUID, from_version=1)  # type: ignore[arg-type]  # the mistake
+
+
 def test_a_second_step_from_the_same_version_is_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match="two upcasters"):
         upcasts(Priced, from_version=1)(add_rounded)
+
+
+def moved(function: FunctionType, module: str, lines: int) -> Any:
+    code = function.__code__.replace(co_firstlineno=function.__code__.co_firstlineno + lines)
+    other = FunctionType(code, {"__name__": module}, function.__name__)
+    other.__qualname__ = function.__qualname__
+    return other
+
+
+@pytest.mark.parametrize(("module", "lines"), [("tests.elsewhere", 0), (__name__, 9)])
+def test_a_second_step_of_the_same_name_is_refused(module: str, lines: int) -> None:
+    with pytest.raises(ImproperlyConfigured, match="two upcasters"):
+        upcasts(Split, from_version=1)(moved(cast("FunctionType", split), module, lines))
+    assert decode("tests.split", 1, '{"parts": [3]}') == [Split(part=3)]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +255,7 @@ def test_an_event_is_not_copied() -> None:
 
 
 def test_an_upcaster_whose_module_is_imported_again_replaces_itself() -> None:
+    upcasts(Split, from_version=1)(moved(cast("FunctionType", split), __name__, 0))
     upcasts(Split, from_version=1)(split)
     assert decode("tests.split", 1, '{"parts": [3]}') == [Split(part=3)]
 
