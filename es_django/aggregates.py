@@ -28,6 +28,10 @@ def applies(method: ApplyT) -> ApplyT:
 
     `event: A | B` covers both. The method changes the aggregate's attributes and does nothing else.
     """
+    if isinstance(method, type):
+        raise ImproperlyConfigured(
+            f"@applies({method.__name__}): write @applies alone; the annotation of the method's event tells its class"
+        )
     setattr(method, _APPLIES, True)
     return method
 

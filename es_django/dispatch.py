@@ -81,7 +81,7 @@ def _event_classes(annotation: Any, where: str) -> list[type[Event]]:
     is_union = get_origin(annotation) in (Union, UnionType)
     classes: list[Any] = list(get_args(annotation)) if is_union else [annotation]
     for event_class in classes:
-        if not (isinstance(event_class, type) and issubclass(event_class, Event)):
+        if not (isinstance(event_class, type) and issubclass(event_class, Event)) or event_class is Event:
             raise ImproperlyConfigured(f"{where}: annotate the event with its Event class, not {event_class!r}")
         registry.of(event_class)
     return classes

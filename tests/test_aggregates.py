@@ -255,6 +255,18 @@ def _no_annotation() -> None:
         def one(self, event: Any) -> None: ...
 
 
+def _any_event() -> None:
+    class Curious(Aggregate):
+        @applies
+        def one(self, event: Event) -> None: ...
+
+
+def _event_given_to_the_decorator() -> None:
+    class Told(Aggregate):
+        @applies(Deposited)  # type: ignore[call-arg, arg-type, type-var]
+        def one(self, event: Deposited) -> None: ...
+
+
 def _too_many_parameters() -> None:
     class Greedy(Aggregate):
         @applies  # type: ignore[type-var]
@@ -331,6 +343,8 @@ def _override_without_an_annotation() -> None:
     [
         (_two_for_one_event, "one and two both take Deposited"),
         (_no_annotation, "annotate the event with its Event class"),
+        (_any_event, r"Curious\.one: annotate the event with its Event class"),
+        (_event_given_to_the_decorator, r"@applies\(Deposited\): write @applies alone"),
         (_too_many_parameters, "takes self and the event"),
         (_taken_name, "every aggregate has version already"),
         (_taken_private_name, "Draft: every aggregate has _saved already"),

@@ -70,7 +70,7 @@ class Counted(Event):
     counts: dict[int, int]
 
     class Meta:
-        name = "tests.counted"
+        name = "tests.counts"
         version = 2
 
 
@@ -154,7 +154,7 @@ def test_an_upcaster_may_make_several_events_or_none() -> None:
 
 
 def test_numbers_as_keys_survive_upcasting() -> None:
-    assert decode("tests.counted", 1, '{"counts": {"1": 2}}') == [Counted(counts={1: 2})]
+    assert decode("tests.counts", 1, '{"counts": {"1": 2}}') == [Counted(counts={1: 2})]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_numbers_as_keys_survive_upcasting() -> None:
         ("tests.priced", 3, '{"amount": "much"}', UndecodableEvent),
         ("tests.priced", 3, "no json", UndecodableEvent),
         ("tests.priced", 2, "{}", UpcastError),
-        ("tests.counted", 1, '{"counts": {}}', UpcastError),
+        ("tests.counts", 1, '{"counts": {}}', UpcastError),
         ("tests.even", 1, '{"number": 1}', UndecodableEvent),
     ],
 )

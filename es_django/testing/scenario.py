@@ -1,5 +1,6 @@
 """Given these events, when that happens, then these events follow, or an error."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Self, TypeVar
 
@@ -15,14 +16,22 @@ class Scenario(Generic[A]):
     def __init__(self, aggregate: A) -> None:
         self.aggregate = aggregate
         self._error: Exception | None = None
+        self._recorded_before_error: list[Event] = []
 
     def when(self, command: Callable[[A], Any]) -> Self:
-        """Gives the command to the aggregate; what it raises waits for `then_raises`."""
+        """Gives the command to the aggregate; what it raises waits for `then_raises`.
+
+        Raises `TypeError` if the command is an async function.
+        """
         self._expect_no_error()
+        if inspect.iscoroutinefunction(command):
+            raise TypeError(f"{command!r} must be a plain function, not an async one")
+        before = len(self.aggregate.pending_events)
         try:
             command(self.aggregate)
         except Exception as error:
             self._error = error
+            self._recorded_before_error = self.aggregate.pending_events[before:]
         return self
 
     def then(self, *events: Event) -> Self:
@@ -41,6 +50,8 @@ class Scenario(Generic[A]):
         if not isinstance(error, kind):
             raise error
         assert message in str(error), f"the error says {str(error)!r}, expected was {message!r}"  # noqa: S101
+        recorded = self._recorded_before_error
+        assert not recorded, f"recorded before the error were {recorded}, expected was nothing"  # noqa: S101
         return self
 
     def _expect_no_error(self) -> None:
@@ -52,8 +63,11 @@ def given(aggregate: type[A], *events: Event, key: str = "key") -> Scenario[A]:
     """An aggregate to which these events have happened.
 
     `given(Account, AccountOpened(owner="Ada")).when(lambda a: a.deposit(5)).then(MoneyDeposited(amount=5))`, or
-    `.then_raises(ValueError, "more than")`.
+    `.then_raises(ValueError, "more than")`. Raises `TypeError` for what is no event.
     """
+    for event in events:
+        if not isinstance(event, Event):
+            raise TypeError(f"given({aggregate.__name__}, ...) takes events one by one, not {event!r}")
     instance = aggregate(key)
     instance._replay(enumerate(_singly(events), start=1))
     return Scenario(instance)

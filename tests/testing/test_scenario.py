@@ -1,4 +1,5 @@
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -39,3 +40,26 @@ def test_an_error_that_nobody_expected_comes_through() -> None:
         refused.when(lambda ledger: ledger.deposit(1))
     with pytest.raises(ValueError, match="more than"):
         refused.then_raises(KeyError)
+
+
+def test_what_was_recorded_before_the_error_is_told() -> None:
+    def deposit_and_fail(ledger: Ledger) -> None:
+        ledger.deposit(3)
+        raise ValueError("too late")
+
+    scenario = given(Ledger, OPENED).when(lambda ledger: ledger.deposit(1)).when(deposit_and_fail)
+    with pytest.raises(AssertionError, match=r"recorded before the error were \[Deposited\(amount=Decimal\('3'\)\)\]"):
+        scenario.then_raises(ValueError, "too late")
+
+
+def test_an_async_command_is_refused() -> None:
+    async def deposit(ledger: Ledger) -> None: ...
+
+    with pytest.raises(TypeError, match="must be a plain function"):
+        given(Ledger, OPENED).when(deposit)
+
+
+@pytest.mark.parametrize("event", [[OPENED], LedgerOpened])
+def test_what_is_no_event_cannot_have_happened(event: Any) -> None:
+    with pytest.raises(TypeError, match=r"given\(Ledger, \.\.\.\) takes events one by one"):
+        given(Ledger, event)
