@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from es_django import ANY, RecordedEvent, Repository, StorageError, StreamId, event_store
 from es_django.errors import EsDjangoError
 from es_django.models import StoredEvent
-from es_django.store.postgresql import FLOOR_NAMESPACE
+from es_django.store import postgresql
 from tests.domain import Annotated, Ledger
 from tests.processes import run_processes
 from tests.threads import threads
@@ -180,7 +180,7 @@ def test_a_long_transaction_that_appends_nothing_does_not_hold_the_log() -> None
 @pytest.mark.requires_postgresql
 @pytest.mark.parametrize(
     "lock",
-    ["pg_advisory_xact_lock_shared(0)", f"pg_advisory_xact_lock_shared({FLOOR_NAMESPACE << 15}, 0)"],
+    ["pg_advisory_xact_lock_shared(0)", f"pg_advisory_xact_lock_shared({postgresql.FLOOR_NAMESPACE << 15}, 0)"],
     ids=["one number", "two numbers"],
 )
 def test_an_advisory_lock_that_is_no_floor_does_not_hold_the_log(lock: str) -> None:
@@ -207,8 +207,18 @@ def test_the_log_is_not_read_where_it_could_lie(isolation: str) -> None:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL " + isolation)
-        with pytest.raises(StorageError, match=f"events could be skipped in a {isolation.lower()} transaction"):
+        with pytest.raises(StorageError, match=f"skipped in a {isolation.lower()} transaction") as caught:
             event_store.read_all()
+        assert not caught.value.retryable
+
+
+@pytest.mark.requires_postgresql
+def test_the_log_is_not_read_from_a_replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_replica = postgresql.HIGHEST_POSITION.replace("pg_is_in_recovery()", "true")
+    monkeypatch.setattr(postgresql, "HIGHEST_POSITION", on_a_replica)
+    with pytest.raises(StorageError, match="a replica cannot tell") as caught:
+        event_store.read_all()
+    assert not caught.value.retryable
 
 
 @pytest.mark.requires_postgresql
@@ -232,6 +242,26 @@ def test_appends_that_start_while_the_end_is_looked_up_are_not_skipped() -> None
         go_on.set()
     seen = [recorded.stream.key for recorded in page.events]
     assert seen + keys_up_to(page.position) == ["slow", "fast"]
+
+
+@pytest.mark.database_alone
+def test_an_append_that_commits_once_the_end_is_looked_up_is_on_the_next_page() -> None:
+    ledgers.save(Ledger.open("before"))
+    looked_up: list[str] = []
+
+    with threads(1) as submit:
+
+        def append_after_the_first_look(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+            result = execute(sql, *rest)
+            if not looked_up:
+                looked_up.append(sql)
+                submit(ledgers.save, Ledger.open("fast")).result(30)
+            return result
+
+        with connection.execute_wrapper(append_after_the_first_look):
+            page = event_store.read_all()
+    assert [recorded.stream.key for recorded in page.events] == ["before"]
+    assert keys_up_to(page.position) == ["fast"]
 
 
 def test_a_transaction_sees_its_own_events() -> None:

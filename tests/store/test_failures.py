@@ -42,6 +42,17 @@ def test_a_failing_database_is_told_by_every_operation(operation: str, ask: Call
     ):
         ask()
     assert caught.value.operation == operation
+    assert isinstance(caught.value.__cause__, OperationalError)
+
+
+@pytest.mark.requires_postgresql
+def test_a_failing_database_grants_no_lock() -> None:
+    with (
+        connection.execute_wrapper(fail),
+        pytest.raises(StorageError, match="failed to lock a stream"),
+        event_store.lock(STREAM, 5),
+    ):
+        raise AssertionError("it was granted")
 
 
 def test_a_transaction_whose_message_failed_commits_nothing() -> None:
