@@ -144,8 +144,12 @@ def swallow_an_error(consumer: str) -> None:
 def test_an_inline_projection_that_swallows_a_database_error_is_told(outer: bool) -> None:
     ledger = Ledger.open("l-1")
     ledger.annotate("swallow")
-    with pytest.raises(StorageError, match="was caught inside it"), transaction.atomic() if outer else nullcontext():
+    with (
+        pytest.raises(StorageError, match="was caught inside it") as caught,
+        transaction.atomic() if outer else nullcontext(),
+    ):
         Repository(Ledger).save(ledger)
+    assert not caught.value.retryable
     assert (ledger.committed_version, event_store.version(ledger.stream)) == (0, 0)
 
 
