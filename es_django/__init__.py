@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from es_django.repository import Repository as Repository
     from es_django.schedule import beat_schedule as beat_schedule
     from es_django.store import event_store as event_store
-    from es_django.store.base import ANY as ANY
-    from es_django.store.base import NO_STREAM as NO_STREAM
-    from es_django.store.base import STREAM_EXISTS as STREAM_EXISTS
+    from es_django.store.appends import ANY as ANY
+    from es_django.store.appends import NO_STREAM as NO_STREAM
+    from es_django.store.appends import STREAM_EXISTS as STREAM_EXISTS
+    from es_django.store.appends import StreamWrite as StreamWrite
     from es_django.store.base import Page as Page
-    from es_django.store.base import StreamWrite as StreamWrite
     from es_django.store.messages import Message as Message
 
 _HOME = {
-    "ANY": "store.base",
+    "ANY": "store.appends",
     "Aggregate": "aggregates",
     "AggregateNotFound": "errors",
     "ConcurrencyError": "errors",
@@ -45,18 +45,18 @@ _HOME = {
     "Event": "events",
     "HandlerRejected": "errors",
     "Message": "store.messages",
-    "NO_STREAM": "store.base",
+    "NO_STREAM": "store.appends",
     "Page": "store.base",
     "PendingEvent": "events",
     "Projection": "projections.base",
     "RecordedEvent": "events",
     "ReplayError": "errors",
     "Repository": "repository",
-    "STREAM_EXISTS": "store.base",
+    "STREAM_EXISTS": "store.appends",
     "StagedEvent": "events",
     "StorageError": "errors",
     "StreamId": "events",
-    "StreamWrite": "store.base",
+    "StreamWrite": "store.appends",
     "applies": "aggregates",
     "beat_schedule": "schedule",
     "event_store": "store",

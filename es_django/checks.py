@@ -9,15 +9,19 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, router
+from django.db.models import Model
+from django.urls import NoReverseMatch, reverse
 
 from es_django import conf
 from es_django.aggregates import categories
 from es_django.events import registry
+from es_django.inbox.signatures import is_secret
 from es_django.models import OutboxMessage
 from es_django.outbox.messages import publications
 from es_django.outbox.moves import Move
 from es_django.outbox.publishers import publisher_for
+from es_django.projections.base import registered_projections
 
 
 @register("es_django")
@@ -26,7 +30,17 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         settings = conf.settings()
     except ImproperlyConfigured as error:
         return [Error(str(error), hint="The README of es_django shows the settings.", id="es_django.E001")]
-    return [*_check_database(settings.database), *_check_destinations(settings)]
+    return [
+        *_check_database(settings.database),
+        *_check_destinations(settings),
+        *_check_ingress(settings),
+        *_check_databases_of_models(settings.database),
+    ]
+
+
+@register("es_django")
+def check_projections(**kwargs: Any) -> list[CheckMessage]:
+    return [*_check_owned_models()]
 
 
 @register("es_django")
@@ -84,6 +98,32 @@ def _check_destinations(settings: conf.Settings) -> Iterator[CheckMessage]:
             )
 
 
+def _check_ingress(settings: conf.Settings) -> Iterator[CheckMessage]:
+    for index, secret in enumerate(settings.ingress.secrets):
+        if not is_secret(secret):
+            yield Error(
+                f'ES_DJANGO["INGRESS"]["SECRETS"][{index}] is no secret of Standard Webhooks.',
+                hint='It is "whsec_" and the base64 of 24 to 64 random bytes; leave it out and all events are refused.',
+                id="es_django.E012",
+            )
+    if not settings.ingress.secrets and _is_routed():
+        yield Warning(
+            'The URLs of es_django receive messages, but ES_DJANGO["INGRESS"]["SECRETS"] is empty: all are refused.',
+            hint="Set the secret that the sender signs with.",
+            id="es_django.W013",
+        )
+
+
+def _is_routed() -> bool:
+    if not getattr(django_settings, "ROOT_URLCONF", None):
+        return False
+    try:
+        reverse("es_django:ingress")
+    except NoReverseMatch:
+        return False
+    return True
+
+
 @register(Tags.database)
 def check_open_messages(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     try:
@@ -134,3 +174,32 @@ def _check_upcasters() -> Iterator[CheckMessage]:
                 hint=f"Write a function with @upcasts({event_type.cls.__name__}, from_version={version}).",
                 id="es_django.E008",
             )
+
+
+def _check_owned_models() -> Iterator[CheckMessage]:
+    owners: dict[type[Model], list[str]] = {}
+    for projection in registered_projections().values():
+        for model in projection.models:
+            owners.setdefault(model, []).append(projection.name)
+    for model, names in owners.items():
+        if len(names) > 1:
+            yield Error(
+                f"{model._meta.label} is in Meta.models of the projections {', '.join(names)}; a rebuild of one would "
+                "empty what the others wrote.",
+                hint="Give each projection models of its own.",
+                id="es_django.E020",
+            )
+
+
+def _check_databases_of_models(database: str) -> Iterator[CheckMessage]:
+    if database not in connections.settings:
+        return
+    for projection in registered_projections().values():
+        for model in projection.models:
+            if router.db_for_write(model) != database:
+                yield Error(
+                    f"{model._meta.label}, which projection {projection.name} writes, is in the database "
+                    f"{router.db_for_write(model)!r}, and the events in {database!r}: they cannot commit together.",
+                    hint="Route the model to the database of the events.",
+                    id="es_django.E021",
+                )

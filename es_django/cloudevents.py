@@ -75,11 +75,11 @@ def to_cloudevent(message: Message) -> CloudEvent:
 
 
 def make_cloudevent(attributes: dict[str, Any], data: Any) -> CloudEvent:
-    """An event of just these attributes: the class alone would add the current time, another one at each repeat.
+    """An event of just these attributes: the class alone would add an id, a version and a time, others at each repeat.
 
     Raises `cloudevents.core.exceptions.CloudEventValidationError`.
     """
-    event = CloudEvent(dict(attributes), data)
+    event = CloudEvent({"id": None, "specversion": None, **attributes}, data)
     if "time" not in attributes:
         del event.get_attributes()["time"]
     return event

@@ -41,6 +41,27 @@ class OutboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, re
 class ProjectionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
     batch_size: Count = 500
     max_attempts: Count = 5
+    backoff: Backoff = Backoff()
+
+
+class Secret(str):
+    """A text that does not show itself in tracebacks and logs."""
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+
+class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
+    """A receipt must outlive every delivery of its message: what comes again after `retention_days` is handled again.
+    That is longer than brokers and senders keep trying, and than operators take to requeue a dead outbox message."""
+
+    retention_days: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+
+
+class IngressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
+    secrets: tuple[Secret, ...] = ()
+    max_bytes: Count = 1_048_576
+    strict: bool = True
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
@@ -48,15 +69,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     destinations: dict[str, Destination] = {}
     outbox: OutboxSettings = OutboxSettings()
     projections: ProjectionSettings = ProjectionSettings()
+    inbox: InboxSettings = InboxSettings()
+    ingress: IngressSettings = IngressSettings()
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The validated setting ES_DJANGO. Raises `ImproperlyConfigured` that names the wrong entry."""
     try:
-        return msgspec.convert(getattr(django_settings, "ES_DJANGO", {}), type=Settings)
+        return msgspec.convert(getattr(django_settings, "ES_DJANGO", {}), type=Settings, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise ImproperlyConfigured(f"ES_DJANGO: {error}") from error
+
+
+def _decode(kind: type, value: object) -> object:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
 
 
 def _forget(setting: str, **kwargs: object) -> None:

@@ -1,12 +1,12 @@
 """Methods chosen by the event class that their parameter is annotated with."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from es_django.errors import ImproperlyConfigured
-from es_django.events import Event, registry
+from es_django.events import Event, RecordedEvent, registry
 
 
 def marked_methods(cls: type, mark: str, *, parameters: int) -> dict[type[Event], Callable[..., None]]:
@@ -28,6 +28,19 @@ def marked_methods(cls: type, mark: str, *, parameters: int) -> dict[type[Event]
     return chosen
 
 
+def batch_classes(method: Callable[..., None], where: str) -> list[type[Event]]:
+    """The event classes of a method that takes `events: Sequence[RecordedEvent[A | B]]`.
+
+    Raises `ImproperlyConfigured` if it is annotated otherwise.
+    """
+    annotation: Any = _first_annotation(method, where, 1, "self and the events")
+    for generic in (Sequence, RecordedEvent):
+        if get_origin(annotation) is not generic:
+            raise ImproperlyConfigured(f"{where}: annotate the events as Sequence[RecordedEvent[EventClass]]")
+        (annotation,) = get_args(annotation)
+    return _event_classes(annotation, where)
+
+
 def _refuse_unmarked_overrides(cls: type, mark: str) -> None:
     """Python would call the override and the dispatch what it overrides: one of the two is not meant."""
     for base in cls.__mro__[1:]:
@@ -41,16 +54,23 @@ def _refuse_unmarked_overrides(cls: type, mark: str) -> None:
 
 
 def _annotated_classes(method: Callable[..., None], where: str, parameters: int) -> list[type[Event]]:
+    wanted = "self and the event" if parameters == 1 else "self, the event and the RecordedEvent"
+    return _event_classes(_first_annotation(method, where, parameters, wanted), where)
+
+
+def _first_annotation(method: Callable[..., None], where: str, parameters: int, wanted: str) -> Any:
     if inspect.iscoroutinefunction(method):
         raise ImproperlyConfigured(f"{where} must be a plain method, not an async one")
     names = list(inspect.signature(method).parameters)
     if len(names) != parameters + 1:
-        wanted = "self and the event" if parameters == 1 else "self, the event and the RecordedEvent"
         raise ImproperlyConfigured(f"{where} takes {wanted}")
     try:
-        annotation = get_type_hints(method).get(names[1])
+        return get_type_hints(method).get(names[1])
     except NameError as error:
         raise ImproperlyConfigured(f"{where}: an annotation cannot be resolved: {error}") from error
+
+
+def _event_classes(annotation: Any, where: str) -> list[type[Event]]:
     is_union = get_origin(annotation) in (Union, UnionType)
     classes: list[Any] = list(get_args(annotation)) if is_union else [annotation]
     for event_class in classes:

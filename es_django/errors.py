@@ -157,7 +157,12 @@ class PayloadError(EsDjangoError):
 
 
 class ReplayError(EsDjangoError):
-    """A stored event cannot be read as what it was; nothing is guessed."""
+    """A stored event cannot be read as what it was; nothing is guessed.
+
+    `position` is its place in the log, where it was met by a reader of the log.
+    """
+
+    position: int | None = None
 
     def __init__(self, stream: "StreamId", version: int, type: str, reason: str) -> None:
         super().__init__(stream, version, type, reason)
@@ -231,6 +236,63 @@ class UnknownDestination(EsDjangoError):
         return f'no destination {self.destination!r} in ES_DJANGO["DESTINATIONS"] (configured: {known})'
 
 
+class UnknownProjection(EsDjangoError):
+    """No projection of that name is registered."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(name, known)
+        self.name = name
+        self.known = known
+
+    def __str__(self) -> str:
+        return f"no projection is named {self.name!r} (there is {', '.join(sorted(self.known)) or 'none'})"
+
+
+class ProjectionTimeout(EsDjangoError):
+    """A projection has not come to a position in the time that the caller was willing to wait."""
+
+    retryable = True
+
+    def __init__(self, name: str, position: int, timeout: float, state: str) -> None:
+        super().__init__(name, position, timeout, state)
+        self.name = name
+        self.position = position
+        self.timeout = timeout
+        self.state = state
+
+    def __str__(self) -> str:
+        return f"projection {self.name!r} was not at position {self.position} in {self.timeout} s: it {self.state}"
+
+
+class ProjectionStatusError(EsDjangoError):
+    """What was asked for cannot be done to a projection as it stands."""
+
+    def __init__(self, name: str, wanted: str, reason: str) -> None:
+        super().__init__(name, wanted, reason)
+        self.name = name
+        self.wanted = wanted
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"projection {self.name!r} cannot be {self.wanted}: {self.reason}"
+
+
+class PartitionsChanged(EsDjangoError):
+    """A projection's checkpoints are those of another number of partitions than it has now."""
+
+    def __init__(self, name: str, stored: int, wanted: int) -> None:
+        super().__init__(name, stored, wanted)
+        self.name = name
+        self.stored = stored
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return (
+            f"projection {self.name!r} has checkpoints for Meta.partitions = {self.stored}, not {self.wanted}: "
+            f"set it back, or build the projection anew with manage.py es_rebuild {self.name}"
+        )
+
+
 class ClaimLost(EsDjangoError):
     """A claim is no longer the worker's: its lease ran out, or somebody else has the message."""
 
@@ -260,6 +322,32 @@ class PublishError(EsDjangoError):
 
 def _publish_error(reason: str, retryable: bool) -> PublishError:
     return PublishError(reason, retryable=retryable)
+
+
+class HandlerInterrupted(EsDjangoError):
+    """A handler raised what is meant to end more than itself, such as the `SystemExit` of `sys.exit()`."""
+
+    retryable = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the handler raised {self.reason}"
+
+
+class NotReplayable(EsDjangoError):
+    """There is no dead message to be replayed, or nothing that could handle it; nothing has changed."""
+
+    def __init__(self, consumer: str, message_id: str, reason: str) -> None:
+        super().__init__(consumer, message_id, reason)
+        self.consumer = consumer
+        self.message_id = message_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"message {self.message_id} of consumer {self.consumer!r} cannot be replayed: {self.reason}"
 
 
 class InvalidCloudEvent(EsDjangoError):

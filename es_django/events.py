@@ -97,7 +97,7 @@ class PendingEvent(msgspec.Struct, frozen=True):
     data: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.event, Event):
+        if not isinstance(self.event, Event) or type(self.event) is Event:
             raise TypeError(f"{self.event!r} is no Event: record and append instances of Event subclasses")
         event_type = registry.of(type(self.event))
         data = encode_payload(self.event, event_type.name)

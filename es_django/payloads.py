@@ -35,7 +35,10 @@ def encode_payload(payload: object, owner: str) -> str:
 
 def storable_text(error: object) -> str:
     """What an error says, as text that both databases can hold."""
-    text = error if isinstance(error, str) else repr(error)
+    try:
+        text = error if isinstance(error, str) else repr(error)
+    except Exception:
+        text = f"{type(error).__qualname__}, which cannot be shown"
     return text[:LONGEST_ERROR].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 

@@ -16,7 +16,8 @@ from es_django.errors import AggregateNotFound, ConcurrencyError
 from es_django.events import RecordedEvent, StreamId
 from es_django.snapshots import SnapshotCodec
 from es_django.store import store_for
-from es_django.store.base import EventStore, Loaded, Snapshot, StreamWrite
+from es_django.store.appends import Snapshot, StreamWrite
+from es_django.store.base import EventStore, Loaded
 
 A = TypeVar("A", bound=Aggregate)
 

@@ -5,20 +5,23 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import connections, router
+from django.db.models import Model
 from pytest_django import Settings
 
-from es_django import Aggregate, conf, outbox
+from es_django import Aggregate, Projection, conf, outbox
 from es_django.aggregates import categories
-from es_django.checks import check_events, check_open_messages, check_settings
+from es_django.checks import check_events, check_open_messages, check_projections, check_settings
 from es_django.events import Event, registry
 from es_django.outbox.publishers import publisher_for
+from testproject.bank.models import Balance
+from tests.inbox.sender import SECRET
 from tests.outbox import published
 from tests.publishers import Recorder
 
 
 def ids() -> set[str]:
-    found = [*check_settings(), *check_events()]
+    found = [*check_settings(), *check_events(), *check_projections()]
     assert all(message.hint for message in found)
     return {str(message.id) for message in found}
 
@@ -98,6 +101,39 @@ def test_times_without_a_zone(settings: Settings) -> None:
     assert ids() == {"es_django.E009"}
 
 
+@pytest.mark.parametrize(
+    "secret",
+    ["", "hunter2", "whsec_", "whsec_hunter2", "whsec_" + "aHVudGVyMg" * 4 + "!", "whsec_" + "hunter2a" * 12],
+)
+def test_a_secret_of_the_ingress_that_is_none_is_told_and_not_shown(secret: str, settings: Settings) -> None:
+    settings.ES_DJANGO = {**GOOD, "INGRESS": {"SECRETS": [SECRET, secret]}}
+    assert ids() == {"es_django.E012"}
+    (message,) = check_settings()
+    assert '["SECRETS"][1]' in message.msg
+    assert "hunter2" not in f"{message}{conf.settings()!r}"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"SECRETS": "hunter2"}, {"SECRETS": [7]}, {"SECRETS": [b"hunter2"]}, {"MAX_BYTES": 0}]
+)
+def test_wrong_settings_of_the_ingress_are_told_and_not_shown(wrong: dict[str, Any], settings: Settings) -> None:
+    settings.ES_DJANGO = {**GOOD, "INGRESS": wrong}
+    assert ids() == {"es_django.E001"}
+    assert "hunter2" not in str(check_settings())
+
+
+@pytest.mark.urls("tests.inbox.urls")
+def test_an_ingress_that_refuses_everything(settings: Settings) -> None:
+    assert ids() == {"es_django.W013"}
+    settings.ES_DJANGO = {**GOOD, "INGRESS": {"SECRETS": [SECRET]}}
+    assert ids() == set()
+
+
+def test_a_project_without_urls_has_no_ingress(settings: Settings) -> None:
+    del settings.ROOT_URLCONF
+    assert ids() == set()
+
+
 def test_two_event_classes_of_one_name() -> None:
     for name in ("One", "Two"):
         type(name, (Event,), {"Meta": type("Meta", (), {"name": "tests.same"}), "__qualname__": name})
@@ -127,3 +163,21 @@ def test_messages_that_wait_for_a_destination_that_was_removed(settings: Setting
     (warning,) = check_open_messages(["default"])
     assert (warning.id, "'tests'" in warning.msg) == ("es_django.W001", True)
     assert check_open_messages(["other"]) == check_open_messages(None) == []
+
+
+def own(model: type[Model], name: str) -> None:
+    type(name, (Projection,), {"Meta": type("Meta", (), {"name": f"tests.{name}", "models": [model]})})
+
+
+def test_two_projections_that_own_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("es_django.projections.base._registered", {})
+    monkeypatch.setattr("es_django.projections.base.inline_projections", [])
+    own(Balance, "First")
+    assert ids() == set()
+    own(Balance, "Second")
+    assert ids() == {"es_django.E020"}
+
+
+def test_a_read_model_in_another_database_than_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router, "db_for_write", lambda model: "elsewhere" if model is Balance else "default")
+    assert ids() == {"es_django.E021"}

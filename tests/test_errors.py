@@ -3,7 +3,6 @@
 import pickle
 import socket
 import sqlite3
-from collections.abc import Callable
 from urllib.error import URLError
 from uuid import UUID
 
@@ -18,9 +17,14 @@ from celery.exceptions import SoftTimeLimitExceeded
 from es_django import errors
 from es_django.errors import EsDjangoError, is_retryable
 from es_django.events import StreamId
+from es_django.store.failures import storage_errors
 
 STREAM = StreamId("ledger", "l-1")
 REPLAY = (STREAM, 7, "Deposited", "because")
+
+
+class PoolTimeout(psycopg.OperationalError):
+    """As the one of psycopg_pool, which is not needed here for its name alone."""
 
 
 def from_driver(kind: type[Exception], cause: Exception) -> Exception:
@@ -46,8 +50,13 @@ RETRYABLE: list[Exception] = [
     errors.LeaseTaken("rebuild"),
     errors.LeaseLost("rebuild"),
     errors.StorageError("append", True),
+    errors.ProjectionTimeout("balances", 7, 5.0, "is running, at position 6"),
     errors.PublishError("not known"),
-    *map(with_sqlstate, ["08006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03"]),
+    *map(with_sqlstate, ["08000", "08001", "08003", "08004", "08006", "08P01"]),
+    *map(with_sqlstate, ["40001", "40P01", "53000", "53100", "53200", "53300", "53400", "55P03"]),
+    *map(with_sqlstate, ["57P01", "57P02", "57P03"]),
+    from_driver(django.db.OperationalError, PoolTimeout("no connection came free")),
+    errors.HandlerInterrupted("SystemExit(1)"),
     from_driver(django.db.OperationalError, psycopg.OperationalError("the connection is lost")),
     from_driver(django.db.InterfaceError, psycopg.InterfaceError("the connection is closed")),
     psycopg.OperationalError("the connection is lost"),
@@ -66,7 +75,13 @@ RETRYABLE: list[Exception] = [
 
 PERMANENT: list[Exception] = [
     errors.StorageError("append", False),
+    errors.ReplayError(*REPLAY),
     errors.UnknownEventType(*REPLAY),
+    errors.UnsupportedEventVersion(*REPLAY),
+    errors.MissingUpcaster(*REPLAY),
+    errors.UpcastError(*REPLAY),
+    errors.UndecodableEvent(*REPLAY),
+    errors.UnappliedEvent(*REPLAY),
     errors.InvalidStreamId("key", "", "must not be blank"),
     errors.DuplicateStream(STREAM),
     errors.DuplicateMessage([UUID(int=1)]),
@@ -74,11 +89,15 @@ PERMANENT: list[Exception] = [
     errors.ClaimLost(UUID(int=1), "worker"),
     errors.HandlerRejected("never"),
     errors.InvalidCloudEvent("it has no id"),
+    errors.NotReplayable("mailer", "1", "it is handled"),
     errors.PublishError("never", retryable=False),
     errors.PayloadError("Deposited", "amount", "is nan"),
     errors.UnknownDestination("ledger", []),
     errors.StreamArchived(STREAM),
-    *map(with_sqlstate, ["23505", "23514", "22P02", "42P01", "57014"]),
+    errors.UnknownProjection("balance", ["balances"]),
+    errors.ProjectionStatusError("balances", "paused", "it is paused"),
+    errors.PartitionsChanged("balances", 1, 4),
+    *map(with_sqlstate, ["23502", "23503", "23505", "23514", "22001", "22P02", "25P02", "42P01", "42501", "57014"]),
     from_sqlite(sqlite3.SQLITE_CONSTRAINT),
     from_sqlite(sqlite3.SQLITE_ERROR),
     from_driver(django.db.ProgrammingError, psycopg.ProgrammingError("a placeholder too many")),
@@ -88,6 +107,9 @@ PERMANENT: list[Exception] = [
     ValueError(),
     KeyError(),
 ]
+
+
+DRIVER_ERRORS = [error for error in RETRYABLE + PERMANENT if isinstance(error, django.db.Error)]
 
 
 def _name(error: object) -> str:
@@ -118,6 +140,21 @@ def test_an_error_survives_the_way_to_another_process(error: EsDjangoError) -> N
     )
 
 
+@pytest.mark.parametrize("failure", DRIVER_ERRORS, ids=_name)
+def test_what_a_driver_raises_becomes_a_storage_error_with_its_cause(failure: Exception) -> None:
+    with pytest.raises(errors.StorageError) as caught, storage_errors("append"):
+        raise failure
+    assert (caught.value.operation, caught.value.retryable) == ("append", failure in RETRYABLE)
+    assert caught.value.__cause__ is failure.__cause__
+    advice = "trying again can help" if failure in RETRYABLE else "trying again cannot help"
+    assert str(caught.value).startswith(f"the database failed to append ({advice}): ")
+
+
+def test_what_is_no_failure_of_the_database_is_left_as_it_is() -> None:
+    with pytest.raises(KeyError), storage_errors("append"):
+        raise KeyError
+
+
 def test_every_error_writes_a_sentence_from_its_facts() -> None:
     assert str(errors.ConcurrencyError(STREAM, 1, 2)).startswith(
         "stream 'ledger' 'l-1' is at version 2, expected was 1"
@@ -133,8 +170,6 @@ def _all(kind: type[EsDjangoError]) -> list[type[EsDjangoError]]:
 
 
 def test_no_error_is_left_out_here() -> None:
-    bases = {EsDjangoError, errors.ReplayError}
     seen = {type(error) for error in RETRYABLE + PERMANENT}
-    kinds_of_replay = set(_all(errors.ReplayError))
-    in_errors: Callable[[type], bool] = lambda kind: kind.__module__ == "es_django.errors"  # noqa: E731
-    assert set(filter(in_errors, _all(EsDjangoError))) - bases - kinds_of_replay <= seen
+    kinds = {kind for kind in _all(EsDjangoError) if kind.__module__ == "es_django.errors"}
+    assert kinds - {EsDjangoError} <= seen

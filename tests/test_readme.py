@@ -3,9 +3,15 @@
 import re
 import subprocess
 import sys
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
+import msgspec
 from django.conf import settings
+
+from es_django.conf import OutboxSettings
+from es_django.outbox.publishers import Publisher
 
 README = settings.BASE_DIR / "README.md"
 CODE = re.compile(r"```python\n# ([\w/]+\.py)[^\n]*\n(.*?)```", re.DOTALL)
@@ -22,12 +28,22 @@ DATABASES = {
         "OPTIONS": {"transaction_mode": "IMMEDIATE"},
     }
 }
-ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"}}}
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+ES_DJANGO = {
+    "DESTINATIONS": {
+        "ledger": {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"},
+        "mail": {"PUBLISHER": "shop.publishers.MailPublisher", "OPTIONS": {"to": "ada@example.com"}},
+    },
+    "INGRESS": {"SECRETS": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]},
+}
+ALLOWED_HOSTS = ["testserver"]
+ROOT_URLCONF = "shop.urls"
 """
 
 MODELS = {
     "shop": "class Due(models.Model):\n    order = models.TextField()\n    amount = models.IntegerField()\n",
-    "ledger": "class Entry(models.Model):\n    order = models.TextField()\n    amount = models.IntegerField()\n",
+    "ledger": "class Entry(models.Model):\n    order = models.TextField()\n    amount = models.IntegerField()\n\n\n"
+    "class Turnover(models.Model):\n    amount = models.IntegerField()\n",
 }
 
 TRY = """
@@ -46,7 +62,6 @@ from es_django.tasks import handle_message
 from ledger.models import Entry
 from shop.models import Due
 from shop.services import orders, place, settle
-from shop.test_orders import test_an_order_can_be_paid
 
 place("order-1", "Ada", 30)
 assert Due.objects.get().amount == 30
@@ -56,13 +71,67 @@ message = OutboxMessage.objects.get()
 assert (message.type, message.data) == ("OrderPaid", {"order": "order-1", "amount": 30})
 handle_message({"type": message.type, "data": message.data, "message_id": str(message.message_id)})
 assert Entry.objects.get().amount == 30
-test_an_order_can_be_paid()
+
+from es_django.projections import run_projections, wait_for
+from ledger.models import Turnover
+
+run_projections()
+wait_for("turnovers", timeout=2)
+assert Turnover.objects.get().amount == 30
+call_command("es_rebuild", "turnovers")
+call_command("es_status")
+assert Turnover.objects.get().amount == 30
+
+import json
+from datetime import UTC, datetime
+from django.conf import settings
+from django.test import Client
+from standardwebhooks import Webhook
+
+now = datetime.now(UTC)
+event = {"specversion": "1.0", "id": "1", "source": "/till", "type": "OrderPaid", "data": {"order": "2", "amount": 5}}
+body = json.dumps(event)
+(secret,) = settings.ES_DJANGO["INGRESS"]["SECRETS"]
+headers = {
+    "webhook-id": "1",
+    "webhook-timestamp": str(int(now.timestamp())),
+    "webhook-signature": Webhook(secret).sign("1", now, body),
+}
+for _ in range(2):
+    response = Client().post("/events/", body, content_type="application/cloudevents+json", headers=headers)
+    assert response.status_code == 204, response.content
+assert Entry.objects.filter(order="2").count() == 1
+
+from django.core import mail
+from es_django.outbox import send
+from es_django.outbox.relay import relay
+
+send("mail", type="hello", data="Ada")
+assert relay("mail") == 1
+assert [(sent.subject, sent.body, sent.to) for sent in mail.outbox] == [("hello", "Ada", ["ada@example.com"])]
 """
+
+
+def test_the_readme_lists_each_publisher_with_its_options() -> None:
+    listed = {
+        name: re.findall(r"`(\w+)`", options)
+        for name, options in re.findall(r"^\| `(\w+\.\w+Publisher)` \|([^|]*)\|", README.read_text(), re.MULTILINE)
+    }
+    folder = settings.BASE_DIR / "es_django" / "outbox" / "publishers"
+    shipped = {
+        f"{module.stem}.{name}": value
+        for module in folder.glob("[!_]*.py")
+        for name, value in vars(import_module(f"es_django.outbox.publishers.{module.stem}")).items()
+        if isinstance(value, type) and issubclass(value, Publisher) and value.__module__.endswith(f".{module.stem}")
+    }
+    assert listed.keys() == shipped.keys()
+    for name, publisher in shipped.items():
+        assert sorted(listed[name]) == sorted(signature(publisher).parameters)
 
 
 def test_the_code_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
     files = dict(CODE.findall(README.read_text()))
-    assert len(files) == 8
+    assert len(files) == 11
     for app, models in MODELS.items():
         (tmp_path / app).mkdir()
         (tmp_path / app / "__init__.py").touch()
@@ -72,13 +141,22 @@ def test_the_code_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
         (tmp_path / name).write_text(code)
     (tmp_path / "settings.py").write_text(SETTINGS)
     (tmp_path / "try.py").write_text(TRY)
-    told = subprocess.run(
-        [sys.executable, "try.py"],
-        cwd=tmp_path,
-        env={"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{tmp_path}:{settings.BASE_DIR}"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr
+    for command in (["try.py"], ["-m", "pytest", "-p", "no:cacheprovider", "shop/test_orders.py"]):
+        told = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env={"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{tmp_path}:{settings.BASE_DIR}"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert told.returncode == 0, told.stdout + told.stderr
+    assert "3 passed" in told.stdout
+
+
+def test_the_limits_of_the_outbox_are_those_of_the_code() -> None:
+    (printed,) = re.findall(r'^({"BATCH_SIZE.*?})\n```', README.read_text(), re.MULTILINE | re.DOTALL)
+    limits = msgspec.json.decode(printed)
+    assert msgspec.convert(limits, type=OutboxSettings) == OutboxSettings()
+    assert set(limits) == {name.upper() for name in OutboxSettings.__struct_fields__}

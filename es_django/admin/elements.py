@@ -11,6 +11,7 @@ LONGEST_ERROR = 10_000
 # Each status has a word, a shape and a tone; a tone is a background, never the only difference.
 _SHAPES = {
     "pending": ("○", "quiet"),
+    "discarded": ("⊘", "quiet"),
     "paused": ("‖", "quiet"),
     "claimed": ("◐", "busy"),
     "rebuilding": ("↻", "busy"),

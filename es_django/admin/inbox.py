@@ -2,16 +2,21 @@
 
 from collections.abc import Iterator
 
-from django.contrib import admin
-from django.db.models import Q
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from es_django.admin.elements import code, error_text, moment, status_badge
 from es_django.admin.filters import StatusFilter
 from es_django.admin.readonly import Fact, ReadOnlyAdmin
+from es_django.errors import NotReplayable
+from es_django.inbox.replay import replay
 from es_django.models import InboxReceipt
+from es_django.payloads import storable_text
 
 
 @admin.register(InboxReceipt)
@@ -22,6 +27,7 @@ class InboxReceiptAdmin(ReadOnlyAdmin[InboxReceipt]):
     ordering = ["-id"]
     search_help_text = "A whole message id."
     documents = {"message": "Message"}
+    actions = ["replay_selected"]
 
     @admin.display(description="status")
     def status_and_shape(self, receipt: InboxReceipt) -> SafeString:
@@ -47,3 +53,44 @@ class InboxReceiptAdmin(ReadOnlyAdmin[InboxReceipt]):
             ("Consumer", receipt.consumer),
             ("Message id", code(receipt.message_id)),
         ]
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("es_django.replay_inboxreceipt"))
+
+    @admin.action(permissions=["replay"], description="Replay the selected dead messages")
+    def replay_selected(self, request: HttpRequest, queryset: QuerySet[InboxReceipt]) -> TemplateResponse | None:
+        # Only what was selected by hand: "all" would be the whole table.
+        receipts = queryset.filter(pk__in=request.POST.getlist(ACTION_CHECKBOX_NAME))
+        if request.POST.get("post"):
+            self._replay(request, receipts)
+            return None
+        request.current_app = self.admin_site.name
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Replay dead messages",
+            "opts": self.opts,
+            "media": self.media,
+            "receipts": receipts,
+            "action_checkbox_name": ACTION_CHECKBOX_NAME,
+        }
+        return TemplateResponse(request, "es_django/admin/replay_confirmation.html", context)
+
+    def _replay(self, request: HttpRequest, receipts: QuerySet[InboxReceipt]) -> None:
+        counts = {"replayed": 0, "failed again": 0, "skipped": 0}
+        for receipt in receipts:
+            try:
+                replay(receipt.consumer, receipt.message_id)
+            except NotReplayable as error:
+                counts["skipped"] += 1
+                self.message_user(request, f"Message {receipt} was skipped: {error.reason}.", messages.WARNING)
+                continue
+            except Exception as error:
+                counts["failed again"] += 1
+                told = f"failed again: {storable_text(error)}"
+                self.message_user(request, f"Message {receipt} {Truncator(told).chars(300)}", messages.ERROR)
+            else:
+                counts["replayed"] += 1
+                told = "handled"
+            self.log_change(request, receipt, f"Replayed: {told}")
+        summary = ", ".join(f"{count} {what}" for what, count in counts.items())
+        self.message_user(request, f"Dead messages: {summary}.", messages.SUCCESS)

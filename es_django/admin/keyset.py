@@ -59,7 +59,7 @@ class KeysetChangeList(ChangeList):
             self.first_link = self.get_query_string()
         self.result_list = shown
         self.result_count = self.full_result_count = len(shown)
-        self.show_full_result_count = self.show_admin_actions = False
+        self.show_full_result_count, self.show_admin_actions = False, True
         self.can_show_all = self.multi_page = False
 
     @property

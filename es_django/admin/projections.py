@@ -1,38 +1,65 @@
-"""Projections: how far each one has come, and what keeps it."""
+"""Projections: how far each one has come, what keeps it, and what an operator may do about it."""
 
+from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin
-from django.db.models import BigIntegerField, F, QuerySet, Subquery
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.auth.models import AbstractBaseUser
+from django.db.models import BigIntegerField, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from es_django import conf
+from es_django import conf, projections
 from es_django.admin.elements import error_text, moment, status_badge
 from es_django.admin.readonly import Fact, ReadOnlyAdmin
-from es_django.models import ProjectionCheckpoint, StoredEvent
+from es_django.errors import EsDjangoError
+from es_django.models import ProjectionCheckpoint, SkippedEvent, StoredEvent
+
+OPERATE = ["operate"]
+SHOWN_SKIPS = 10
 
 
 @admin.register(ProjectionCheckpoint)
 class ProjectionCheckpointAdmin(ReadOnlyAdmin[ProjectionCheckpoint]):
-    list_display = ["status_and_shape", "name", "position", "behind", "attempts", "updated", "error"]
+    list_display = ["status_and_shape", "name", "share", "position", "behind", "attempts", "updated", "error"]
     list_display_links = ["name"]
-    ordering = ["name"]
+    ordering = ["name", "partition"]
+    actions = ["pause", "resume", "skip", "rebuild"]
+    actions_selection_counter = False
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("es_django.operate_projectioncheckpoint")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProjectionCheckpoint]:
-        log = StoredEvent.objects.using(conf.settings().database).order_by("-position")
-        end = Coalesce(Subquery(log.values("position")[:1]), 0, output_field=BigIntegerField())
-        return super().get_queryset(request).annotate(lag=end - F("position"))
+        log = StoredEvent.objects.using(conf.settings().database)
+        end = Coalesce(Subquery(log.order_by("-position").values("position")[:1]), 0, output_field=BigIntegerField())
+        waiting = log.filter(position__gt=OuterRef("position")).order_by("position")
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(lag=end - F("position"), waiting_since=Subquery(waiting.values("recorded_at")[:1]))
+        )
 
     @admin.display(description="status")
     def status_and_shape(self, checkpoint: ProjectionCheckpoint) -> SafeString:
         return status_badge(checkpoint.status)
 
+    @admin.display(description="partition")
+    def share(self, checkpoint: ProjectionCheckpoint) -> str:
+        return f"{checkpoint.partition + 1} of {checkpoint.partitions}" if checkpoint.partitions > 1 else ""
+
     @admin.display(description="behind the log by")
     def behind(self, checkpoint: Any) -> str:
-        return f"{checkpoint.lag:,} positions" if checkpoint.lag > 0 else "nothing"
+        if checkpoint.waiting_since is None:
+            return "nothing"
+        seconds = (timezone.now() - checkpoint.waiting_since).total_seconds()
+        return f"{checkpoint.lag:,} positions, {max(0, seconds):,.0f} s"
 
     @admin.display(description="updated")
     def updated(self, checkpoint: ProjectionCheckpoint) -> SafeString:
@@ -44,13 +71,103 @@ class ProjectionCheckpointAdmin(ReadOnlyAdmin[ProjectionCheckpoint]):
 
     def facts(self, request: HttpRequest, checkpoint: ProjectionCheckpoint) -> list[Fact]:
         failed = checkpoint.failed_position
+        is_replay = checkpoint.position < checkpoint.silent_until
         return [
             ("Status", status_badge(checkpoint.status)),
+            ("Partition", self.share(checkpoint)),
             ("Position", checkpoint.position),
             ("Behind the log by", self.behind(checkpoint)),
+            ("Sends no message up to", f"position {checkpoint.silent_until}" if is_replay else None),
             ("Attempts", checkpoint.attempts),
             ("Next attempt", moment(checkpoint.retry_at) if checkpoint.retry_at else None),
-            ("Failed at", failed and self.link(request, StoredEvent, failed, f"position {failed}")),
+            ("Failed at", failed and self._event(request, failed)),
             ("Last error", error_text(checkpoint.last_error)),
+            ("Skipped", self._skipped(request, checkpoint)),
             ("Updated", moment(checkpoint.updated_at)),
         ]
+
+    def _event(self, request: HttpRequest, position: int) -> object:
+        return self.link(request, StoredEvent, position, f"position {position}")
+
+    def _skipped(self, request: HttpRequest, checkpoint: ProjectionCheckpoint) -> SafeString:
+        skipped = SkippedEvent.objects.using(conf.settings().database).filter(projection=checkpoint.name)
+        return format_html_join(
+            "",
+            "<p>{} by {}, {}</p>",
+            (
+                (self._event(request, each.position), each.skipped_by, moment(each.skipped_at))
+                for each in skipped.order_by("-position")[:SHOWN_SKIPS]
+            ),
+        )
+
+    # What may be done, each after a confirmation
+
+    @admin.action(description="Pause", permissions=OPERATE)
+    def pause(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
+        return self._operate(request, chosen, "Pause", lambda each, by: projections.pause(each.name, by=by))
+
+    @admin.action(description="Resume", permissions=OPERATE)
+    def resume(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
+        return self._operate(request, chosen, "Resume", lambda each, by: projections.resume(each.name, by=by))
+
+    @admin.action(description="Skip the event at which it fails", permissions=OPERATE)
+    def skip(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
+        # Only the event that was shown: by now it may fail at another one.
+        shown = {value for value in request.POST.getlist("failed") if value.isdecimal()}
+
+        def skip_shown(checkpoint: ProjectionCheckpoint, by: str) -> None:
+            position = checkpoint.failed_position or 0
+            projections.skip(checkpoint.name, position if str(position) in shown else 0, by=by)
+
+        return self._operate(request, chosen, "Skip the failing event of", skip_shown, once=False)
+
+    @admin.action(description="Rebuild from the beginning of the log", permissions=OPERATE)
+    def rebuild(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
+        return self._operate(
+            request,
+            chosen,
+            "Empty the read model and replay the log of",
+            lambda each, by: projections.start_rebuild(each.name, by=by),
+        )
+
+    def _operate(
+        self,
+        request: HttpRequest,
+        chosen: QuerySet[ProjectionCheckpoint],
+        what: str,
+        operate: Callable[[ProjectionCheckpoint, str], object],
+        *,
+        once: bool = True,
+    ) -> HttpResponse | None:
+        """Asks, or does it if the answer is there; `once` for a projection, whatever the number of its partitions."""
+        checkpoints = list(chosen.filter(pk__in=request.POST.getlist(ACTION_CHECKBOX_NAME)))
+        if once:
+            checkpoints = list({each.name: each for each in checkpoints}.values())
+        if "confirmed" not in request.POST:
+            return self._confirmation(request, what, checkpoints)
+        assert isinstance(request.user, AbstractBaseUser)  # noqa: S101  # the admin lets nobody else in
+        for checkpoint in checkpoints:
+            shown = str(checkpoint) if not once else checkpoint.name
+            try:
+                operate(checkpoint, request.user.get_username())
+            except EsDjangoError as error:
+                self.message_user(request, str(error), messages.ERROR)
+            else:
+                self.log_change(request, checkpoint, f"{what} {shown}")
+                self.message_user(request, f"{what} {shown}: done.", messages.SUCCESS)
+        return None
+
+    def _confirmation(
+        self, request: HttpRequest, what: str, checkpoints: list[ProjectionCheckpoint]
+    ) -> TemplateResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{what}?",
+            "opts": self.opts,
+            "media": self.media,
+            "checkpoints": checkpoints,
+            "checkbox": ACTION_CHECKBOX_NAME,
+            "action": request.POST.get("action"),
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, "es_django/admin/confirm_projections.html", context)

@@ -1,10 +1,11 @@
-"""The base of all pages here: they show and never change.
+"""The base of all pages here: they show and never edit.
 
 What the store holds is what happened. A page that could edit it would let a slip of the hand rewrite history, so that
-adding, changing and deleting are refused to everyone, superusers included.
+adding, changing and deleting are refused to everyone, superusers included. What a page offers beyond reading is an
+action with a permission of its own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from uuid import UUID
 
@@ -41,7 +42,8 @@ LONGEST_DOCUMENT = 100_000
 
 
 class ReadOnlyAdmin(ModelAdmin[ModelT]):
-    """A list and a page for each row, to be seen with the model's view permission and changed by nobody.
+    """A list and a page for each row, to be seen with the model's view permission and changed by nobody, but for the
+    actions that a class names, each with a permission of its own.
 
     `ordering` names columns of one index; `documents` the JSON columns, which lists leave in the database, with labels.
     """
@@ -51,7 +53,7 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
 
     change_list_template = "es_django/admin/change_list.html"
     list_per_page = 50
-    actions = None
+    actions: Sequence[str] | None = None
     sortable_by = ()
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -76,6 +78,10 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
         return KeysetChangeList
 
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        # An action of the whole site was written for rows that may change.
+        return {name: action for name, action in super().get_actions(request).items() if name in (self.actions or ())}
+
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         # By default any lookup on any column of the model may stand in the URL, and most would read the whole table.
         return lookup in {getattr(each, "parameter_name", None) for each in self.list_filter}
@@ -97,7 +103,8 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         return queryset.filter(readings[-1]), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        self._refuse_all_but_reading(request)
+        if not (request.method == "POST" and request.POST.get("action") in self.get_actions(request)):
+            self._refuse_all_but_reading(request)
         title = {"title": capfirst(str(self.opts.verbose_name_plural))}
         return super().changelist_view(request, {**title, **(extra_context or {})})
 

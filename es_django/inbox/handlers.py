@@ -12,6 +12,9 @@ from es_django.store.messages import Message
 HandlerFunction = Callable[[Message], None]
 HandlerT = TypeVar("HandlerT", bound=HandlerFunction)
 
+UNHANDLED = "es_django.unhandled"
+"""In place of a consumer in the receipt of a message that none could take: no handler, or no message at all."""
+
 _handlers: dict[str, dict[str, HandlerFunction]] = {}
 
 
@@ -20,11 +23,19 @@ def handles(message_type: str, *, consumer: str) -> Callable[[HandlerT], Handler
 
     For each message id it takes effect once per `consumer`: its database writes and the receipt commit together. What
     it does outside the database can happen again. If it raises, nothing of it is kept; an error that `is_retryable`
-    is tried again, any other, `HandlerRejected` first of all, keeps the message as dead.
+    is tried again, any other, `HandlerRejected` first of all, keeps the message as dead, to be replayed.
+
+    Messages are published in order, but workers take them side by side, and one that fails is tried again after the
+    next: a handler whose messages depend on each other compares their `stream_version`, or has one worker with one
+    process on a queue of its own.
     """
     for field, value in (("message type", message_type), ("consumer", consumer)):
-        if not value.strip() or len(value) > MAX_NAME_LENGTH:
-            raise ImproperlyConfigured(f"@handles: a {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}")
+        if not value.strip() or not value.isprintable() or len(value) > MAX_NAME_LENGTH:
+            raise ImproperlyConfigured(
+                f"@handles: a {field} is 1 to {MAX_NAME_LENGTH} characters, all of them printable, not {value!r}"
+            )
+    if consumer == UNHANDLED:
+        raise ImproperlyConfigured(f"@handles: {UNHANDLED!r} stands for messages without a consumer")
 
     def register(function: HandlerT) -> HandlerT:
         if iscoroutinefunction(function):

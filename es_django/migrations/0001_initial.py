@@ -148,7 +148,14 @@ class Migration(migrations.Migration):
                 ("handled_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={
+                "permissions": [("replay_inboxreceipt", "Can replay dead messages")],
                 "default_permissions": ("view",),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("status", "handled")), fields=["handled_at"], name="es_django_inbox_handled"
+                    ),
+                    models.Index(condition=models.Q(("status", "dead")), fields=["id"], name="es_django_inbox_dead"),
+                ],
                 "constraints": [
                     models.UniqueConstraint(fields=("consumer", "message_id"), name="es_django_inbox_once"),
                     models.CheckConstraint(
@@ -164,8 +171,18 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="ProjectionCheckpoint",
             fields=[
-                ("name", models.CharField(max_length=255, primary_key=True, serialize=False)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=255)),
+                ("partition", models.PositiveIntegerField(default=0)),
+                ("partitions", models.PositiveIntegerField(default=1)),
                 ("position", models.BigIntegerField(default=0)),
+                (
+                    "silent_until",
+                    models.BigIntegerField(
+                        default=0,
+                        help_text="Up to this position the outside has been told; a replay sends no message again.",
+                    ),
+                ),
                 (
                     "status",
                     models.CharField(
@@ -186,13 +203,36 @@ class Migration(migrations.Migration):
                 ("updated_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={
+                "permissions": [
+                    ("operate_projectioncheckpoint", "Can pause, resume and rebuild projections, and skip events")
+                ],
                 "default_permissions": ("view",),
                 "constraints": [
+                    models.UniqueConstraint(fields=("name", "partition"), name="es_django_checkpoint_identity"),
                     models.CheckConstraint(
                         condition=models.Q(("position__gte", 0)),
                         name="es_django_checkpoint_position_not_negative",
-                    )
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("partition__lt", models.F("partitions"))),
+                        name="es_django_checkpoint_partition_exists",
+                    ),
                 ],
+            },
+        ),
+        migrations.CreateModel(
+            name="SkippedEvent",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("projection", models.CharField(max_length=255)),
+                ("position", models.BigIntegerField()),
+                ("error", models.TextField()),
+                ("skipped_by", models.CharField(max_length=255)),
+                ("skipped_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+            ],
+            options={
+                "default_permissions": ("view",),
+                "indexes": [models.Index(fields=["projection", "-position"], name="es_django_skipped_events")],
             },
         ),
         migrations.CreateModel(
@@ -265,9 +305,21 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="outboxmessage",
             index=models.Index(
-                condition=models.Q(("status__in", ("pending", "claimed"))),
+                condition=models.Q(("status", "pending")), fields=["destination", "id"], name="es_django_outbox_pending"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                condition=models.Q(("status", "claimed")), fields=["destination", "id"], name="es_django_outbox_claimed"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                condition=models.Q(("attempts__gt", 0), ("status", "pending")),
                 fields=["destination", "id"],
-                name="es_django_outbox_open",
+                name="es_django_outbox_failing",
             ),
         ),
         migrations.AddIndex(
@@ -347,7 +399,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="outboxmessage",
-            index=models.Index(condition=models.Q(("status", "dead")), fields=["id"], name="es_django_outbox_dead"),
+            index=models.Index(
+                condition=models.Q(("status__in", ("dead", "discarded"))),
+                fields=["id"],
+                name="es_django_outbox_given_up",
+            ),
         ),
         migrations.RunPython(refuse_changes, allow_changes),
     ]

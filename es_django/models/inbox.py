@@ -19,6 +19,11 @@ class InboxReceipt(models.Model):
 
     class Meta:
         default_permissions = ("view",)
+        permissions = [("replay_inboxreceipt", "Can replay dead messages")]
+        indexes = [
+            models.Index(fields=["handled_at"], condition=models.Q(status="handled"), name="es_django_inbox_handled"),
+            models.Index(fields=["id"], condition=models.Q(status="dead"), name="es_django_inbox_dead"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["consumer", "message_id"], name="es_django_inbox_once"),
             models.CheckConstraint(

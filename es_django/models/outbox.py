@@ -36,17 +36,21 @@ class OutboxMessage(models.Model):
     class Meta:
         default_permissions = ("view",)
         indexes = [
+            models.Index(fields=["destination", "id"], condition=Q(status="pending"), name="es_django_outbox_pending"),
+            models.Index(fields=["destination", "id"], condition=Q(status="claimed"), name="es_django_outbox_claimed"),
             models.Index(
                 fields=["destination", "id"],
-                condition=Q(status__in=("pending", "claimed")),
-                name="es_django_outbox_open",
+                condition=Q(status="pending", attempts__gt=0),
+                name="es_django_outbox_failing",
             ),
             models.Index(
                 fields=["destination", "key", "id"],
                 condition=Q(status__in=("pending", "claimed"), key__isnull=False),
                 name="es_django_outbox_open_key",
             ),
-            models.Index(fields=["id"], condition=Q(status="dead"), name="es_django_outbox_dead"),
+            models.Index(
+                fields=["id"], condition=Q(status__in=("dead", "discarded")), name="es_django_outbox_given_up"
+            ),
         ]
         constraints = [
             models.UniqueConstraint(fields=["message_id"], name="es_django_outbox_message_id"),

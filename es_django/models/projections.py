@@ -1,19 +1,49 @@
+from collections.abc import Mapping
+from typing import ClassVar
+
 from django.db import models
+from django.db.models import F, Q
 from django.db.models.functions import Now
+
+from es_django.errors import ProjectionStatusError
+
+
+class CheckpointStatus(models.TextChoices):
+    RUNNING = "running"
+    PAUSED = "paused"
+    REBUILDING = "rebuilding"
+    FAILED = "failed"
+
+
+MOVES: Mapping[str, frozenset[str]] = {
+    CheckpointStatus.RUNNING: frozenset(
+        {CheckpointStatus.PAUSED, CheckpointStatus.FAILED, CheckpointStatus.REBUILDING}
+    ),
+    CheckpointStatus.REBUILDING: frozenset(
+        {CheckpointStatus.RUNNING, CheckpointStatus.PAUSED, CheckpointStatus.FAILED}
+    ),
+    CheckpointStatus.PAUSED: frozenset({CheckpointStatus.RUNNING, CheckpointStatus.REBUILDING}),
+    CheckpointStatus.FAILED: frozenset({CheckpointStatus.RUNNING, CheckpointStatus.REBUILDING}),
+}
+"""From each status, those that can follow it."""
 
 
 class ProjectionCheckpoint(models.Model):
-    """The position up to which a projection has applied the log."""
+    """The position up to which a projection, or one partition of it, has applied the log.
 
-    class Status(models.TextChoices):
-        RUNNING = "running"
-        PAUSED = "paused"
-        REBUILDING = "rebuilding"
-        FAILED = "failed"
+    An inline projection has one while it is being rebuilt, and none at other times.
+    """
 
-    name = models.CharField(max_length=255, primary_key=True)
+    Status: ClassVar = CheckpointStatus
+
+    name = models.CharField(max_length=255)
+    partition = models.PositiveIntegerField(default=0)
+    partitions = models.PositiveIntegerField(default=1)
     position = models.BigIntegerField(default=0)
-    status = models.CharField(max_length=10, choices=Status.choices, default=Status.RUNNING)
+    silent_until = models.BigIntegerField(
+        default=0, help_text="Up to this position the outside has been told; a replay sends no message again."
+    )
+    status = models.CharField(max_length=10, choices=CheckpointStatus.choices, default=CheckpointStatus.RUNNING)
     attempts = models.PositiveIntegerField(default=0)
     retry_at = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(default="", blank=True)
@@ -22,11 +52,40 @@ class ProjectionCheckpoint(models.Model):
 
     class Meta:
         default_permissions = ("view",)
+        permissions = [("operate_projectioncheckpoint", "Can pause, resume and rebuild projections, and skip events")]
         constraints = [
+            models.UniqueConstraint(fields=["name", "partition"], name="es_django_checkpoint_identity"),
+            models.CheckConstraint(condition=Q(position__gte=0), name="es_django_checkpoint_position_not_negative"),
             models.CheckConstraint(
-                condition=models.Q(position__gte=0), name="es_django_checkpoint_position_not_negative"
+                condition=Q(partition__lt=F("partitions")), name="es_django_checkpoint_partition_exists"
             ),
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return self.name if self.partitions == 1 else f"{self.name} ({self.partition + 1} of {self.partitions})"
+
+    def become(self, status: CheckpointStatus) -> None:
+        """Moves to another status. Raises `ProjectionStatusError` if it cannot follow the present one."""
+        if status not in MOVES[self.status]:
+            raise ProjectionStatusError(self.name, status, f"it is {self.status}")
+        self.status = status
+
+    def forget_failure(self) -> None:
+        self.attempts, self.retry_at, self.last_error, self.failed_position = 0, None, "", None
+
+
+class SkippedEvent(models.Model):
+    """An event that a projection was told to go on without."""
+
+    projection = models.CharField(max_length=255)
+    position = models.BigIntegerField()
+    error = models.TextField()
+    skipped_by = models.CharField(max_length=255)
+    skipped_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        default_permissions = ("view",)
+        indexes = [models.Index(fields=["projection", "-position"], name="es_django_skipped_events")]
+
+    def __str__(self) -> str:
+        return f"position {self.position} in {self.projection}"

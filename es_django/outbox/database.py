@@ -16,7 +16,7 @@ from es_django.events import StreamId
 from es_django.models import OutboxMessage
 from es_django.outbox import postgresql, sqlite
 from es_django.outbox.moves import Move
-from es_django.outbox.store import Claim, OutboxStore, Settlement, lost_claims, verdict
+from es_django.outbox.store import Claim, OutboxStore, Settlement, outcomes_of, verdict
 from es_django.store.failures import storage_errors
 from es_django.store.messages import Message
 
@@ -50,7 +50,7 @@ class DatabaseOutbox(OutboxStore):
         with self._transaction("settle messages") as cursor:
             cursor.execute(self._sql.SETTLE, {"worker": worker, "settlements": json.dumps(rows)})
             settled = {id for (id,) in cursor.fetchall()}
-        return lost_claims(worker, [settlement.claim for settlement in settlements], settled)
+        return outcomes_of(worker, [settlement.claim for settlement in settlements], settled)
 
     def move(self, message_ids: Iterable[UUID], move: Move) -> list[UUID]:
         messages = OutboxMessage.objects.using(self.using)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 from weakref import WeakKeyDictionary, proxy
 
@@ -10,7 +10,7 @@ import msgspec
 
 from es_django.errors import ClaimLost
 from es_django.outbox.moves import Move, Status
-from es_django.outbox.store import Claim, OutboxStore, Settlement, lost_claims, verdict
+from es_django.outbox.store import Claim, OutboxStore, Settlement, outcomes_of, verdict
 from es_django.store.memory import MemoryEventStore
 from es_django.store.messages import Message
 
@@ -62,50 +62,48 @@ class MemoryOutbox(OutboxStore):
             return claims
 
     def _batch(self, destination: str, limit: int, now: float) -> list[Row]:
-        batch: list[Row] = []
+        due: list[Row] = []
+        seen: set[str] = set()
         held_back: set[str] = set()
         for row in self.rows:
             key = row.message.key
-            if row.message.destination != destination or row.status not in Move.CLAIM.origins or key in held_back:
+            if row.message.destination != destination or row.status not in Move.CLAIM.origins:
                 continue
-            if not row.is_due(now):
-                held_back.update([key] if key is not None else [])
-                continue
-            is_abandoned = row.status is Status.CLAIMED
-            if len(batch) == limit or (batch and is_abandoned):
-                break
-            batch.append(row)
-            if is_abandoned:
-                break
-        return batch
+            if row.status is Status.CLAIMED and row.is_due(now) and key not in seen:
+                return [row][:limit]
+            if row.status is Status.PENDING and row.is_due(now) and key not in held_back:
+                due.append(row)
+            elif key is not None:
+                held_back.add(key)
+            if key is not None:
+                seen.add(key)
+        return due[:limit]
 
     def extend(self, worker: str, claims: Sequence[Claim], *, lease: float) -> set[int]:
         with self._lock:
-            held = set(self._held(worker, claims))
+            held = {claim.id for claim in claims if self._is_held(worker, claim)}
             for id in held:
                 self._rows[id - 1].claimed_until = time.monotonic() + lease
             return held
 
     def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[ClaimLost | None]:
         with self._lock:
-            claims = [settlement.claim for settlement in settlements]
-            held = set(self._held(worker, claims))
+            settled: set[int] = set()
             for settlement in settlements:
-                if settlement.claim.id in held:
+                if self._is_held(worker, settlement.claim):
                     reached, row = verdict(settlement), self._rows[settlement.claim.id - 1]
                     row.status, row.attempts = reached.move.target, reached.attempts
                     row.claimed_by = None
                     row.last_error = reached.error or row.last_error
                     if reached.delay:
                         row.available_at = time.monotonic() + reached.delay
-            return lost_claims(worker, claims, held)
+                    settled.add(row.id)
+            return outcomes_of(worker, [settlement.claim for settlement in settlements], settled)
 
-    def _held(self, worker: str, claims: Sequence[Claim]) -> Iterator[int]:
-        for claim in claims:
-            row = self._rows[claim.id - 1]
-            is_held = row.status is Status.CLAIMED and row.claimed_by == worker and row.attempts == claim.attempts
-            if is_held and row.claimed_until > time.monotonic():
-                yield claim.id
+    def _is_held(self, worker: str, claim: Claim) -> bool:
+        row = self._rows[claim.id - 1]
+        is_its_own = row.status is Status.CLAIMED and row.claimed_by == worker and row.attempts == claim.attempts
+        return is_its_own and row.claimed_until > time.monotonic()
 
     def move(self, message_ids: Iterable[UUID], move: Move) -> list[UUID]:
         with self._lock:

@@ -1,45 +1,74 @@
 """The statements of the outbox in PostgreSQL."""
 
-# candidate: the claimable messages with no earlier message of their key that is held back or held by another. Rows
-#            that somebody else claims or settles at this moment are skipped.
-# batch:     one whose worker has died, alone; else all up to the first such.
-# The update then leaves out whatever follows an open message of its key that is not in the batch itself. Since that is
-# judged on the statement's own snapshot, claims need not wait for each other: of two at once, the one that skipped the
-# head of a key takes nothing of it.
+# abandoned: the first message whose worker has died, if it is the first open one of its key. It comes alone.
+# busy:      the keys with a message that another worker has or that failed and waits; looked up once, so that a long
+#            queue behind such a message is passed over fast.
+# due:       else those that are due, unless the first open message of their key cannot be had. Rows that somebody else
+#            claims or settles at this moment are skipped.
+# hole:      the first open message of each of these keys that is not among them, since it is held back, or was skipped.
+# What follows a hole is left out. Since that is judged on the statement's own snapshot, claims need not wait for each
+# other: of two at once, the one that skipped the head of a key takes nothing of it.
 CLAIM = """
-WITH candidate AS MATERIALIZED (
-    SELECT message.id, message.key, message.status = 'claimed' AS abandoned
+WITH abandoned AS MATERIALIZED (
+    SELECT message.id, message.key
       FROM es_django_outboxmessage AS message
-     WHERE message.destination = %(destination)s
-       AND message.status IN ('pending', 'claimed')
-       AND (message.status = 'claimed' OR message.available_at <= clock_timestamp())
-       AND (message.status = 'pending' OR message.claimed_until <= clock_timestamp())
-       AND (message.key IS NULL OR NOT EXISTS (
-            SELECT FROM es_django_outboxmessage AS earlier
-             WHERE earlier.destination = message.destination AND earlier.key = message.key AND earlier.id < message.id
-               AND earlier.status IN ('pending', 'claimed')
-               AND ((earlier.status = 'pending' AND earlier.available_at > clock_timestamp())
-                 OR (earlier.status = 'claimed' AND earlier.claimed_until > clock_timestamp()))))
+     WHERE message.destination = %(destination)s AND message.status = 'claimed'
+       AND message.claimed_until <= clock_timestamp()
+       AND (message.key IS NULL OR message.id = (
+            SELECT head.id
+              FROM es_django_outboxmessage AS head
+             WHERE head.destination = %(destination)s AND head.key = message.key
+               AND head.status IN ('pending', 'claimed')
+             ORDER BY head.id LIMIT 1))
+     ORDER BY message.id
+     LIMIT 1
+       FOR UPDATE SKIP LOCKED
+),
+busy AS MATERIALIZED (
+    SELECT key
+      FROM es_django_outboxmessage
+     WHERE destination = %(destination)s AND key IS NOT NULL
+       AND status = 'claimed' AND claimed_until > clock_timestamp()
+    UNION
+    SELECT key
+      FROM es_django_outboxmessage
+     WHERE destination = %(destination)s AND key IS NOT NULL
+       AND status = 'pending' AND attempts > 0 AND available_at > clock_timestamp()
+),
+due AS MATERIALIZED (
+    SELECT message.id, message.key
+      FROM es_django_outboxmessage AS message
+     WHERE message.destination = %(destination)s AND message.status = 'pending'
+       AND message.available_at <= clock_timestamp()
+       AND (message.key IS NULL OR message.key NOT IN (SELECT key FROM busy) AND (
+            SELECT head.status = 'pending' AND head.available_at <= clock_timestamp()
+              FROM es_django_outboxmessage AS head
+             WHERE head.destination = %(destination)s AND head.key = message.key
+               AND head.status IN ('pending', 'claimed')
+             ORDER BY head.id LIMIT 1))
+       AND NOT EXISTS (SELECT FROM abandoned)
      ORDER BY message.id
      LIMIT %(limit)s
        FOR UPDATE SKIP LOCKED
 ),
 batch AS MATERIALIZED (
-    SELECT candidate.id, candidate.key
-      FROM candidate, (SELECT min(id) AS first, min(id) FILTER (WHERE abandoned) AS suspect FROM candidate) AS bound
-     WHERE candidate.id = bound.first OR bound.suspect IS NULL OR candidate.id < bound.suspect
+    SELECT id, key FROM abandoned UNION ALL SELECT id, key FROM due
+),
+hole AS MATERIALIZED (
+    SELECT wanted.key, (
+            SELECT message.id
+              FROM es_django_outboxmessage AS message
+             WHERE message.destination = %(destination)s AND message.key = wanted.key
+               AND message.status IN ('pending', 'claimed') AND message.id NOT IN (SELECT id FROM batch)
+             ORDER BY message.id LIMIT 1) AS id
+      FROM (SELECT DISTINCT key FROM batch WHERE key IS NOT NULL) AS wanted
 ),
 claimed AS (
     UPDATE es_django_outboxmessage AS message
        SET status = 'claimed', attempts = message.attempts + 1, claimed_by = %(worker)s,
            claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
-      FROM batch
-     WHERE message.id = batch.id
-       AND (batch.key IS NULL OR NOT EXISTS (
-            SELECT FROM es_django_outboxmessage AS earlier
-             WHERE earlier.destination = %(destination)s AND earlier.key = batch.key AND earlier.id < batch.id
-               AND earlier.status IN ('pending', 'claimed')
-               AND earlier.id NOT IN (SELECT id FROM batch)))
+      FROM batch LEFT JOIN hole ON hole.key = batch.key
+     WHERE message.id = batch.id AND (hole.id IS NULL OR batch.id < hole.id)
     RETURNING message.*
 )
 SELECT claimed.id, claimed.attempts, claimed.message_id, claimed.type, claimed.key, claimed.data, claimed.headers,

@@ -7,7 +7,7 @@ together with, or after, all earlier open ones; otherwise a failing message woul
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import cache
 from uuid import UUID
 
@@ -90,9 +90,13 @@ def verdict(settlement: Settlement) -> Verdict:
     return Verdict(Move.RETRY, attempts, text, random.uniform(longest / 2, longest))  # noqa: S311
 
 
-def lost_claims(worker: str, claims: Sequence[Claim], settled: set[int]) -> list[ClaimLost | None]:
-    """The outcome of each claim, of which those in `settled` were settled."""
-    return [None if claim.id in settled else ClaimLost(claim.message.message_id, worker) for claim in claims]
+def outcomes_of(worker: str, claims: Sequence[Claim], settled: Set[int]) -> list[ClaimLost | None]:
+    """The outcome of each claim, when the messages of these ids were settled: by the latest claim, if there are two."""
+    latest = {claim.id: claim for claim in sorted(claims, key=lambda claim: claim.attempts)}
+    return [
+        None if claim.id in settled and latest[claim.id] is claim else ClaimLost(claim.message.message_id, worker)
+        for claim in claims
+    ]
 
 
 def outbox_store() -> OutboxStore:

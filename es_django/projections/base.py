@@ -5,8 +5,8 @@ from typing import Any, ClassVar, TypeVar
 
 from django.db import models
 
-from es_django.dispatch import marked_methods
-from es_django.errors import ImproperlyConfigured
+from es_django.dispatch import batch_classes, marked_methods
+from es_django.errors import ImproperlyConfigured, UnknownProjection
 from es_django.events import MAX_NAME_LENGTH, Event, RecordedEvent
 from es_django.meta import meta_options
 from es_django.store.reactions import inline_projections
@@ -30,31 +30,54 @@ class Projection:
     """The base of projections.
 
     A nested `class Meta` sets `name`; `mode`, "inline" (in the transaction of the append; where absent) or "async"
-    (from a checkpoint); and `models`, those that it alone writes. What it raises in inline mode undoes the append.
+    (from a checkpoint); `models`, those that it alone writes, which a rebuild empties; and, in async mode,
+    `partitions`, how many runners may share it. Each partition follows some of the streams, so what belongs to several
+    streams may be written from several partitions at once. What a projection raises in inline mode undoes the append.
+
+    Events are applied one by one by the methods marked with `@projects`, or all that were saved together, or read in
+    one batch, by one method `project_batch(self, events: Sequence[RecordedEvent[EventClass]])`.
     """
 
     name: ClassVar[str]
     mode: ClassVar[str]
     models: ClassVar[Sequence[type[models.Model]]]
+    partitions: ClassVar[int]
     event_classes: ClassVar[Set[type[Event]]]
     _projectors: ClassVar[dict[type[Event], Projector]]
 
     def __init_subclass__(cls, **config: Any) -> None:
         super().__init_subclass__(**config)
-        options = meta_options(cls, {"name", "mode", "models"})
+        options = meta_options(cls, {"name", "mode", "models", "partitions"})
         name = options.get("name")
         if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME_LENGTH:
             raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.name is 1 to {MAX_NAME_LENGTH} characters")
         cls.name = name
         cls.mode = options.get("mode", "inline")
         cls.models = tuple(options.get("models", ()))
+        cls.partitions = options.get("partitions", 1)
         if cls.mode not in ("inline", "async"):
             raise ImproperlyConfigured(f'{cls.__qualname__}.Meta.mode is "inline" or "async", not {cls.mode!r}')
+        if not isinstance(cls.partitions, int) or cls.partitions < 1:
+            raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.partitions is a number from 1 on")
+        if cls.partitions > 1 and cls.is_inline():
+            raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.partitions: an inline projection has no runners")
         cls._projectors = {**getattr(cls, "_projectors", {}), **marked_methods(cls, _PROJECTS, parameters=2)}
-        cls.event_classes = frozenset(cls._projectors)
+        cls.event_classes = frozenset(cls._batch_classes() or cls._projectors)
         _register(cls())
 
-    def apply(self, events: Sequence[RecordedEvent]) -> None:
+    @classmethod
+    def is_inline(cls) -> bool:
+        return cls.mode == "inline"
+
+    @classmethod
+    def _batch_classes(cls) -> list[type[Event]]:
+        if cls.project_batch is Projection.project_batch:
+            return []
+        if cls._projectors:
+            raise ImproperlyConfigured(f"{cls.__qualname__} has project_batch and @projects methods: keep one of them")
+        return batch_classes(cls.project_batch, f"{cls.__qualname__}.project_batch")
+
+    def project_batch(self, events: Sequence[RecordedEvent[Any]]) -> None:
         """Applies events, in order, each by the method for its class."""
         for recorded in events:
             self._projectors[type(recorded.event)](self, recorded.event, recorded)
@@ -68,6 +91,13 @@ def registered_projections() -> dict[str, Projection]:
     return dict(_registered)
 
 
+def projection_named(name: str) -> Projection:
+    """The projection of that name. Raises `UnknownProjection`."""
+    if name not in _registered:
+        raise UnknownProjection(name, list(_registered))
+    return _registered[name]
+
+
 def _register(projection: Projection) -> None:
     known = _registered.get(projection.name)
     if known is not None:
@@ -76,7 +106,7 @@ def _register(projection: Projection) -> None:
         if known in inline_projections:
             inline_projections.remove(known)
     _registered[projection.name] = projection
-    if projection.mode == "inline":
+    if projection.is_inline():
         inline_projections.append(projection)
 
 

@@ -6,89 +6,20 @@ would pass unseen.
 """
 
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
-from enum import Enum
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 import msgspec
 from asgiref.sync import sync_to_async
 
-from es_django import conf
 from es_django.aggregates import Outcome
-from es_django.errors import DuplicateEvent, DuplicateMessage, DuplicateStream, PayloadError
-from es_django.events import MAX_NAME_LENGTH, Event, PendingEvent, RecordedEvent, StagedEvent, StreamId
-from es_django.metadata import COLUMNS_OF_METADATA, current_metadata
-from es_django.payloads import encode_payload
+from es_django.events import Event, PendingEvent, RecordedEvent, StreamId, registry
+from es_django.metadata import current_metadata
+from es_django.store.appends import Append, ExpectedVersion, StreamWrite, is_number, prepare_all, stage
 from es_django.store.messages import Message, StagedMessage
-from es_django.store.reactions import inline_projections, message_sources
-
-
-class Expected(Enum):
-    """What a writer expects of a stream, where it is not a certain version."""
-
-    ANY = "any version"
-    NO_STREAM = "no stream"
-    STREAM_EXISTS = "an existing stream"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-ANY: Final = Expected.ANY
-NO_STREAM: Final = Expected.NO_STREAM
-STREAM_EXISTS: Final = Expected.STREAM_EXISTS
-
-ExpectedVersion = int | Literal[Expected.ANY, Expected.NO_STREAM, Expected.STREAM_EXISTS]
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """A state that was folded, as JSON, and the schema that tells which code can read it."""
-
-    schema: str
-    state: str
-
-
-class StreamWrite(msgspec.Struct, frozen=True):
-    """Events to append to one stream, if it is where `expected` says; and the state after them, to be cached."""
-
-    stream: StreamId
-    events: Sequence[Event | PendingEvent]
-    expected: ExpectedVersion
-    snapshot: Snapshot | None = None
-
-
-class Append(msgspec.Struct, frozen=True):
-    """A write with all that the backend has to store, encoded."""
-
-    stream: StreamId
-    events: Sequence[PendingEvent]
-    expected: ExpectedVersion
-    messages: Sequence[StagedMessage]
-    metadata: Mapping[str, str]
-    snapshot: Snapshot | None
-    may_repeat: bool
-    """Whether the events may be stored already without the version telling so."""
-
-    @property
-    def creates(self) -> bool:
-        """Whether the stream may be new."""
-        return self.expected in (0, ANY, NO_STREAM)
-
-    @property
-    def version(self) -> int | None:
-        """The version that the stream must have, or None if any will do."""
-        if self.expected is NO_STREAM:
-            return 0
-        return self.expected if isinstance(self.expected, int) else None
-
-    @property
-    def encoded_metadata(self) -> str:
-        """The metadata that has no column of its own."""
-        rest = {name: value for name, value in self.metadata.items() if name not in COLUMNS_OF_METADATA}
-        return encode_payload(rest, "metadata") if rest else "{}"
+from es_django.store.reactions import is_followed_inline, is_replaying, run_inline_projections
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -104,6 +35,23 @@ class Page(msgspec.Struct, frozen=True):
 
     events: Sequence[RecordedEvent]
     position: int
+
+
+class Partition(msgspec.Struct, frozen=True):
+    """One of `count` shares of all streams, numbered from 0; a stream's events are in one share, told by a hash.
+
+    Raises `ValueError` for a share that does not exist.
+    """
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.count:
+            raise ValueError(f"of {self.count} partitions none has the number {self.number}")
+
+
+WHOLE: Final = Partition(0, 1)
 
 
 class EventStore(ABC):
@@ -124,8 +72,8 @@ class EventStore(ABC):
         same `PendingEvent`s again, at the same place, stores nothing and returns what is stored.
 
         Raises `ConcurrencyError` if the stream is elsewhere, `StreamArchived` if it takes no more events,
-        `DuplicateEvent` if some of the events are stored already, `PayloadError` if a payload cannot be stored, and
-        `StorageError` if the database fails.
+        `DuplicateEvent` if some of the events are stored already, `PayloadError` if a payload cannot be stored,
+        `ValueError` for an `expected` that is no version, and `StorageError` if the database fails.
         """
         return self.append_all([StreamWrite(stream, events, expected)], metadata=metadata)
 
@@ -134,12 +82,7 @@ class EventStore(ABC):
     ) -> list[RecordedEvent]:
         """Appends to several streams, all or nothing. As `append`; a stream may stand in one write only
         (`DuplicateStream`). The events come back in the order of the log."""
-        _refuse_duplicate_streams(writes)
-        known = {**current_metadata(), **(metadata or {})}
-        # In one order everywhere, so that two writers of the same streams cannot deadlock.
-        ordered = sorted((write for write in writes if write.events), key=lambda write: write.stream)
-        appends = [_prepare(write, known) for write in ordered]
-        _refuse_duplicate_ids(appends)
+        appends = prepare_all(writes, {**current_metadata(), **(metadata or {})})
         return self._write(appends) if appends else []
 
     @abstractmethod
@@ -148,6 +91,9 @@ class EventStore(ABC):
 
     def _append_each(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         """Appends, and moves the inline projections by what is new."""
+        # Asked before the first position is drawn, so that a rebuild can wait for all who were told otherwise.
+        followed = any(is_followed_inline(append.event_classes) for append in appends)
+        suspended = self._suspended_projections() if followed else frozenset()
         recorded: list[RecordedEvent] = []
         new: list[RecordedEvent] = []
         for append in appends:
@@ -159,8 +105,12 @@ class EventStore(ABC):
                 else:
                     new += events
             recorded += events
-        run_inline_projections(new)
+        run_inline_projections(new, besides=suspended)
         return recorded
+
+    def _suspended_projections(self) -> Set[str]:
+        """The inline projections that a rebuild moves at this time, and no append."""
+        return frozenset()
 
     @abstractmethod
     def _append(self, append: Append) -> list[RecordedEvent] | None:
@@ -178,9 +128,12 @@ class EventStore(ABC):
     def send(self, message: Message) -> None:
         """Stores a message that tells of no event, in the caller's transaction if there is one.
 
-        Raises `PayloadError` if its data cannot be stored, and `DuplicateMessage` if its id is stored already.
+        Raises `PayloadError` if its data cannot be stored, and `DuplicateMessage` if its id is stored already. Stores
+        nothing while a projection is given events again.
         """
-        self._send(_stage(message, 0))
+        staged = stage(message, 0)
+        if not is_replaying():
+            self._send(staged)
 
     @abstractmethod
     def _send(self, staged: StagedMessage) -> None: ...
@@ -194,14 +147,21 @@ class EventStore(ABC):
         events, and `StorageError` if the database fails.
         """
 
-    @abstractmethod
     def read_stream(
         self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
     ) -> Iterator[RecordedEvent]:
         """The events of a stream with a version above `after`, in order of version; the newest first if `backwards`.
 
-        They come in bounded memory. Raises the kind of `ReplayError` that tells why an event cannot be read.
+        They come in bounded memory. Raises the kind of `ReplayError` that tells why an event cannot be read, and
+        `ValueError` for a negative `after` or `limit`.
         """
+        _refuse_no_number(after=after, limit=0 if limit is None else limit)
+        return self._read_stream(stream, after, limit, backwards)
+
+    @abstractmethod
+    def _read_stream(
+        self, stream: StreamId, after: int, limit: int | None, backwards: bool
+    ) -> Iterator[RecordedEvent]: ...
 
     @abstractmethod
     def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
@@ -225,7 +185,6 @@ class EventStore(ABC):
         Raises `LockTimeout` after `timeout` seconds of waiting.
         """
 
-    @abstractmethod
     def read_all(
         self,
         *,
@@ -233,14 +192,32 @@ class EventStore(ABC):
         limit: int = 1000,
         categories: Iterable[str] | None = None,
         types: Iterable[type[Event]] | None = None,
+        partition: Partition | None = None,
     ) -> Page:
-        """The next events of the whole log with a position above `after`, at most `limit` of them.
+        """The next events of the whole log with a position above `after`, at most `limit` of them; only those of some
+        `categories`, event classes or one share of the streams, if given.
 
         It never skips an event that commits later: it ends before the first one that still could. Reading on from
         `Page.position` sees each event exactly once, also where a filter leaves a page empty. Inside a transaction the
         events that it has appended itself are there too, up to that end. A page ends before an event that cannot be
-        read, and one that would begin with it raises its `ReplayError`.
+        read, and one that would begin with it raises its `ReplayError`, with its `position`. Raises `ValueError` for a
+        negative `after` or `limit`.
         """
+        _refuse_no_number(after=after, limit=limit)
+        if limit == 0:
+            return Page([], after)
+        stored_names = None if types is None else registry.stored_names(types)
+        wanted = None if categories is None else list(categories)
+        return self._read_all(after, limit, wanted, stored_names, partition or WHOLE)
+
+    @abstractmethod
+    def _read_all(
+        self, after: int, limit: int, categories: list[str] | None, types: list[str] | None, partition: Partition
+    ) -> Page: ...
+
+    @abstractmethod
+    def safe_end(self) -> int:
+        """The position up to which no event can appear any more; `read_all` ends there."""
 
     @abstractmethod
     def version(self, stream: StreamId) -> int:
@@ -281,9 +258,11 @@ class EventStore(ABC):
         limit: int = 1000,
         categories: Iterable[str] | None = None,
         types: Iterable[type[Event]] | None = None,
+        partition: Partition | None = None,
     ) -> Page:
         """As `read_all`."""
-        return await sync_to_async(self.read_all)(after=after, limit=limit, categories=categories, types=types)
+        read = sync_to_async(self.read_all)
+        return await read(after=after, limit=limit, categories=categories, types=types, partition=partition)
 
     async def aversion(self, stream: StreamId) -> int:
         """As `version`."""
@@ -303,65 +282,7 @@ class EventStore(ABC):
         """Whether the caller has a transaction open, so that a conflict cannot be retried here."""
 
 
-def _refuse_duplicate_streams(writes: Sequence[StreamWrite]) -> None:
-    seen: set[StreamId] = set()
-    for write in writes:
-        if write.stream in seen:
-            raise DuplicateStream(write.stream)
-        seen.add(write.stream)
-
-
-def _refuse_duplicate_ids(appends: Sequence[Append]) -> None:
-    events = Counter(event.event_id for append in appends for event in append.events)
-    if twice := [event_id for event_id, count in events.items() if count > 1]:
-        raise DuplicateEvent(twice)
-    messages = Counter(staged.message.message_id for append in appends for staged in append.messages)
-    if twice := [message_id for message_id, count in messages.items() if count > 1]:
-        raise DuplicateMessage(twice)
-
-
-def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
-    expected = write.expected
-    if not isinstance(expected, Expected) and (isinstance(expected, bool) or not 0 <= expected < 2**63):
-        raise ValueError(f"expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}")
-    events = [event if isinstance(event, PendingEvent) else PendingEvent(event) for event in write.events]
-    messages = [
-        _stage(message, ordinal)
-        for ordinal, event in enumerate(events, start=1)
-        for message in _messages(StagedEvent(write.stream, event.event, event.event_id, metadata))
-    ]
-    may_repeat = expected in (ANY, STREAM_EXISTS) and any(isinstance(event, PendingEvent) for event in write.events)
-    for name in COLUMNS_OF_METADATA:
-        if len(metadata.get(name, "")) > MAX_NAME_LENGTH:
-            raise PayloadError("metadata", name, f"has more than {MAX_NAME_LENGTH} characters")
-    return Append(write.stream, events, expected, messages, metadata, write.snapshot, may_repeat)
-
-
-def _stage(message: Message, ordinal: int) -> StagedMessage:
-    data = encode_payload(message.data, message.type)
-    limit = conf.settings().outbox.max_bytes
-    if (size := len(data.encode())) > limit:
-        advice = f'more than the {limit} of ES_DJANGO["OUTBOX"]["MAX_BYTES"]: send a reference to it instead'
-        raise PayloadError(message.type, "", f"has {size} bytes of data, {advice}")
-    return StagedMessage(message, ordinal, data, encode_payload(message.headers, f"{message.type} headers"))
-
-
-def _messages(staged: StagedEvent) -> Iterator[Message]:
-    for source in message_sources.get(type(staged.event), ()):
-        message = source(staged)
-        if message is not None:
-            yield message
-
-
-def projections_of(appends: Iterable[Append]) -> bool:
-    """Whether an inline projection follows any of these events."""
-    classes = {type(event.event) for append in appends for event in append.events}
-    return any(projection.event_classes & classes for projection in inline_projections)
-
-
-def run_inline_projections(recorded: Sequence[RecordedEvent]) -> None:
-    """Applies the events to the inline projections that follow them, in the order of registration."""
-    for projection in inline_projections:
-        followed = [event for event in recorded if type(event.event) in projection.event_classes]
-        if followed:
-            projection.apply(followed)
+def _refuse_no_number(**values: object) -> None:
+    for name, value in values.items():
+        if not is_number(value):
+            raise ValueError(f"{name} is a number from 0 on, not {value!r}")

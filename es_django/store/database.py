@@ -1,7 +1,7 @@
 """What the two databases share: transactions, reading, and how rows become events."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from itertools import groupby
@@ -27,11 +27,12 @@ from es_django.errors import (
 )
 from es_django.events import Event, RecordedEvent, StreamId, registry
 from es_django.models import StoredEvent, Stream
-from es_django.store.base import Append, EventStore, Loaded, Page, projections_of
+from es_django.store.appends import Append
+from es_django.store.base import WHOLE, EventStore, Loaded, Page, Partition
 from es_django.store.failures import dooming, refuse_swallowed_failure, storage_errors
 from es_django.store.messages import StagedMessage
 from es_django.store.outcomes import TransactionOutcome
-from es_django.store.reactions import after_messages
+from es_django.store.reactions import after_messages, is_followed_inline
 
 TailRow = tuple[int, str, int, str]
 """version, type, schema_version, data"""
@@ -147,7 +148,7 @@ class DatabaseEventStore(EventStore):
 
     def _unit(self, appends: Sequence[Append]) -> AbstractContextManager[None]:
         """A transaction, or a savepoint, unless one statement does it all."""
-        if self._appends_in_one_statement and len(appends) == 1 and not projections_of(appends):
+        if self._appends_in_one_statement and len(appends) == 1 and not is_followed_inline(appends[0].event_classes):
             return dooming(self.using)
         return self.transaction()
 
@@ -166,17 +167,25 @@ class DatabaseEventStore(EventStore):
         """Rows of key and tail, a stream's snapshot first, as one without type."""
 
     @abstractmethod
-    def _safe_end(self) -> int:
-        """The position up to which no event can appear any more."""
+    def _suspended_projections(self) -> Set[str]: ...
+
+    @abstractmethod
+    def hold_inline_projections(self) -> None:
+        """Keeps all appends that inline projections follow waiting until the transaction ends, once those in flight
+        have ended; if they take too long, raises a retryable `StorageError`."""
 
     @abstractmethod
     def _select_log(
-        self, after: int, end: int, limit: int, categories: list[str] | None, types: list[str] | None
+        self,
+        after: int,
+        end: int,
+        limit: int,
+        categories: list[str] | None,
+        types: list[str] | None,
+        partition: Partition,
     ) -> list[tuple[Any, ...]]: ...
 
-    def read_stream(
-        self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
-    ) -> Iterator[RecordedEvent]:
+    def _read_stream(self, stream: StreamId, after: int, limit: int | None, backwards: bool) -> Iterator[RecordedEvent]:
         remaining, before = limit, END
         while remaining is None or remaining > 0:
             size = PAGE_SIZE if remaining is None else min(PAGE_SIZE, remaining)
@@ -239,29 +248,40 @@ class DatabaseEventStore(EventStore):
             cursor.execute(TAIL, [stream.category, stream.key, after, size])
             return cast("list[TailRow]", cursor.fetchall())
 
-    def read_all(
-        self,
-        *,
-        after: int = 0,
-        limit: int = PAGE_SIZE,
-        categories: Iterable[str] | None = None,
-        types: Iterable[type[Event]] | None = None,
+    def _read_all(
+        self, after: int, limit: int, categories: list[str] | None, types: list[str] | None, partition: Partition
     ) -> Page:
-        if limit < 1:
-            return Page([], after)
-        wanted_categories = None if categories is None else list(categories)
-        wanted_types = None if types is None else registry.stored_names(types)
         with storage_errors("read the log"):
-            end = self._safe_end()
-            if end <= after:
-                return Page([], after)
-            rows = self._select_log(after, end, limit, wanted_categories, wanted_types)
+            end = self.safe_end()
+        return self._page(after, end, limit, categories, types, partition)
+
+    def read_settled(self, *, after: int, limit: int, types: Iterable[type[Event]]) -> Page:
+        """As `read_all`, up to the newest event, for a caller who keeps all who could append such events waiting."""
+        newest = StoredEvent.objects.using(self.using).order_by("-position").values_list("position", flat=True)
+        with storage_errors("read the log"):
+            end = newest.first() or 0
+        return self._page(after, end, limit, None, registry.stored_names(types), WHOLE)
+
+    def _page(
+        self,
+        after: int,
+        end: int,
+        limit: int,
+        categories: list[str] | None,
+        types: list[str] | None,
+        partition: Partition,
+    ) -> Page:
+        if end <= after:
+            return Page([], after)
+        with storage_errors("read the log"):
+            rows = self._select_log(after, end, limit, categories, types, partition)
         events: list[RecordedEvent] = []
         for index, (*row, category, key) in enumerate(rows):
             try:
                 events += self._recorded(StreamId(category, key), [cast("EventRow", tuple(row))])
-            except ReplayError:
+            except ReplayError as error:
                 if index == 0:
+                    error.position = row[0]
                     raise
                 # What comes before it can be read; the next page begins with it, and raises.
                 return Page(events, rows[index - 1][0])

@@ -6,6 +6,7 @@ An error that passed for something else would be retried for ever, or given up t
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
 from django.db import Error as DatabaseFailure
@@ -39,11 +40,18 @@ def dooming(using: str) -> Iterator[None]:
 
 
 def refuse_swallowed_failure(using: str, operation: str) -> None:
-    """Raises `StorageError` if code of the project has caught a database error that spoilt the transaction: Django
-    would roll it back in silence."""
-    if connections[using].needs_rollback:
+    """Raises `StorageError` if code of the project has caught a database error that spoilt the transaction: Django, or
+    PostgreSQL where the error was of raw SQL, would roll it back in silence."""
+    connection = connections[using]
+    if connection.needs_rollback or _is_failed(connection):
         reason = "a database error was caught inside it; put what may fail into an atomic() of its own"
         raise StorageError(operation, False, reason)
+
+
+def _is_failed(connection: Any) -> bool:
+    if connection.vendor != "postgresql" or not connection.in_atomic_block:
+        return False
+    return bool(connection.connection.info.transaction_status.name == "INERROR")
 
 
 def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
+from zlib import crc32
 
 import msgspec
 
@@ -25,7 +26,8 @@ from es_django.errors import (
     StreamArchived,
 )
 from es_django.events import Event, RecordedEvent, StreamId, registry
-from es_django.store.base import STREAM_EXISTS, Append, EventStore, Loaded, Page, Snapshot
+from es_django.store.appends import STREAM_EXISTS, Append, Snapshot
+from es_django.store.base import EventStore, Loaded, Page, Partition
 from es_django.store.messages import Message, StagedMessage
 from es_django.store.tickets import ticket_lock
 
@@ -143,19 +145,24 @@ class MemoryEventStore(EventStore):
             self._log.append(stored)
             stream.append(stored)
         for staged in append.messages:
-            self._keep(staged.message, append.stream, before + staged.ordinal)
+            self._keep(staged, append.stream, before + staged.ordinal)
         if append.snapshot is not None:
             self._snapshots[append.stream] = (len(stream), append.snapshot)
         return [stored.recorded for stored in stream[before:]]
 
     def _send(self, staged: StagedMessage) -> None:
         with self.transaction():
-            self._keep(staged.message, None, None)
+            self._keep(staged, None, None)
 
-    def _keep(self, message: Message, stream: StreamId | None, version: int | None) -> None:
-        if any(known.message_id == message.message_id for known in self.messages):
-            raise DuplicateMessage([message.message_id])
-        self.messages.append(msgspec.structs.replace(message, stream=stream, stream_version=version))
+    def _keep(self, staged: StagedMessage, stream: StreamId | None, version: int | None) -> None:
+        message_id = staged.message.message_id
+        if any(known.message_id == message_id for known in self.messages):
+            raise DuplicateMessage([message_id])
+        # As a database would give it back: the handler of a message gets what JSON made of it.
+        data, headers = msgspec.json.decode(staged.data), msgspec.json.decode(staged.headers)
+        self.messages.append(
+            msgspec.structs.replace(staged.message, data=data, headers=headers, stream=stream, stream_version=version)
+        )
         self._sent_at.append(time.monotonic())
 
     def committed_messages(self) -> list[tuple[Message, float]]:
@@ -196,9 +203,7 @@ class MemoryEventStore(EventStore):
         end = len(self._log) if self.in_transaction else self._committed
         return [each for each in stored if each.recorded.position <= end]
 
-    def read_stream(
-        self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
-    ) -> Iterator[RecordedEvent]:
+    def _read_stream(self, stream: StreamId, after: int, limit: int | None, backwards: bool) -> Iterator[RecordedEvent]:
         found = self._visible(self._streams.get(stream, ()))[after:]
         for stored in (found[::-1] if backwards else found)[:limit]:
             yield from _recorded(stored)
@@ -220,35 +225,31 @@ class MemoryEventStore(EventStore):
     def version(self, stream: StreamId) -> int:
         return len(self._visible(self._streams.get(stream, ())))
 
-    def read_all(
-        self,
-        *,
-        after: int = 0,
-        limit: int = 1000,
-        categories: Iterable[str] | None = None,
-        types: Iterable[type[Event]] | None = None,
+    def _read_all(
+        self, after: int, limit: int, categories: list[str] | None, types: list[str] | None, partition: Partition
     ) -> Page:
-        if limit < 1:
-            return Page([], after)
-        wanted_categories = None if categories is None else set(categories)
-        wanted_types = None if types is None else set(registry.stored_names(types))
         visible = self._visible(self._log)
         matching = [
             stored
             for stored in visible[after:]
-            if (wanted_categories is None or stored.recorded.stream.category in wanted_categories)
-            and (wanted_types is None or stored.recorded.type in wanted_types)
+            if (categories is None or stored.recorded.stream.category in categories)
+            and (types is None or stored.recorded.type in types)
+            and (partition.count == 1 or _hash(stored.recorded.stream) % partition.count == partition.number)
         ][:limit]
         end = matching[-1].recorded.position if len(matching) == limit else max(after, len(visible))
         events: list[RecordedEvent] = []
         for index, stored in enumerate(matching):
             try:
                 events += _recorded(stored)
-            except ReplayError:
+            except ReplayError as error:
                 if index == 0:
+                    error.position = stored.recorded.position
                     raise
                 return Page(events, matching[index - 1].recorded.position)
         return Page(events, end)
+
+    def safe_end(self) -> int:
+        return len(self._log) if self.in_transaction else self._committed
 
     @contextmanager
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
@@ -257,6 +258,10 @@ class MemoryEventStore(EventStore):
                 raise LockTimeout(stream, timeout or 0)
             with self.transaction():
                 yield
+
+
+def _hash(stream: StreamId) -> int:
+    return crc32(msgspec.json.encode(stream))
 
 
 def _tail(found: Iterable[_Stored]) -> Iterator[tuple[int, Sequence[Event]]]:

@@ -5,7 +5,7 @@ holds, from before its first position until it ends, a shared advisory lock whos
 above this", and a reader stops at the least such number. Shared locks never wait for each other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -14,7 +14,8 @@ from django.db.backends.utils import CursorWrapper
 
 from es_django.errors import LockTimeout, StorageError
 from es_django.events import RecordedEvent, StreamId, registry
-from es_django.store.base import Append
+from es_django.store.appends import Append
+from es_django.store.base import Partition
 from es_django.store.database import DatabaseEventStore, recorded_from
 from es_django.store.failures import storage_errors
 
@@ -103,6 +104,7 @@ SELECT min(((classid::bigint << 32) | objid::bigint) & ((1::bigint << 47) - 1))
    AND pid <> pg_backend_pid()
 """
 
+# Neighbours in the stream table are often alike: multiplied, their numbers spread over all partitions.
 LOG = """
 SELECT event.position, event.version, event.type, event.schema_version, event.data, event.metadata,
        event.correlation_id, event.causation_id, event.event_id, event.recorded_at, stream.category, stream.key
@@ -110,6 +112,7 @@ SELECT event.position, event.version, event.type, event.schema_version, event.da
  WHERE event.position > %(after)s AND event.position <= %(end)s
    AND (%(categories)s::text[] IS NULL OR stream.category = ANY(%(categories)s::text[]))
    AND (%(types)s::text[] IS NULL OR event.type = ANY(%(types)s::text[]))
+   AND (%(partitions)s = 1 OR (((event.stream_id & 2147483647) * 2654435761) >> 16) %% %(partitions)s = %(partition)s)
  ORDER BY event.position LIMIT %(limit)s
 """
 
@@ -122,6 +125,17 @@ WAITING_LIMIT = "SELECT current_setting('lock_timeout')"
 LIMIT_WAITING = "SELECT set_config('lock_timeout', %s, true)"
 
 LOCK_NOT_AVAILABLE = "55P03"
+
+# Two statements in one round trip: what the second one sees begins after the first one has been granted the lock.
+SUSPENDED_PROJECTIONS = """
+SELECT pg_advisory_xact_lock_shared(25971, 5);
+SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'running'
+"""
+
+HOLD_INLINE_PROJECTIONS = "SELECT pg_advisory_xact_lock(25971, 5)"
+
+LONGEST_HOLD_UP = "500ms"
+"""How long the appends that arrive meanwhile may have to wait until those in flight have ended."""
 
 MANY = """
 SELECT stream.key, snapshot.version, NULL AS type, NULL AS schema_version, snapshot.state AS data
@@ -181,7 +195,21 @@ class PostgresqlEventStore(DatabaseEventStore):
                 raise
             yield
 
-    def _safe_end(self) -> int:
+    def _suspended_projections(self) -> Set[str]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(SUSPENDED_PROJECTIONS)
+            cursor.nextset()
+            return {name for (name,) in cursor.fetchall()}
+
+    def hold_inline_projections(self) -> None:
+        with storage_errors("wait for the appends in flight"), self.connection.cursor() as cursor:
+            cursor.execute(WAITING_LIMIT)
+            (before,) = cursor.fetchone()
+            cursor.execute(LIMIT_WAITING, [LONGEST_HOLD_UP])
+            cursor.execute(HOLD_INLINE_PROJECTIONS)
+            cursor.execute(LIMIT_WAITING, [before])
+
+    def safe_end(self) -> int:
         with self.connection.cursor() as cursor:
             cursor.execute(HIGHEST_POSITION)
             highest, isolation, is_replica = cursor.fetchone()
@@ -194,10 +222,25 @@ class PostgresqlEventStore(DatabaseEventStore):
         return cast("int", highest if floor is None else min(highest, floor))
 
     def _select_log(
-        self, after: int, end: int, limit: int, categories: list[str] | None, types: list[str] | None
+        self,
+        after: int,
+        end: int,
+        limit: int,
+        categories: list[str] | None,
+        types: list[str] | None,
+        partition: Partition,
     ) -> list[tuple[Any, ...]]:
+        parameters = {
+            "after": after,
+            "end": end,
+            "limit": limit,
+            "categories": categories,
+            "types": types,
+            "partition": partition.number,
+            "partitions": partition.count,
+        }
         with self.connection.cursor() as cursor:
-            cursor.execute(LOG, {"after": after, "end": end, "limit": limit, "categories": categories, "types": types})
+            cursor.execute(LOG, parameters)
             return cast("list[tuple[Any, ...]]", cursor.fetchall())
 
     @contextmanager

@@ -3,7 +3,9 @@
 The parts above register here, so that the store calls them without importing them.
 """
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 from es_django.events import Event, RecordedEvent, StagedEvent
@@ -16,12 +18,49 @@ MessageSource = Callable[[StagedEvent], "Message | None"]
 
 class InlineProjection(Protocol):
     @property
+    def name(self) -> str: ...
+
+    @property
     def event_classes(self) -> Set[type[Event]]: ...
 
-    def apply(self, events: Sequence[RecordedEvent]) -> None: ...
+    def project_batch(self, events: Sequence[RecordedEvent]) -> None: ...
 
 
 message_sources: dict[type[Event], list[MessageSource]] = {}
 inline_projections: list[InlineProjection] = []
 after_messages: list[Callable[[str], None]] = []
 """Called with the database alias in a transaction that wrote messages."""
+
+_replaying: ContextVar[bool] = ContextVar("es_django_replaying", default=False)
+
+
+def is_replaying() -> bool:
+    """Whether a projection is being given events that it has had before, so that the outside has been told of them.
+
+    No message is stored then. Code that tells the outside by other means should ask.
+    """
+    return _replaying.get()
+
+
+@contextmanager
+def replaying(again: bool) -> Iterator[None]:
+    """Within the block `is_replaying()` answers `again`."""
+    token = _replaying.set(again)
+    try:
+        yield
+    finally:
+        _replaying.reset(token)
+
+
+def is_followed_inline(event_classes: Set[type[Event]]) -> bool:
+    """Whether an inline projection follows events of any of these classes."""
+    return any(projection.event_classes & event_classes for projection in inline_projections)
+
+
+def run_inline_projections(recorded: Sequence[RecordedEvent], *, besides: Set[str]) -> None:
+    """Applies the events to the inline projections that follow them, in the order of registration, all `besides`
+    some."""
+    for projection in inline_projections:
+        followed = [event for event in recorded if type(event.event) in projection.event_classes]
+        if followed and projection.name not in besides:
+            projection.project_batch(followed)

@@ -5,14 +5,15 @@ later; there is no watermark here, on purpose.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Any, cast
 from uuid import UUID
 
 from es_django.errors import DuplicateEvent, DuplicateMessage, LockTimeout
 from es_django.events import RecordedEvent, StreamId, registry
-from es_django.store.base import STREAM_EXISTS, Append
+from es_django.store.appends import STREAM_EXISTS, Append
+from es_django.store.base import Partition
 from es_django.store.database import DatabaseEventStore, recorded_from
 from es_django.store.tickets import ticket_lock
 
@@ -69,6 +70,7 @@ SELECT event.position, event.version, event.type, event.schema_version, event.da
  WHERE event.position > %(after)s AND event.position <= %(end)s
    AND (%(categories)s IS NULL OR stream.category IN (SELECT value FROM json_each(%(categories)s)))
    AND (%(types)s IS NULL OR event.type IN (SELECT value FROM json_each(%(types)s)))
+   AND (%(partitions)s = 1 OR (((event.stream_id & 2147483647) * 2654435761) >> 16) %% %(partitions)s = %(partition)s)
  ORDER BY event.position LIMIT %(limit)s
 """
 
@@ -148,13 +150,27 @@ class SqliteEventStore(DatabaseEventStore):
             with self.transaction():
                 yield
 
-    def _safe_end(self) -> int:
+    def _suspended_projections(self) -> Set[str]:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'running'")
+            return {name for (name,) in cursor.fetchall()}
+
+    def hold_inline_projections(self) -> None:
+        """Nothing to do: whoever has a transaction is alone."""
+
+    def safe_end(self) -> int:
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT coalesce(max(position), 0) FROM es_django_event")
             return cast("int", cursor.fetchone()[0])
 
     def _select_log(
-        self, after: int, end: int, limit: int, categories: list[str] | None, types: list[str] | None
+        self,
+        after: int,
+        end: int,
+        limit: int,
+        categories: list[str] | None,
+        types: list[str] | None,
+        partition: Partition,
     ) -> list[tuple[Any, ...]]:
         parameters = {
             "after": after,
@@ -162,6 +178,8 @@ class SqliteEventStore(DatabaseEventStore):
             "limit": limit,
             "categories": None if categories is None else json.dumps(categories),
             "types": None if types is None else json.dumps(types),
+            "partition": partition.number,
+            "partitions": partition.count,
         }
         with self.connection.cursor() as cursor:
             cursor.execute(LOG, parameters)

@@ -11,7 +11,7 @@ from es_django.store.memory import MemoryEventStore
 def in_memory() -> Iterator[MemoryEventStore]:
     """Within the block every repository and `event_store` use a new store in memory, which the block gets.
 
-    Its `messages` are what was sent. Inline projections run, and need a database if they write to one.
+    `outbox_messages` tells what was sent. Inline projections run, and need a database if they write to one.
     """
     store = MemoryEventStore()
     with replaced_store(store):

@@ -1,18 +1,28 @@
 """The pytest plugin; installed with the package."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from es_django import Message
     from es_django.store.memory import MemoryEventStore
 
 
 @pytest.fixture
 def memory_event_store() -> Iterator["MemoryEventStore"]:
-    """An event store in memory in place of the database; its `messages` are what was sent."""
+    """An event store in memory in place of the database."""
     from es_django.testing import in_memory
 
     with in_memory() as store:
         yield store
+
+
+@pytest.fixture
+def outbox_messages() -> "Callable[[], list[Message]]":
+    """Call it for what was written to the outbox so far, in memory or in the database; as
+    `es_django.testing.outbox_messages`."""
+    from es_django.testing import outbox_messages
+
+    return outbox_messages

@@ -35,10 +35,11 @@ def url(model: type[Any], view: str, *args: object) -> str:
 
 
 @pytest.mark.django_db
-def test_the_only_permission_on_each_model_is_to_view() -> None:
+def test_the_only_permissions_are_to_view_each_model_to_replay_messages_and_to_operate_projections() -> None:
     codenames = Permission.objects.filter(content_type__app_label="es_django").values_list("codename", flat=True)
     models = apps.get_app_config("es_django").get_models()
-    assert sorted(codenames) == sorted(f"view_{model._meta.model_name}" for model in models)
+    views = [f"view_{model._meta.model_name}" for model in models]
+    assert sorted(codenames) == sorted([*views, "replay_inboxreceipt", "operate_projectioncheckpoint"])
 
 
 @each_model
@@ -81,10 +82,10 @@ def test_nobody_adds_changes_or_deletes(superuser: Client, model: type[Any]) -> 
 
 
 @each_model
-def test_a_page_offers_nothing_that_changes(superuser: Client, model: type[Any]) -> None:
-    row = row_of(model)
+def test_a_page_offers_nothing_that_changes(staff: Callable[..., Client], model: type[Any]) -> None:
+    row, client = row_of(model), staff(f"view_{model._meta.model_name}")
     for address in (list_url(model), page_url(row)):
-        html = superuser.get(address).content.decode()
+        html = client.get(address).content.decode()
         for trace in ('name="action"', 'name="_save"', "/add/", "/delete/", "submit-row", "delete_selected"):
             assert trace not in html.replace("/auth/group/add/", "").replace("/auth/user/add/", "")
 

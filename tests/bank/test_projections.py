@@ -77,5 +77,5 @@ def test_statements_that_are_built_again_are_the_same() -> None:
 def test_balances_that_are_built_again_are_the_same() -> None:
     before = everything(Balance)
     Balance.objects.all().delete()
-    Balances().apply(event_store.read_all(types=Balances.event_classes).events)
+    Balances().project_batch(event_store.read_all(types=Balances.event_classes).events)
     assert everything(Balance) == before

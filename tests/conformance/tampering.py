@@ -9,11 +9,12 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from es_django import Event, RecordedEvent, StreamId
+from es_django import Event, RecordedEvent, StreamId, event_store
 from es_django.models import Snapshot as StoredSnapshot
-from es_django.models import StoredEvent, Stream
+from es_django.models import StoredEvent
+from es_django.models import Stream as StoredStream
 from es_django.store import store_for
-from es_django.store.base import Snapshot
+from es_django.store.appends import Snapshot
 from es_django.store.memory import MemoryEventStore, _Stored
 
 
@@ -50,6 +51,33 @@ def delete_snapshot(stream: StreamId) -> None:
         _rows(stream).delete()
 
 
+def add_events(stream: StreamId, *events: tuple[str, int, dict[str, Any]]) -> None:
+    """Appends events as another release would have stored them: each a type, a schema version and a payload."""
+    store, before = store_for(), event_store.version(stream)
+    for version, (type, schema_version, data) in enumerate(events, start=before + 1):
+        if isinstance(store, MemoryEventStore):
+            position, at = len(store._log) + 1, timezone.now()
+            recorded = RecordedEvent(stream, Event(), uuid4(), {}, version, position, type, schema_version, at)
+            stored = _Stored(recorded, json.dumps(data))
+            store._log.append(stored)
+            store._streams[stream].append(stored)
+            store._committed = len(store._log)
+            continue
+        row, _ = StoredStream.objects.update_or_create(
+            category=stream.category, key=stream.key, defaults={"version": version}
+        )
+        StoredEvent.objects.create(
+            stream=row,
+            version=version,
+            type=type,
+            schema_version=schema_version,
+            data=data,
+            metadata={},
+            event_id=uuid4(),
+            recorded_at=timezone.now(),
+        )
+
+
 def forget_events(stream: StreamId, up_to: int) -> None:
     """Makes these events of the stream gone, or no longer what they were, so that reading them would be noticed."""
     store = store_for()
@@ -62,31 +90,6 @@ def forget_events(stream: StreamId, up_to: int) -> None:
             cursor.execute("SET LOCAL es_django.maintenance = on")
         events_of_stream = StoredEvent.objects.filter(stream__category=stream.category, stream__key=stream.key)
         events_of_stream.filter(version__lte=up_to).delete()
-
-
-def store_event(stream: StreamId, type: str, schema_version: int, data: dict[str, Any]) -> None:
-    """Appends what a class of earlier times, or none that is known, has written."""
-    store = store_for()
-    version = store.version(stream) + 1
-    if isinstance(store, MemoryEventStore):
-        with store.transaction():
-            event_id, position, now = uuid4(), len(store._log) + 1, timezone.now()
-            recorded = RecordedEvent(stream, Event(), event_id, {}, version, position, type, schema_version, now)
-            stored = _Stored(recorded, json.dumps(data))
-            store._log.append(stored)
-            store._streams[stream].append(stored)
-        return
-    row, _ = Stream.objects.update_or_create({"version": version}, category=stream.category, key=stream.key)
-    StoredEvent.objects.create(
-        stream=row,
-        version=version,
-        type=type,
-        schema_version=schema_version,
-        data=data,
-        metadata={},
-        event_id=uuid4(),
-        recorded_at=timezone.now(),
-    )
 
 
 def _rows(stream: StreamId) -> QuerySet[StoredSnapshot]:

@@ -17,10 +17,9 @@ from es_django import (
     event_store,
 )
 from es_django.errors import StreamArchived
-from es_django.models import OutboxMessage, Stream
-from es_django.store import store_for
-from es_django.store.base import ExpectedVersion
-from es_django.store.memory import MemoryEventStore
+from es_django.models import Stream
+from es_django.store.appends import ExpectedVersion
+from es_django.testing import outbox_messages
 from tests.domain import Annotated, Ledger
 from tests.outbox.published import Told
 from tests.publishers import Recorder
@@ -39,11 +38,6 @@ def _an_archived_ledger(backend: str) -> None:
     event_store.archive(STREAM)
 
 
-def messages() -> int:
-    store = store_for()
-    return len(store.messages) if isinstance(store, MemoryEventStore) else OutboxMessage.objects.count()
-
-
 @pytest.mark.parametrize("expected", [ANY, STREAM_EXISTS, NO_STREAM, 0, 1, 2], ids=str)
 def test_it_takes_no_events_and_no_messages_whatever_was_expected(
     expected: ExpectedVersion, recorder: type[Recorder]
@@ -53,7 +47,7 @@ def test_it_takes_no_events_and_no_messages_whatever_was_expected(
             event_store.append(STREAM, [event], expected=expected)
         assert (caught.value.stream, caught.value.retryable) == (STREAM, False)
     assert [recorded.version for recorded in event_store.read_all().events] == [1]
-    assert messages() == 0
+    assert outbox_messages() == []
 
 
 def test_nothing_of_an_append_to_several_streams_is_stored() -> None:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import msgspec
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from pytest_django import Settings
 
 from es_django import ConcurrencyError, Message, Repository, StreamId, event_store, outbox
@@ -311,14 +311,37 @@ def test_a_message_whose_worker_died_comes_alone() -> None:
     assert numbers(claim("z")) == [2, 3]
 
 
-def test_what_comes_before_a_message_whose_worker_died_is_claimed_without_it() -> None:
+def test_a_message_whose_worker_died_comes_before_those_that_are_due() -> None:
     send("a", "b", "c", "d")
     claims = claim("dies")
     settle("dies", *hand_back(claims[0], claims[1], claims[3]))
     let_leases_run_out()
-    assert numbers(claim("x")) == [0, 1]
-    assert numbers(claim("y")) == [2]
-    assert numbers(claim("z")) == [3]
+    assert numbers(claim("x")) == [2]
+    assert numbers(claim("y")) == [0, 1, 3]
+
+
+def test_a_message_whose_worker_died_waits_for_an_earlier_one_of_its_key() -> None:
+    send("k", "k", "l")
+    first, second, _ = claim("dies")
+    outbox.release([first.message.message_id], by="ada")
+    let_leases_run_out()
+    assert numbers(claim("x")) == [2]
+    assert numbers(claim("x")) == [0]
+    assert settle("x", Settlement(msgspec.structs.replace(first, attempts=2))) == [True]
+    assert numbers(claim("x")) == [1]
+    assert second.attempts == 1
+
+
+def test_a_message_waits_for_one_of_its_key_that_is_delayed_and_was_sent_before_it() -> None:
+    send("k")
+    outbox.send("tests", type="noted", data={"number": 1}, key="k", delay=timedelta(hours=1))
+    send("k", "l")
+    (first, _) = claimed = claim()
+    assert numbers(claimed) == [0, 1]
+    assert first.message.key == "k"
+    assert claimed[1].message.key == "l"
+    settle("a", Settlement(first))
+    assert claim() == []
 
 
 def test_a_batch_of_none_claims_nothing() -> None:
@@ -334,6 +357,12 @@ def test_nothing_is_claimed_inside_a_transaction() -> None:
     assert row().status == Status.PENDING
 
 
+def claim_impatiently() -> list[Claim]:
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '5s'")
+    return claim("b")
+
+
 @pytest.mark.requires_postgresql
 def test_a_row_that_somebody_settles_right_now_is_passed_over_and_so_is_its_key() -> None:
     send("k", "k", "other")
@@ -342,7 +371,7 @@ def test_a_row_that_somebody_settles_right_now_is_passed_over_and_so_is_its_key(
     with transaction.atomic():
         OutboxMessage.objects.select_for_update().get(id=OutboxMessage.objects.earliest("id").id)
         with threads(1) as submit:
-            assert numbers(submit(claim, "b").result(10)) == [2]
+            assert numbers(submit(claim_impatiently).result()) == [2]
 
 
 @pytest.mark.database_alone

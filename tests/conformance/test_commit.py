@@ -1,8 +1,10 @@
 """What a save promises: all of it or nothing, one winner, nothing twice."""
 
 import inspect
+import time
 from contextlib import nullcontext
 from decimal import Decimal
+from threading import Event
 from typing import Any
 
 import pytest
@@ -48,6 +50,26 @@ def test_load_and_save_cycles_store_what_is_new_and_no_more() -> None:
         assert (ledger.version, ledger.committed_version, ledger.pending_events) == (ledger.version, ledger.version, [])
     assert ledgers.get("l-1").balance == Decimal(12)
     assert versions("l-1") == [1, 2, 3]
+
+
+def test_two_aggregates_that_are_loaded_and_saved_by_turns_stay_apart() -> None:
+    ledgers.save_all([Ledger.open("cart", owner="Ada"), Ledger.open("stock", owner="Bob")])
+    for key, amount in (("cart", 5), ("stock", 7)):
+        ledger = ledgers.get(key)
+        ledger.deposit(amount)
+        ledgers.save(ledger)
+    found = ledgers.get_many(["cart", "stock", "missing"])
+    assert {key: (ledger.owner, ledger.balance) for key, ledger in found.items()} == {
+        "cart": ("Ada", Decimal(5)),
+        "stock": ("Bob", Decimal(7)),
+    }
+    assert (versions("cart"), versions("stock")) == ([1, 2], [1, 2])
+
+
+def test_new_aggregates_that_are_saved_together_are_what_comes_back() -> None:
+    ledgers.save(Ledger.open("other"))
+    ledgers.save_all([Ledger.open("a"), Ledger.open("b")])
+    assert list(ledgers.get_many(["b", "a", "missing", "b"])) == ["b", "a"]
 
 
 def test_a_saved_object_can_be_saved_again() -> None:
@@ -165,13 +187,18 @@ def test_after_a_rollback_to_a_savepoint_its_events_alone_are_pending_again() ->
 
 
 @pytest.mark.database_alone
-def test_a_failing_write_of_the_caller_takes_the_events_with_it() -> None:
+@pytest.mark.parametrize("inner", [False, True], ids=["in a transaction", "in a savepoint"])
+def test_a_failing_write_of_the_caller_takes_the_events_with_it(inner: bool) -> None:
     ledgers.save(Ledger.open("taken"))
     ledger = Ledger.open("l-1")
-    with pytest.raises(IntegrityError), event_store.transaction():
-        ledgers.save(ledger)
-        Stream.objects.create(category="ledger", key="taken", version=0)
-    assert not ledgers.exists("l-1")
+    with transaction.atomic() if inner else nullcontext():
+        with pytest.raises(IntegrityError), transaction.atomic():
+            ledgers.save(ledger)
+            Stream.objects.create(category="ledger", key="taken", version=0)
+        assert not ledgers.exists("l-1")
+        assert (ledger.committed_version, len(ledger.pending_events)) == (0, 1)
+        if inner:
+            ledgers.save(ledger)
     ledgers.save(ledger)
     assert versions("l-1") == [1]
 
@@ -183,6 +210,7 @@ def test_a_thousand_events_in_one_save_keep_their_order() -> None:
     ledgers.save(ledger)
     recorded = list(ledgers.history("l-1"))
     assert [each.version for each in recorded] == list(range(1, 1001))
+    assert recorded[0].event == LedgerOpened(owner="Ada")
     for index in (98, 99, 100, 998, 999):
         assert recorded[index].event == Annotated(note=index)
     assert ledgers.get("l-1").notes == list(range(1, 1000))
@@ -225,6 +253,47 @@ def test_a_connection_that_is_cut_is_a_retryable_error_and_nothing_is_stored() -
     assert not ledgers.exists("l-1")
     ledgers.save(ledger)
     assert versions("l-1") == [1]
+
+
+@pytest.mark.requires_postgresql
+@pytest.mark.database_alone
+def test_a_backend_that_is_terminated_in_the_middle_of_a_save_has_stored_nothing() -> None:
+    ledgers.save(Ledger.open("l-1"))
+    connected, backends = Event(), list[int]()
+
+    def save_and_wait_for_the_stream() -> Ledger:
+        ledger = ledgers.get("l-1")
+        ledger.deposit(5)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            backends.append(cursor.fetchone()[0])
+        connected.set()
+        with pytest.raises(StorageError) as caught:
+            ledgers.save(ledger)
+        assert caught.value.retryable
+        return ledger
+
+    with threads(1) as submit, transaction.atomic():
+        ledgers.execute("l-1", lambda ledger: ledger.deposit(7))
+        saving = submit(save_and_wait_for_the_stream)
+        assert connected.wait(30)
+        terminate_once_it_waits(backends[0])
+        ledger = saving.result(30)
+    assert versions("l-1") == [1, 2]
+    assert ledgers.get("l-1").balance == 7
+    assert (ledger.committed_version, len(ledger.pending_events)) == (1, 1)
+
+
+def terminate_once_it_waits(backend: int) -> None:
+    deadline = time.monotonic() + 30
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted", [backend])
+            if cursor.fetchone() == (1,):
+                break
+            assert time.monotonic() < deadline, "it never waited"
+            time.sleep(0.005)
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
 
 
 @pytest.mark.requires_postgresql

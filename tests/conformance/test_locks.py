@@ -11,12 +11,21 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from es_django import AggregateNotFound, Repository, StreamId
-from es_django.errors import LockTimeout
+from es_django import (
+    ANY,
+    Aggregate,
+    AggregateNotFound,
+    ConcurrencyError,
+    Repository,
+    StorageError,
+    StreamId,
+    event_store,
+)
+from es_django.errors import LockTimeout, UnappliedEvent
 from es_django.store import store_for
 from es_django.store.memory import MemoryEventStore
 from es_django.store.tickets import TicketLock, ticket_lock
-from tests.domain import Ledger
+from tests.domain import Annotated, Ledger
 from tests.processes import run_processes
 from tests.threads import threads
 
@@ -193,6 +202,81 @@ def test_an_error_in_the_block_saves_nothing_and_releases() -> None:
         raise AssertionError("there is nothing to lock")
     with threads(1) as submit:
         submit(annotate_under_lock, "free").result(10)
+    assert ledgers.get("l-1").balance == 0
+
+
+def test_a_load_that_fails_releases() -> None:
+    class Forgetful(Aggregate):
+        """Knows nothing of what has happened to it."""
+
+    stream = StreamId("forgetful", "f-1")
+    event_store.append(stream, [Annotated(note=1)], expected=0)
+    with pytest.raises(UnappliedEvent), Repository(Forgetful).lock("f-1"):
+        raise AssertionError("it cannot be loaded")
+
+    def lock_again() -> None:
+        with store_for().lock(stream, 10):
+            pass
+
+    with threads(1) as submit:
+        submit(lock_again).result(30)
+
+
+def test_a_save_that_fails_releases() -> None:
+    with pytest.raises(ConcurrencyError), ledgers.lock("l-1") as ledger:
+        event_store.append(ledger.stream, [Annotated(note=1)], expected=ANY)
+        ledger.deposit(1)
+    with threads(1) as submit:
+        submit(annotate_under_lock, "free").result(30)
+    assert ledgers.get("l-1").notes == ["free"]
+
+
+def test_who_waited_in_vain_releases_nothing() -> None:
+    entered: list[str] = []
+
+    def wait_in_vain() -> None:
+        with pytest.raises(LockTimeout), ledgers.lock("l-1", timeout=0.05):
+            entered.append("in vain")
+
+    def wait_long() -> None:
+        with ledgers.lock("l-1", timeout=30):
+            entered.append("in turn")
+
+    with threads(2) as submit:
+        with ledgers.lock("l-1"):
+            long = submit(wait_long)
+            wait_until(lambda: waiters() == 1)
+            submit(wait_in_vain).result(30)
+            assert waiters() == 1
+            assert entered == []
+        long.result(30)
+    assert entered == ["in turn"]
+
+
+@pytest.mark.requires_postgresql
+def test_a_holder_whose_connection_is_cut_releases_and_saves_nothing() -> None:
+    held, backends = threading.Event(), list[int]()
+    cut = threading.Event()
+
+    def hold() -> None:
+        with pytest.raises(StorageError) as caught, ledgers.lock("l-1") as ledger:
+            ledger.deposit(1)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_backend_pid()")
+                backends.append(cursor.fetchone()[0])
+            held.set()
+            assert cut.wait(30)
+        assert caught.value.retryable
+
+    with threads(1) as submit:
+        holder = submit(hold)
+        assert held.wait(30)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", backends)
+        with ledgers.lock("l-1", timeout=20) as ledger:
+            assert ledger.balance == 0
+        cut.set()
+        holder.result(30)
     assert ledgers.get("l-1").balance == 0
 
 

@@ -15,7 +15,8 @@ from django.db import connection, transaction
 from es_django import ANY, RecordedEvent, Repository, StorageError, StreamId, event_store
 from es_django.errors import EsDjangoError
 from es_django.models import StoredEvent
-from es_django.store import postgresql
+from es_django.store.base import Partition
+from es_django.store.postgresql import FLOOR_NAMESPACE
 from tests.domain import Annotated, Ledger
 from tests.processes import run_processes
 from tests.threads import threads
@@ -180,7 +181,7 @@ def test_a_long_transaction_that_appends_nothing_does_not_hold_the_log() -> None
 @pytest.mark.requires_postgresql
 @pytest.mark.parametrize(
     "lock",
-    ["pg_advisory_xact_lock_shared(0)", f"pg_advisory_xact_lock_shared({postgresql.FLOOR_NAMESPACE << 15}, 0)"],
+    ["pg_advisory_xact_lock_shared(0)", f"pg_advisory_xact_lock_shared({FLOOR_NAMESPACE << 15}, 0)"],
     ids=["one number", "two numbers"],
 )
 def test_an_advisory_lock_that_is_no_floor_does_not_hold_the_log(lock: str) -> None:
@@ -213,12 +214,41 @@ def test_the_log_is_not_read_where_it_could_lie(isolation: str) -> None:
 
 
 @pytest.mark.requires_postgresql
-def test_the_log_is_not_read_from_a_replica(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_a_replica = postgresql.HIGHEST_POSITION.replace("pg_is_in_recovery()", "true")
-    monkeypatch.setattr(postgresql, "HIGHEST_POSITION", on_a_replica)
-    with pytest.raises(StorageError, match="a replica cannot tell") as caught:
+def test_the_log_is_not_read_on_a_replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    from es_django.store import postgresql  # needs psycopg
+
+    as_replica = postgresql.HIGHEST_POSITION.replace("pg_is_in_recovery()", "true")
+    monkeypatch.setattr(postgresql, "HIGHEST_POSITION", as_replica)
+    with pytest.raises(StorageError, match="a replica cannot tell which appends are in flight") as caught:
         event_store.read_all()
     assert not caught.value.retryable
+
+
+def test_each_stream_is_in_one_partition_whole_and_in_order() -> None:
+    streams = [StreamId("log", f"s-{number}") for number in range(24)]
+    for _ in range(3):
+        for stream in streams:
+            event_store.append(stream, [Annotated(note=None)], expected=ANY)
+    found: list[StreamId] = []
+    for number in range(3):
+        events = event_store.read_all(partition=Partition(number, 3)).events
+        versions = defaultdict(list)
+        for each in events:
+            versions[each.stream].append(each.version)
+        assert set(map(tuple, versions.values())) == {(1, 2, 3)}
+        found += versions
+    assert sorted(found) == sorted(streams)
+
+
+@pytest.mark.parametrize(("number", "count"), [(3, 3), (-1, 3), (0, 0)])
+def test_a_partition_that_does_not_exist_is_refused(number: int, count: int) -> None:
+    with pytest.raises(ValueError, match="none has the number"):
+        Partition(number, count)
+
+
+def test_the_safe_end_is_where_reading_ends() -> None:
+    ledgers.save(Ledger.open("l-1"))
+    assert event_store.safe_end() == event_store.read_all(categories=["none"]).position > 0
 
 
 @pytest.mark.requires_postgresql

@@ -15,7 +15,7 @@ from pytest_django import DjangoAssertNumQueries
 from es_django import ANY, Aggregate, ConcurrencyError, Repository, StreamId, applies, event_store
 from es_django.models import Snapshot as StoredSnapshot
 from es_django.snapshots import SnapshotCodec
-from es_django.store.base import ExpectedVersion, Snapshot
+from es_django.store.appends import ExpectedVersion, Snapshot
 from es_django.testing import in_memory
 from tests.conformance.tampering import (
     change_snapshot,

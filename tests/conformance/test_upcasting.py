@@ -14,7 +14,7 @@ from es_django.errors import (
     UnsupportedEventVersion,
     UpcastError,
 )
-from tests.conformance.tampering import store_event
+from tests.conformance.tampering import add_events, snapshot_version
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("backend")]
 
@@ -65,8 +65,7 @@ STREAM = StreamId("basket", "b-1")
 
 
 def store(*events: tuple[str, int, dict[str, Any]]) -> None:
-    for event in events:
-        store_event(STREAM, *event)
+    add_events(STREAM, *events)
 
 
 def test_events_of_all_schema_versions_are_read_together() -> None:
@@ -94,30 +93,53 @@ def test_an_event_that_became_none_still_counts(nothing: dict[str, Any]) -> None
     assert event_store.read_all(after=page.position).events == []
 
 
-def test_upcasting_goes_on_after_a_snapshot() -> None:
+def save_with_a_snapshot() -> None:
     basket = Basket("b-1")
     for item in "ab":
         basket.record(ItemsAdded(item=item))
     baskets.save(basket)
+    assert snapshot_version(STREAM) == 2
+
+
+def test_upcasting_goes_on_after_a_snapshot() -> None:
+    save_with_a_snapshot()
     store(("tests.items_added", 1, {"names": "c d"}))
     assert baskets.get("b-1").items == ["a", "b", "c", "d"]
 
 
-@pytest.mark.parametrize(
+UNREADABLE = pytest.mark.parametrize(
     ("event", "error", "reason"),
     [
         (("tests.nobody", 1, {}), UnknownEventType, "no event class is named 'tests.nobody'"),
         (("tests.items_added", 4, {}), UnsupportedEventVersion, "newer"),
         (("tests.unfinished", 1, {}), MissingUpcaster, "from_version=1"),
         (("tests.items_added", 1, {}), UpcastError, "KeyError"),
+        (("tests.items_added", 3, {"item": 7}), UndecodableEvent, "item"),
     ],
+    ids=["unknown", "newer", "without a step", "failing step", "undecodable"],
 )
+
+
+@UNREADABLE
+def test_what_cannot_be_read_after_a_snapshot_is_told(
+    event: tuple[str, int, dict[str, Any]], error: type[ReplayError], reason: str
+) -> None:
+    save_with_a_snapshot()
+    store(event)
+    for read in (lambda: baskets.get("b-1"), lambda: baskets.get_many(["b-1"])):
+        with pytest.raises(error, match=reason) as caught:
+            read()
+        assert (caught.value.stream, caught.value.version, caught.value.type) == (STREAM, 3, event[0])
+
+
+@UNREADABLE
 def test_what_cannot_be_read_is_told_by_every_way_of_reading(
     event: tuple[str, int, dict[str, Any]], error: type[ReplayError], reason: str
 ) -> None:
     store(("tests.items_added", 3, {"item": "a"}), event)
     for read in (
         lambda: baskets.get("b-1"),
+        lambda: baskets.get_many(["b-1"]),
         lambda: list(event_store.read_stream(STREAM)),
         lambda: event_store.read_all(after=event_store.read_all().position),
     ):
@@ -130,7 +152,11 @@ def test_what_cannot_be_read_is_told_by_every_way_of_reading(
 
 def test_what_comes_before_an_event_that_cannot_be_read_is_read() -> None:
     store(("tests.items_added", 3, {"item": "a"}), ("tests.nobody", 1, {}), ("tests.items_added", 3, {"item": "b"}))
-    assert [recorded.version for recorded in event_store.read_all().events] == [1]
+    page = event_store.read_all()
+    assert [recorded.version for recorded in page.events] == [1]
+    with pytest.raises(ReplayError) as caught:
+        event_store.read_all(after=page.position)
+    assert caught.value.position == page.position + 1
 
 
 def test_a_field_that_the_class_has_lost_is_told() -> None:

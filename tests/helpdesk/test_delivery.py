@@ -11,8 +11,9 @@ from django.db.models import Max, QuerySet
 
 from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, StoredEvent, Stream
 from testproject.helpdesk.models import ClosingNotice, StepCount, TicketStatus
+from tests.background import environment_of_test_database
 from tests.helpdesk.logs import column
-from tests.helpdesk.worker import Worker, environment_of_test_database
+from tests.helpdesk.worker import Worker
 
 
 class Queue:

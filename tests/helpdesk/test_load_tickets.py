@@ -20,8 +20,8 @@ from testproject.helpdesk.events import StepTaken
 from testproject.helpdesk.loading import Stored, store_steps, tickets
 from testproject.helpdesk.log import read_log
 from testproject.helpdesk.management.commands import load_tickets
+from tests.background import environment_of_test_database
 from tests.helpdesk.logs import column, generated_rows, row, write_log
-from tests.helpdesk.worker import environment_of_test_database
 from tests.processes import run_processes
 
 

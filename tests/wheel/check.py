@@ -60,8 +60,26 @@ def check_project(folder: Path) -> None:
     assert recorded.version == 1
 
 
+def check_missing_extras() -> None:
+    from django.core.exceptions import ImproperlyConfigured
+    from django.test.utils import override_settings
+
+    from es_django.outbox.publishers import publisher_for
+
+    for path, extra in (("redis.Redis", "redis"), ("webhook.Webhook", "webhooks"), ("nats.Nats", "nats")):
+        destination = {"PUBLISHER": f"es_django.outbox.publishers.{path}Publisher"}
+        with override_settings(ES_DJANGO={"DESTINATIONS": {"elsewhere": destination}}):
+            told = ""
+            try:
+                publisher_for("elsewhere")
+            except ImproperlyConfigured as error:
+                told = str(error)
+            assert f"es-django[{extra}]" in told, told or f"{path}Publisher does without the extra {extra}"
+
+
 if __name__ == "__main__":
     check_contents()
     with tempfile.TemporaryDirectory() as folder:
         check_project(Path(folder))
+        check_missing_extras()
     print("The wheel is complete, and an event went in and came out.")

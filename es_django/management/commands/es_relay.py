@@ -9,6 +9,9 @@ from django.core.management.base import BaseCommand, CommandError
 from es_django.errors import EsDjangoError, UnknownDestination
 from es_django.outbox.relay import relay
 
+NAP = 0.5
+"""Seconds after which an idle relay looks whether it was stopped."""
+
 
 class Command(BaseCommand):
     help = (
@@ -34,7 +37,7 @@ class Command(BaseCommand):
             if published == 0:
                 if once:
                     break
-                time.sleep(interval)
+                self._rest(interval)
         self.stdout.write(f"{total} messages were published")
 
     def _relay(self, destination: str | None) -> int:
@@ -47,6 +50,12 @@ class Command(BaseCommand):
                 raise
             self.stderr.write(f"{error}; it goes on in a moment")
             return 0
+
+    def _rest(self, interval: float) -> None:
+        ends = time.monotonic() + interval
+        # In naps, since a signal does not end a sleep.
+        while not self._stopped and (left := ends - time.monotonic()) > 0:
+            time.sleep(min(left, NAP))
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopped = True

@@ -12,6 +12,9 @@ from es_django import conf
 from es_django.errors import PublishError, UnknownDestination
 from es_django.store.messages import Message
 
+_EXTRAS = {"httpx": "webhooks", "standardwebhooks": "webhooks", "nats": "nats", "redis": "redis"}
+"""Which extra of this package brings what a publisher imports."""
+
 
 class Publisher(ABC):
     """Sends messages to one destination; made once per process, with the destination's OPTIONS."""
@@ -35,12 +38,20 @@ def publisher_for(destination: str) -> Publisher:
     try:
         publisher = import_string(configured.publisher)(**configured.options)
     except Exception as error:
-        raise ImproperlyConfigured(f'ES_DJANGO["DESTINATIONS"]["{destination}"]: {error!r}') from error
+        raise ImproperlyConfigured(f'ES_DJANGO["DESTINATIONS"]["{destination}"]: {_reason(error)}') from error
     if not isinstance(publisher, Publisher):
         raise ImproperlyConfigured(
             f'ES_DJANGO["DESTINATIONS"]["{destination}"]: {configured.publisher} is no Publisher'
         )
     return publisher
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        if package in _EXTRAS:
+            return f'{package} is not installed; install it with: pip install "es-django[{_EXTRAS[package]}]"'
+    return str(error) if isinstance(error, ImproperlyConfigured) else repr(error)
 
 
 def _forget(setting: str, **kwargs: object) -> None:

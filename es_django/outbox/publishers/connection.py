@@ -1,30 +1,56 @@
-"""Broker connections that outlive a batch."""
+"""Connections to brokers and servers that outlive a batch."""
 
 import os
 import threading
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import kombu
+from django.core.exceptions import ImproperlyConfigured
+
+ConnectionT = TypeVar("ConnectionT")
 
 
-class ThreadConnection(threading.local):
+class PerThread(threading.local, Generic[ConnectionT]):
     """A connection for each thread of each process, since none can be shared; opened on first use."""
 
-    def __init__(self, connect: Callable[[], kombu.Connection]) -> None:
+    def __init__(self, connect: Callable[[], ConnectionT], close: Callable[[ConnectionT], None]) -> None:
         self._connect = connect
-        self._connection: kombu.Connection | None = None
+        self._close = close
+        self._connection: ConnectionT | None = None
         self._pid = 0
 
-    def get(self) -> kombu.Connection:
+    def get(self) -> ConnectionT:
         if self._connection is None or self._pid != os.getpid():
             self._connection = self._connect()
-            # Fails at once where the broker is down, instead of trying for as long as it takes.
-            self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             self._pid = os.getpid()
         return self._connection
 
     def discard(self) -> None:
         """Closes the connection, so that the next use opens a fresh one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None and self._pid == os.getpid():
+            self._close(connection)
+
+
+class ThreadConnection(PerThread[kombu.Connection]):
+    """A connection to a broker. It is closed without a word, since the broker may be what hangs."""
+
+    def __init__(self, connect: Callable[[], kombu.Connection]) -> None:
+        super().__init__(lambda: opened(connect()), kombu.Connection.collect)
+
+
+def opened(connection: kombu.Connection) -> kombu.Connection:
+    """The connection, opened; fails at once where the broker is down, instead of trying for as long as it takes."""
+    return connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+
+
+def driver_of(url: str) -> str:
+    """The name of the client that kombu uses for a URL. Raises `ImproperlyConfigured` if it is no URL of a broker."""
+    try:
+        return str(kombu.Connection(url).get_transport_cls().driver_name)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        # The reason may quote a part of the password.
+        raise ImproperlyConfigured(
+            "the url is no URL of a broker; what stands for itself in a password, like / or @, must be percent-encoded"
+        ) from None

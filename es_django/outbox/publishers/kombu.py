@@ -1,59 +1,74 @@
 """Sends messages to an exchange of RabbitMQ, and believes only what the broker confirms."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+import amqp
 import kombu
+from django.core.exceptions import ImproperlyConfigured
 
 from es_django import conf
 from es_django.errors import PublishError
 from es_django.outbox.publishers import Publisher
-from es_django.outbox.publishers.connection import ThreadConnection
-from es_django.store.messages import Message, to_wire
+from es_django.outbox.publishers.confirms import ConfirmingChannel
+from es_django.outbox.publishers.connection import PerThread, driver_of, opened
+from es_django.outbox.publishers.formats import Outcomes, encoded, format_named
+from es_django.store.messages import Message
 
 PERSISTENT = 2
+CONNECT_TIMEOUT = 5
+SOCKET_TIMEOUT = 30
 
 
 class KombuPublisher(Publisher):
-    """Publishes each message as persistent JSON, with its type as the routing key.
+    """Publishes each message as persistent, with its type as the routing key and its headers as AMQP's.
 
-    OPTIONS: `url` of the broker; `exchange`, which must exist; `routing_key`, where it is not the message's type. A
-    message that no queue takes is an error, since it would be lost.
+    OPTIONS: `url` of the broker, with `amqp://` or `amqps://`; `exchange`, which must exist; `routing_key`, where it is
+    not the message's type; `format`, "cloudevents" (in structured mode) or "json". A message that no queue takes is an
+    error, since it would be lost.
     """
 
-    def __init__(self, url: str, exchange: str = "", routing_key: str | None = None) -> None:
+    def __init__(
+        self, url: str, exchange: str = "", routing_key: str | None = None, format: str = "cloudevents"
+    ) -> None:
+        if driver_of(url) != "py-amqp":
+            raise ImproperlyConfigured(
+                "KombuPublisher's url begins with amqp:// or amqps://, since no other broker confirms messages; "
+                "for redis:// there is RedisPublisher"
+            )
         self._exchange = exchange
         self._routing_key = routing_key
-        self._connection = ThreadConnection(
-            lambda: kombu.Connection(url, connect_timeout=5, transport_options={"confirm_publish": True})
-        )
+        self._format = format_named(format)
+        self._channel = PerThread(lambda: ConfirmingChannel(opened(_connection(url))), ConfirmingChannel.collect)
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
-        # A confirm that takes longer would come after the claim has run out.
-        timeout = conf.settings().outbox.lease / 2
-        outcomes: list[PublishError | None] = []
-        returned: list[str] = []
-
-        def note_return(error: Exception, *details: Any) -> None:
-            returned.append(str(error))
-
+        outcomes: Outcomes = {}
+        unknown = PublishError("the broker has not confirmed it")
         try:
-            producer = kombu.Producer(self._connection.get(), on_return=note_return)
-            for message in messages:
-                returned.clear()
-                producer.publish(
-                    to_wire(message),
-                    exchange=self._exchange,
-                    routing_key=self._routing_key or message.type,
-                    serializer="json",
-                    delivery_mode=PERSISTENT,
-                    mandatory=True,
-                    message_id=str(message.message_id),
-                    headers=dict(message.headers),
-                    confirm_timeout=timeout,
-                )
-                outcomes.append(PublishError(f"no queue takes it: {returned[0]}") if returned else None)
+            self._channel.get().publish(
+                self._deliveries(messages, outcomes),
+                exchange=self._exchange,
+                # A confirm that takes longer would come after the claim has run out.
+                timeout=conf.settings().outbox.lease / 2,
+                outcomes=outcomes,
+            )
         except Exception as error:
-            self._connection.discard()
-            outcomes += [PublishError(repr(error))] * (len(messages) - len(outcomes))
-        return outcomes
+            self._channel.discard()
+            unknown = PublishError(repr(error))
+        return [outcomes.get(index, unknown) for index in range(len(messages))]
+
+    def _deliveries(self, messages: Sequence[Message], outcomes: Outcomes) -> Iterator[tuple[int, str, amqp.Message]]:
+        for index, message, body in encoded(messages, self._format, outcomes):
+            delivery = amqp.Message(
+                body,
+                content_type=self._format.content_type,
+                content_encoding="utf-8",
+                delivery_mode=PERSISTENT,
+                message_id=str(message.message_id),
+                application_headers=dict(message.headers),
+            )
+            yield index, self._routing_key or message.type, delivery
+
+
+def _connection(url: str) -> kombu.Connection:
+    timeouts = {"read_timeout": SOCKET_TIMEOUT, "write_timeout": SOCKET_TIMEOUT}
+    return kombu.Connection(url, connect_timeout=CONNECT_TIMEOUT, transport_options=timeouts)

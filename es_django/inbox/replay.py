@@ -1,0 +1,85 @@
+"""Dead messages, handled after all."""
+
+import logging
+from uuid import UUID
+
+import msgspec
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from es_django import conf
+from es_django.errors import InvalidStreamId, NotReplayable
+from es_django.inbox.handlers import UNHANDLED, HandlerFunction, handlers_of
+from es_django.inbox.receipts import handle_once, kept_content, run_handler
+from es_django.models import InboxReceipt
+from es_django.payloads import storable_text
+from es_django.store.failures import storage_errors
+from es_django.store.messages import Message, from_wire
+
+logger = logging.getLogger("es_django.inbox")
+
+
+def replay(consumer: str, message_id: UUID | str) -> None:
+    """Runs the consumer's handler on a dead message again.
+
+    If that succeeds, the receipt becomes handled in the handler's own commit. Of two concurrent replays the second
+    waits for the first. Raises `NotReplayable` if there is no such dead message, or nothing that handles it; otherwise
+    what the handler raises, as `handle_once` does; the message stays dead then, with the new error and attempt.
+
+    A message that nobody could take, kept for the consumer `es_django.unhandled`, is handled by all the consumers that
+    its type has now, or by none of them.
+    """
+    using = conf.settings().database
+    receipts = InboxReceipt.objects.using(using)
+    with storage_errors("replay a message"), transaction.atomic(using=using):
+        receipt = receipts.select_for_update().filter(consumer=consumer, message_id=str(message_id)).first()
+        message, handler = _replayable(consumer, str(message_id), receipt)
+        this = receipts.filter(consumer=consumer, message_id=str(message_id))
+        failure = _failure(handler, message, using)
+        if failure is None:
+            done = InboxReceipt.Status.HANDLED
+            this.update(status=done, attempts=F("attempts") + 1, last_error="", message=None, handled_at=Now())
+        else:
+            this.update(attempts=F("attempts") + 1, last_error=storable_text(failure))
+    if failure is not None:
+        logger.warning("consumer %s failed again on message %s: %s", consumer, message_id, storable_text(failure))
+        raise failure
+    logger.info("consumer %s has handled message %s, which was dead", consumer, message_id)
+
+
+def _failure(handler: HandlerFunction, message: Message, using: str) -> Exception | None:
+    try:
+        with storage_errors("handle a message"), transaction.atomic(using=using):
+            run_handler(handler, message)
+    except Exception as error:
+        return error
+    return None
+
+
+def _replayable(consumer: str, message_id: str, receipt: InboxReceipt | None) -> tuple[Message, HandlerFunction]:
+    def refuse(reason: str) -> NotReplayable:
+        return NotReplayable(consumer, message_id, reason)
+
+    if receipt is None:
+        raise refuse("there is no such receipt")
+    if receipt.status != InboxReceipt.Status.DEAD:
+        raise refuse(f"it is {receipt.status}")
+    try:
+        message = from_wire(kept_content(receipt))
+    except (msgspec.ValidationError, InvalidStreamId) as error:
+        raise refuse(f"it is no message: {error}") from error
+    handlers = handlers_of(message.type)
+    if consumer != UNHANDLED:
+        handlers = {consumer: handlers[consumer]} if consumer in handlers else {}
+    if not handlers:
+        raise refuse(f"there is no handler for messages of type {message.type!r}")
+    return message, _all_of(handlers) if consumer == UNHANDLED else handlers[consumer]
+
+
+def _all_of(handlers: dict[str, HandlerFunction]) -> HandlerFunction:
+    def handle(message: Message) -> None:
+        for consumer, handler in handlers.items():
+            handle_once(consumer, message, handler)
+
+    return handle

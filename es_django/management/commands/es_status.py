@@ -1,0 +1,66 @@
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from django.core.management.base import BaseCommand
+from rich.console import Console
+from rich.table import Table
+
+from es_django.health import MOST, Health, Lag, status
+
+
+class Command(BaseCommand):
+    help = (
+        "Shows how far each projection and each destination of the outbox is behind, and what holds the log back. Ends "
+        "with 1 if there is a problem."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--format", choices=["table", "json"], default="table")
+        parser.add_argument(
+            "--max-lag", type=float, default=60.0, metavar="SECONDS", help="what is further behind is a problem (60)"
+        )
+
+    def handle(self, *args: Any, format: str, max_lag: float, **options: Any) -> None:
+        health = status(max_lag=max_lag)
+        if format == "json":
+            self.stdout.write(msgspec.json.format(msgspec.json.encode(health)).decode())
+        else:
+            self._print(health)
+        if health.problems:
+            sys.exit(1)
+
+    def _print(self, health: Health) -> None:
+        console = Console(file=self.stdout, highlight=False, markup=False)  # type: ignore[arg-type]
+        log = health.log
+        console.print(
+            _table(
+                "Log", ["newest position", "readable up to", *LAG], [[log.newest, log.safe_end, *_lag(log.held_back)]]
+            )
+        )
+        rows = [
+            [each.title, each.status, each.position, *_lag(each.lag), each.last_error] for each in health.projections
+        ]
+        console.print(_table("Projections", ["name", "status", "position", *LAG, "last error"], rows))
+        rows = [[each.name, *_lag(each.lag), each.dead] for each in health.destinations]
+        console.print(_table("Outbox", ["destination", *LAG, "dead"], rows))
+        for problem in health.problems:
+            console.print(f"Problem: {problem}")
+
+
+LAG = ("waiting", "for")
+
+
+def _lag(lag: Lag) -> list[str]:
+    if not lag.count:
+        return ["0", ""]
+    return [f"{lag.count:,}{' or more' if lag.count >= MOST else ''}", f"{lag.seconds:,.1f} s"]
+
+
+def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    return table

@@ -1,0 +1,93 @@
+"""A channel of RabbitMQ whose messages are all on their way before the first confirm is awaited.
+
+The broker confirms a message once it is in its queues, in any order, and several at a time. It returns a message that
+no queue takes just before it confirms it.
+"""
+
+import struct
+import time
+from collections.abc import Iterable
+from typing import Any, cast
+
+import amqp
+import kombu
+from amqp.exceptions import FrameSyntaxError
+
+from es_django.errors import PublishError
+from es_django.outbox.publishers.formats import Outcomes
+
+UNCONFIRMED = 100
+"""How many messages may be on their way at once."""
+
+
+class ConfirmingChannel:
+    """Publishes batches on a connection of its own; not for use by several threads."""
+
+    def __init__(self, connection: kombu.Connection) -> None:
+        self._connection = connection
+        self._channel = cast("Any", connection.channel())
+        self._channel.events["basic_ack"].add(self._acked)
+        self._channel.events["basic_nack"].add(self._nacked)
+        self._channel.events["basic_return"].add(self._returned)
+        self._channel.confirm_select()
+        self._delivery_tag = 0
+        self._unconfirmed: dict[int, tuple[int, str]] = {}
+        self._unroutable: dict[str, PublishError] = {}
+        self._outcomes: Outcomes = {}
+
+    def publish(
+        self,
+        deliveries: Iterable[tuple[int, str, amqp.Message]],
+        *,
+        exchange: str,
+        timeout: float,
+        outcomes: Outcomes,
+    ) -> None:
+        """Publishes messages, each with its index and routing key, and notes in `outcomes` what became of it.
+
+        It returns when all are confirmed or refused. Raises whatever ends the connection or the channel, and
+        `TimeoutError` after `timeout` seconds; what is not in `outcomes` by then may have arrived or not.
+        """
+        self._outcomes = outcomes
+        deadline = time.monotonic() + timeout
+        for index, routing_key, message in deliveries:
+            try:
+                self._channel.basic_publish(
+                    message, exchange, routing_key, mandatory=True, timeout=_left_until(deadline)
+                )
+            except (struct.error, UnicodeError, FrameSyntaxError) as error:
+                outcomes[index] = PublishError(f"AMQP cannot express it: {error}", retryable=False)
+                continue
+            self._delivery_tag += 1
+            self._unconfirmed[self._delivery_tag] = (index, message.properties["message_id"])
+            self._wait(deadline, at_most=UNCONFIRMED - 1)
+        self._wait(deadline, at_most=0)
+
+    def collect(self) -> None:
+        self._connection.collect()
+
+    def _wait(self, deadline: float, *, at_most: int) -> None:
+        while len(self._unconfirmed) > at_most:
+            self._connection.drain_events(timeout=_left_until(deadline))
+
+    def _returned(self, error: Exception, exchange: str, routing_key: str, message: amqp.Message) -> None:
+        self._unroutable[message.properties["message_id"]] = PublishError(f"no queue takes it: {error}")
+
+    def _acked(self, delivery_tag: int, multiple: bool) -> None:
+        for index, message_id in self._confirmed(delivery_tag, multiple):
+            self._outcomes[index] = self._unroutable.pop(message_id, None)
+
+    def _nacked(self, delivery_tag: int, multiple: bool) -> None:
+        for index, _ in self._confirmed(delivery_tag, multiple):
+            self._outcomes[index] = PublishError("the broker refused it")
+
+    def _confirmed(self, delivery_tag: int, multiple: bool) -> list[tuple[int, str]]:
+        tags = [tag for tag in self._unconfirmed if tag <= delivery_tag] if multiple else [delivery_tag]
+        return [self._unconfirmed.pop(tag) for tag in tags]
+
+
+def _left_until(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the broker has not confirmed it in time")
+    return left

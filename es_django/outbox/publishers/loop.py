@@ -1,0 +1,46 @@
+"""An event loop in a thread of its own, for clients that are asynchronous only."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+ResultT = TypeVar("ResultT")
+
+
+class _LoopThread:
+    """Started on first use."""
+
+    def __init__(self) -> None:
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="es_django event loop", daemon=True).start()
+            return self._loop
+
+
+_thread = _LoopThread()
+
+
+def _forget() -> None:
+    global _thread
+    _thread = _LoopThread()
+
+
+# Threads do not survive a fork.
+os.register_at_fork(after_in_child=_forget)
+
+
+def run(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Runs a coroutine in the loop and returns what it returns; cancels it if the caller is interrupted."""
+    future = asyncio.run_coroutine_threadsafe(coroutine, _thread.loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise

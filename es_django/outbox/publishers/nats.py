@@ -1,0 +1,151 @@
+"""Sends messages to NATS JetStream, and believes only what a stream acknowledges."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from nats.aio.client import Client
+from nats.js.api import Header
+from nats.js.errors import APIError
+
+from es_django import conf
+from es_django.errors import PublishError
+from es_django.outbox.publishers import Publisher
+from es_django.outbox.publishers.connection import PerThread
+from es_django.outbox.publishers.formats import format_named
+from es_django.outbox.publishers.loop import run
+from es_django.store.messages import Message
+
+CONNECT_TIMEOUT = 5
+HEADERS_OVERHEAD = len("NATS/1.0\r\n\r\n")
+TOO_LARGE_FOR_STREAM = 10054
+SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
+
+
+class NatsPublisher(Publisher):
+    """Publishes each message to the subject `<prefix>.<its type>`, with its id as `Nats-Msg-Id`.
+
+    OPTIONS: `url` of a server, or a list of several; `prefix`, where the subject is not just the message's type;
+    `format`, "cloudevents" (in structured mode) or "json". A message has arrived when a stream has acknowledged it; one
+    that comes again within the stream's `duplicate_window` is not stored again. Where no stream has the subject, the
+    error is retryable, since a stream without a leader looks the same.
+    """
+
+    def __init__(self, url: str | Sequence[str], prefix: str = "", format: str = "cloudevents") -> None:
+        if prefix and not SUBJECT.fullmatch(prefix):
+            raise ImproperlyConfigured(f"the prefix is the beginning of a subject, like shop.orders, not {prefix!r}")
+        servers = [url] if isinstance(url, str) else list(url)
+        if not servers or not all(_is_server(server) for server in servers):
+            # It may hold a password, so it is not shown.
+            raise ImproperlyConfigured("the url is none of nats:// or tls:// with a host, nor a list of such")
+        self._prefix = prefix
+        self._format = format_named(format)
+        self._connection = PerThread(lambda: run(_Connection.open(servers)), lambda opened: run(opened.close()))
+
+    def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
+        # An acknowledgement that takes longer would come after the claim has run out.
+        timeout = conf.settings().outbox.lease / 2
+        try:
+            connection = self._connection.get()
+            outcomes = run(self._publish(connection, messages, timeout))
+        except Exception as error:
+            self._connection.discard()
+            return [PublishError(_told(error))] * len(messages)
+        if connection.lost.is_set():
+            self._connection.discard()
+        return outcomes
+
+    async def _publish(
+        self, connection: "_Connection", messages: Sequence[Message], timeout: float
+    ) -> list[PublishError | None]:
+        sending = [asyncio.create_task(self._send(connection, message, timeout)) for message in messages]
+        sent = asyncio.gather(*sending, return_exceptions=True)
+        lost = asyncio.create_task(connection.lost.wait())
+        either: list[asyncio.Future[Any]] = [sent, lost]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        lost.cancel()
+        # The client itself would wait for acknowledgements of a lost connection until their time is up.
+        unsent = PublishError("the connection was lost")
+        outcomes = [task.result() if task.done() else unsent for task in sending]
+        sent.cancel()
+        return outcomes
+
+    async def _send(self, connection: "_Connection", message: Message, timeout: float) -> PublishError | None:
+        subject = f"{self._prefix}.{message.type}" if self._prefix else message.type
+        if not SUBJECT.fullmatch(subject):
+            return PublishError(f"its type makes no subject of NATS: {subject!r}", retryable=False)
+        headers = {Header.MSG_ID.value: str(message.message_id), "Content-Type": self._format.content_type}
+        try:
+            await connection.publish(subject, self._format.encode(message), headers, timeout)
+        except PublishError as error:
+            return error
+        except APIError as error:
+            return PublishError(_told(error), retryable=error.err_code != TOO_LARGE_FOR_STREAM)
+        except Exception as error:
+            return PublishError(_told(error))
+        return None
+
+
+class _Connection:
+    """A connection that is not mended once it is lost, so that the next batch begins with a fresh one."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+        self._client = Client()
+        self._reason: Exception | None = None
+
+    @classmethod
+    async def open(cls, servers: list[str]) -> "_Connection":
+        connection = cls()
+        await connection._open(servers)
+        return connection
+
+    async def publish(self, subject: str, body: bytes, headers: dict[str, str], timeout: float) -> None:
+        """Returns when a stream has acknowledged it. Raises `PublishError`, or whatever the client does."""
+        size = len(body) + HEADERS_OVERHEAD + sum(len(name) + len(value) + 4 for name, value in headers.items())
+        # The server would close the connection, and all other messages would fail with this one.
+        if size > self._client.max_payload:
+            raise PublishError(
+                f"its {size} bytes are more than the {self._client.max_payload} that the server takes", retryable=False
+            )
+        await self._client.jetstream().publish(subject, body, timeout=timeout, headers=headers)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _open(self, servers: list[str]) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await self._client.connect(
+                    servers,
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    connect_timeout=CONNECT_TIMEOUT,
+                    error_cb=self._note,
+                    closed_cb=self._closed,
+                )
+        except BaseException as error:
+            await self._client.close()
+            raise (self._reason or error) from None
+
+    async def _note(self, error: Exception) -> None:
+        self._reason = error
+
+    async def _closed(self) -> None:
+        self.lost.set()
+
+
+def _is_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("nats", "tls") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,156 @@
+"""Sends messages to an HTTP endpoint, signed after Standard Webhooks."""
+
+import asyncio
+import binascii
+from base64 import b64decode
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import httpx
+from django.core.exceptions import ImproperlyConfigured
+from standardwebhooks import Webhook
+
+from es_django.errors import PublishError
+from es_django.outbox.publishers import Publisher
+from es_django.outbox.publishers.addresses import PublicTransport, RefusedAddress
+from es_django.outbox.publishers.connection import PerThread
+from es_django.outbox.publishers.formats import format_named
+from es_django.outbox.publishers.loop import run
+from es_django.store.messages import Message
+
+AT_ONCE = 10
+"""How many messages of a batch are on their way at the same time."""
+LONGEST_ANSWER = 65536
+"""Bytes of its body that are read."""
+LONGEST_END = 1.0
+"""Seconds from its status to its last byte."""
+TRY_AGAIN = frozenset({408, 425, 429})
+
+
+class WebhookPublisher(Publisher):
+    """Posts each message with the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`.
+
+    OPTIONS: `url`; `secret` that signs, in base64, with `whsec_` before it or not; `timeout`, the seconds in which the
+    answer to a message must begin; `allow_private`, without which only addresses of the public Internet are connected
+    to; `format`, "cloudevents" (in structured mode) or "json".
+
+    A message has arrived when the answer is 2xx. 408, 425, 429, 5xx and no answer at all are retryable errors; any
+    other answer, a redirect too, is permanent, and so is a private address. The environment's proxies are not used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        secret: str,
+        timeout: float = 10.0,
+        allow_private: bool = False,
+        format: str = "cloudevents",
+    ) -> None:
+        if timeout <= 0:
+            raise ImproperlyConfigured(f"the timeout is more than 0 seconds, not {timeout!r}")
+        self._url = _endpoint(url)
+        self._signer = _signer(secret)
+        self._timeout = timeout
+        self._format = format_named(format)
+        transport = httpx.AsyncHTTPTransport if allow_private else PublicTransport
+        verify = httpx.create_ssl_context()
+        self._client = PerThread(
+            lambda: _client(transport(verify=verify), timeout),
+            lambda client: run(client.aclose()),
+        )
+
+    def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
+        return run(self._publish(self._client.get(), messages))
+
+    async def _publish(self, client: httpx.AsyncClient, messages: Sequence[Message]) -> list[PublishError | None]:
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def send(message: Message) -> PublishError | None:
+            async with turns:
+                return await self._send(client, message)
+
+        return await asyncio.gather(*map(send, messages))
+
+    async def _send(self, client: httpx.AsyncClient, message: Message) -> PublishError | None:
+        try:
+            body = self._format.encode(message)
+            request = client.build_request("POST", self._url, content=body, headers=self._headers(message, body))
+            # The client's own time-outs are for single steps: a server that answers bit by bit would outlive them.
+            async with asyncio.timeout(self._timeout):
+                answer = await client.send(request, stream=True)
+        except PublishError as error:
+            return error
+        except RefusedAddress as error:
+            return PublishError(str(error), retryable=False)
+        except TimeoutError:
+            return PublishError(f"no answer within {self._timeout} seconds")
+        except Exception as error:
+            # Only names: what an error says may quote the URL or a header.
+            return PublishError(f"no answer: {_names(error)}")
+        await _finish(answer)
+        return _judged(answer.status_code)
+
+    def _headers(self, message: Message, body: bytes) -> dict[str, str]:
+        message_id, now = str(message.message_id), datetime.now(UTC)
+        return {
+            "content-type": self._format.content_type,
+            "webhook-id": message_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": self._signer.sign(message_id, now, body.decode()),
+        }
+
+
+def _client(transport: httpx.AsyncBaseTransport, timeout: float) -> httpx.AsyncClient:
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    # Less for connecting, so that another address of the name has its turn.
+    steps = httpx.Timeout(timeout, connect=timeout / 4)
+    return httpx.AsyncClient(transport=transport, cookies=no_cookies, timeout=steps, trust_env=False)
+
+
+def _judged(status: int) -> PublishError | None:
+    if 200 <= status < 300:
+        return None
+    return PublishError(f"the answer was {status}", retryable=status >= 500 or status in TRY_AGAIN)
+
+
+async def _finish(answer: httpx.Response) -> None:
+    """Reads the end of an answer, so that its connection can be used again, unless that costs too much."""
+    left = LONGEST_ANSWER
+    with suppress(httpx.HTTPError, TimeoutError):
+        async with asyncio.timeout(LONGEST_END):
+            async for part in answer.aiter_raw():
+                left -= len(part)
+                if left < 0:
+                    break
+    await answer.aclose()
+
+
+def _names(error: BaseException) -> str:
+    cause = error
+    while (deeper := cause.__cause__ or cause.__context__) is not None:
+        cause = deeper
+    return type(error).__name__ if cause is error else f"{type(error).__name__} because of {type(cause).__name__}"
+
+
+def _endpoint(url: str) -> httpx.URL:
+    try:
+        endpoint = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        endpoint = httpx.URL("")
+    if endpoint.scheme not in ("http", "https") or not endpoint.host:
+        # It may hold a password, so it is not shown.
+        raise ImproperlyConfigured("the url is none of http:// or https:// with a host")
+    return endpoint
+
+
+def _signer(secret: str) -> Webhook:
+    encoded = secret.removeprefix("whsec_")
+    try:
+        key = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not key:
+        raise ImproperlyConfigured('the secret is base64, with or without "whsec_" before it')
+    return Webhook(key)

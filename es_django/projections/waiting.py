@@ -1,0 +1,60 @@
+"""Waiting for the read side, so that a view can read what it has just written."""
+
+import time
+
+from asgiref.sync import sync_to_async
+
+from es_django import conf
+from es_django.errors import ProjectionTimeout
+from es_django.models import ProjectionCheckpoint, StoredEvent
+from es_django.projections.base import Projection, projection_named
+from es_django.projections.checkpoints import checkpoints_of
+from es_django.store.failures import storage_errors
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
+
+
+def wait_for(name: str, position: int | None = None, timeout: float = 5.0) -> None:
+    """Returns as soon as a projection has applied the event at `position` and all before it; where it is absent, the
+    newest event of this moment.
+
+    Raises `UnknownProjection`, and `ProjectionTimeout` if that takes more than `timeout` seconds. Call it after the
+    commit of the event: within its transaction the wait would be in vain.
+    """
+    projection = projection_named(name)
+    if position is None:
+        position = _newest()
+    deadline = time.monotonic() + timeout
+    pause = SHORTEST_PAUSE
+    while lagging := _lagging(projection, position):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise ProjectionTimeout(name, position, timeout, _state(lagging))
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+async def await_for(name: str, position: int | None = None, timeout: float = 5.0) -> None:  # the twin of wait_for
+    """As `wait_for`."""
+    await sync_to_async(wait_for)(name, position, timeout)
+
+
+def _lagging(projection: Projection, position: int) -> list[ProjectionCheckpoint]:
+    with storage_errors("look where a projection is"):
+        stored = list(checkpoints_of(projection.name))
+    if not stored and not projection.is_inline():
+        stored = [ProjectionCheckpoint(name=projection.name)]
+    if projection.is_inline():
+        return [each for each in stored if each.status != ProjectionCheckpoint.Status.RUNNING]
+    return [each for each in stored if each.position < position]
+
+
+def _newest() -> int:
+    events = StoredEvent.objects.using(conf.settings().database).order_by("-position")
+    with storage_errors("look how long the log is"):
+        return events.values_list("position", flat=True).first() or 0
+
+
+def _state(lagging: list[ProjectionCheckpoint]) -> str:
+    slowest = min(lagging, key=lambda each: each.position)
+    return f"is {slowest.status}, at position {slowest.position}"

@@ -1,0 +1,155 @@
+"""What a writer hands in, and what the backend gets of it: checked, encoded, and with the messages that it gives rise
+to, so that nothing is found wrong when half of it is stored.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Final, Literal
+
+import msgspec
+
+from es_django import conf
+from es_django.errors import DuplicateEvent, DuplicateMessage, DuplicateStream, PayloadError
+from es_django.events import MAX_NAME_LENGTH, Event, PendingEvent, StagedEvent, StreamId
+from es_django.metadata import COLUMNS_OF_METADATA
+from es_django.payloads import encode_payload
+from es_django.store.messages import Message, StagedMessage
+from es_django.store.reactions import is_replaying, message_sources
+
+
+class Expected(Enum):
+    """What a writer expects of a stream, where it is not a certain version."""
+
+    ANY = "any version"
+    NO_STREAM = "no stream"
+    STREAM_EXISTS = "an existing stream"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+ANY: Final = Expected.ANY
+NO_STREAM: Final = Expected.NO_STREAM
+STREAM_EXISTS: Final = Expected.STREAM_EXISTS
+
+ExpectedVersion = int | Literal[Expected.ANY, Expected.NO_STREAM, Expected.STREAM_EXISTS]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A state that was folded, as JSON, and the schema that tells which code can read it."""
+
+    schema: str
+    state: str
+
+
+class StreamWrite(msgspec.Struct, frozen=True):
+    """Events to append to one stream, if it is where `expected` says; and the state after them, to be cached."""
+
+    stream: StreamId
+    events: Sequence[Event | PendingEvent]
+    expected: ExpectedVersion
+    snapshot: Snapshot | None = None
+
+
+class Append(msgspec.Struct, frozen=True):
+    """A write with all that the backend has to store, encoded."""
+
+    stream: StreamId
+    events: Sequence[PendingEvent]
+    expected: ExpectedVersion
+    messages: Sequence[StagedMessage]
+    metadata: Mapping[str, str]
+    encoded_metadata: str
+    """The metadata that has no column of its own."""
+    snapshot: Snapshot | None
+    may_repeat: bool
+    """Whether the events may be stored already without the version telling so."""
+
+    @property
+    def creates(self) -> bool:
+        """Whether the stream may be new."""
+        return self.expected in (0, ANY, NO_STREAM)
+
+    @property
+    def event_classes(self) -> set[type[Event]]:
+        return {type(event.event) for event in self.events}
+
+    @property
+    def version(self) -> int | None:
+        """The version that the stream must have, or None if any will do."""
+        if self.expected is NO_STREAM:
+            return 0
+        return self.expected if isinstance(self.expected, int) else None
+
+
+def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> list[Append]:
+    """The writes that have events, each checked and encoded. Raises what `EventStore.append_all` does for bad input."""
+    _refuse_duplicate_streams(writes)
+    # In one order everywhere, so that two writers of the same streams cannot deadlock.
+    ordered = sorted((write for write in writes if write.events), key=lambda write: write.stream)
+    appends = [_prepare(write, metadata) for write in ordered]
+    _refuse_duplicate_ids(appends)
+    return appends
+
+
+def stage(message: Message, ordinal: int) -> StagedMessage:
+    """The message, encoded. Raises `PayloadError` if it cannot be stored or has more than MAX_BYTES."""
+    data = encode_payload(message.data, message.type)
+    limit = conf.settings().outbox.max_bytes
+    if (size := len(data.encode())) > limit:
+        advice = f'more than the {limit} of ES_DJANGO["OUTBOX"]["MAX_BYTES"]: send a reference to it instead'
+        raise PayloadError(message.type, "", f"has {size} bytes of data, {advice}")
+    return StagedMessage(message, ordinal, data, encode_payload(message.headers, f"{message.type} headers"))
+
+
+def is_number(value: object) -> bool:
+    """Whether it counts versions or positions: neither a truth value nor more than the databases can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _refuse_duplicate_streams(writes: Sequence[StreamWrite]) -> None:
+    seen: set[StreamId] = set()
+    for write in writes:
+        if write.stream in seen:
+            raise DuplicateStream(write.stream)
+        seen.add(write.stream)
+
+
+def _refuse_duplicate_ids(appends: Sequence[Append]) -> None:
+    events = Counter(event.event_id for append in appends for event in append.events)
+    if twice := [event_id for event_id, count in events.items() if count > 1]:
+        raise DuplicateEvent(twice)
+    messages = Counter(staged.message.message_id for append in appends for staged in append.messages)
+    if twice := [message_id for message_id, count in messages.items() if count > 1]:
+        raise DuplicateMessage(twice)
+
+
+def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
+    expected = write.expected
+    if not isinstance(expected, Expected) and not is_number(expected):
+        raise ValueError(f"expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}")
+    events = [event if isinstance(event, PendingEvent) else PendingEvent(event) for event in write.events]
+    messages = [
+        stage(message, ordinal)
+        for ordinal, event in enumerate(events, start=1)
+        for message in _messages(StagedEvent(write.stream, event.event, event.event_id, metadata))
+    ]
+    may_repeat = expected in (ANY, STREAM_EXISTS) and any(isinstance(event, PendingEvent) for event in write.events)
+    for name in COLUMNS_OF_METADATA:
+        value = metadata.get(name, "")
+        if not isinstance(value, str):
+            raise PayloadError("metadata", name, f"must be text, not {value!r}")
+        if len(value) > MAX_NAME_LENGTH:
+            raise PayloadError("metadata", name, f"has more than {MAX_NAME_LENGTH} characters")
+        encode_payload(value, f"metadata.{name}")
+    rest = {name: value for name, value in metadata.items() if name not in COLUMNS_OF_METADATA}
+    encoded = encode_payload(rest, "metadata") if rest else "{}"
+    return Append(write.stream, events, expected, messages, metadata, encoded, write.snapshot, may_repeat)
+
+
+def _messages(staged: StagedEvent) -> Iterator[Message]:
+    for source in () if is_replaying() else message_sources.get(type(staged.event), ()):
+        message = source(staged)
+        if message is not None:
+            yield message

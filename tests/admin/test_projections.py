@@ -1,0 +1,113 @@
+"""Projections are paused, resumed, rebuilt and made to skip, by those who may, once confirmed, and on the record."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+
+from es_django.models import ProjectionCheckpoint, SkippedEvent
+from tests.admin.builders import checkpoint, list_url, notes, page_url, stored_event
+from tests.admin.pages import Page
+
+Get = Callable[..., Page]
+Status = ProjectionCheckpoint.Status
+
+MAY_OPERATE = ("view_projectioncheckpoint", "operate_projectioncheckpoint")
+ACTIONS = ["pause", "resume", "skip", "rebuild"]
+
+
+def failed() -> ProjectionCheckpoint:
+    position = notes(3)[1].position
+    return checkpoint(
+        name="statements", position=position - 1, status="failed", failed_position=position, attempts=5, last_error="no"
+    )
+
+
+def choose(client: Client, row: ProjectionCheckpoint, action: str, **answer: Any) -> Any:
+    return client.post(list_url(ProjectionCheckpoint), {"action": action, "_selected_action": [row.pk], **answer})
+
+
+def confirm(client: Client, row: ProjectionCheckpoint, action: str) -> list[str]:
+    """Chooses an action and sends the form of the confirmation; returns what is said then."""
+    page = Page(choose(client, row, action).content.decode())
+    form = next(each for each in page.all("form") if each.attributes.get("id") == "content-main")
+    answer: dict[str, list[str]] = {}
+    for field in form.all("input"):
+        answer.setdefault(field.attributes["name"], []).append(field.attributes["value"])
+    page = Page(client.post(list_url(ProjectionCheckpoint), answer, follow=True).content.decode())
+    return [item.text for item in page.one("ul.messagelist").all("li")]
+
+
+def test_nothing_happens_before_the_confirmation(superuser: Client) -> None:
+    row = failed()
+    before = ProjectionCheckpoint.objects.values().get()
+    for action in ACTIONS:
+        page = Page(choose(superuser, row, action).content.decode())
+        assert f"statements, failed at position {row.position}" in page.text
+    assert ProjectionCheckpoint.objects.values().get() == before
+    assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_who_may_only_view_is_refused(staff: Callable[..., Client], action: str) -> None:
+    row = failed()
+    before = ProjectionCheckpoint.objects.values().get()
+    client = staff("view_projectioncheckpoint")
+    assert choose(client, row, action, confirmed="Yes, do it", failed=row.failed_position).status_code == 403
+    assert ProjectionCheckpoint.objects.values().get() == before
+    assert 'name="action"' not in client.get(list_url(ProjectionCheckpoint)).content.decode()
+
+
+def test_a_failed_projection_is_resumed(staff: Callable[..., Client]) -> None:
+    row = failed()
+    assert confirm(staff(*MAY_OPERATE), row, "resume") == ["Resume statements: done."]
+    row.refresh_from_db()
+    assert (row.status, row.attempts) == (Status.RUNNING, 0)
+    entry = LogEntry.objects.get()
+    assert (entry.user.get_username(), entry.change_message) == ("staff", "Resume statements")
+
+
+def test_a_projection_is_paused(staff: Callable[..., Client]) -> None:
+    row = checkpoint(name="statements")
+    confirm(staff(*MAY_OPERATE), row, "pause")
+    row.refresh_from_db()
+    assert row.status == Status.PAUSED
+
+
+def test_a_skipped_event_is_on_the_page_with_who_skipped_it(superuser: Client, get: Get) -> None:
+    row = failed()
+    assert confirm(superuser, row, "skip") == ["Skip the failing event of statements: done."]
+    row.refresh_from_db()
+    assert (row.status, row.position, row.failed_position) == (Status.RUNNING, stored_event(2).position, None)
+    page = get(page_url(row))
+    assert page.facts["Skipped"].startswith(f"position {row.position} by root, ")
+    assert page.link(f"position {row.position}") == page_url(stored_event(2))
+
+
+def test_only_the_event_that_was_shown_is_skipped(superuser: Client) -> None:
+    row = failed()
+    choose(superuser, row, "skip", confirmed="Yes, do it", failed=stored_event(1).position)
+    row.refresh_from_db()
+    assert (row.status, SkippedEvent.objects.count()) == (Status.FAILED, 0)
+
+
+def test_a_rebuild_starts_at_the_beginning(superuser: Client) -> None:
+    row = failed()
+    confirm(superuser, row, "rebuild")
+    row.refresh_from_db()
+    assert (row.status, row.position) == (Status.REBUILDING, 0)
+
+
+def test_what_cannot_be_done_is_told(superuser: Client) -> None:
+    row = checkpoint(name="statements")
+    assert confirm(superuser, row, "resume") == ["Projection 'statements' cannot be resumed: it is running"]
+    assert not LogEntry.objects.exists()
+
+
+def test_partitions_are_told_apart(get: Get) -> None:
+    for number in (0, 1):
+        checkpoint(name="statements", partition=number, partitions=2)
+    page = get(list_url(ProjectionCheckpoint))
+    assert page.column("share") == ["1 of 2", "2 of 2"]

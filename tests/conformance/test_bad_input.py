@@ -1,0 +1,156 @@
+"""What cannot be stored as it is meant is refused with an error that says what is wrong, and nothing is stored."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from es_django import (
+    ANY,
+    Aggregate,
+    Event,
+    PendingEvent,
+    Repository,
+    StreamId,
+    StreamWrite,
+    event_store,
+)
+from es_django.errors import ImproperlyConfigured, InvalidStreamId, PayloadError
+from es_django.events import registry
+from es_django.metadata import metadata
+from es_django.testing import outbox_messages
+from tests.domain import Annotated, Ledger, LedgerOpened
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("backend")]
+
+ledgers = Repository(Ledger)
+
+STREAM = StreamId("ledger", "l-1")
+OPENED = LedgerOpened(owner="Ada")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_stored(backend: str) -> Iterator[None]:
+    yield
+    assert event_store.read_all().events == []
+    assert outbox_messages() == []
+
+
+NAMES = pytest.mark.parametrize(
+    "name",
+    ["", " ", "\t\n", "x" * 256, "null\x00", "\ud800", None, 7, b"bytes"],
+    ids=["empty", "blank", "white space", "too long", "null character", "surrogate", "None", "number", "bytes"],
+)
+
+
+@NAMES
+def test_a_key_that_is_none(name: Any) -> None:
+    uses: list[Callable[[], object]] = [
+        lambda: Ledger.open(name),
+        lambda: ledgers.get(name),
+        lambda: ledgers.get_many(["l-1", name]),
+        lambda: ledgers.exists(name),
+        lambda: ledgers.history(name),
+        lambda: ledgers.execute(name, lambda ledger: None),
+        lambda: ledgers.lock(name).__enter__(),
+        lambda: event_store.append(StreamId("ledger", name), [OPENED], expected=ANY),
+    ]
+    for use in uses:
+        with pytest.raises(InvalidStreamId, match="a stream's key") as caught:
+            use()
+        assert (caught.value.field, caught.value.value, caught.value.retryable) == ("key", name, False)
+
+
+@NAMES
+def test_a_category_that_is_none(name: Any) -> None:
+    with pytest.raises(InvalidStreamId, match="a stream's category") as caught:
+        event_store.append(StreamId(name, "l-1"), [OPENED], expected=ANY)
+    assert (caught.value.field, caught.value.value) == ("category", name)
+
+
+@pytest.mark.parametrize("expected", [-1, 2**63, True, False, 1.5, 0.0, "0", None], ids=repr)
+def test_an_expected_version_that_is_none(expected: Any) -> None:
+    with pytest.raises(ValueError, match="expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS"):
+        event_store.append(STREAM, [OPENED], expected=expected)
+    writes = [StreamWrite(StreamId("ledger", "fine"), [OPENED], 0), StreamWrite(STREAM, [OPENED], expected)]
+    with pytest.raises(ValueError, match="expected is a version"):
+        event_store.append_all(writes)
+
+
+@pytest.mark.parametrize("number", [-1, 2**63, True, 1.5, "1"], ids=repr)
+def test_a_place_or_a_limit_that_is_none(number: Any) -> None:
+    uses: dict[str, list[Callable[[], object]]] = {
+        "after": [
+            lambda: event_store.read_stream(STREAM, after=number),
+            lambda: event_store.read_stream(STREAM, after=number, backwards=True),
+            lambda: event_store.read_all(after=number),
+        ],
+        "limit": [lambda: event_store.read_stream(STREAM, limit=number), lambda: event_store.read_all(limit=number)],
+    }
+    for name, reads in uses.items():
+        for read in reads:
+            with pytest.raises(ValueError, match=f"{name} is a number from 0 on, not"):
+                read()
+
+
+UNSTORABLE = pytest.mark.parametrize(
+    "value",
+    [
+        float("nan"),
+        float("inf"),
+        "null\x00",
+        "\ud800",
+        {"deep": [{"key\x00": 1}]},
+        object(),
+        {1: "a key that JSON turns into text"},
+        ("a tuple, which JSON turns into a list",),
+    ],
+    ids=["nan", "infinity", "null character", "surrogate", "deep", "object", "number as key", "tuple"],
+)
+
+
+@UNSTORABLE
+def test_a_payload_that_cannot_be_stored(value: Any) -> None:
+    ledger = Ledger("l-1")
+    with pytest.raises(PayloadError, match=r"tests\.annotated\.note"):
+        ledger.annotate(value)
+    ledgers.save(ledger)
+    for expected in (0, ANY):
+        with pytest.raises(PayloadError, match=r"tests\.annotated\.note"):
+            event_store.append(STREAM, [OPENED, Annotated(note=value)], expected=expected)
+
+
+@pytest.mark.parametrize("name", ["correlation_id", "causation_id", "user"])
+@pytest.mark.parametrize(
+    "value", ["null\x00", "\ud800", float("nan"), object()], ids=["null", "surrogate", "nan", "object"]
+)
+def test_metadata_that_cannot_be_stored(name: str, value: Any) -> None:
+    with pytest.raises(PayloadError, match="metadata"), metadata(**{name: value}):
+        ledgers.save(Ledger.open("l-1"))
+    with pytest.raises(PayloadError, match="metadata"):
+        event_store.append(STREAM, [OPENED], expected=0, metadata={name: value})
+
+
+def test_something_that_is_no_event() -> None:
+    for impostor in ("deposited", {"owner": "Ada"}, object(), None, LedgerOpened, Event()):
+        for event in (lambda impostor=impostor: impostor, lambda impostor=impostor: PendingEvent(impostor)):
+            with pytest.raises(TypeError, match="record and append instances of Event subclasses"):
+                event_store.append(STREAM, [OPENED, event()], expected=0)
+
+
+def test_an_event_whose_name_another_class_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_by_name", {name: dict(claims) for name, claims in registry._by_name.items()})
+    for name in ("One", "Two"):
+        meta = type("Meta", (), {"name": "tests.claimed"})
+        contested = type(name, (Event,), {"Meta": meta, "__qualname__": name})
+    with pytest.raises(ImproperlyConfigured, match=r"are both stored as 'tests\.claimed'"):
+        event_store.append(STREAM, [OPENED, contested()], expected=0)
+
+
+def test_an_aggregate_of_another_class() -> None:
+    class Impostor(Aggregate):
+        pass
+
+    for save in (ledgers.save, lambda impostor: ledgers.save_all([Ledger.open("l-1"), impostor])):
+        with pytest.raises(TypeError, match="is no Ledger: save it with a repository of its own"):
+            save(Impostor("l-1"))  # type: ignore[arg-type]

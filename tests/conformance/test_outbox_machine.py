@@ -1,0 +1,161 @@
+"""Any sequence of sends, claims, settlings, deaths and operators' moves, on every backend, against what must hold."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+from uuid import UUID
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from es_django import outbox
+from es_django.errors import PublishError
+from es_django.models import OutboxMessage
+from es_django.outbox.moves import Move, Status
+from es_django.outbox.store import Claim, Settlement, outbox_store
+from es_django.store import replaced_store
+from es_django.store.memory import MemoryEventStore
+from tests.outbox.rows import let_leases_run_out, let_pauses_end, rows
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("recorder")]
+
+ALLOWED = {(origin, move.target) for move in Move for origin in move.origins}
+OUTCOMES = {"published": None, "down": PublishError("down"), "never": PublishError("never", retryable=False)}
+WORKERS = st.sampled_from(["a", "b", "c"])
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """Knows of each message its id, its key and its status; and of each worker the claims that it believes to have."""
+
+    in_memory = False
+    _store: AbstractContextManager[None] | None = None
+
+    @initialize()
+    def start(self) -> None:
+        self._store = replaced_store(MemoryEventStore()) if self.in_memory else None
+        if self._store:
+            self._store.__enter__()
+        else:
+            OutboxMessage.objects.all().delete()
+        self.ids: list[UUID] = []
+        self.keys: list[str | None] = []
+        self.statuses: list[Status] = []
+        self.claims: dict[str, list[Claim]] = {"a": [], "b": [], "c": []}
+        self.live: dict[UUID, str] = {}
+        self.first_settled: dict[str, list[int]] = {}
+
+    def teardown(self) -> None:
+        if self._store:
+            self._store.__exit__(None, None, None)
+
+    @rule(key=st.sampled_from(["k", "l", None]))
+    def send(self, key: str | None) -> None:
+        self.ids.append(outbox.send("tests", type="noted", data={"number": len(self.ids)}, key=key))
+        self.keys.append(key)
+        self.statuses.append(Status.PENDING)
+
+    @rule(worker=WORKERS, limit=st.integers(0, 4))
+    def claim(self, worker: str, limit: int) -> None:
+        before = [each.status for each in rows()]
+        claims = outbox_store().claim("tests", worker, limit=limit, lease=1000)
+        assert len(claims) <= limit
+        numbers = [claim.message.data["number"] for claim in claims]
+        assert numbers == sorted(numbers)
+        assert all(before[number] is Status.PENDING for number in numbers) or len(claims) == 1
+        for number in numbers:
+            earlier = [
+                other
+                for other in range(number)
+                if self.keys[other] == self.keys[number] is not None and before[other] in Move.CLAIM.origins
+            ]
+            assert set(earlier) <= set(numbers), "a message is claimed with all earlier open ones of its key, or after"
+            assert self.live.get(self.ids[number]) is None, "nobody else has it"
+            self.live[self.ids[number]] = worker
+        self.claims[worker] += claims
+
+    @precondition(lambda self: any(self.claims.values()))
+    @rule(data=st.data(), worker=WORKERS)
+    def settle(self, data: st.DataObject, worker: str) -> None:
+        mine = self.claims[worker]
+        outcomes = [data.draw(st.sampled_from([*OUTCOMES, "handed back", "kept"])) for _ in mine]
+        settlements = [
+            Settlement(claim, OUTCOMES.get(outcome), tried=outcome != "handed back")
+            for claim, outcome in zip(mine, outcomes, strict=True)
+            if outcome != "kept"
+        ]
+        results = outbox_store().settle(worker, settlements)
+        assert len(results) == len(settlements)
+        for settlement, lost in zip(settlements, results, strict=True):
+            message_id = settlement.claim.message.message_id
+            held = self.live.get(message_id) == worker and self._is_latest(worker, settlement.claim)
+            assert (lost is None) == held, "a claim that was lost settles nothing, any other does"
+            if held:
+                del self.live[message_id]
+        self.claims[worker] = [claim for claim, outcome in zip(mine, outcomes, strict=True) if outcome == "kept"]
+
+    def _is_latest(self, worker: str, claim: Claim) -> bool:
+        number = claim.message.data["number"]
+        return all(
+            other.attempts <= claim.attempts
+            for claims in self.claims.values()
+            for other in claims
+            if other.message.data["number"] == number
+        )
+
+    @rule(worker=WORKERS)
+    def renew(self, worker: str) -> None:
+        held = outbox_store().extend(worker, self.claims[worker], lease=1000)
+        expected = {
+            claim.id
+            for claim in self.claims[worker]
+            if self.live.get(claim.message.message_id) == worker and self._is_latest(worker, claim)
+        }
+        assert held == expected
+
+    @rule()
+    def all_workers_die(self) -> None:
+        let_leases_run_out()
+        self.live.clear()
+
+    @rule()
+    def time_passes(self) -> None:
+        let_pauses_end()
+
+    @precondition(lambda self: self.ids)
+    @rule(data=st.data(), operation=st.sampled_from([outbox.requeue, outbox.release, outbox.discard]))
+    def operate(self, data: st.DataObject, operation: Any) -> None:
+        message_id = data.draw(st.sampled_from(self.ids))
+        if operation([message_id], by="ada"):
+            self.live.pop(message_id, None)
+
+    @invariant()
+    def every_step_is_an_allowed_move(self) -> None:
+        if not hasattr(self, "statuses"):
+            return
+        now = [each.status for each in rows()]
+        assert len(now) == len(self.ids), "nothing is lost"
+        for before, after in zip(self.statuses, now, strict=True):
+            assert before is after or (before, after) in ALLOWED
+        self.statuses = now
+
+
+class InMemory(OutboxMachine):
+    in_memory = True
+
+
+@pytest.mark.parametrize("machine", [OutboxMachine, InMemory])
+def test_the_outbox_keeps_its_word_in_any_sequence(machine: type[OutboxMachine]) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -1,0 +1,97 @@
+"""A broker whose connections break, or that is down, loses no message and reorders no key."""
+
+import socket
+from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import kombu
+import pytest
+from django.test import override_settings
+from pytest_django import Settings
+
+from es_django.models import OutboxMessage
+from es_django.outbox.moves import Status
+from testproject.celery import app
+from tests.crash.deliveries import assert_each_key_is_in_order, send
+from tests.crash.proxy import CuttingProxy
+from tests.crash.relays import RelayProcess
+from tests.processes import run_processes
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RABBITMQ = 5672
+KEYS = 20
+CUTS = [10_000, 40_000, 90_000]
+
+
+@pytest.fixture
+def queue(rabbitmq_url: str) -> Iterator[kombu.Queue]:
+    """A queue behind an exchange of the same name, for this test alone."""
+    name = f"es_django.tests.{uuid4().hex}"
+    exchange = kombu.Exchange(name, type="topic", durable=False, auto_delete=True)
+    with kombu.Connection(rabbitmq_url) as connection:
+        queue = kombu.Queue(name, exchange, routing_key="#", durable=False, channel=connection.default_channel)
+        queue.declare()
+        yield queue
+        queue.delete()
+
+
+def publishing(queue: kombu.Queue, port: int) -> dict[str, Any]:
+    """A setting ES_DJANGO that sends to the queue's exchange through a port."""
+    options = {"url": f"amqp://guest:guest@127.0.0.1:{port}//", "exchange": queue.exchange.name}
+    publisher = {"PUBLISHER": "es_django.outbox.publishers.kombu.KombuPublisher", "OPTIONS": options}
+    limits = {"BATCH_SIZE": 100, "MAX_ATTEMPTS": 1000, "BACKOFF": {"base": 0.05, "max": 0.2}}
+    return {"DESTINATIONS": {"tests": publisher}, "OUTBOX": limits}
+
+
+def all_published() -> bool:
+    return not OutboxMessage.objects.exclude(status=Status.PUBLISHED).exists()
+
+
+def arrivals(queue: kombu.Queue) -> list[tuple[str, int]]:
+    """Key and number of each message in the queue, in the order of their arrival."""
+    sent = {row.message_id: (row.key or "", row.data["number"]) for row in OutboxMessage.objects.all()}
+    arrived = []
+    while (delivery := queue.get(no_ack=True)) is not None:
+        arrived.append(sent[UUID(delivery.properties["message_id"])])
+    return arrived
+
+
+def test_connections_that_are_cut_while_a_relay_publishes_lose_nothing(
+    queue: kombu.Queue, settings: Settings, tmp_path: Path
+) -> None:
+    with CuttingProxy(RABBITMQ, cuts=CUTS) as proxy:
+        settings.ES_DJANGO = publishing(queue, proxy.port)
+        send([f"k-{number % KEYS}" for number in range(1000)])
+        with RelayProcess(settings.ES_DJANGO, tmp_path) as process:
+            process.wait_until(all_published, timeout=120)
+        assert proxy.cut == len(CUTS)
+    arrived = arrivals(queue)
+    assert len(set(arrived)) == 1000
+    assert_each_key_is_in_order(arrived)
+
+
+def commit_with_a_dead_broker(barrier: Barrier, es_django: dict[str, Any], keys: list[str]) -> None:
+    override_settings(ES_DJANGO=es_django).enable()
+    app.conf.update(broker_url=es_django["DESTINATIONS"]["tests"]["OPTIONS"]["url"])
+    send(keys)
+
+
+def test_a_broker_that_is_down_fails_no_commit_and_gets_everything_when_it_is_back(
+    queue: kombu.Queue, settings: Settings, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    settings.ES_DJANGO = publishing(queue, port)
+    with RelayProcess(settings.ES_DJANGO, tmp_path) as process:
+        run_processes(commit_with_a_dead_broker, [(settings.ES_DJANGO, ["k", "l", "k"])])
+        process.wait_until(OutboxMessage.objects.filter(status=Status.PENDING, attempts__gt=1).exists, timeout=60)
+        with CuttingProxy(RABBITMQ, port=port):
+            process.wait_until(all_published, timeout=60)
+            process.kill()  # the proxy ends when its connections have ended
+    arrived = arrivals(queue)
+    assert sorted(set(arrived)) == [("k", 0), ("k", 2), ("l", 1)]
+    assert_each_key_is_in_order(arrived)

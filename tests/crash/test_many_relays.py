@@ -1,0 +1,45 @@
+"""Several relays at once, and a publisher that fails now and then."""
+
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import override_settings
+from pytest_django import Settings
+
+from es_django.models import OutboxMessage
+from es_django.outbox.moves import Move, Status
+from es_django.outbox.relay import relay
+from tests.crash.deliveries import assert_each_key_is_in_order, counts, deliveries, noting, send
+from tests.processes import run_processes
+
+RELAYS = 4
+MESSAGES = 10_000
+PER_KEY = 100
+OPEN = Move.CLAIM.origins
+
+
+def relay_all(barrier: Barrier, es_django: dict[str, Any]) -> int:
+    override_settings(ES_DJANGO=es_django).enable()
+    barrier.wait()
+    published = 0
+    while OutboxMessage.objects.filter(status__in=OPEN).exists():
+        published += relay()
+    return published
+
+
+@pytest.mark.django_db(transaction=True)
+def test_relays_deliver_everything_in_the_order_of_each_key_though_publishing_fails_at_random(
+    settings: Settings, tmp_path: Path
+) -> None:
+    noted = tmp_path / "deliveries"
+    fast = {"BATCH_SIZE": 25, "BACKOFF": {"base": 0.01, "max": 0.05}}
+    settings.ES_DJANGO = noting(noted, outbox=fast, failures=0.05)
+    send([f"k-{number % (MESSAGES // PER_KEY)}" for number in range(MESSAGES)])
+    published = run_processes(relay_all, [(settings.ES_DJANGO,)] * RELAYS, timeout=300)
+    assert set(OutboxMessage.objects.values_list("status", flat=True)) == {Status.PUBLISHED}
+    assert sum(published) == MESSAGES
+    assert all(published), "each of the relays had its part"
+    assert len(counts(noted)) == MESSAGES
+    assert_each_key_is_in_order(deliveries(noted))

@@ -1,0 +1,29 @@
+"""All messages of a loaded log through each publisher, to its real broker."""
+
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from pytest_django import Settings
+
+from es_django.models import OutboxMessage
+from es_django.outbox.publishers import publisher_for
+from es_django.outbox.relay import relay
+from tests.helpdesk.logs import column
+from tests.outbox.publishers.brokers import BROKERS, close
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("kind", BROKERS)
+def test_each_message_of_a_log_arrives_once(
+    kind: str, request: pytest.FixtureRequest, settings: Settings, generated_log: Path
+) -> None:
+    with BROKERS[kind](request) as broker:
+        settings.ES_DJANGO = {"DESTINATIONS": {"customers": broker.destination}}
+        call_command("load_tickets", str(generated_log))
+        sent = OutboxMessage.objects.order_by("message_id").values_list("message_id", flat=True)
+        assert len(sent) == column(generated_log, "concept:name").count("Closed") > 200
+        assert relay("customers") == len(sent)
+        close(publisher_for("customers"))
+        assert sorted(broker.arrived()) == list(sent)
+    assert not OutboxMessage.objects.exclude(status="published").exists()

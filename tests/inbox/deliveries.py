@@ -1,0 +1,49 @@
+"""Messages and handlers whose effect can be counted."""
+
+from collections.abc import Callable
+from typing import Any
+
+from es_django import Message, handles
+from es_django.inbox.receipts import bury
+from es_django.models import InboxReceipt, ProjectionCheckpoint
+
+TYPE = "tests.noted"
+
+
+def make_message(type: str = TYPE, **fields: Any) -> Message:
+    return Message(**{"type": type, "data": {"number": 1}, "headers": {"correlation_id": "c-1"}, **fields})
+
+
+def have_an_effect(message: Message) -> None:
+    """Any row will do as an effect; this table is at hand."""
+    ProjectionCheckpoint.objects.create(name=f"effect {ProjectionCheckpoint.objects.count()}")
+
+
+def effects() -> int:
+    return ProjectionCheckpoint.objects.count()
+
+
+def failing(error: BaseException) -> Callable[[Message], None]:
+    def fail(message: Message) -> None:
+        have_an_effect(message)
+        raise error
+
+    return fail
+
+
+def consumer(name: str, function: Callable[[Message], None] = have_an_effect, *, type: str = TYPE) -> None:
+    """Registers a handler, in place of a former one of that consumer."""
+    from es_django.inbox import handlers
+
+    handlers._handlers.get(type, {}).pop(name, None)
+    handles(type, consumer=name)(function)
+
+
+def dead(message: Message, name: str = "mailer") -> InboxReceipt:
+    bury(name, message, ValueError("a bug"), attempt=3)
+    return InboxReceipt.objects.get(consumer=name, message_id=str(message.message_id))
+
+
+def receipts() -> dict[str, str]:
+    """The status of each consumer's receipt."""
+    return dict(InboxReceipt.objects.values_list("consumer", "status"))

@@ -1,0 +1,134 @@
+"""A dead message is handled after all, once."""
+
+from multiprocessing.synchronize import Barrier
+from uuid import uuid4
+
+import pytest
+
+from es_django import Message, handles
+from es_django.errors import NotReplayable
+from es_django.inbox.handlers import UNHANDLED
+from es_django.inbox.handling import receive
+from es_django.inbox.receipts import handle_once
+from es_django.inbox.replay import replay
+from es_django.models import InboxReceipt
+from es_django.store.messages import to_wire
+from tests.inbox.deliveries import TYPE, consumer, dead, effects, failing, have_an_effect, make_message, receipts
+from tests.processes import run_processes
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_dead_message_is_handled_after_all() -> None:
+    message, seen = make_message(key="k", data=[1]), list[Message]()
+    dead(message)
+    consumer("mailer", seen.append)
+    replay("mailer", message.message_id)
+    assert seen == [message]
+    receipt = InboxReceipt.objects.get()
+    assert (receipt.status, receipt.attempts, receipt.last_error, receipt.message) == ("handled", 4, "", None)
+
+
+def test_a_message_that_jsonb_cannot_hold_can_be_replayed() -> None:
+    message, seen = make_message(data={"null": "\x00"}), list[Message]()
+    dead(message)
+    consumer("mailer", seen.append)
+    replay("mailer", message.message_id)
+    assert seen == [message]
+
+
+@pytest.mark.parametrize("error", [ValueError("another bug"), TimeoutError("later"), SystemExit(1)])
+def test_a_message_that_fails_again_stays_dead(error: BaseException) -> None:
+    message = make_message()
+    dead(message)
+    consumer("mailer", failing(error))
+    with pytest.raises(Exception, match=str(error)):
+        replay("mailer", message.message_id)
+    receipt = InboxReceipt.objects.get()
+    assert (receipt.status, receipt.attempts, receipt.message) == ("dead", 4, to_wire(message))
+    assert repr(error) in receipt.last_error
+    assert effects() == 0
+
+
+def test_the_receipt_is_handled_in_the_commit_of_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = make_message()
+    dead(message)
+    consumer("mailer")
+
+    def crash(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("es_django.inbox.receipts.refuse_swallowed_failure", crash)
+        with pytest.raises(KeyboardInterrupt):
+            replay("mailer", message.message_id)
+    assert (receipts(), effects()) == ({"mailer": "dead"}, 0)
+
+
+def test_a_handled_message_cannot_be_replayed() -> None:
+    message = make_message()
+    consumer("mailer")
+    handle_once("mailer", message, have_an_effect)
+    with pytest.raises(NotReplayable, match="it is handled"):
+        replay("mailer", message.message_id)
+    assert effects() == 1
+
+
+def test_a_message_without_a_receipt_cannot_be_replayed() -> None:
+    with pytest.raises(NotReplayable, match="no such receipt"):
+        replay("mailer", uuid4())
+
+
+def test_a_message_of_a_consumer_that_is_gone_cannot_be_replayed_and_stays() -> None:
+    message = make_message()
+    dead(message)
+    consumer("another")
+    with pytest.raises(NotReplayable, match="no handler"):
+        replay("mailer", message.message_id)
+    assert InboxReceipt.objects.get().attempts == 3
+
+
+def test_what_is_no_message_cannot_be_replayed_and_stays() -> None:
+    receive({"number": 1}, attempt=1, last=False)
+    with pytest.raises(NotReplayable, match="it is no message"):
+        replay(UNHANDLED, InboxReceipt.objects.get().message_id)
+    assert receipts() == {UNHANDLED: "dead"}
+
+
+def test_a_message_that_nobody_handled_is_handled_by_all_the_consumers_of_today() -> None:
+    message = make_message()
+    receive(to_wire(message), attempt=10, last=True)
+    with pytest.raises(NotReplayable, match="no handler"):
+        replay(UNHANDLED, message.message_id)
+    consumer("mailer")
+    consumer("printer")
+    replay(UNHANDLED, message.message_id)
+    assert receipts() == {UNHANDLED: "handled", "mailer": "handled", "printer": "handled"}
+    assert effects() == 2
+
+
+def test_a_message_that_nobody_handled_is_handled_by_all_or_none() -> None:
+    message = make_message()
+    receive(to_wire(message), attempt=10, last=True)
+    consumer("mailer")
+    consumer("printer", failing(ValueError("a bug")))
+    with pytest.raises(ValueError, match="a bug"):
+        replay(UNHANDLED, message.message_id)
+    assert (receipts(), effects()) == ({UNHANDLED: "dead"}, 0)
+
+
+def replay_at_once(barrier: Barrier, message: Message) -> str:
+    handles(TYPE, consumer="mailer")(have_an_effect)
+    barrier.wait()
+    try:
+        replay("mailer", message.message_id)
+    except NotReplayable as error:
+        return error.reason
+    return "replayed"
+
+
+def test_concurrent_replays_in_processes_have_one_effect() -> None:
+    message = make_message()
+    dead(message)
+    assert sorted(run_processes(replay_at_once, [(message,)] * 4)) == ["it is handled"] * 3 + ["replayed"]
+    assert effects() == 1

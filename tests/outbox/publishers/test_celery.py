@@ -1,0 +1,31 @@
+"""The publisher that sends tasks, against a real broker."""
+
+from uuid import uuid4
+
+import kombu
+import pytest
+
+from es_django import Message
+from es_django.outbox.publishers.celery import CeleryPublisher
+from es_django.store.messages import from_wire
+
+
+def test_a_message_becomes_the_argument_of_a_celery_task(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"es_django.tests.{uuid4().hex}"
+    monkeypatch.setenv("CELERY_BROKER_URL", rabbitmq_url)
+    publisher = CeleryPublisher(queue=name)
+    sent = Message(type="told.news", data={"deep": [1, None]}, key="k", destination="tests")
+    with kombu.Connection(rabbitmq_url) as connection:
+        queue = kombu.Queue(name, channel=connection.default_channel)
+        queue.declare()
+        try:
+            assert publisher.publish([sent]) == [None]
+            delivery = queue.get(no_ack=True)
+        finally:
+            publisher._connection.discard()
+            queue.delete()
+    assert delivery is not None
+    assert delivery.headers["task"] == "es_django.handle_message"
+    assert delivery.headers["id"] == str(sent.message_id)
+    (args, _, _) = delivery.payload
+    assert from_wire(args[0]) == sent

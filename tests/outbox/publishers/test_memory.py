@@ -1,0 +1,33 @@
+"""The publisher for users' tests."""
+
+from es_django.errors import PublishError
+from es_django.outbox.publishers.memory import MemoryPublisher
+from tests.outbox.publishers.messages import news
+
+
+def test_what_is_published_is_kept() -> None:
+    publisher = MemoryPublisher()
+    first, second, third = news(3)
+    assert publisher.publish([first, second]) == [None, None]
+    assert publisher.publish([third]) == [None]
+    assert publisher.published == [first, second, third]
+    assert publisher.calls == [[first, second], [third]]
+
+
+def test_it_fails_as_it_is_told_to() -> None:
+    publisher = MemoryPublisher()
+    good, bad = news(2)
+    down = PublishError("down")
+    publisher.fail = lambda message: down if message is bad else None
+    assert publisher.publish([good, bad]) == [None, down]
+    assert publisher.published == [good]
+    assert publisher.calls == [[good, bad]]
+
+
+def test_a_reset_one_is_like_a_new_one() -> None:
+    publisher = MemoryPublisher()
+    publisher.fail = lambda message: PublishError("down")
+    publisher.publish(news(1))
+    publisher.reset()
+    assert (publisher.published, publisher.calls) == ([], [])
+    assert publisher.publish(news(1)) == [None]

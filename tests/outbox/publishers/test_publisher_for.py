@@ -1,0 +1,139 @@
+"""How the publisher of a destination is made."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from pytest_django import Settings
+
+from es_django.errors import UnknownDestination
+from es_django.outbox.publishers import Publisher, publisher_for
+from es_django.outbox.publishers.memory import MemoryPublisher
+from tests.outbox.publishers.messages import news
+
+SHIPPED = "es_django.outbox.publishers"
+KOMBU, REDIS = f"{SHIPPED}.kombu.KombuPublisher", f"{SHIPPED}.redis.RedisPublisher"
+WEBHOOK, NATS = f"{SHIPPED}.webhook.WebhookPublisher", f"{SHIPPED}.nats.NatsPublisher"
+GOOD: dict[str, dict[str, Any]] = {
+    KOMBU: {"url": "amqp://localhost"},
+    REDIS: {"url": "redis://localhost", "queue": "q"},
+    WEBHOOK: {"url": "https://hooks.example", "secret": "czNjcmV0"},
+    NATS: {"url": "nats://localhost"},
+    f"{SHIPPED}.celery.CeleryPublisher": {},
+    f"{SHIPPED}.memory.MemoryPublisher": {},
+}
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    (KOMBU, {"url": "redis://localhost"}, "begins with amqp://"),
+    (KOMBU, {"url": "memory://"}, "begins with amqp://"),
+    (KOMBU, {"url": "nonsense://localhost"}, "no URL of a broker"),
+    (KOMBU, {"url": "amqp://guest:s3/cret@localhost"}, "must be percent-encoded"),
+    (KOMBU, {"url": 5}, "no URL of a broker"),
+    (KOMBU, {}, "url"),
+    (KOMBU, {"url": "amqp://localhost", "format": "xml"}, "'cloudevents' or 'json', not 'xml'"),
+    (REDIS, {"url": "amqp://localhost", "queue": "q"}, "begins with redis://"),
+    (REDIS, {"url": "redis://localhost"}, "queue"),
+    (WEBHOOK, {"url": "https://hooks.example"}, "secret"),
+    (WEBHOOK, {"url": "hooks.example", "secret": "czNjcmV0"}, "https://"),
+    (WEBHOOK, {"url": "https://hooks.example", "secret": "s3cret!"}, "base64"),
+    (NATS, {"url": "nats://localhost", "prefix": "shop.>"}, "prefix"),
+    (NATS, {"url": "ftp://user:s3cret@localhost"}, "nats://"),
+    (NATS, {"url": []}, "nats://"),
+    (SHIPPED + ".kombu.Nothing", {}, "Nothing"),
+    ("es_django.events.Event", {}, "is no Publisher"),
+]
+
+
+def use(settings: Settings, publisher: str, options: dict[str, Any]) -> None:
+    settings.ES_DJANGO = {"DESTINATIONS": {"tests": {"PUBLISHER": publisher, "OPTIONS": options}}}
+
+
+@pytest.mark.parametrize("publisher", GOOD)
+def test_a_publisher_is_made_once_and_connects_to_nothing_yet(settings: Settings, publisher: str) -> None:
+    use(settings, publisher, GOOD[publisher])
+    made = publisher_for("tests")
+    assert isinstance(made, Publisher)
+    assert publisher_for("tests") is made
+
+
+@pytest.mark.parametrize("publisher", GOOD)
+def test_an_option_that_it_does_not_have_is_told(settings: Settings, publisher: str) -> None:
+    use(settings, publisher, {**GOOD[publisher], "colour": "red"})
+    with pytest.raises(ImproperlyConfigured, match=r'ES_DJANGO\["DESTINATIONS"\]\["tests"\].*colour'):
+        publisher_for("tests")
+
+
+@pytest.mark.parametrize(("publisher", "options", "told"), WRONG)
+def test_what_is_wrong_is_told_and_no_secret(
+    settings: Settings, publisher: str, options: dict[str, Any], told: str
+) -> None:
+    use(settings, publisher, options)
+    with pytest.raises(ImproperlyConfigured) as refused:
+        publisher_for("tests")
+    assert told in str(refused.value)
+    assert "s3" not in str(refused.value)
+
+
+def test_a_destination_that_is_not_configured_is_told(settings: Settings) -> None:
+    use(settings, f"{SHIPPED}.memory.MemoryPublisher", {})
+    with pytest.raises(UnknownDestination, match="'other'"):
+        publisher_for("other")
+
+
+@pytest.mark.parametrize(
+    ("publisher", "package", "extra"),
+    [
+        (REDIS, "redis", "redis"),
+        (WEBHOOK, "httpx", "webhooks"),
+        (WEBHOOK, "standardwebhooks", "webhooks"),
+        (NATS, "nats", "nats"),
+    ],
+)
+def test_a_missing_extra_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, publisher: str, package: str, extra: str
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == package or name.startswith(f"{SHIPPED}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    use(settings, publisher, GOOD[publisher])
+    with pytest.raises(ImproperlyConfigured, match=rf'{package} is not installed.*"es-django\[{extra}\]"'):
+        publisher_for("tests")
+
+
+def test_the_package_needs_no_extra(tmp_path: Path) -> None:
+    program = """
+import sys
+for package in ("httpx", "standardwebhooks", "nats", "redis", "psycopg"):
+    sys.modules[package] = None
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["es_django"], USE_TZ=True)
+django.setup()
+import es_django.tasks, es_django.outbox.publishers.celery, es_django.outbox.publishers.kombu
+import es_django.outbox.publishers.memory
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=django_settings.BASE_DIR,
+        env={name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+
+
+def test_a_publisher_of_another_setting_is_another_one(settings: Settings) -> None:
+    use(settings, f"{SHIPPED}.memory.MemoryPublisher", {})
+    made = publisher_for("tests")
+    assert isinstance(made, MemoryPublisher)
+    made.publish(news(1))
+    use(settings, f"{SHIPPED}.memory.MemoryPublisher", {})
+    other = publisher_for("tests")
+    assert isinstance(other, MemoryPublisher)
+    assert not other.published

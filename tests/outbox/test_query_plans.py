@@ -1,0 +1,159 @@
+"""How the databases go about the outbox's statements when it is long: 200,000 messages, of which 1% are open."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from es_django.outbox.database import DatabaseOutbox
+from es_django.outbox.retention import prune_messages
+from es_django.outbox.store import Claim, Settlement, outbox_store
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TABLE = "es_django_outboxmessage"
+MANY = 200_000
+
+COLUMNS = "message_id, destination, type, key, data, headers, attempts, last_error, created_at, status, published_at"
+
+# Of the first messages every hundredth is open, and of those one in ten has the key that everybody uses.
+FILL = {
+    "postgresql": f"""
+        INSERT INTO {TABLE} ({COLUMNS})
+        SELECT gen_random_uuid(), 'tests', 'noted', CASE WHEN n %% 1000 = 0 THEN 'hot' ELSE 'key-' || n %% 5000 END,
+               '{{}}', '{{}}', 1, '', now() - interval '8 days',
+               CASE WHEN n %% 100 = 0 AND n <= %s THEN 'pending' ELSE 'published' END,
+               CASE WHEN n %% 100 = 0 AND n <= %s THEN NULL ELSE now() - interval '8 days' END
+          FROM generate_series(%s::bigint, %s::bigint) AS n
+    """,
+    "sqlite": f"""
+        INSERT INTO {TABLE} ({COLUMNS})
+        SELECT lower(hex(randomblob(16))), 'tests', 'noted',
+               CASE WHEN n %% 1000 = 0 THEN 'hot' ELSE 'key-' || n %% 5000 END,
+               '{{}}', '{{}}', 1, '', datetime('now', '-8 days'),
+               CASE WHEN n %% 100 = 0 AND n <= %s THEN 'pending' ELSE 'published' END,
+               CASE WHEN n %% 100 = 0 AND n <= %s THEN NULL ELSE datetime('now', '-8 days') END
+          FROM (WITH RECURSIVE series (n) AS (SELECT %s UNION ALL SELECT n + 1 FROM series WHERE n < %s)
+                SELECT n FROM series)
+    """,
+}
+
+
+def fill(first: int, last: int, *, open_until: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(FILL[connection.vendor], [open_until, open_until, first, last])
+        cursor.execute(f"ANALYZE {TABLE}")
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+def statements_of(action: Callable[[], Any]) -> list[str]:
+    """The SQL of an action on the outbox, as it was run."""
+    with CaptureQueriesContext(connection) as queries:
+        action()
+    found = [query["sql"] for query in queries if TABLE in query["sql"]]
+    assert found
+    return found
+
+
+def plan_of(sql: str) -> str:
+    explain = "EXPLAIN" if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN"
+    with undone(), connection.cursor() as cursor:
+        cursor.execute(f"{explain} {sql.replace('%', '%%')}", [])
+        return "\n".join(" ".join(map(str, row)) for row in cursor.fetchall())
+
+
+def assert_by_index(sql: str) -> None:
+    plan = plan_of(sql)
+    assert re.search(r"(?i)index|primary key", plan), plan
+    assert not re.search(
+        r"Seq Scan on es_django_outboxmessage|SCAN (message|earlier|es_django_outboxmessage)$", plan, re.M
+    ), plan
+
+
+def claim(limit: int = 500) -> list[Claim]:
+    return outbox_store().claim("tests", "a", limit=limit, lease=60)
+
+
+@pytest.fixture
+def _long_outbox(recorder: object) -> None:
+    fill(1, MANY, open_until=MANY)
+
+
+@pytest.mark.usefixtures("_long_outbox")
+def test_every_statement_of_the_outbox_uses_an_index() -> None:
+    claims: list[Claim] = []
+    statements = statements_of(lambda: claims.extend(claim()))
+    assert len(claims) == 500
+    statements += statements_of(lambda: outbox_store().extend("a", claims, lease=60))
+    statements += statements_of(lambda: outbox_store().settle("a", [Settlement(each) for each in claims]))
+    statements += statements_of(lambda: prune_messages(timedelta(days=7), batch_size=100, seconds=0.01))
+    for statement in statements:
+        assert_by_index(statement)
+
+
+@pytest.mark.requires_postgresql  # SQLite walks a list from its end, which a small site bears
+@pytest.mark.usefixtures("_long_outbox")
+@pytest.mark.parametrize("status", ["pending", "claimed", "dead", "discarded", "published", None])
+def test_a_list_of_the_admin_reads_no_more_than_it_shows(status: str | None) -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    page = reverse("admin:es_django_outboxmessage_changelist")
+    (statement,) = statements_of(lambda: client.get(page, {"status": status} if status else {}))
+    if status in ("published", None):
+        # nearly all are: it walks the table from its end until the page is full
+        assert not re.search(r"Sort|TEMP B-TREE|Seq Scan", plan_of(statement))
+    else:
+        assert_by_index(statement)
+
+
+def cost_of_a_claim() -> int:
+    """What the database does for a claim: pages that it touches, or steps of its virtual machine."""
+    if connection.vendor == "sqlite":
+        steps = [0]
+
+        def step() -> None:
+            steps[0] += 1
+
+        connection.ensure_connection()
+        with undone():
+            connection.connection.set_progress_handler(step, 100)
+            run_claim("")
+            connection.connection.set_progress_handler(None, 0)
+        return steps[0]
+    with undone():
+        ((plan,),) = run_claim("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ")
+    (top,) = json.loads(plan) if isinstance(plan, str) else plan
+    return int(top["Plan"]["Shared Hit Blocks"] + top["Plan"]["Shared Read Blocks"])
+
+
+def run_claim(prefix: str) -> list[Any]:
+    store = outbox_store()
+    assert isinstance(store, DatabaseOutbox)
+    with connection.cursor() as cursor:
+        parameters: dict[str, str | int] = {"destination": "tests", "worker": "a", "limit": 500, "lease": 60}
+        cursor.execute(prefix + store._sql.CLAIM, parameters)
+        found: list[Any] = cursor.fetchall()
+        return found
+
+
+@pytest.mark.usefixtures("recorder")
+def test_the_cost_of_a_claim_does_not_grow_with_what_is_published() -> None:
+    fill(1, MANY // 10, open_until=MANY // 10)
+    before = cost_of_a_claim()
+    fill(MANY // 10 + 1, MANY, open_until=MANY // 10)
+    assert cost_of_a_claim() < 2 * before, "ten times as long, an index is one level deeper, and that is all"

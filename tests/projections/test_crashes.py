@@ -1,0 +1,111 @@
+"""Runners that are killed repeat nothing and lose nothing, wherever that happens; of two at once, one works."""
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from es_django import event_store
+from es_django.models import InboxReceipt
+from es_django.projections import run_projection, start_rebuild
+from tests.processes import run_processes
+from tests.projections.effects import checkpoint, count, effects, stored_effects
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+KILLS = 20
+NEW_EVENTS = 8
+
+
+def die_somewhere(run: Callable[[], object]) -> None:
+    """Calls `run` in a process of its own, that is killed at the entry of some function, or at the end."""
+    from django.db import connections
+
+    connections.close_all()  # a fork would share them
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        return
+
+    def perhaps_die(frame: FrameType, event: str, argument: Any) -> None:
+        if random.random() < 1 / 2000:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        random.seed()
+        sys.setprofile(perhaps_die)
+        run()
+    finally:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def finish() -> None:
+    """Runs the projection to its end; the server may notice a little late that a killed runner is gone."""
+    deadline = time.monotonic() + 30
+    while checkpoint().position < event_store.read_all(after=checkpoint().position).position:
+        run_projection("tests.effects")
+        assert time.monotonic() < deadline, checkpoint().last_error
+
+
+def run_and_die_again_and_again(barrier: Barrier) -> None:
+    with in_small_batches():
+        for kill in range(KILLS):
+            count(*range(kill * NEW_EVENTS + 1, (kill + 1) * NEW_EVENTS + 1))
+            die_somewhere(lambda: run_projection("tests.effects"))
+
+
+def in_small_batches() -> Any:
+    from django.conf import settings
+    from django.test import override_settings
+
+    return override_settings(ES_DJANGO={**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 3}})
+
+
+def test_a_runner_that_is_killed_anywhere_repeats_nothing_and_loses_nothing() -> None:
+    run_projection("tests.effects")
+    run_processes(run_and_die_again_and_again, [()])
+    finish()
+    assert stored_effects() == [recorded.position for recorded in event_store.read_all().events]
+    assert effects() == KILLS * NEW_EVENTS
+    assert checkpoint().last_error == "", "an event that is applied twice violates a unique key"
+
+
+def rebuild_and_die_again_and_again(barrier: Barrier) -> None:
+    with in_small_batches():
+        for _ in range(KILLS):
+            die_somewhere(lambda: (start_rebuild("tests.effects", by="Ada"), run_projection("tests.effects")))
+
+
+def test_a_rebuild_that_is_killed_anywhere_ends_right_when_it_is_started_again() -> None:
+    count(*range(1, 31))
+    run_projection("tests.effects")
+    before = stored_effects()
+    InboxReceipt.objects.create(consumer="tests.effects", message_id="by hand", status="handled")
+    start_rebuild("tests.effects", by="Ada")
+    run_processes(rebuild_and_die_again_and_again, [()])
+    finish()
+    assert stored_effects() == before
+
+
+def run_beside_others(barrier: Barrier) -> int:
+    barrier.wait()
+    return sum(run_projection("tests.effects") for _ in range(20))
+
+
+def test_of_several_runners_each_event_is_applied_by_one() -> None:
+    run_projection("tests.effects")
+    count(*range(1, 101))
+    with in_small_batches():
+        applied = run_processes(run_beside_others, [()] * 3)
+    finish()
+    assert effects() == 100
+    assert sum(applied) <= 100
+    assert checkpoint().last_error == ""

@@ -1,0 +1,184 @@
+"""Inline projections: moved in the transaction that stores the events, or not at all."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import IntegrityError, transaction
+
+from es_django import (
+    ANY,
+    PendingEvent,
+    Projection,
+    RecordedEvent,
+    Repository,
+    StorageError,
+    StreamId,
+    event_store,
+    projects,
+)
+from es_django.models import InboxReceipt
+from es_django.projections import base
+from es_django.store import reactions
+from tests.domain import Annotated, Deposited, Ledger, LedgerOpened, Withdrawn
+from tests.projections.effects import effects
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Inline(Projection):
+    class Meta:
+        name = "tests.inline"
+
+    @projects
+    def annotated(self, event: Annotated, recorded: RecordedEvent) -> None:
+        for effect in event.note if isinstance(event.note, list) else []:
+            InboxReceipt.objects.create(consumer=self.name, message_id=effect, status="handled")
+
+
+SEEN: list[tuple[str, list[str]]] = []
+
+
+class First(Projection):
+    class Meta:
+        name = "tests.order.first"
+
+    def project_batch(self, events: Sequence[RecordedEvent[Deposited | Withdrawn]]) -> None:
+        SEEN.append((self.name, [type(recorded.event).__name__ for recorded in events]))
+
+
+class Second(Projection):
+    class Meta:
+        name = "tests.order.second"
+
+    @projects
+    def moved(self, event: Deposited | LedgerOpened, recorded: RecordedEvent) -> None:
+        SEEN.append((self.name, [type(event).__name__]))
+
+
+def test_an_inline_projection_is_in_the_commit() -> None:
+    ledger = Ledger.open("l-1")
+    ledger.annotate(["one", "two"])
+    with pytest.raises(KeyError), transaction.atomic():
+        Repository(Ledger).save(ledger)
+        assert effects("tests.inline") == 2
+        raise KeyError
+    assert effects("tests.inline") == 0
+    Repository(Ledger).save(ledger)
+    assert effects("tests.inline") == 2
+
+
+def test_an_inline_projection_does_not_apply_a_repeated_append_again() -> None:
+    stream = StreamId("ledger", "l-1")
+    events = [PendingEvent(Annotated(note=["once"]))]
+    for _ in range(2):
+        event_store.append(stream, events, expected=0)
+        event_store.append(stream, events, expected=ANY)
+    assert effects("tests.inline") == 1
+
+
+def test_projections_are_moved_in_the_order_of_registration_and_a_batch_is_what_was_saved_together() -> None:
+    SEEN.clear()
+    ledger = Ledger.open("l-1")
+    ledger.deposit(2)
+    ledger.withdraw(1)
+    Repository(Ledger).save(ledger)
+    assert SEEN == [
+        ("tests.order.first", ["Deposited", "Withdrawn"]),
+        ("tests.order.second", ["LedgerOpened"]),
+        ("tests.order.second", ["Deposited"]),
+    ]
+
+
+class CarelessInline(Projection):
+    class Meta:
+        name = "tests.careless_inline"
+
+    @projects
+    def annotated(self, event: Annotated, recorded: RecordedEvent) -> None:
+        if event.note == "swallow":
+            swallow_an_error(self.name)
+
+
+def swallow_an_error(consumer: str) -> None:
+    with suppress(IntegrityError):
+        InboxReceipt.objects.create(consumer=consumer, message_id="", status="handled")
+
+
+@pytest.mark.parametrize("outer", [False, True])
+def test_an_inline_projection_that_swallows_a_database_error_is_told(outer: bool) -> None:
+    ledger = Ledger.open("l-1")
+    ledger.annotate("swallow")
+    with (
+        pytest.raises(StorageError, match="was caught inside it") as caught,
+        transaction.atomic() if outer else nullcontext(),
+    ):
+        Repository(Ledger).save(ledger)
+    assert not caught.value.retryable
+    assert (ledger.committed_version, event_store.version(ledger.stream)) == (0, 0)
+
+
+@pytest.mark.parametrize("outer", [False, True])
+def test_an_inline_projection_that_fails_takes_everything_with_it(outer: bool) -> None:
+    ledger = Ledger.open("l-1")
+    ledger.annotate(["same", "same"])
+    if outer:
+        with transaction.atomic():
+            with pytest.raises(StorageError) as caught:
+                Repository(Ledger).save(ledger)
+            assert not Repository(Ledger).exists("l-1"), "the caller's transaction goes on without it"
+    else:
+        with pytest.raises(StorageError) as caught:
+            Repository(Ledger).save(ledger)
+    assert not caught.value.retryable
+    assert (effects("tests.inline"), event_store.version(ledger.stream)) == (0, 0)
+    assert (ledger.committed_version, len(ledger.pending_events)) == (0, 2)
+
+
+def batch_of(annotation: Any) -> dict[str, Any]:
+    def project_batch(self: Any, events: Any) -> None:
+        pass
+
+    project_batch.__annotations__["events"] = annotation
+    return {"Meta": type("Meta", (), {"name": "tests.batch"}), "project_batch": project_batch}
+
+
+@pytest.mark.parametrize("annotation", [Any, Sequence[Any], Sequence[Deposited], Sequence[RecordedEvent[Any]]])
+def test_a_batch_of_unknown_events_is_refused(annotation: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match="annotate the event"):
+        type("Batch", (Projection,), batch_of(annotation))
+
+
+def test_a_projection_takes_events_in_one_way_only() -> None:
+    both = {**batch_of(Sequence[RecordedEvent[Deposited]]), "moved": Second.moved}
+    with pytest.raises(ImproperlyConfigured, match="keep one of them"):
+        type("Both", (Projection,), both)
+
+
+@pytest.mark.parametrize(("mode", "partitions"), [("inline", 2), ("async", 0), ("async", "many")])
+def test_partitions_that_cannot_be_are_refused(mode: str, partitions: object) -> None:
+    meta = type("Meta", (), {"name": "tests.parted", "mode": mode, "partitions": partitions})
+    with pytest.raises(ImproperlyConfigured, match=r"Meta\.partitions"):
+        type("Parted", (Projection,), {"Meta": meta})
+
+
+def test_a_projection_without_a_name_or_with_a_wrong_mode_is_refused() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"Nameless\.Meta\.name"):
+        type("Nameless", (Projection,), {})
+    wrong: dict[str, Any] = {"Meta": type("Meta", (), {"name": "tests.wrong", "mode": "sync"})}
+    with pytest.raises(ImproperlyConfigured, match="not 'sync'"):
+        type("Wrong", (Projection,), wrong)
+
+
+def test_two_projections_of_one_name_are_refused() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"are both named 'tests\.inline'"):
+        type("Second", (Projection,), {"Meta": type("Meta", (), {"name": "tests.inline"})})
+    assert sum(each.name == "tests.inline" for each in map(_named, reactions.inline_projections)) == 1
+    assert base.registered_projections()["tests.inline"] in reactions.inline_projections
+
+
+def _named(projection: object) -> Projection:
+    assert isinstance(projection, Projection)
+    return projection

@@ -1,0 +1,156 @@
+"""An inline projection is rebuilt while events go on being appended: none is missed, none is applied twice."""
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from decimal import Decimal
+from multiprocessing.synchronize import Barrier
+from threading import Event as Signal
+
+import pytest
+from django.db import transaction
+
+from es_django import StorageError, event_store
+from es_django.errors import is_retryable
+from es_django.models import ProjectionCheckpoint
+from es_django.projections import run_projection, run_projections, start_rebuild
+from testproject.bank.events import MoneyIn, MoneyOut
+from testproject.bank.models import Balance
+from testproject.bank.projections import Balances
+from testproject.bank.services import deposit, open_account
+from tests.processes import run_processes
+from tests.projections.effects import count
+from tests.threads import threads
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ACCOUNTS = ["ada", "bob", "cyd"]
+
+
+def balances() -> dict[str, Decimal]:
+    return dict(Balance.objects.values_list("account", "balance"))
+
+
+def balances_of_the_log() -> dict[str, Decimal]:
+    found: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for recorded in event_store.read_all(limit=100_000, types=Balances.event_classes).events:
+        event = recorded.event
+        sign = {MoneyIn: 1, MoneyOut: -1}
+        amount = getattr(event, "amount", Decimal(0))
+        found[recorded.stream.key] += amount * next((sign[kind] for kind in sign if isinstance(event, kind)), 0)
+    return dict(found)
+
+
+def is_rebuilding() -> bool:
+    return ProjectionCheckpoint.objects.filter(name="balances").exists()
+
+
+def in_flight(write: Callable[[], object], written: Signal, go_on: Signal) -> None:
+    """Writes in a transaction that stays open until it is told to go on."""
+    with transaction.atomic():
+        write()
+        written.set()
+        assert go_on.wait(30)
+
+
+def test_what_is_appended_during_the_rebuild_is_applied_by_it() -> None:
+    open_account("ada", owner="Ada")
+    start_rebuild("balances", by="Eve")
+    deposit("ada", Decimal(5))
+    assert balances() == {}
+    assert run_projections() >= 2
+    assert balances() == {"ada": Decimal(5)}
+    deposit("ada", Decimal(2))
+    assert (balances(), is_rebuilding()) == ({"ada": Decimal(7)}, False)
+
+
+@pytest.mark.requires_postgresql
+def test_no_rebuild_begins_while_an_append_is_in_flight() -> None:
+    written, go_on = Signal(), Signal()
+    with threads(1) as submit:
+        slow = submit(in_flight, lambda: open_account("ada", owner="Ada"), written, go_on)
+        assert written.wait(30)
+        with pytest.raises(StorageError) as caught:
+            start_rebuild("balances", by="Eve")
+        go_on.set()
+        slow.result(30)
+    assert caught.value.retryable
+    assert (balances(), is_rebuilding()) == ({"ada": Decimal(0)}, False)
+    assert start_rebuild("balances", by="Eve")
+    run_projections()
+    assert balances() == {"ada": Decimal(0)}
+
+
+@pytest.mark.requires_postgresql
+def test_no_rebuild_ends_while_an_append_is_in_flight_that_it_would_miss() -> None:
+    open_account("ada", owner="Ada")
+    start_rebuild("balances", by="Eve")
+    written, go_on = Signal(), Signal()
+    with threads(1) as submit:
+        slow = submit(in_flight, lambda: deposit("ada", Decimal(5)), written, go_on)
+        assert written.wait(30)
+        run_projection("balances")
+        assert (balances(), is_rebuilding()) == ({"ada": Decimal(0)}, True)
+        go_on.set()
+        slow.result(30)
+    run_projection("balances")
+    assert (balances(), is_rebuilding()) == ({"ada": Decimal(5)}, False)
+
+
+@pytest.mark.requires_postgresql
+def test_an_append_in_flight_that_is_none_of_its_business_does_not_keep_a_rebuild_from_ending() -> None:
+    start_rebuild("balances", by="Eve")
+    written, go_on = Signal(), Signal()
+    with threads(1) as submit:
+        slow = submit(in_flight, lambda: count(1), written, go_on)
+        assert written.wait(30)
+        open_account("ada", owner="Ada")
+        run_projection("balances")
+        assert (balances(), is_rebuilding()) == ({"ada": Decimal(0)}, False)
+        go_on.set()
+        slow.result(30)
+
+
+def do_business(barrier: Barrier, seed: int) -> None:
+    chance = random.Random(seed)
+    barrier.wait()
+    for _ in range(30):
+        try:
+            with transaction.atomic():
+                for _ in range(chance.randrange(1, 3)):
+                    deposit(chance.choice(ACCOUNTS), Decimal(chance.randrange(1, 100)))
+                    time.sleep(chance.random() * 0.005)
+                if chance.random() < 0.2:
+                    raise KeyError
+        except KeyError:
+            pass
+        except Exception as error:
+            if not is_retryable(error):
+                raise
+
+
+def let_the_rebuild_end() -> None:
+    deadline = time.monotonic() + 60
+    while is_rebuilding():
+        assert time.monotonic() < deadline, ProjectionCheckpoint.objects.get(name="balances").last_error
+        run_projection("balances", seconds=0.5)
+
+
+def test_a_read_model_rebuilt_again_and_again_beside_writers_is_that_of_the_log() -> None:
+    for account in ACCOUNTS:
+        open_account(account, owner=account)
+    rebuilt = 0
+    with threads(1) as submit:
+        writers = submit(run_processes, do_business, [(seed,) for seed in range(3)])
+        while not writers.done():
+            try:
+                rebuilt += start_rebuild("balances", by="Eve")
+                run_projection("balances", seconds=0.5)
+            except StorageError as error:
+                if not error.retryable:
+                    raise
+        writers.result()
+    let_the_rebuild_end()
+    assert rebuilt > 1
+    assert balances() == balances_of_the_log()

@@ -1,0 +1,227 @@
+"""Asynchronous projections: each event once, whatever fails."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import Settings
+
+from es_django import Projection, RecordedEvent, Repository, StreamId, event_store, projects
+from es_django.errors import UnknownProjection
+from es_django.models import InboxReceipt, ProjectionCheckpoint, StoredEvent, Stream
+from es_django.projections import run_projection, run_projections, skip
+from tests.domain import Deposited, Ledger
+from tests.projections.effects import (
+    Counted,
+    Effects,
+    checkpoint,
+    count,
+    effects,
+    fail_at,
+    let_pauses_end,
+    no_mishap,
+    position_of,
+)
+from tests.threads import threads
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Status = ProjectionCheckpoint.Status
+
+
+class Careless(Projection):
+    """Catches an error that has spoilt the transaction, and goes on as if nothing had happened."""
+
+    class Meta:
+        name = "tests.careless"
+        mode = "async"
+
+    @projects
+    def counted(self, event: Counted, recorded: RecordedEvent) -> None:
+        if event.number == 13:
+            swallow_an_error(self.name)
+
+
+class Batches(Projection):
+    class Meta:
+        name = "tests.batches"
+        mode = "async"
+
+    sizes: list[int] = []
+    poison = 0
+
+    def project_batch(self, events: Sequence[RecordedEvent[Counted]]) -> None:
+        if self.poison in [recorded.event.number for recorded in events]:
+            raise ValueError("poison")
+        self.sizes.append(len(events))
+        InboxReceipt.objects.bulk_create(
+            InboxReceipt(consumer=self.name, message_id=str(recorded.position), status="handled") for recorded in events
+        )
+
+
+@pytest.fixture(autouse=True)
+def _no_batches() -> None:
+    Batches.sizes.clear()
+    Batches.poison = 0
+
+
+def swallow_an_error(consumer: str) -> None:
+    with suppress(IntegrityError):
+        InboxReceipt.objects.create(consumer=consumer, message_id="", status="handled")
+
+
+def test_a_projection_that_swallows_a_database_error_stays_where_it_is() -> None:
+    count(12, 13)
+    assert run_projection("tests.careless") == 1
+    state = ProjectionCheckpoint.objects.get(name="tests.careless")
+    assert "was caught inside it" in state.last_error
+    assert state.failed_position == event_store.read_all().position
+
+
+def test_an_asynchronous_projection_applies_the_log_once() -> None:
+    count(1, 2, 3)
+    assert effects() == 0
+    assert run_projection("tests.effects") == 3
+    assert run_projection("tests.effects") == 0
+    count(4)
+    assert run_projection("tests.effects") == 1
+    assert effects() == 4
+
+
+def test_events_that_it_does_not_handle_move_its_checkpoint() -> None:
+    count(1)
+    Repository(Ledger).save(Ledger.open("l-1"))
+    run_projection("tests.effects")
+    assert checkpoint().position == event_store.read_all().position
+
+
+def test_an_unknown_projection_is_told() -> None:
+    with pytest.raises(UnknownProjection, match="no projection is named"):
+        run_projection("tests.nobody")
+
+
+def test_only_the_events_that_it_handles_are_fetched() -> None:
+    count(1)
+    Repository(Ledger).save(Ledger.open("l-1"))
+    with CaptureQueriesContext(connection) as captured:
+        run_projection("tests.effects")
+    (fetched,) = {query["sql"] for query in captured if "event.data" in query["sql"]}
+    assert "tests.counted" in fetched
+    assert "tests.ledger_opened" not in fetched
+
+
+def test_a_batch_is_applied_at_once(settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 4}}
+    count(*range(1, 11))
+    assert run_projection("tests.batches") == 10
+    assert Batches.sizes == [4, 4, 2]
+
+
+def test_the_poison_event_of_a_batch_is_found_and_all_before_it_are_applied() -> None:
+    count(*range(1, 101))
+    Batches.poison = 61
+    assert run_projection("tests.batches") == 60
+    state = checkpoint("tests.batches")
+    assert (effects("tests.batches"), state.failed_position, state.attempts) == (60, position_of(61), 1)
+    Batches.poison = 0
+    let_pauses_end()
+    assert run_projection("tests.batches") == 40
+    assert Batches.sizes[-2:] == [1, 39], "the event that failed is tried alone, the others together"
+    assert checkpoint("tests.batches").last_error == ""
+
+
+@pytest.mark.requires_postgresql
+def test_a_second_runner_steps_aside() -> None:
+    count(1, 2)
+    run_projection("tests.effects", seconds=0)
+    with transaction.atomic():
+        ProjectionCheckpoint.objects.select_for_update().get(name="tests.effects")
+        with threads(1) as submit:
+            assert submit(run_projection, "tests.effects").result(10) == 0
+    assert run_projection("tests.effects") == 2
+
+
+def test_a_poison_event_stops_its_projection_there_and_visibly(settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 3}}
+    count(1, 2, 3, 4)
+    poison = position_of(3)
+    fail_at(3)
+    for attempts in (1, 2, 3):
+        run_projections()
+        state = checkpoint()
+        assert (effects(), state.attempts, state.failed_position) == (2, attempts, poison)
+        assert state.status == (Status.FAILED if attempts == 3 else Status.RUNNING)
+        assert "poison" in state.last_error
+        assert run_projection("tests.effects") == 0, "it waits before it tries again"
+        let_pauses_end()
+    no_mishap()
+    assert run_projection("tests.effects") == 0, "it stays failed until an operator decides"
+
+
+def test_what_trying_again_can_help_is_never_given_up(settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
+    count(1)
+
+    def fail(event: Counted) -> None:
+        raise ConnectionError("for now")
+
+    Effects.before_effect = staticmethod(fail)
+    for attempts in (1, 2, 3):
+        run_projections()
+        assert (checkpoint().status, checkpoint().attempts) == (Status.RUNNING, attempts)
+        let_pauses_end()
+    no_mishap()
+    assert run_projection("tests.effects") == 1
+
+
+def test_a_projection_that_recovers_goes_on() -> None:
+    count(1, 2, 3)
+    fail_at(2)
+    run_projection("tests.effects")
+    no_mishap()
+    let_pauses_end()
+    assert run_projection("tests.effects") == 2
+    state = checkpoint()
+    assert (effects(), state.attempts, state.last_error, state.failed_position) == (3, 0, "", None)
+
+
+class Lost(Projection):
+    """Follows events that one of the tests makes undecodable."""
+
+    class Meta:
+        name = "tests.lost"
+        mode = "async"
+
+    @projects
+    def deposited(self, event: Deposited, recorded: RecordedEvent) -> None:
+        InboxReceipt.objects.create(consumer=self.name, message_id=str(recorded.position), status="handled")
+
+
+def test_an_event_that_cannot_be_read_stops_its_projection_there_and_other_projections_go_on() -> None:
+    event_store.append(StreamId("ledger", "l-1"), [Deposited(amount=Decimal(1))], expected=0)
+    stream = Stream.objects.create(category="ledger", key="l-2", version=1)
+    unreadable = StoredEvent.objects.create(
+        stream=stream,
+        version=1,
+        type="tests.deposited",
+        schema_version=1,
+        data={"amount": []},
+        metadata={},
+        event_id=uuid4(),
+        recorded_at=timezone.now(),
+    )
+    event_store.append(StreamId("ledger", "l-3"), [Deposited(amount=Decimal(1))], expected=0)
+    count(1)
+    run_projections()
+    state = checkpoint("tests.lost")
+    assert (effects("tests.lost"), state.failed_position, state.attempts) == (1, unreadable.position, 1)
+    assert "UndecodableEvent" in state.last_error
+    assert effects() == 1
+    skip("tests.lost", unreadable.position, by="Ada")
+    run_projections()
+    assert effects("tests.lost") == 2

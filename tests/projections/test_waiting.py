@@ -1,0 +1,80 @@
+"""Waiting for the read side ends when it is there, or with an error that says where it is."""
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from es_django import event_store
+from es_django.errors import ProjectionTimeout, UnknownProjection
+from es_django.projections import await_for, pause, run_projection, start_rebuild, wait_for
+from testproject.bank.services import open_account
+from tests.projections.effects import checkpoint, count
+from tests.projections.test_partitions import Parted
+from tests.threads import threads
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NAME = "tests.effects"
+
+
+def end() -> int:
+    return event_store.read_all().position
+
+
+def test_it_returns_when_the_projection_is_there() -> None:
+    count(1)
+    with threads(1) as submit:
+        waiting = submit(wait_for, NAME, end(), 30.0)
+        run_projection(NAME)
+        waiting.result(30)
+    assert checkpoint().position == end()
+
+
+def test_it_returns_at_once_for_what_has_been_applied() -> None:
+    count(1)
+    run_projection(NAME)
+    wait_for(NAME, end(), 0)
+    wait_for(NAME, timeout=0)
+    count(2)
+    with pytest.raises(ProjectionTimeout):
+        wait_for(NAME, timeout=0)
+    run_projection(NAME)
+    async_to_sync(await_for)(NAME, end(), 0)
+
+
+def test_it_ends_with_an_error_that_says_where_the_projection_is() -> None:
+    count(1)
+    run_projection(NAME)
+    before = end()
+    pause(NAME, by="Ada")
+    count(2)
+    with pytest.raises(ProjectionTimeout, match=f"it is paused, at position {before}") as caught:
+        wait_for(NAME, end(), 0.01)
+    assert caught.value.retryable
+    assert (caught.value.name, caught.value.position) == (NAME, end())
+
+
+def test_a_projection_that_has_never_run_is_waited_for() -> None:
+    count(1)
+    with pytest.raises(ProjectionTimeout, match="it is running, at position 0"):
+        wait_for(NAME, end(), 0)
+
+
+def test_an_inline_projection_is_always_there_but_in_a_rebuild() -> None:
+    open_account("ada", owner="Ada")
+    wait_for("balances", end(), 0)
+    start_rebuild("balances", by="Ada")
+    with pytest.raises(ProjectionTimeout, match="it is rebuilding"):
+        wait_for("balances", end(), 0)
+    run_projection("balances")
+    wait_for("balances", end(), 0)
+
+
+def test_all_partitions_are_waited_for() -> None:
+    count(1)
+    run_projection(Parted.name)
+    wait_for(Parted.name, end(), 0)
+
+
+def test_an_unknown_projection_is_told() -> None:
+    with pytest.raises(UnknownProjection):
+        wait_for("nobody", 1, 0)

@@ -1,0 +1,63 @@
+"""The sample apps use what any project can rely on, and nothing else."""
+
+import ast
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from django.conf import settings
+
+import es_django
+
+APPS = settings.BASE_DIR / "testproject"
+FILES = sorted([*APPS.glob("bank/**/*.py"), *APPS.glob("helpdesk/**/*.py")])
+
+PUBLIC_MODULES = {"es_django.errors", "es_django.metadata", "es_django.outbox", "es_django.testing"}
+# Tables have no other interface than Django's models: whoever watches over the outbox and the projections reads them.
+MODELS, WATCHES = "es_django.models", "bank/demo/"
+
+
+def names_of_the_library(source: str) -> Iterator[tuple[str, str]]:
+    """Module and name of each import from es_django, also within a function."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "es_django":
+            yield from ((str(node.module), alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names if alias.name.split(".")[0] == "es_django")
+
+
+def is_public(module: str, name: str) -> bool:
+    if module == "es_django":
+        return name in ("", *es_django.__all__)
+    if module not in PUBLIC_MODULES or not name:
+        return module in PUBLIC_MODULES
+    # A module within is no name of its package, though it looks like one once it is imported.
+    known = vars(import_module(module))
+    return name in known and not isinstance(known[name], ModuleType)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(APPS)))
+def test_a_sample_app_uses_public_names_alone(path: Path) -> None:
+    watches = str(path.relative_to(APPS)).startswith(WATCHES)
+    private = [
+        f"{module}.{name}"
+        for module, name in names_of_the_library(path.read_text())
+        if not is_public(module, name) and not (module == MODELS and watches)
+    ]
+    assert private == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from es_django.store import store_for",
+        "from es_django import store",
+        "import es_django.repository",
+        "from es_django.outbox import relay",
+        "def late():\n    from es_django.outbox.relay import relay",
+    ],
+)
+def test_a_private_name_would_be_found(source: str) -> None:
+    assert not all(is_public(*used) for used in names_of_the_library(source))
