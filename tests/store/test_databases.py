@@ -10,7 +10,7 @@ from pytest_django import DjangoAssertNumQueries
 from es_django import ANY, ConcurrencyError, PendingEvent, Repository, StreamWrite
 from es_django.errors import DuplicateEvent
 from es_django.store import store_for
-from tests.domain import Annotated, Ledger
+from tests.domain import Annotated, Ledger, LedgerOpened
 from tests.outbox.published import Told
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -64,7 +64,7 @@ def test_its_transactions_are_those_of_its_own_database() -> None:
 @pytest.mark.requires_postgresql
 @pytest.mark.usefixtures("_other")
 def test_a_failed_append_dooms_the_transaction_of_its_own_database() -> None:
-    stored = PendingEvent(Annotated(note=1))
+    stored = PendingEvent(LedgerOpened(owner="Ada"))
     others.store.append(Ledger("l-1").stream, [stored], expected=0)
     with others.store.transaction():
         others.save(Ledger.open("l-2"))
