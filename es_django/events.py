@@ -275,7 +275,7 @@ def upcasts(cls: type[Event], *, from_version: int) -> Callable[[UpcasterT], Upc
 
     def register(function: UpcasterT) -> UpcasterT:
         known = event_type.upcasters.setdefault(from_version, function)
-        if known is not function and known.__qualname__ != function.__qualname__:
+        if known.__qualname__ != function.__qualname__:
             raise ImproperlyConfigured(f"{cls.__name__} has two upcasters from version {from_version}")
         event_type.upcasters[from_version] = function
         return function

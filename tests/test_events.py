@@ -1,6 +1,7 @@
 import copy
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import FunctionType
 from typing import Any
 from uuid import UUID
 
@@ -200,7 +201,9 @@ def test_an_event_is_not_copied() -> None:
 
 
 def test_an_upcaster_whose_module_is_imported_again_replaces_itself() -> None:
-    upcasts(Split, from_version=1)(split)
+    again = FunctionType(split.__code__, split.__globals__)
+    upcasts(Split, from_version=1)(again)
+    assert registry.of(Split).upcasters[1] is again
     assert decode("tests.split", 1, '{"parts": [3]}') == [Split(part=3)]
 
 
@@ -223,6 +226,20 @@ def test_a_bad_category_or_key_is_refused(value: Any) -> None:
 def test_a_category_and_a_key_are_never_glued_together() -> None:
     assert StreamId("a-b", "c") != StreamId("a", "b-c")
     assert len({StreamId("a", "b"), StreamId("a", "b"), StreamId("b", "a")}) == 2
+
+
+def test_an_event_of_the_base_class_is_refused() -> None:
+    with pytest.raises(TypeError, match="is no Event"):
+        PendingEvent(Event())
+
+
+def test_the_fields_that_would_come_back_as_others_are_named_and_no_more() -> None:
+    class Paired(Event):
+        kept: int
+        changed: Any
+
+    with pytest.raises(PayloadError, match=r"Paired\.changed would be read back as another value"):
+        PendingEvent(Paired(kept=1, changed={1: "a key that JSON turns into text"}))
 
 
 def test_an_event_id_can_be_given() -> None:
