@@ -235,7 +235,8 @@ class EventRegistry:
         if schema_version > event_type.version:
             reason = f"its schema version {schema_version} is newer than {event_type.path}, {event_type.version}"
             raise UnsupportedEventVersion(stream, version, type, reason)
-        for missing in event_type.missing_upcasters:
+        # Most events are of the current version, and asking what is missing costs as much as decoding.
+        for missing in event_type.missing_upcasters if schema_version < event_type.version else ():
             if missing >= schema_version:
                 reason = f"no @upcasts({event_type.cls.__name__}, from_version={missing})"
                 raise MissingUpcaster(stream, version, type, reason)

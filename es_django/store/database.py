@@ -278,7 +278,7 @@ class DatabaseEventStore(EventStore):
         events: list[RecordedEvent] = []
         for index, (*row, category, key) in enumerate(rows):
             try:
-                events += self._recorded(StreamId(category, key), [cast("EventRow", tuple(row))])
+                events += self._recorded(StreamId(category, key), [cast("EventRow", row)])
             except ReplayError as error:
                 if index == 0:
                     error.position = row[0]

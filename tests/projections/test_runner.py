@@ -147,7 +147,7 @@ def test_a_second_runner_steps_aside() -> None:
 
 
 def test_a_poison_event_stops_its_projection_there_and_visibly(settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 3}}
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 3, "BACKOFF": {"base": 3600}}}
     count(1, 2, 3, 4)
     poison = position_of(3)
     fail_at(3)
