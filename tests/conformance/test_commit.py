@@ -2,6 +2,7 @@
 
 import inspect
 import time
+from concurrent.futures import wait
 from contextlib import nullcontext
 from decimal import Decimal
 from threading import Event
@@ -167,6 +168,17 @@ def test_after_a_rollback_the_events_are_pending_again() -> None:
     assert (ledger.committed_version, len(ledger.pending_events)) == (0, 1)
     ledgers.save(ledger)
     assert versions("l-1") == [1]
+
+
+def test_a_rollback_takes_nothing_of_what_others_save_meanwhile() -> None:
+    with threads(1) as submit:
+        with pytest.raises(KeyError), event_store.transaction():
+            ledgers.save(Ledger.open("mine"))
+            other = submit(ledgers.save, Ledger.open("theirs"))
+            wait([other], timeout=0.2)  # where writers take turns it is still waiting then
+            raise KeyError
+        other.result(30)
+    assert (ledgers.exists("mine"), ledgers.exists("theirs")) == (False, True)
 
 
 def test_after_a_rollback_to_a_savepoint_its_events_alone_are_pending_again() -> None:
