@@ -215,17 +215,17 @@ def test_a_module_that_is_imported_again_replaces_its_classes() -> None:
 
 
 def test_a_subclass_applies_what_its_base_does() -> None:
-    class Savings(Ledger):
+    class Earning(Ledger):
         interest: int = 0
 
         @applies
         def _ignored(self, event: Ignored) -> None:
             self.interest += 1
 
-    savings = Savings("s")
-    savings.deposit(3)
-    savings.record(Ignored())
-    assert (savings.balance, savings.interest) == (Decimal(3), 1)
+    earning = Earning("e")
+    earning.deposit(3)
+    earning.record(Ignored())
+    assert (earning.balance, earning.interest) == (Decimal(3), 1)
 
 
 def test_a_subclass_overrides_what_its_base_applies() -> None:

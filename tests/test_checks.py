@@ -141,6 +141,7 @@ def test_two_event_classes_of_one_name() -> None:
 
 
 def test_two_aggregate_classes_of_one_category() -> None:
+    type("Alone", (Aggregate,), {})
     for name in ("One", "Two"):
         type(name, (Aggregate,), {"Meta": type("Meta", (), {"category": "same"}), "__qualname__": name})
     assert ids() == {"es_django.E010"}

@@ -293,6 +293,20 @@ def test_a_category_and_a_key_are_never_glued_together() -> None:
     assert len({StreamId("a", "b"), StreamId("a", "b"), StreamId("b", "a")}) == 2
 
 
+def test_an_event_of_the_base_class_is_refused() -> None:
+    with pytest.raises(TypeError, match="is no Event"):
+        PendingEvent(Event())
+
+
+def test_the_fields_that_would_come_back_as_others_are_named_and_no_more() -> None:
+    class Paired(Event):
+        kept: int
+        changed: Any
+
+    with pytest.raises(PayloadError, match=r"Paired\.changed would be read back as another value"):
+        PendingEvent(Paired(kept=1, changed={1: "a key that JSON turns into text"}))
+
+
 def test_an_event_id_can_be_given() -> None:
     given = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
     assert PendingEvent(Measured(), given).event_id == given

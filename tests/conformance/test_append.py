@@ -46,6 +46,7 @@ def versions(key: str) -> list[int]:
         (1, 0, False),
         (1, 1, True),
         (2, 1, False),
+        (2**63 - 1, 1, False),
         (NO_STREAM, 0, True),
         (NO_STREAM, 1, False),
         (STREAM_EXISTS, 0, False),
@@ -114,6 +115,16 @@ def test_events_of_which_some_are_stored_are_refused_and_named(expected: Expecte
         event_store.append(StreamId("ledger", key), mixed, expected=expected)
     assert list(caught.value.event_ids) == [stored.event_id]
     assert len(event_store.read_all().events) == 2
+
+
+@pytest.mark.parametrize("keys", [["l-1", "l-1"], ["l-1", "l-2"]], ids=["to one stream", "to two streams"])
+def test_an_event_twice_in_one_call_is_refused_before_any_write_and_named(keys: list[str]) -> None:
+    event = PendingEvent(Annotated(note=1))
+    writes = {key: StreamWrite(StreamId("ledger", key), [event] * keys.count(key), 0) for key in keys}
+    with pytest.raises(DuplicateEvent) as caught:
+        event_store.append_all(list(writes.values()))
+    assert list(caught.value.event_ids) == [event.event_id]
+    assert event_store.read_all().events == []
 
 
 def test_a_long_stream_is_read_from_either_end_and_from_any_version() -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import time
+from concurrent.futures import wait
 from contextlib import nullcontext
 from decimal import Decimal
 from threading import Event
@@ -167,6 +168,17 @@ def test_after_a_rollback_the_events_are_pending_again() -> None:
     assert (ledger.committed_version, len(ledger.pending_events)) == (0, 1)
     ledgers.save(ledger)
     assert versions("l-1") == [1]
+
+
+def test_a_rollback_takes_nothing_of_what_others_save_meanwhile() -> None:
+    with threads(1) as submit:
+        with pytest.raises(KeyError), event_store.transaction():
+            ledgers.save(Ledger.open("mine"))
+            other = submit(ledgers.save, Ledger.open("theirs"))
+            wait([other], timeout=0.2)  # where writers take turns it is still waiting then
+            raise KeyError
+        other.result(30)
+    assert (ledgers.exists("mine"), ledgers.exists("theirs")) == (False, True)
 
 
 def test_after_a_rollback_to_a_savepoint_its_events_alone_are_pending_again() -> None:
@@ -348,13 +360,30 @@ async def use_every_twin() -> None:
         await event_store.aappend(stream, [Annotated(note=3)], expected=2)
 
 
-@pytest.mark.parametrize("cls", [Repository, EventStore])
-def test_an_asynchronous_twin_takes_what_its_method_takes(cls: type) -> None:
-    twins = [name for name, member in vars(cls).items() if inspect.iscoroutinefunction(member)]
-    assert twins
-    for name in twins:
-        twin, method = (inspect.signature(getattr(cls, each)).parameters for each in (name, name[1:]))
-        assert (name, twin) == (name, method)
+TWINS = [
+    (cls, name)
+    for cls in (Repository, EventStore)
+    for name, member in vars(cls).items()
+    if inspect.iscoroutinefunction(member)
+]
+
+
+@pytest.mark.parametrize(("cls", "name"), TWINS)
+def test_an_asynchronous_twin_does_what_its_method_does(cls: type, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = ledgers if cls is Repository else store_for()
+    twin, method = (inspect.signature(getattr(owner, each)) for each in (name, name[1:]))
+    assert twin.parameters == method.parameters
+    given = {parameter: object() for parameter in method.parameters}
+    results = [object()]
+
+    def take(*args: Any, **kwargs: Any) -> list[object]:
+        assert method.bind(*args, **kwargs).arguments == given
+        return results
+
+    monkeypatch.setattr(owner, name[1:], take)
+    call = twin.bind(**given)
+    result = async_to_sync(getattr(owner, name))(*call.args, **call.kwargs)
+    assert result == (None if method.return_annotation is None else results)
 
 
 @pytest.mark.database_alone

@@ -181,6 +181,20 @@ def test_waiting_ends_in_a_retryable_timeout() -> None:
     assert ledgers.get("l-1").balance == 1
 
 
+def test_a_holder_may_take_the_lock_again_and_keeps_it_until_the_outermost_block_ends() -> None:
+    def try_in_vain() -> None:
+        with pytest.raises(LockTimeout), ledgers.lock("l-1", timeout=0.05):
+            raise AssertionError("it was held")
+
+    with ledgers.lock("l-1"), threads(1) as submit:
+        with ledgers.lock("l-1", timeout=5) as again:
+            again.deposit(1)
+        submit(try_in_vain).result(10)
+    with threads(1) as submit:
+        submit(annotate_under_lock, "free").result(10)
+    assert ledgers.get("l-1").balance == 1
+
+
 @pytest.mark.requires_postgresql
 def test_the_rest_of_the_transaction_and_the_next_one_wait_as_long_as_before() -> None:
     with transaction.atomic(), connection.cursor() as cursor:

@@ -208,8 +208,9 @@ def test_the_log_is_not_read_where_it_could_lie(isolation: str) -> None:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL " + isolation)
-        with pytest.raises(StorageError, match=f"events could be skipped in a {isolation.lower()} transaction"):
+        with pytest.raises(StorageError, match=f"skipped in a {isolation.lower()} transaction") as caught:
             event_store.read_all()
+        assert not caught.value.retryable
 
 
 @pytest.mark.requires_postgresql
@@ -218,8 +219,9 @@ def test_the_log_is_not_read_on_a_replica(monkeypatch: pytest.MonkeyPatch) -> No
 
     as_replica = postgresql.HIGHEST_POSITION.replace("pg_is_in_recovery()", "true")
     monkeypatch.setattr(postgresql, "HIGHEST_POSITION", as_replica)
-    with pytest.raises(StorageError, match="a replica cannot tell which appends are in flight"):
+    with pytest.raises(StorageError, match="a replica cannot tell which appends are in flight") as caught:
         event_store.read_all()
+    assert not caught.value.retryable
 
 
 def test_each_stream_is_in_one_partition_whole_and_in_order() -> None:
@@ -270,6 +272,26 @@ def test_appends_that_start_while_the_end_is_looked_up_are_not_skipped() -> None
         go_on.set()
     seen = [recorded.stream.key for recorded in page.events]
     assert seen + keys_up_to(page.position) == ["slow", "fast"]
+
+
+@pytest.mark.database_alone
+def test_an_append_that_commits_once_the_end_is_looked_up_is_on_the_next_page() -> None:
+    ledgers.save(Ledger.open("before"))
+    looked_up: list[str] = []
+
+    with threads(1) as submit:
+
+        def append_after_the_first_look(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+            result = execute(sql, *rest)
+            if not looked_up:
+                looked_up.append(sql)
+                submit(ledgers.save, Ledger.open("fast")).result(30)
+            return result
+
+        with connection.execute_wrapper(append_after_the_first_look):
+            page = event_store.read_all()
+    assert [recorded.stream.key for recorded in page.events] == ["before"]
+    assert keys_up_to(page.position) == ["fast"]
 
 
 def test_a_transaction_sees_its_own_events() -> None:

@@ -79,6 +79,12 @@ class TestSnapshots:
         assert state(ledgers.get("l-1")) == ("", Decimal(balance), [], saves)
         assert state(ledgers.get_many(["l-1"])["l-1"]) == ("", Decimal(balance), [], saves)
 
+    def test_a_tail_of_any_length_is_read_whole(self) -> None:
+        ledgers = repository(2)
+        deposit_one_by_one(ledgers, 2)
+        event_store.append(STREAM, [Annotated(note=number) for number in range(1001)], expected=2)
+        assert state(ledgers.get("l-1")) == ("", Decimal(3), list(range(1001)), 1003)
+
     @pytest.mark.database_alone
     def test_a_snapshot_and_its_tail_are_one_query(self, django_assert_num_queries: DjangoAssertNumQueries) -> None:
         ledgers = repository(2)

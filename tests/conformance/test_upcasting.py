@@ -27,6 +27,7 @@ class ItemsAdded(Event):
     class Meta:
         name = "tests.items_added"
         version = 3
+        aliases = ("tests.things_added",)
 
 
 @upcasts(ItemsAdded, from_version=1)
@@ -78,6 +79,13 @@ def test_events_of_all_schema_versions_are_read_together() -> None:
     assert (basket.items, basket.version) == (["a", "b", "c", "d"], 3)
     assert [recorded.version for recorded in event_store.read_stream(STREAM)] == [1, 1, 2, 3]
     assert [recorded.schema_version for recorded in baskets.history("b-1")] == [1, 1, 2, 3]
+
+
+def test_events_under_a_former_name_are_found_by_their_class() -> None:
+    names = ["tests.things_added", "tests.items_added"]
+    store(*((name, 3, {"item": name}) for name in names), ("tests.unfinished", 3, {}))
+    page = event_store.read_all(types=[ItemsAdded])
+    assert [(each.type, each.event) for each in page.events] == [(name, ItemsAdded(item=name)) for name in names]
 
 
 @pytest.mark.parametrize("nothing", [{"items": []}])

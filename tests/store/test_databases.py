@@ -8,8 +8,9 @@ from django.db import connection, connections
 from pytest_django import DjangoAssertNumQueries
 
 from es_django import ANY, ConcurrencyError, PendingEvent, Repository, StreamWrite
+from es_django.errors import DuplicateEvent
 from es_django.store import store_for
-from tests.domain import Annotated, Ledger
+from tests.domain import Annotated, Ledger, LedgerOpened
 from tests.outbox.published import Told
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -58,6 +59,18 @@ def test_its_transactions_are_those_of_its_own_database() -> None:
         ledger.deposit(1)
         others.save(ledger)
     assert (ledger.committed_version, ledger.pending_events) == (2, [])
+
+
+@pytest.mark.requires_postgresql
+@pytest.mark.usefixtures("_other")
+def test_a_failed_append_dooms_the_transaction_of_its_own_database() -> None:
+    stored = PendingEvent(LedgerOpened(owner="Ada"))
+    others.store.append(Ledger("l-1").stream, [stored], expected=0)
+    with others.store.transaction():
+        others.save(Ledger.open("l-2"))
+        with pytest.raises(DuplicateEvent):
+            others.store.append(Ledger("l-3").stream, [stored], expected=0)
+    assert not others.exists("l-2")
 
 
 @pytest.mark.usefixtures("_other", "recorder")

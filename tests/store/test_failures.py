@@ -8,6 +8,8 @@ from django.db import OperationalError, connection, transaction
 
 from es_django import ANY, Message, StorageError, StreamId, event_store
 from es_django.events import PendingEvent
+from es_django.models import Stream
+from es_django.store.failures import storage_errors
 from tests.domain import Annotated
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,6 +44,25 @@ def test_a_failing_database_is_told_by_every_operation(operation: str, ask: Call
     ):
         ask()
     assert caught.value.operation == operation
+    assert isinstance(caught.value.__cause__, OperationalError)
+
+
+@pytest.mark.requires_postgresql
+def test_a_failing_database_grants_no_lock() -> None:
+    with (
+        connection.execute_wrapper(fail),
+        pytest.raises(StorageError, match="failed to lock a stream"),
+        event_store.lock(STREAM, 5),
+    ):
+        raise AssertionError("it was granted")
+
+
+@pytest.mark.requires_postgresql
+def test_the_reason_tells_no_values_of_the_row() -> None:
+    with pytest.raises(StorageError, match="duplicate key") as caught, storage_errors("open a stream"):
+        for _ in range(2):
+            Stream.objects.create(category="ledger", key="secret", version=0)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_transaction_whose_message_failed_commits_nothing() -> None:

@@ -18,6 +18,13 @@ def test_repositories_and_the_event_store_need_no_database(memory_event_store: M
     assert memory_event_store.version(StreamId("ledger", "l-1")) == event_store.version(StreamId("ledger", "l-1")) == 1
 
 
+def test_a_repository_can_have_a_store_of_its_own(memory_event_store: MemoryEventStore) -> None:
+    own = MemoryEventStore()
+    Repository(Ledger, store=own).save(Ledger.open("l-1"))
+    assert Repository(Ledger, store=own).get("l-1").owner == "Ada"
+    assert not ledgers.exists("l-1")
+
+
 def test_every_test_starts_with_nothing(memory_event_store: MemoryEventStore) -> None:
     assert not ledgers.exists("l-1")
     assert outbox_messages() == []
