@@ -36,7 +36,10 @@ class CeleryPublisher(Publisher):
             returned.append(str(error))
 
         try:
-            producer = current_app.amqp.Producer(self._connection.get(), on_return=note_return)
+            connection = self._connection.get()
+            # Only AMQP returns what no queue takes; in other brokers a queue is made by sending to it.
+            on_return = note_return if connection.transport.driver_type == "amqp" else None
+            producer = current_app.amqp.Producer(connection, on_return=on_return)
             for message in messages:
                 returned.clear()
                 current_app.send_task(
