@@ -156,6 +156,6 @@ def test_the_outbox_keeps_its_word_in_any_sequence(machine: type[OutboxMachine])
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -108,17 +109,17 @@ def test_every_statement_of_the_outbox_uses_an_index() -> None:
 
 @pytest.mark.requires_postgresql  # SQLite walks a list from its end, which a small site bears
 @pytest.mark.usefixtures("_long_outbox")
-@pytest.mark.parametrize("status", ["pending", "claimed", "dead", "discarded", "published", None])
-def test_a_list_of_the_admin_reads_no_more_than_it_shows(status: str | None) -> None:
+def test_a_list_of_the_admin_reads_no_more_than_it_shows() -> None:
     client = Client()
     client.force_login(User.objects.create_superuser("root"))
     page = reverse("admin:es_django_outboxmessage_changelist")
-    (statement,) = statements_of(lambda: client.get(page, {"status": status} if status else {}))
-    if status in ("published", None):
-        # nearly all are: it walks the table from its end until the page is full
-        assert not re.search(r"Sort|TEMP B-TREE|Seq Scan", plan_of(statement))
-    else:
+    for status in ("pending", "claimed", "dead", "discarded"):
+        (statement,) = statements_of(partial(client.get, page, {"status": status}))
         assert_by_index(statement)
+    for query in ({}, {"status": "published"}):
+        # nearly all are: it walks the table from its end until the page is full
+        (statement,) = statements_of(partial(client.get, page, query))
+        assert not re.search(r"Sort|Seq Scan", plan_of(statement))
 
 
 def cost_of_a_claim() -> int:
