@@ -57,8 +57,12 @@ def test_every_message_is_delivered_once_though_the_worker_is_killed(
 
     with Worker(environment, tmp_path) as worker:
         call_command("load_tickets", str(real_log))
+
         # More have arrived than were settled, and more than the few tasks of beat can account for.
-        worker.wait_until(lambda: queue.waiting() + _notices() > _messages("published").count() + 20, timeout=60)
+        def is_publishing() -> bool:
+            return queue.waiting() + _notices() > _messages("published").count() + 20 and _messages("claimed").exists()
+
+        worker.wait_until(is_publishing, timeout=60)
         worker.kill()
     unsettled = set(_messages("claimed").values_list("message_id", flat=True))
     assert unsettled, "the relay was not killed between a publish and its settling"

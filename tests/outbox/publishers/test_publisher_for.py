@@ -107,7 +107,7 @@ def test_a_missing_extra_is_named(
 def test_the_package_needs_no_extra(tmp_path: Path) -> None:
     program = """
 import sys
-for package in ("httpx", "standardwebhooks", "nats", "redis", "psycopg"):
+for package in ("httpx", "nats", "redis", "psycopg"):
     sys.modules[package] = None
 import django
 from django.conf import settings
