@@ -78,9 +78,12 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[KeysetChangeList]:
         return KeysetChangeList
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        # Django has named the place of actions since 6.1.
+        location = {} if action_location is None else {"action_location": action_location}
+        offered = super().get_actions(request, **location)
         # An action of the whole site was written for rows that may change.
-        return {name: action for name, action in super().get_actions(request).items() if name in (self.actions or ())}
+        return {name: action for name, action in offered.items() if name in (self.actions or ())}
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         # By default any lookup on any column of the model may stand in the URL, and most would read the whole table.
