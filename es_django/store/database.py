@@ -13,6 +13,7 @@ import msgspec
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 from django.db.models.functions import Coalesce, Now
 from django.db.transaction import TransactionManagementError
 
@@ -44,28 +45,31 @@ END = 2**63 - 1
 EventRow = tuple[int, int, str, int, str, str, str | None, str | None, Any, Any]
 """position, version, type, schema_version, data, metadata, correlation_id, causation_id, event_id, recorded_at"""
 
-
+# The stream's id is looked up first, so that the index gives its events in order, and a page of a long stream reads no
+# more than a page: joined, they would all be read and sorted for each page.
 STREAM = """
 SELECT event.position, event.version, event.type, event.schema_version, event.data, event.metadata,
        event.correlation_id, event.causation_id, event.event_id, event.recorded_at
-  FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
- WHERE stream.category = %s AND stream.key = %s AND event.version > %s AND event.version < %s
+  FROM es_django_event AS event
+ WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %s AND key = %s)
+   AND event.version > %s AND event.version < %s
  ORDER BY event.version LIMIT %s
 """
 
 STREAM_BACKWARDS = """
 SELECT event.position, event.version, event.type, event.schema_version, event.data, event.metadata,
        event.correlation_id, event.causation_id, event.event_id, event.recorded_at
-  FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
- WHERE stream.category = %s AND stream.key = %s AND event.version > %s AND event.version < %s
+  FROM es_django_event AS event
+ WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %s AND key = %s)
+   AND event.version > %s AND event.version < %s
  ORDER BY event.version DESC LIMIT %s
 """
 
 
 TAIL = """
 SELECT event.version, event.type, event.schema_version, event.data
-  FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
- WHERE stream.category = %s AND stream.key = %s AND event.version > %s
+  FROM es_django_event AS event
+ WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %s AND key = %s) AND event.version > %s
  ORDER BY event.version LIMIT %s
 """
 
@@ -79,8 +83,8 @@ SELECT version, NULL AS type, NULL AS schema_version, state AS data FROM snapsho
  UNION ALL
 SELECT * FROM (
     SELECT event.version, event.type, event.schema_version, event.data
-      FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
-     WHERE stream.category = %s AND stream.key = %s
+      FROM es_django_event AS event
+     WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %s AND key = %s)
        AND event.version > coalesce((SELECT version FROM snapshot), 0)
      ORDER BY event.version LIMIT %s) AS tail
  ORDER BY version
@@ -161,6 +165,10 @@ class DatabaseEventStore(EventStore):
             return dooming(self.using)
         return self.transaction()
 
+    def _prepared_cursor(self) -> AbstractContextManager[CursorWrapper]:
+        """For statements that are made again and again."""
+        return self.connection.cursor()
+
     _appends_in_one_statement: bool
     _send_statement: str
 
@@ -212,7 +220,7 @@ class DatabaseEventStore(EventStore):
     def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
         if schema is None:
             return Loaded(None, self._tail(stream, self._select_tail(stream, 0, limit), limit))
-        with storage_errors("load a stream"), self.connection.cursor() as cursor:
+        with storage_errors("load a stream"), self._prepared_cursor() as cursor:
             identity = [stream.category, stream.key]
             cursor.execute(SNAPSHOT_AND_TAIL, [*identity, schema, *identity, PAGE_SIZE])
             rows = cast("list[TailRow]", cursor.fetchall())
@@ -253,7 +261,7 @@ class DatabaseEventStore(EventStore):
         size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit - after)
         if size < 1:
             return []
-        with storage_errors("load a stream"), self.connection.cursor() as cursor:
+        with storage_errors("load a stream"), self._prepared_cursor() as cursor:
             cursor.execute(TAIL, [stream.category, stream.key, after, size])
             return cast("list[TailRow]", cursor.fetchall())
 
