@@ -66,6 +66,7 @@ class IngressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, r
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
     database: str = "default"
+    prepared_statements: bool = True
     destinations: dict[str, Destination] = {}
     outbox: OutboxSettings = OutboxSettings()
     projections: ProjectionSettings = ProjectionSettings()

@@ -12,83 +12,14 @@ from typing import Any, cast
 import psycopg
 from django.db.backends.utils import CursorWrapper
 
+from es_django import conf
 from es_django.errors import LockTimeout, StorageError
-from es_django.events import RecordedEvent, StreamId, registry
+from es_django.events import RecordedEvent, StreamId
 from es_django.store.appends import Append
 from es_django.store.base import Partition
 from es_django.store.database import DatabaseEventStore, recorded_from
 from es_django.store.failures import storage_errors
-
-FLOOR_NAMESPACE = 0x6573
-"""Tells the floors of in-flight appends from all other advisory locks; it fits in the key above the position's bits."""
-
-# floor: once per transaction, a lock on "my positions are all above this", before the first position is drawn. A
-#        rollback to a savepoint undoes the setting together with the lock.
-# stream: the version check; it returns a row only to the one writer that may go on, and moves the version.
-# event: the events, in order, only if there is such a row.
-# snapshot: the state after them, if it is given; no newer one can exist while the stream's row is held.
-# message: their outbox messages.
-APPEND = """
-WITH floor AS MATERIALIZED (
-    SELECT pg_advisory_xact_lock_shared((%(namespace)s::bigint << 47) | (last_value - (NOT is_called)::int)),
-           set_config('es_django.floor', 'held', true)
-      FROM es_django_event_position_seq
-     WHERE coalesce(current_setting('es_django.floor', true), '') = ''
-),
-opened AS (
-    INSERT INTO es_django_stream AS stream (category, key, version, created_at, updated_at)
-    SELECT %(category)s::text, %(key)s::text, %(count)s::bigint, clock_timestamp(), clock_timestamp()
-     WHERE %(creates)s
-        ON CONFLICT (category, key) DO UPDATE
-       SET version = stream.version + excluded.version, updated_at = excluded.updated_at
-     WHERE stream.version = coalesce(%(version)s::bigint, stream.version) AND stream.archived_at IS NULL
-    RETURNING stream.id, stream.version
-),
-moved AS (
-    UPDATE es_django_stream AS stream
-       SET version = stream.version + %(count)s::bigint, updated_at = clock_timestamp()
-     WHERE NOT %(creates)s AND stream.category = %(category)s AND stream.key = %(key)s
-       AND stream.version = coalesce(%(version)s::bigint, stream.version) AND stream.archived_at IS NULL
-    RETURNING stream.id, stream.version
-),
-stream AS (
-    SELECT id, version FROM opened UNION ALL SELECT id, version FROM moved
-),
-event AS (
-    INSERT INTO es_django_event (stream_id, version, type, schema_version, data, metadata, correlation_id,
-                                 causation_id, event_id, recorded_at)
-    SELECT stream.id, stream.version - %(count)s::bigint + new.ordinal, new.type, new.schema_version, new.data::jsonb,
-           %(metadata)s::jsonb, %(correlation_id)s::text, %(causation_id)s::text, new.event_id, clock_timestamp()
-      FROM stream
-     CROSS JOIN (SELECT count(*) FROM floor) AS floor
-     CROSS JOIN unnest(%(types)s::text[], %(schema_versions)s::int[], %(data)s::text[], %(event_ids)s::uuid[])
-           WITH ORDINALITY AS new (type, schema_version, data, event_id, ordinal)
-     ORDER BY new.ordinal
-    RETURNING position, version, recorded_at
-),
-snapshot AS (
-    INSERT INTO es_django_snapshot AS known (stream_id, version, schema, state, taken_at)
-    SELECT stream.id, stream.version, %(snapshot_schema)s::text, %(snapshot_state)s::jsonb, clock_timestamp()
-      FROM stream
-     WHERE %(snapshot_schema)s::text IS NOT NULL
-        ON CONFLICT (stream_id) DO UPDATE
-       SET version = excluded.version, schema = excluded.schema, state = excluded.state, taken_at = excluded.taken_at
-),
-message AS (
-    INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, headers, stream_id, stream_version,
-                                         status, attempts, last_error, available_at, created_at)
-    SELECT new.message_id, new.destination, new.type, new.key, new.data::jsonb, new.headers::jsonb, stream.id,
-           stream.version - %(count)s::bigint + new.event, 'pending', 0, '',
-           clock_timestamp() + make_interval(secs => new.delay), clock_timestamp()
-      FROM stream
-     CROSS JOIN unnest(%(message_ids)s::uuid[], %(destinations)s::text[], %(message_types)s::text[],
-                       %(message_keys)s::text[], %(message_data)s::text[], %(message_headers)s::text[],
-                       %(message_events)s::int[], %(message_delays)s::float8[])
-           WITH ORDINALITY AS new (message_id, destination, type, key, data, headers, event, delay, ordinal)
-     ORDER BY new.ordinal
-)
-SELECT position, version, recorded_at FROM event ORDER BY version
-"""
+from es_django.store.postgresql_append import FLOOR_NAMESPACE, append_statement
 
 HIGHEST_POSITION = """
 SELECT last_value - (NOT is_called)::int, current_setting('transaction_isolation'), pg_is_in_recovery()
@@ -168,8 +99,8 @@ class PostgresqlEventStore(DatabaseEventStore):
     _send_statement = SEND
 
     def _append(self, append: Append) -> list[RecordedEvent] | None:
-        with self._server_binding_cursor() as cursor:
-            cursor.execute(APPEND, _append_parameters(append))
+        with self._prepared_cursor() as cursor:
+            cursor.execute(*append_statement(append))
             rows = cursor.fetchall()
         return recorded_from(append, rows) if rows else None
 
@@ -244,40 +175,18 @@ class PostgresqlEventStore(DatabaseEventStore):
             return cast("list[tuple[Any, ...]]", cursor.fetchall())
 
     @contextmanager
-    def _server_binding_cursor(self) -> Iterator[CursorWrapper]:
-        """Django's cursors bind on the client, which costs more than the append itself for long arrays."""
+    def _prepared_cursor(self) -> Iterator[CursorWrapper]:
+        """Its statements are planned once for each connection, if ES_DJANGO["PREPARED_STATEMENTS"] allows it: planning
+        an append costs more than the append. Django's own cursors never prepare, and bind on the client."""
         connection = self.connection
         connection.close_if_health_check_failed()
         connection.ensure_connection()
-        with connection._prepare_cursor(psycopg.Cursor(connection.connection)) as cursor:  # type: ignore[attr-defined]
-            yield cursor
-
-
-def _append_parameters(append: Append) -> dict[str, Any]:
-    types = [registry.of(type(pending.event)) for pending in append.events]
-    messages = append.messages
-    return {
-        "namespace": FLOOR_NAMESPACE,
-        "category": append.stream.category,
-        "key": append.stream.key,
-        "creates": append.creates,
-        "version": append.version,
-        "count": len(append.events),
-        "metadata": append.encoded_metadata,
-        "correlation_id": append.metadata.get("correlation_id"),
-        "causation_id": append.metadata.get("causation_id"),
-        "types": [event_type.name for event_type in types],
-        "schema_versions": [event_type.version for event_type in types],
-        "data": [pending.data for pending in append.events],
-        "snapshot_schema": append.snapshot and append.snapshot.schema,
-        "snapshot_state": append.snapshot and append.snapshot.state,
-        "event_ids": [pending.event_id for pending in append.events],
-        "message_ids": [staged.message.message_id for staged in messages],
-        "destinations": [staged.message.destination for staged in messages],
-        "message_types": [staged.message.type for staged in messages],
-        "message_keys": [staged.message.key for staged in messages],
-        "message_data": [staged.data for staged in messages],
-        "message_headers": [staged.headers for staged in messages],
-        "message_events": [staged.ordinal for staged in messages],
-        "message_delays": [staged.message.delay_seconds for staged in messages],
-    }
+        driver = connection.connection
+        before = driver.prepare_threshold
+        if conf.settings().prepared_statements:
+            driver.prepare_threshold = 0
+        try:
+            with connection._prepare_cursor(psycopg.Cursor(driver)) as cursor:  # type: ignore[attr-defined]
+                yield cursor
+        finally:
+            driver.prepare_threshold = before

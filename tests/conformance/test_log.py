@@ -16,7 +16,7 @@ from es_django import ANY, RecordedEvent, Repository, StorageError, StreamId, ev
 from es_django.errors import EsDjangoError
 from es_django.models import StoredEvent
 from es_django.store.base import Partition
-from es_django.store.postgresql import FLOOR_NAMESPACE
+from es_django.store.postgresql_append import FLOOR_NAMESPACE
 from tests.domain import Annotated, Ledger
 from tests.processes import run_processes
 from tests.threads import threads

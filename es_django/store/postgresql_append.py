@@ -1,0 +1,176 @@
+"""The one statement of an append in PostgreSQL: made of the parts that this append needs, each of them a constant.
+
+A part that would do nothing costs as much to plan and to start as one that does something, and events and messages
+travel as one JSON text each, since arrays are slow to make in Python.
+"""
+
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from es_django.events import registry
+from es_django.store.appends import Append
+
+FLOOR_NAMESPACE = 0x6573
+"""Tells the floors of in-flight appends from all other advisory locks; it fits in the key above the position's bits."""
+
+# Once per transaction, a lock on "my positions are all above this", before the first position is drawn. A rollback to a
+# savepoint undoes the setting together with the lock.
+FLOOR = """
+floor AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock_shared((%(namespace)s::bigint << 47) | (last_value - (NOT is_called)::int)),
+           set_config('es_django.floor', 'held', true)
+      FROM es_django_event_position_seq
+     WHERE coalesce(current_setting('es_django.floor', true), '') = ''
+)
+"""
+
+# The version check, where the stream may be new or must be there: it returns a row only to the one writer that may go
+# on, and moves the version.
+OPENED_STREAM = """
+stream AS (
+    INSERT INTO es_django_stream AS stream (category, key, version, created_at, updated_at)
+    VALUES (%(category)s::text, %(key)s::text, %(count)s::bigint, clock_timestamp(), clock_timestamp())
+        ON CONFLICT (category, key) DO UPDATE
+       SET version = stream.version + excluded.version, updated_at = excluded.updated_at
+     WHERE stream.version = coalesce(%(version)s::bigint, stream.version) AND stream.archived_at IS NULL
+    RETURNING stream.id, stream.version
+)
+"""
+
+MOVED_STREAM = """
+stream AS (
+    UPDATE es_django_stream AS stream
+       SET version = stream.version + %(count)s::bigint, updated_at = clock_timestamp()
+     WHERE stream.category = %(category)s::text AND stream.key = %(key)s::text
+       AND stream.version = coalesce(%(version)s::bigint, stream.version) AND stream.archived_at IS NULL
+    RETURNING stream.id, stream.version
+)
+"""
+
+# The events, in order, only if there is such a row.
+EVENTS = """
+event AS (
+    INSERT INTO es_django_event (stream_id, version, type, schema_version, data, metadata, correlation_id,
+                                 causation_id, event_id, recorded_at)
+    SELECT stream.id, stream.version - %(count)s::bigint + new.ordinal, new.type, new.schema_version, new.data,
+           %(metadata)s::jsonb, %(correlation_id)s::text, %(causation_id)s::text, new.event_id, clock_timestamp()
+      FROM stream
+     CROSS JOIN (SELECT count(*) FROM floor) AS floor
+     CROSS JOIN ROWS FROM (jsonb_to_recordset(%(events)s::jsonb)
+           AS (type text, schema_version int, data jsonb, event_id uuid))
+           WITH ORDINALITY AS new (type, schema_version, data, event_id, ordinal)
+     ORDER BY new.ordinal
+    RETURNING position, version, recorded_at
+)
+"""
+
+# The state after them; no newer snapshot can exist while the stream's row is held.
+SNAPSHOT = """
+snapshot AS (
+    INSERT INTO es_django_snapshot AS known (stream_id, version, schema, state, taken_at)
+    SELECT stream.id, stream.version, %(schema)s::text, %(state)s::jsonb, clock_timestamp()
+      FROM stream
+        ON CONFLICT (stream_id) DO UPDATE
+       SET version = excluded.version, schema = excluded.schema, state = excluded.state, taken_at = excluded.taken_at
+)
+"""
+
+MESSAGES = """
+message AS (
+    INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, headers, stream_id, stream_version,
+                                         status, attempts, last_error, available_at, created_at)
+    SELECT new.message_id, new.destination, new.type, new.key, coalesce(new.data, 'null'), new.headers, stream.id,
+           stream.version - %(count)s::bigint + new.event, 'pending', 0, '',
+           clock_timestamp() + make_interval(secs => new.delay), clock_timestamp()
+      FROM stream
+     CROSS JOIN ROWS FROM (jsonb_to_recordset(%(messages)s::jsonb)
+           AS (message_id uuid, destination text, type text, key text, data jsonb, headers jsonb, event int,
+               delay float8))
+           WITH ORDINALITY AS new (message_id, destination, type, key, data, headers, event, delay, ordinal)
+     ORDER BY new.ordinal
+)
+"""
+
+STORED = "SELECT position, version, recorded_at FROM event ORDER BY version"
+
+
+class _NewEvent(msgspec.Struct, frozen=True):
+    type: str
+    schema_version: int
+    data: msgspec.Raw
+    event_id: UUID
+
+
+class _NewMessage(msgspec.Struct, frozen=True):
+    message_id: UUID
+    destination: str
+    type: str
+    key: str | None
+    data: msgspec.Raw
+    headers: msgspec.Raw
+    event: int
+    delay: float
+
+
+def append_statement(append: Append) -> tuple[str, dict[str, Any]]:
+    """The statement and its parameters. It returns the stored events' position, version and time; no row at all if the
+    stream is not where the writer expected it."""
+    parameters = {
+        "namespace": FLOOR_NAMESPACE,
+        "category": append.stream.category,
+        "key": append.stream.key,
+        "version": append.version,
+        "count": len(append.events),
+        "metadata": append.encoded_metadata,
+        "correlation_id": append.metadata.get("correlation_id"),
+        "causation_id": append.metadata.get("causation_id"),
+        "events": _events(append),
+    }
+    if append.snapshot is not None:
+        parameters |= {"schema": append.snapshot.schema, "state": append.snapshot.state}
+    if append.messages:
+        parameters["messages"] = _messages(append)
+    return _statement(append.creates, append.snapshot is not None, bool(append.messages)), parameters
+
+
+@cache
+def _statement(creates: bool, has_snapshot: bool, has_messages: bool) -> str:
+    parts = [FLOOR, OPENED_STREAM if creates else MOVED_STREAM, EVENTS]
+    if has_snapshot:
+        parts.append(SNAPSHOT)
+    if has_messages:
+        parts.append(MESSAGES)
+    return f"WITH {','.join(parts)}{STORED}"
+
+
+def _events(append: Append) -> str:
+    rows = []
+    for pending in append.events:
+        event_type = registry.of(type(pending.event))
+        rows.append(_NewEvent(event_type.name, event_type.version, msgspec.Raw(pending.data), pending.event_id))
+    return _json(rows)
+
+
+def _messages(append: Append) -> str:
+    return _json(
+        [
+            _NewMessage(
+                staged.message.message_id,
+                staged.message.destination,
+                staged.message.type,
+                staged.message.key,
+                msgspec.Raw(staged.data),
+                msgspec.Raw(staged.headers),
+                staged.ordinal,
+                staged.message.delay_seconds,
+            )
+            for staged in append.messages
+        ]
+    )
+
+
+def _json(rows: object) -> str:
+    return msgspec.json.encode(rows).decode()
