@@ -1,6 +1,7 @@
 """Loads aggregates from their streams and saves what they recorded."""
 
 import json
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,12 +14,15 @@ from uuid import UUID, uuid5
 from asgiref.sync import sync_to_async
 
 from es_django.aggregates import Aggregate
-from es_django.errors import AggregateNotFound, ConcurrencyError
+from es_django.errors import AggregateNotFound, ConcurrencyError, ReplayError
 from es_django.events import RecordedEvent, StreamId
+from es_django.sameness import changed
 from es_django.snapshots import SnapshotCodec
 from es_django.store import store_for
 from es_django.store.appends import Snapshot, StreamWrite
 from es_django.store.base import EventStore, Loaded
+
+logger = logging.getLogger("es_django.repository")
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -206,9 +210,41 @@ class Repository(Generic[A]):
         committed, every = aggregate.committed_version, aggregate.snapshot_every
         snapshot = None
         if self._codec is not None and every is not None and aggregate.version // every > committed // every:
-            state = self._codec.encode(aggregate._state())
-            snapshot = None if state is None else Snapshot(self._codec.schema, state)
+            snapshot = self._snapshot(aggregate, committed, self._codec)
         return StreamWrite(aggregate.stream, aggregate._unsaved(), committed, snapshot)
+
+    def _snapshot(self, aggregate: A, committed: int, codec: SnapshotCodec) -> Snapshot | None:
+        """The aggregate's state to be cached, if its events alone lead to it."""
+        if type(aggregate) is not self._aggregate:
+            return None
+        state = aggregate._state()
+        encoded = codec.encode(state)
+        if encoded is None:
+            return None
+        anew = self._folded_anew(aggregate, committed)
+        if anew is None:
+            return None
+        if others := changed(anew._state(), state):
+            logger.warning(
+                "%r: %s changed without an event; the snapshot is that of its events",
+                aggregate,
+                ", ".join(sorted(others)),
+            )
+            encoded = codec.encode(anew._state())
+        return None if encoded is None else Snapshot(codec.schema, encoded)
+
+    def _folded_anew(self, aggregate: A, committed: int) -> A | None:
+        """The aggregate as the stored and the pending events make it; None if others have appended meanwhile."""
+        anew = self._aggregate(aggregate.key)
+        if committed > 0:
+            try:
+                self._fold(anew, None)
+            except ReplayError:
+                return None
+        if anew.version != committed:
+            return None
+        anew._replay((version, [each.decoded()]) for version, each in enumerate(aggregate._unsaved(), committed + 1))
+        return anew
 
     def _stream(self, key: str) -> StreamId:
         return self._aggregate._stream_of(key)

@@ -78,7 +78,7 @@ WITH snapshot AS (
 SELECT version, NULL AS type, NULL AS schema_version, state AS data FROM snapshot
  UNION ALL
 SELECT * FROM (
-    SELECT event.version, event.type, event.schema_version, event.data
+    SELECT event.version, event.type, event.schema_version, CAST(event.data AS text) AS data
       FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
      WHERE stream.category = %s AND stream.key = %s
        AND event.version > coalesce((SELECT version FROM snapshot), 0)

@@ -68,7 +68,7 @@ event AS (
 ),
 snapshot AS (
     INSERT INTO es_django_snapshot AS known (stream_id, version, schema, state, taken_at)
-    SELECT stream.id, stream.version, %(snapshot_schema)s::text, %(snapshot_state)s::jsonb, clock_timestamp()
+    SELECT stream.id, stream.version, %(snapshot_schema)s::text, %(snapshot_state)s::text, clock_timestamp()
       FROM stream
      WHERE %(snapshot_schema)s::text IS NOT NULL
         ON CONFLICT (stream_id) DO UPDATE
@@ -144,7 +144,7 @@ SELECT stream.key, snapshot.version, NULL AS type, NULL AS schema_version, snaps
     ON snapshot.stream_id = stream.id AND snapshot.schema = %(schema)s AND snapshot.version <= stream.version
  WHERE stream.category = %(category)s AND stream.key = ANY(%(keys)s)
  UNION ALL
-SELECT stream.key, event.version, event.type, event.schema_version, event.data
+SELECT stream.key, event.version, event.type, event.schema_version, event.data::text
   FROM es_django_stream AS stream
   LEFT JOIN es_django_snapshot AS snapshot
     ON snapshot.stream_id = stream.id AND snapshot.schema = %(schema)s AND snapshot.version <= stream.version
