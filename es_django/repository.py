@@ -153,6 +153,9 @@ class Repository(Generic[A]):
         The block is a transaction, and the lock lasts until the outermost one ends. Raises `LockTimeout` after
         `timeout` seconds of waiting, and as `get` and `save`. An error in the block saves nothing. Writers that do not
         lock do not wait; against them the version decides.
+
+        There is no asynchronous twin, since Django's transactions are bound to a thread: use `aexecute`, or call a
+        plain function that holds the lock by `sync_to_async`.
         """
         with self.store.lock(self._stream(key), timeout):
             aggregate = self.get(key)
