@@ -34,7 +34,9 @@ _FIRST_PAUSE = 0.01
 class Repository(Generic[A]):
     """The aggregates of one class, by key.
 
-    They live in the database `using` (ES_DJANGO["DATABASE"] where it is None), or in `store`.
+    They live in the database `using` (ES_DJANGO["DATABASE"] where it is None), or in `store`. Messages and inline
+    projections belong to ES_DJANGO["DATABASE"]: saving events that have any in another one raises
+    `ImproperlyConfigured`.
     """
 
     def __init__(self, aggregate: type[A], *, store: EventStore | None = None, using: str | None = None) -> None:
