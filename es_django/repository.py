@@ -14,13 +14,14 @@ from uuid import UUID, uuid5
 from asgiref.sync import sync_to_async
 
 from es_django.aggregates import Aggregate
-from es_django.errors import AggregateNotFound, ConcurrencyError, ReplayError
+from es_django.errors import AggregateNotFound, ConcurrencyError, ReplayError, StorageError
 from es_django.events import RecordedEvent, StreamId
 from es_django.sameness import changed
 from es_django.snapshots import SnapshotCodec
 from es_django.store import store_for
 from es_django.store.appends import Snapshot, StreamWrite
 from es_django.store.base import EventStore, Loaded
+from es_django.store.failures import is_conflict
 
 logger = logging.getLogger("es_django.repository")
 
@@ -120,7 +121,8 @@ class Repository(Generic[A]):
         """Loads the aggregate, lets `decide` change it, saves it and returns it.
 
         After a conflict it starts again, at most `attempts` times in all, with growing random pauses, and then raises
-        the last `ConcurrencyError`. Inside a transaction it does not try again: only the owner of the transaction can.
+        the last `ConcurrencyError`, or the `StorageError` of a serialization failure or a deadlock, which are conflicts
+        too. Inside a transaction it does not try again: only the owner of the transaction can.
         `decide` may run several times, so it must do nothing but decide. With a `command_id` it takes effect once: if
         the command's events are stored already, nothing happens, and the aggregate comes back as it is now.
         """
@@ -139,8 +141,8 @@ class Repository(Generic[A]):
             decided = aggregate.pending_events
             try:
                 stored = [recorded.event for recorded in self._save_all([aggregate])]
-            except ConcurrencyError:
-                if attempt == last:
+            except (ConcurrencyError, StorageError) as error:
+                if attempt == last or not is_conflict(error):
                     raise
                 time.sleep(random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)))  # noqa: S311
             else:

@@ -111,15 +111,15 @@ class Shelves(Projection):
 @pytest.mark.usefixtures("_other")
 def test_it_takes_no_event_whose_inline_projection_would_not_be_in_its_commit() -> None:
     stream = StreamId("shelf", "s-1")
-    for append in (
-        lambda: others.store.append(stream, [Shelved()], expected=0),
-        lambda: others.store.append_all([StreamWrite(stream, [Deposited(amount=Decimal(1)), Shelved()], ANY)]),
+    for write in (
+        StreamWrite(stream, [Shelved()], 0),
+        StreamWrite(stream, [Deposited(amount=Decimal(1)), Shelved()], ANY),
     ):
         with (
             pytest.raises(ImproperlyConfigured, match="an inline projection follows these events"),
             transaction.atomic(),
         ):
-            append()
+            others.store.append_all([write])
     assert (others.store.version(stream), InboxReceipt.objects.count()) == (0, 0)
     store_for().append(stream, [Shelved()], expected=0)
     assert InboxReceipt.objects.get().message_id == "s-1"
