@@ -160,7 +160,8 @@ class Aggregate:
             self._undo = (len(self._pending), copy.deepcopy(self._state()))
         self._applying = True
         try:
-            apply(self, event)
+            # What is stored of it, as a replay will: it may be another one in what `==` does not see.
+            apply(self, pending.decoded())
         except BaseException:
             self._undo_apply(*self._undo)
             raise
@@ -170,17 +171,20 @@ class Aggregate:
 
     def _undo_apply(self, since: int, state: dict[str, Any]) -> None:
         """Folds the state anew, from the last time that it was copied; copying it for each event would cost more."""
-        for name in self._state():
-            del self.__dict__[name]
-        self.__dict__.update(copy.deepcopy(state))
+        self._become(copy.deepcopy(state))
         for pending in self._pending[since:]:
             self._appliers[type(pending.event)](self, pending.decoded())
 
     def _state(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _OWN_ATTRIBUTES}
 
-    def _restore(self, version: int, state: dict[str, Any]) -> None:
+    def _become(self, state: dict[str, Any]) -> None:
+        for name in self._state():
+            del self.__dict__[name]
         self.__dict__.update(state)
+
+    def _restore(self, version: int, state: dict[str, Any]) -> None:
+        self._become(state)
         self._base_version = version
 
     def _replay(self, stored: Iterable[tuple[int, Sequence[Event]]]) -> None:

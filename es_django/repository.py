@@ -1,6 +1,7 @@
 """Loads aggregates from their streams and saves what they recorded."""
 
 import json
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,12 +14,16 @@ from uuid import UUID, uuid5
 from asgiref.sync import sync_to_async
 
 from es_django.aggregates import Aggregate
-from es_django.errors import AggregateNotFound, ConcurrencyError
+from es_django.errors import AggregateNotFound, ConcurrencyError, ReplayError, StorageError
 from es_django.events import RecordedEvent, StreamId
+from es_django.sameness import changed
 from es_django.snapshots import SnapshotCodec
 from es_django.store import store_for
 from es_django.store.appends import Snapshot, StreamWrite
 from es_django.store.base import EventStore, Loaded
+from es_django.store.failures import is_conflict
+
+logger = logging.getLogger("es_django.repository")
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -30,7 +35,9 @@ _FIRST_PAUSE = 0.01
 class Repository(Generic[A]):
     """The aggregates of one class, by key.
 
-    They live in the database `using` (ES_DJANGO["DATABASE"] where it is None), or in `store`.
+    They live in the database `using` (ES_DJANGO["DATABASE"] where it is None), or in `store`. Messages and inline
+    projections belong to ES_DJANGO["DATABASE"]: saving events that have any in another one raises
+    `ImproperlyConfigured`.
     """
 
     def __init__(self, aggregate: type[A], *, store: EventStore | None = None, using: str | None = None) -> None:
@@ -114,7 +121,8 @@ class Repository(Generic[A]):
         """Loads the aggregate, lets `decide` change it, saves it and returns it.
 
         After a conflict it starts again, at most `attempts` times in all, with growing random pauses, and then raises
-        the last `ConcurrencyError`. Inside a transaction it does not try again: only the owner of the transaction can.
+        the last `ConcurrencyError`, or the `StorageError` of a serialization failure or a deadlock, which are conflicts
+        too. Inside a transaction it does not try again: only the owner of the transaction can.
         `decide` may run several times, so it must do nothing but decide. With a `command_id` it takes effect once: if
         the command's events are stored already, nothing happens, and the aggregate comes back as it is now.
         """
@@ -133,8 +141,8 @@ class Repository(Generic[A]):
             decided = aggregate.pending_events
             try:
                 stored = [recorded.event for recorded in self._save_all([aggregate])]
-            except ConcurrencyError:
-                if attempt == last:
+            except (ConcurrencyError, StorageError) as error:
+                if attempt == last or not is_conflict(error):
                     raise
                 time.sleep(random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)))  # noqa: S311
             else:
@@ -149,6 +157,9 @@ class Repository(Generic[A]):
         The block is a transaction, and the lock lasts until the outermost one ends. Raises `LockTimeout` after
         `timeout` seconds of waiting, and as `get` and `save`. An error in the block saves nothing. Writers that do not
         lock do not wait; against them the version decides.
+
+        There is no asynchronous twin, since Django's transactions are bound to a thread: use `aexecute`, or call a
+        plain function that holds the lock by `sync_to_async`.
         """
         with self.store.lock(self._stream(key), timeout):
             aggregate = self.get(key)
@@ -206,9 +217,41 @@ class Repository(Generic[A]):
         committed, every = aggregate.committed_version, aggregate.snapshot_every
         snapshot = None
         if self._codec is not None and every is not None and aggregate.version // every > committed // every:
-            state = self._codec.encode(aggregate._state())
-            snapshot = None if state is None else Snapshot(self._codec.schema, state)
+            snapshot = self._snapshot(aggregate, committed, self._codec)
         return StreamWrite(aggregate.stream, aggregate._unsaved(), committed, snapshot)
+
+    def _snapshot(self, aggregate: A, committed: int, codec: SnapshotCodec) -> Snapshot | None:
+        """The aggregate's state to be cached, if its events alone lead to it."""
+        if type(aggregate) is not self._aggregate:
+            return None
+        state = aggregate._state()
+        encoded = codec.encode(state)
+        if encoded is None:
+            return None
+        anew = self._folded_anew(aggregate, committed)
+        if anew is None:
+            return None
+        if others := changed(anew._state(), state):
+            logger.warning(
+                "%r: %s changed without an event; the snapshot is that of its events",
+                aggregate,
+                ", ".join(sorted(others)),
+            )
+            encoded = codec.encode(anew._state())
+        return None if encoded is None else Snapshot(codec.schema, encoded)
+
+    def _folded_anew(self, aggregate: A, committed: int) -> A | None:
+        """The aggregate as the stored and the pending events make it; None if others have appended meanwhile."""
+        anew = self._aggregate(aggregate.key)
+        if committed > 0:
+            try:
+                self._fold(anew, None)
+            except ReplayError:
+                return None
+        if anew.version != committed:
+            return None
+        anew._replay((version, [each.decoded()]) for version, each in enumerate(aggregate._unsaved(), committed + 1))
+        return anew
 
     def _stream(self, key: str) -> StreamId:
         return self._aggregate._stream_of(key)

@@ -9,6 +9,7 @@ delete the snapshots then.
 import hashlib
 import logging
 import re
+from collections.abc import Iterable
 from types import CodeType
 from typing import Any, ClassVar, get_origin, get_type_hints
 
@@ -18,6 +19,7 @@ from es_django.aggregates import Aggregate
 from es_django.errors import EsDjangoError, ImproperlyConfigured
 from es_django.events import registry
 from es_django.payloads import encode_payload
+from es_django.sameness import changed, shared
 
 logger = logging.getLogger("es_django.snapshots")
 
@@ -61,17 +63,23 @@ class SnapshotCodec:
     def encode(self, state: dict[str, Any]) -> str | None:
         """The state as JSON; None, with a warning, if it would not come back as it is."""
         if undeclared := state.keys() - self._names:
-            logger.warning("no snapshot of %s: %s not annotated", self.schema, ", ".join(sorted(undeclared)))
+            self._warn(f"{_listed(undeclared)} not annotated")
+            return None
+        if twice := shared(state):
+            self._warn(f"{_listed(twice)} would come back as copies of a mutable value that is held twice")
             return None
         try:
             encoded = encode_payload(self._state(**state), self.schema)
         except EsDjangoError as error:
-            logger.warning("no snapshot of %s: %s", self.schema, error)
+            self._warn(str(error))
             return None
-        if self.decode(encoded) != state:
-            logger.warning("no snapshot of %s: the state reads back as another one", self.schema)
+        if others := changed(state, self.decode(encoded) or {}):
+            self._warn(f"{_listed(others)} would come back as another value")
             return None
         return encoded
+
+    def _warn(self, reason: str) -> None:
+        logger.warning("no snapshot of %s: %s", self.schema, reason)
 
     def decode(self, encoded: str) -> dict[str, Any] | None:
         """The state; None if it does not decode."""
@@ -80,6 +88,10 @@ class SnapshotCodec:
         except msgspec.MsgspecError:
             return None
         return {name: value for name in self._names if (value := getattr(state, name)) is not msgspec.UNSET}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def _digest(aggregate: type[Aggregate], described: bytes) -> str:

@@ -250,7 +250,7 @@ class Migration(migrations.Migration):
                 ),
                 ("version", models.BigIntegerField()),
                 ("schema", models.CharField(max_length=255)),
-                ("state", models.JSONField()),
+                ("state", models.TextField()),
                 ("taken_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={

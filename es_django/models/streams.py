@@ -62,7 +62,7 @@ class Snapshot(models.Model):
     stream = models.OneToOneField(Stream, models.CASCADE, primary_key=True, related_name="snapshot")
     version = models.BigIntegerField()
     schema = models.CharField(max_length=255)
-    state = models.JSONField()
+    state = models.TextField()
     taken_at = models.DateTimeField(db_default=Now())
 
     class Meta:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast, overload
 from uuid import UUID
 
 import msgspec
+from asgiref.sync import sync_to_async
 
 from es_django import conf
 from es_django.errors import PayloadError, UnknownDestination
@@ -46,6 +47,23 @@ def send(
     message = _addressed(message, destination)
     store_for().send(message)
     return message.message_id
+
+
+async def asend(
+    destination: str,
+    *,
+    type: str,
+    data: object,
+    key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    delay: timedelta | None = None,
+    message_id: UUID | None = None,
+) -> UUID:
+    """As `send`."""
+    sending = sync_to_async(send)
+    return await sending(
+        destination, type=type, data=data, key=key, headers=headers, delay=delay, message_id=message_id
+    )
 
 
 @overload

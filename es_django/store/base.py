@@ -56,7 +56,12 @@ WHOLE: Final = Partition(0, 1)
 
 
 class EventStore(ABC):
-    """Append to streams and read them, alone or all together."""
+    """Append to streams and read them, alone or all together.
+
+    `append`, `append_all`, `archive`, `read_stream`, `read_all` and `version` are for everybody, and each has an
+    asynchronous twin. The rest is what repositories, the outbox and projections ask of a backend, from code that is not
+    asynchronous.
+    """
 
     def append(
         self,

@@ -66,6 +66,9 @@ SELECT event.position, event.version, event.type, event.schema_version, event.da
 """
 
 
+UNRELAYED = "messages would never be published from the database"
+UNPROJECTED = "an inline projection follows these events, and its read models are not in the commit of the database"
+
 TAIL = """
 SELECT event.version, event.type, event.schema_version, event.data
   FROM es_django_event AS event
@@ -82,7 +85,7 @@ WITH snapshot AS (
 SELECT version, NULL AS type, NULL AS schema_version, state AS data FROM snapshot
  UNION ALL
 SELECT * FROM (
-    SELECT event.version, event.type, event.schema_version, event.data
+    SELECT event.version, event.type, event.schema_version, CAST(event.data AS text) AS data
       FROM es_django_event AS event
      WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %s AND key = %s)
        AND event.version > coalesce((SELECT version FROM snapshot), 0)
@@ -117,17 +120,19 @@ class DatabaseEventStore(EventStore):
                 f"autocommit is off on {self.using!r}, so nobody tells of a rollback: write inside atomic() instead"
             )
 
-    def _refuse_unrelayed(self) -> None:
+    def _refuse_elsewhere(self, refusal: str) -> None:
+        """The relay, and the read models of inline projections, are of one database."""
         if self.using != conf.settings().database:
             raise ImproperlyConfigured(
-                f"messages in the database {self.using!r} would never be published: "
-                f'ES_DJANGO["DATABASE"] is {conf.settings().database!r}'
+                f'{refusal} {self.using!r}: ES_DJANGO["DATABASE"] is {conf.settings().database!r}'
             )
 
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         self._refuse_manual_transaction()
         if any(append.messages for append in appends):
-            self._refuse_unrelayed()
+            self._refuse_elsewhere(UNRELAYED)
+        if any(is_followed_inline(append.event_classes) for append in appends):
+            self._refuse_elsewhere(UNPROJECTED)
         with storage_errors("append"), self._unit(appends):
             recorded = self._append_each(appends)
             refuse_swallowed_failure(self.using, "append")
@@ -138,7 +143,7 @@ class DatabaseEventStore(EventStore):
 
     def _send(self, staged: StagedMessage) -> None:
         message = staged.message
-        self._refuse_unrelayed()
+        self._refuse_elsewhere(UNRELAYED)
         self._refuse_manual_transaction()
         with storage_errors("store an outbox message"), dooming(self.using), self.connection.cursor() as cursor:
             native_uuid = self.connection.features.has_native_uuid_field

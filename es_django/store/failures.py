@@ -12,7 +12,14 @@ from uuid import UUID
 from django.db import Error as DatabaseFailure
 from django.db import connections, transaction
 
-from es_django.errors import DuplicateEvent, DuplicateMessage, EsDjangoError, StorageError, is_retryable
+from es_django.errors import (
+    ConcurrencyError,
+    DuplicateEvent,
+    DuplicateMessage,
+    EsDjangoError,
+    StorageError,
+    is_retryable,
+)
 
 
 @contextmanager
@@ -39,6 +46,12 @@ def dooming(using: str) -> Iterator[None]:
         raise
 
 
+def is_conflict(error: EsDjangoError) -> bool:
+    """Whether nothing was stored because others were at the same data: the version says so, or PostgreSQL does, which
+    ends one of the transactions that it cannot put in a row or that wait for each other."""
+    return isinstance(error, ConcurrencyError) or getattr(error.__cause__, "sqlstate", None) in _CONFLICTS
+
+
 def refuse_swallowed_failure(using: str, operation: str) -> None:
     """Raises `StorageError` if code of the project has caught a database error that spoilt the transaction: Django, or
     PostgreSQL where the error was of raw SQL, would roll it back in silence."""
@@ -61,6 +74,8 @@ def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
     reason = diagnosis.message_primary if diagnosis is not None and diagnosis.message_primary else str(failure)
     return StorageError(operation, is_retryable(failure), reason)
 
+
+_CONFLICTS = frozenset({"40001", "40P01"})
 
 _DUPLICATES: dict[str, type[DuplicateEvent] | type[DuplicateMessage]] = {
     "es_django_event_id": DuplicateEvent,

@@ -75,7 +75,7 @@ SELECT stream.key, snapshot.version, NULL AS type, NULL AS schema_version, snaps
     ON snapshot.stream_id = stream.id AND snapshot.schema = %(schema)s AND snapshot.version <= stream.version
  WHERE stream.category = %(category)s AND stream.key = ANY(%(keys)s)
  UNION ALL
-SELECT stream.key, event.version, event.type, event.schema_version, event.data
+SELECT stream.key, event.version, event.type, event.schema_version, event.data::text
   FROM es_django_stream AS stream
   LEFT JOIN es_django_snapshot AS snapshot
     ON snapshot.stream_id = stream.id AND snapshot.schema = %(schema)s AND snapshot.version <= stream.version

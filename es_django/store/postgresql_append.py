@@ -71,7 +71,7 @@ event AS (
 SNAPSHOT = """
 snapshot AS (
     INSERT INTO es_django_snapshot AS known (stream_id, version, schema, state, taken_at)
-    SELECT stream.id, stream.version, %(schema)s::text, %(state)s::jsonb, clock_timestamp()
+    SELECT stream.id, stream.version, %(schema)s::text, %(state)s::text, clock_timestamp()
       FROM stream
         ON CONFLICT (stream_id) DO UPDATE
        SET version = excluded.version, schema = excluded.schema, state = excluded.state, taken_at = excluded.taken_at

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 from es_django.aggregates import Aggregate
-from es_django.events import Event
+from es_django.events import Event, PendingEvent
+from es_django.sameness import changed
 
 A = TypeVar("A", bound=Aggregate)
 
@@ -13,8 +14,9 @@ A = TypeVar("A", bound=Aggregate)
 class Scenario(Generic[A]):
     """What an aggregate does; made by `given`."""
 
-    def __init__(self, aggregate: A) -> None:
+    def __init__(self, aggregate: A, events: Sequence[Event] = ()) -> None:
         self.aggregate = aggregate
+        self._given = events
         self._error: Exception | None = None
         self._recorded_before_error: list[Event] = []
 
@@ -35,10 +37,13 @@ class Scenario(Generic[A]):
         return self
 
     def then(self, *events: Event) -> Self:
-        """Fails unless the commands recorded exactly these events."""
+        """Fails unless the commands recorded exactly these events, and changed the aggregate by these alone."""
         self._expect_no_error()
         recorded = self.aggregate.pending_events
         assert recorded == list(events), f"recorded were {recorded}, expected were {list(events)}"  # noqa: S101
+        anew = _folded(type(self.aggregate), self.aggregate.key, [*self._given, *recorded])
+        others = ", ".join(sorted(changed(anew._state(), self.aggregate._state())))
+        assert not others, f"changed without an event, so not as a replay would: {others}"  # noqa: S101
         return self
 
     def then_raises(self, kind: type[Exception], message: str = "") -> Self:
@@ -68,10 +73,11 @@ def given(aggregate: type[A], *events: Event, key: str = "key") -> Scenario[A]:
     for event in events:
         if not isinstance(event, Event):
             raise TypeError(f"given({aggregate.__name__}, ...) takes events one by one, not {event!r}")
+    return Scenario(_folded(aggregate, key, events), events)
+
+
+def _folded(aggregate: type[A], key: str, events: Sequence[Event]) -> A:
     instance = aggregate(key)
-    instance._replay(enumerate(_singly(events), start=1))
-    return Scenario(instance)
-
-
-def _singly(events: Sequence[Event]) -> list[list[Event]]:
-    return [[event] for event in events]
+    # Copies, as the stored ones would be: no list of an event is the state's too.
+    instance._replay((version, [PendingEvent(event).event]) for version, event in enumerate(events, start=1))
+    return instance

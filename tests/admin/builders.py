@@ -74,7 +74,7 @@ def checkpoint(**columns: Any) -> ProjectionCheckpoint:
 def one_of_each() -> Sequence[Any]:
     """A row of each model that has pages, `pk`s included."""
     notes()
-    snapshot = Snapshot.objects.create(stream=stream_of(), version=1, schema="Note:1", state={"text": "note 1"})
+    snapshot = Snapshot.objects.create(stream=stream_of(), version=1, schema="Note:1", state='{"text":"note 1"}')
     return [stream_of(), stored_event(1), snapshot, message(), receipt(), checkpoint()]
 
 

@@ -102,7 +102,7 @@ def test_a_projection_without_a_log_is_not_behind(get: Get) -> None:
 
 def test_a_snapshot_shows_its_state(get: Get) -> None:
     notes(4)
-    snapshot = Snapshot.objects.create(stream=stream_of(), version=4, schema="Note:1", state={"text": "note 4"})
+    snapshot = Snapshot.objects.create(stream=stream_of(), version=4, schema="Note:1", state='{"text":"note 4"}')
     page = get(page_url(snapshot))
     assert page.facts["Version"] == "4"
     assert page.link("note note-1") == page_url(stream_of())

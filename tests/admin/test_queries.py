@@ -55,7 +55,7 @@ def much(db: None) -> None:
         receipt()
         checkpoint(name=f"projection {n}")
     for stream in Stream.objects.all():
-        Snapshot.objects.create(stream=stream, version=1, schema="Note:1", state={})
+        Snapshot.objects.create(stream=stream, version=1, schema="Note:1", state="{}")
 
 
 @pytest.mark.usefixtures("much")

@@ -128,7 +128,7 @@ def test_an_archived_stream_says_since_when(get: Get) -> None:
 
 def test_the_snapshot_is_linked(get: Get) -> None:
     notes(7)
-    snapshot = Snapshot.objects.create(stream=stream_of(), version=5, schema="Note:1", state={"text": "five"})
+    snapshot = Snapshot.objects.create(stream=stream_of(), version=5, schema="Note:1", state='{"text":"five"}')
     page = get(page_url(stream_of()))
     assert page.facts["Snapshot"] == "at version 5"
     assert page.link("at version 5") == page_url(snapshot)

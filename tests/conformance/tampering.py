@@ -29,11 +29,12 @@ def snapshot_version(stream: StreamId) -> int | None:
 def change_snapshot(stream: StreamId, **changes: Any) -> None:
     """Sets `version`, `schema` or `state` of the stream's snapshot."""
     store = store_for()
+    if "state" in changes:
+        changes["state"] = json.dumps(changes["state"])
     if isinstance(store, MemoryEventStore):
         version, snapshot = store._snapshots[stream]
         version = changes.pop("version", version)
-        encoded = {name: json.dumps(value) if name == "state" else value for name, value in changes.items()}
-        store._snapshots[stream] = (version, msgspec.structs.replace(snapshot, **encoded))
+        store._snapshots[stream] = (version, msgspec.structs.replace(snapshot, **changes))
     else:
         assert _rows(stream).update(**changes) == 1
 

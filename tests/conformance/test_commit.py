@@ -336,7 +336,7 @@ def test_many_aggregates_come_in_one_query(django_assert_num_queries: DjangoAsse
     assert ledgers.get_many([]) == {}
 
 
-def test_every_method_has_an_asynchronous_twin() -> None:
+def test_every_asynchronous_twin_can_be_used() -> None:
     async_to_sync(use_every_twin)()
 
 
@@ -358,6 +358,17 @@ async def use_every_twin() -> None:
     await event_store.aarchive(stream)
     with pytest.raises(StreamArchived):
         await event_store.aappend(stream, [Annotated(note=3)], expected=2)
+
+
+FOR_THE_PACKAGE_ALONE = {"send", "load", "load_many", "contains", "lock", "safe_end", "outcome", "transaction"}
+WITHOUT_TWINS = {Repository: {"lock"}, EventStore: FOR_THE_PACKAGE_ALONE}
+
+
+@pytest.mark.parametrize("cls", WITHOUT_TWINS)
+def test_every_other_public_method_has_an_asynchronous_twin(cls: type) -> None:
+    methods = {name for name, member in vars(cls).items() if inspect.isfunction(member) and name[0] != "_"}
+    twins = {name for name in methods if inspect.iscoroutinefunction(getattr(cls, name))}
+    assert methods - twins - {name[1:] for name in twins} == WITHOUT_TWINS[cls]
 
 
 TWINS = [

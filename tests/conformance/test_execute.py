@@ -1,16 +1,22 @@
 """Load, decide, save; again after a conflict; and a command takes effect once."""
 
+import threading
+import time
 from decimal import Decimal
 
 import pytest
+from django.db import connection, transaction
 
 from es_django import (
     ANY,
     ConcurrencyError,
     Repository,
+    StorageError,
     event_store,
 )
+from es_django.store import store_for
 from tests.domain import Deposited, Ledger
+from tests.threads import threads
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("backend")]
 
@@ -114,3 +120,85 @@ def test_an_asynchronous_decision_is_refused() -> None:
 
     with pytest.raises(TypeError, match="plain function"):
         ledgers.execute("l-1", decide)
+
+
+@pytest.mark.requires_postgresql
+@pytest.mark.database_alone
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_the_loser_of_a_race_under_repeatable_read_decides_again(attempts: int) -> None:
+    ledgers.save(Ledger.open("l-1"))
+    appended, decided = threading.Event(), list[int]()
+
+    def come_first() -> None:
+        with transaction.atomic():
+            event_store.append(Ledger("l-1").stream, [Deposited(amount=Decimal(1))], expected=1)
+            appended.set()
+            wait_for_a_waiter()
+
+    with threads(1) as submit, connection.cursor() as cursor:
+
+        def decide(ledger: Ledger) -> None:
+            decided.append(ledger.version)
+            if ledger.version == 1:
+                submit(come_first)
+                assert appended.wait(30)
+            ledger.deposit(10)
+
+        cursor.execute("SET default_transaction_isolation TO 'repeatable read'")
+        try:
+            if attempts == 1:
+                with pytest.raises(StorageError) as caught:
+                    ledgers.execute("l-1", decide, attempts=attempts)
+                assert caught.value.retryable
+            else:
+                assert ledgers.execute("l-1", decide, attempts=attempts).balance == 11
+        finally:
+            cursor.execute("RESET default_transaction_isolation")
+    assert decided == [1, 2][:attempts]
+    assert ledgers.get("l-1").version == 1 + attempts
+
+
+def wait_for_a_waiter() -> None:
+    deadline = time.monotonic() + 30
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+            )
+            if cursor.fetchone() == (1,):
+                return
+            assert time.monotonic() < deadline, "nobody ever waited"
+            time.sleep(0.005)
+
+
+class DriverError(Exception):
+    def __init__(self, sqlstate: str) -> None:
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "tries"),
+    [
+        pytest.param("40001", 3, id="serialization failure"),
+        pytest.param("40P01", 3, id="deadlock"),
+        pytest.param("08006", 1, id="connection lost, so that it may have been stored"),
+        pytest.param("23514", 1, id="constraint"),
+    ],
+)
+def test_only_a_failure_that_is_a_conflict_is_tried_again(
+    sqlstate: str, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledgers.save(Ledger.open("l-1"))
+    decided: list[int] = []
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise StorageError("append", True) from DriverError(sqlstate)
+
+    def decide(ledger: Ledger) -> None:
+        decided.append(ledger.version)
+        ledger.deposit(1)
+
+    monkeypatch.setattr(type(store_for()), "append_all", fail)
+    with pytest.raises(StorageError):
+        ledgers.execute("l-1", decide, attempts=3)
+    assert decided == [1] * tries

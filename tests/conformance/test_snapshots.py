@@ -22,6 +22,7 @@ from es_django.snapshots import SnapshotCodec
 from es_django.store.appends import ExpectedVersion, Snapshot
 from es_django.testing import in_memory
 from tests.conformance.tampering import (
+    add_events,
     change_snapshot,
     delete_snapshot,
     forget_events,
@@ -186,6 +187,7 @@ class TestSnapshots:
         ledger = subclass("l-1")
         ledger.deposit(1)
         Repository(base).save(ledger)
+        assert snapshot_version(ledger.stream) is None
         assert Repository(subclass).get("l-1").balance == 1
 
     def test_a_state_that_would_not_come_back_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -203,6 +205,138 @@ class TestSnapshots:
         assert "no snapshot of tupled" in caplog.text
         assert snapshot_version(ledger.stream) is None
         assert Repository(Tupled).get("l-1").notes == ledger.notes
+
+    def test_a_fold_that_depends_on_the_order_of_keys_comes_to_the_same(self) -> None:
+        basket = Basket("b-1")
+        for sku in ("pear", "fig", "kiwi", "apple"):
+            basket.record(Annotated(note=sku))
+            Repository(Basket).save(basket)
+            assert snapshot_version(basket.stream) == basket.version
+            assert Repository(Basket).get("b-1").first == Repository(Basket).get_many(["b-1"])["b-1"].first == "pear"
+            assert list(Repository(Basket).get("b-1").lines) == list(basket.lines)
+
+    def test_a_state_that_holds_a_mutable_value_twice_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Aliased(Ledger):
+            open_notes: list[Any] = []
+
+            class Meta:
+                snapshot_every = 1
+
+            @applies
+            def _annotated(self, event: Annotated) -> None:
+                self.notes = self.open_notes
+                self.notes.append(event.note)
+
+        ledger, ledgers = Aliased("l-1"), Repository(Aliased)
+        for note in (1, 2):
+            ledger.annotate(note)
+            ledgers.save(ledger)
+            assert snapshot_version(ledger.stream) is None
+            assert ledgers.get("l-1").notes == ledgers.get("l-1").open_notes == ledger.notes
+        assert "no snapshot of aliased" in caplog.text
+        assert "notes, open_notes would come back as copies" in caplog.text
+
+    @pytest.mark.parametrize("kept", [1, True, 1.0, Decimal(1), "1", ("a",)], ids=repr)
+    def test_a_value_that_would_come_back_as_an_equal_one_is_not_cached(
+        self, kept: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Keeping(Aggregate):
+            kept: int | float | list[Any] | str = 0
+
+            class Meta:
+                snapshot_every = 1
+
+            @applies
+            def _annotated(self, event: Annotated) -> None:
+                self.kept = kept
+
+        keeping = Keeping("k-1")
+        keeping.record(Annotated(note=""))
+        Repository(Keeping).save(keeping)
+        got = Repository(Keeping).get("k-1").kept
+        assert (type(got), got) == (type(kept), kept)
+        comes_back = type(kept) in (int, float, str)
+        assert snapshot_version(keeping.stream) == (1 if comes_back else None)
+        assert ("kept would come back as another value" in caplog.text) != comes_back
+
+    def test_an_attribute_that_an_event_takes_away_stays_away(self) -> None:
+        class Closing(Ledger):
+            class Meta:
+                snapshot_every = 1
+
+            @applies
+            def _annotated(self, event: Annotated) -> None:
+                del self.owner
+
+        ledger = Closing("l-1")
+        ledger.annotate("closed")
+        Repository(Closing).save(ledger)
+        assert snapshot_version(ledger.stream) == 1
+        loaded = Repository(Closing).get("l-1")
+        assert "owner" not in loaded.__dict__
+
+    @pytest.mark.parametrize("before", [0, 1, 3])
+    def test_what_was_changed_without_an_event_is_not_cached(
+        self, before: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ledgers = repository(before + 2)
+        ledger = ledgers._aggregate("l-1")
+        for _ in range(before):
+            ledger.annotate("as it was")
+        ledgers.save(ledger)
+        ledger.notes.append("no event tells of it")
+        ledger.deposit(1)
+        ledger.balance += 1000
+        ledger.deposit(1)
+        ledgers.save(ledger)
+        assert "balance, notes changed without an event" in caplog.text
+        assert snapshot_version(STREAM) == before + 2
+        forget_events(STREAM, up_to=before + 2)
+        assert state(ledgers.get("l-1")) == ("", Decimal(2), ["as it was"] * before, before + 2)
+
+    def test_a_state_that_its_events_make_is_cached_without_a_warning(self, caplog: pytest.LogCaptureFixture) -> None:
+        ledgers = repository(2)
+        ledgers.save(ledgers._aggregate.open("l-1"))
+        ledger = ledgers.get("l-1")
+        ledger.annotate({"b": [1, True, 1.0], "a": [None]})
+        ledgers.save(ledger)
+        assert snapshot_version(STREAM) == 2
+        assert not caplog.records
+
+    @pytest.mark.requires_postgresql
+    @pytest.mark.database_alone
+    def test_a_save_that_takes_a_snapshot_reads_what_it_is_of_and_no_other_save_does(
+        self, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        ledgers = repository(3)
+        deposit_one_by_one(ledgers, 1)
+        ledger = ledgers.get("l-1")
+        for queries in (1, 2, 1):
+            ledger.deposit(1)
+            with django_assert_num_queries(queries):
+                ledgers.save(ledger)
+
+    def test_a_stream_that_has_moved_on_unreadably_is_a_conflict_as_any_other(self) -> None:
+        ledgers = repository(2)
+        deposit_one_by_one(ledgers, 1)
+        stale = ledgers.get("l-1")
+        add_events(STREAM, ("tests.of_another_release", 1, {}))
+        stale.deposit(1)
+        with pytest.raises(ConcurrencyError):
+            ledgers.save(stale)
+
+
+class Basket(Aggregate):
+    lines: dict[str, int] = {}
+    first: str = ""
+
+    class Meta:
+        snapshot_every = 1
+
+    @applies
+    def _annotated(self, event: Annotated) -> None:
+        self.lines[event.note] = 1
+        self.first = next(iter(self.lines))
 
 
 class Foreign(Ledger):

@@ -1,16 +1,29 @@
 """A store is that of its own database alone, whatever happens in the default one."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from pytest_django import DjangoAssertNumQueries
 
-from es_django import ANY, ConcurrencyError, PendingEvent, Repository, StreamWrite
+from es_django import (
+    ANY,
+    ConcurrencyError,
+    Event,
+    PendingEvent,
+    Projection,
+    RecordedEvent,
+    Repository,
+    StreamId,
+    StreamWrite,
+    projects,
+)
 from es_django.errors import DuplicateEvent
+from es_django.models import InboxReceipt
 from es_django.store import store_for
-from tests.domain import Annotated, Ledger, LedgerOpened
+from tests.domain import Deposited, Ledger, LedgerOpened
 from tests.outbox.published import Told
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,13 +43,15 @@ others = Repository(Ledger, using="other")
 
 @pytest.mark.usefixtures("_other")
 def test_it_asks_its_own_database_alone(django_assert_num_queries: DjangoAssertNumQueries) -> None:
-    store, stream, events = others.store, Ledger("l-1").stream, [PendingEvent(Annotated(note=1))]
+    store, stream, events = others.store, Ledger("l-1").stream, [PendingEvent(Deposited(amount=Decimal(1)))]
     with django_assert_num_queries(0, connection=connection):
         for expected in (0, 0, ANY):
             store.append(stream, events, expected=expected)
-        store.append_all([StreamWrite(Ledger(key).stream, [Annotated(note=1)], ANY) for key in ("l-1", "l-2")])
+        store.append_all(
+            [StreamWrite(Ledger(key).stream, [Deposited(amount=Decimal(1))], ANY) for key in ("l-1", "l-2")]
+        )
         with pytest.raises(ConcurrencyError):
-            store.append(stream, [Annotated(note=1)], expected=0)
+            store.append(stream, [Deposited(amount=Decimal(1))], expected=0)
         assert store.version(stream) == len(list(store.read_stream(stream))) == 2
         assert len(store.read_all().events) == 3
         assert len(others.get_many(["l-1", "l-2"])) == 2
@@ -75,6 +90,36 @@ def test_a_failed_append_dooms_the_transaction_of_its_own_database() -> None:
 
 @pytest.mark.usefixtures("_other", "recorder")
 def test_it_takes_no_message_that_the_relay_of_the_default_database_would_not_find() -> None:
-    with pytest.raises(ImproperlyConfigured, match="would never be published"):
+    with pytest.raises(ImproperlyConfigured, match="would never be published from the database 'other'"):
         others.store.append(Ledger("l-1").stream, [Told(text="news")], expected=0)
     assert not others.exists("l-1")
+
+
+class Shelved(Event):
+    """Followed inline by the projection below, and by nothing else."""
+
+
+class Shelves(Projection):
+    class Meta:
+        name = "tests.shelves"
+
+    @projects
+    def shelved(self, event: Shelved, recorded: RecordedEvent) -> None:
+        InboxReceipt.objects.create(consumer=self.name, message_id=recorded.stream.key, status="handled")
+
+
+@pytest.mark.usefixtures("_other")
+def test_it_takes_no_event_whose_inline_projection_would_not_be_in_its_commit() -> None:
+    stream = StreamId("shelf", "s-1")
+    for write in (
+        StreamWrite(stream, [Shelved()], 0),
+        StreamWrite(stream, [Deposited(amount=Decimal(1)), Shelved()], ANY),
+    ):
+        with (
+            pytest.raises(ImproperlyConfigured, match="an inline projection follows these events"),
+            transaction.atomic(),
+        ):
+            others.store.append_all([write])
+    assert (others.store.version(stream), InboxReceipt.objects.count()) == (0, 0)
+    store_for().append(stream, [Shelved()], expected=0)
+    assert InboxReceipt.objects.get().message_id == "s-1"

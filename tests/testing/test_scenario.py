@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from es_django.testing import given
-from tests.domain import Deposited, Ledger, LedgerOpened, Withdrawn
+from tests.domain import Annotated, Deposited, Ledger, LedgerOpened, Withdrawn
 
 OPENED = LedgerOpened(owner="Ada")
 
@@ -50,6 +50,28 @@ def test_what_was_recorded_before_the_error_is_told() -> None:
     scenario = given(Ledger, OPENED).when(lambda ledger: ledger.deposit(1)).when(deposit_and_fail)
     with pytest.raises(AssertionError, match=r"recorded before the error were \[Deposited\(amount=Decimal\('3'\)\)\]"):
         scenario.then_raises(ValueError, "too late")
+
+
+def test_a_change_that_no_event_tells_of_fails() -> None:
+    def deposit_and_note(ledger: Ledger) -> None:
+        ledger.deposit(3)
+        ledger.notes.append("as if it were noted")
+        ledger.owner = "Eve"
+
+    scenario = given(Ledger, OPENED).when(deposit_and_note)
+    with pytest.raises(AssertionError, match="changed without an event, so not as a replay would: notes, owner"):
+        scenario.then(deposited(3))
+
+
+def test_events_that_hold_lists_are_those_of_nobody_else() -> None:
+    note = Annotated(note=[1])
+
+    def lengthen(ledger: Ledger) -> None:
+        ledger.annotate(list(ledger.notes[0]))
+        ledger.notes[0].append(2)
+
+    with pytest.raises(AssertionError, match="changed without an event"):
+        given(Ledger, note).when(lengthen).then(Annotated(note=[1]))
 
 
 def test_an_async_command_is_refused() -> None:
