@@ -11,6 +11,9 @@ from types import MappingProxyType
 COLUMNS_OF_METADATA = ("correlation_id", "causation_id")
 """The metadata that tables have a column for."""
 
+sources: list[Callable[[], Mapping[str, str]]] = []
+"""What adds to the metadata of everything by itself."""
+
 Value = str | Callable[[], str | None]
 
 _current: ContextVar[Mapping[str, Value]] = ContextVar("es_django_metadata", default=MappingProxyType({}))
@@ -32,4 +35,7 @@ def metadata(**values: Value | None) -> Iterator[None]:
 def current_metadata() -> Mapping[str, str]:
     """The metadata that an event or a message written now would get."""
     known = {name: value() if callable(value) else value for name, value in _current.get().items()}
-    return {name: value for name, value in known.items() if value is not None}
+    found = {name: value for name, value in known.items() if value is not None}
+    for source in sources:
+        found.update(source())
+    return found

@@ -13,6 +13,7 @@ import msgspec
 from es_django.errors import EsDjangoError, InvalidStreamId, is_retryable
 from es_django.inbox.handlers import UNHANDLED, HandlerFunction, handlers_of
 from es_django.inbox.receipts import Outcome, bury, handle_once, keep_dead
+from es_django.observability import Kind, at_work
 from es_django.payloads import storable_text
 from es_django.store.messages import Message, from_wire
 
@@ -58,17 +59,25 @@ def receive(delivered: object, *, attempt: int, last: bool) -> Outcome:
 
 
 def _handle(consumer: str, message: Message, handler: HandlerFunction, *, attempt: int, last: bool) -> Outcome:
-    try:
-        return handle_once(consumer, message, handler, attempt=attempt)
-    except Exception as error:
-        told = storable_text(error)
-        logger.warning("consumer %s failed on message %s: %s", consumer, message.message_id, told, exc_info=error)
-        if is_retryable(error) and not last:
-            return Outcome.POSTPONED
+    with at_work(Kind.HANDLE, consumer, 1, [message.headers]) as work:
         try:
-            return bury(consumer, message, error, attempt=attempt)
-        except EsDjangoError as failure:
-            return _not_even_kept(str(message.message_id), failure)
+            outcome = handle_once(consumer, message, handler, attempt=attempt)
+        except Exception as error:
+            work.error = error
+            outcome = _failed(consumer, message, error, attempt=attempt, last=last)
+        work.outcomes = {outcome.name.lower(): 1}
+    return outcome
+
+
+def _failed(consumer: str, message: Message, error: Exception, *, attempt: int, last: bool) -> Outcome:
+    told = storable_text(error)
+    logger.warning("consumer %s failed on message %s: %s", consumer, message.message_id, told, exc_info=error)
+    if is_retryable(error) and not last:
+        return Outcome.POSTPONED
+    try:
+        return bury(consumer, message, error, attempt=attempt)
+    except EsDjangoError as failure:
+        return _not_even_kept(str(message.message_id), failure)
 
 
 def _keep_unhandled(message_id: str, content: object, reason: str, attempt: int) -> Outcome:

@@ -21,6 +21,9 @@ EventT = TypeVar("EventT", bound=Event)
 MadeT = TypeVar("MadeT", bound="Message | dict[str, Any] | None", covariant=True)
 Publication = Callable[[StagedEvent], "Message | dict[str, Any] | None"]
 
+CARRIED = (*COLUMNS_OF_METADATA, "traceparent")
+"""The metadata that goes along as headers."""
+
 publications: list[tuple[type[Event], str, Publication]] = []
 """Each event class that is published, where to, and by which function."""
 
@@ -124,5 +127,5 @@ def _addressed(message: Message, destination: str, causes: Mapping[str, str] | N
     if message.delay_seconds < 0:
         raise ValueError(f"a message's delay is not negative, {message.delay} is")
     known = current_metadata() if causes is None else causes
-    traced = {name: known[name] for name in COLUMNS_OF_METADATA if name in known}
+    traced = {name: known[name] for name in CARRIED if name in known}
     return msgspec.structs.replace(message, destination=destination, headers={**traced, **message.headers})

@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from es_django import conf
 from es_django.errors import ClaimLost, EsDjangoError, PublishError, StorageError
+from es_django.observability import Kind, at_work
 from es_django.outbox.publishers import Publisher, publisher_for
 from es_django.outbox.renewal import Renewal
 from es_django.outbox.store import Claim, OutboxStore, Settlement, outbox_store
@@ -152,6 +153,16 @@ def _waves(claims: Sequence[Claim]) -> Iterator[list[Claim]]:
 def _outcomes(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishError | None]:
     if not claims:
         return []
+    causes = (claim.message.headers for claim in claims)
+    with at_work(Kind.PUBLISH, claims[0].message.destination, len(claims), causes) as work:
+        outcomes = _call(publisher, claims)
+        failures = [error for error in outcomes if error is not None]
+        work.outcomes = {"done": len(claims) - len(failures), "failed": len(failures)}
+        work.error = failures[0] if failures else None
+    return outcomes
+
+
+def _call(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishError | None]:
     name = type(publisher).__name__
     try:
         outcomes = list(publisher.publish([claim.message for claim in claims]))

@@ -18,6 +18,7 @@ from es_django.errors import EsDjangoError, is_retryable
 from es_django.events import RecordedEvent
 from es_django.models import ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
+from es_django.observability import Kind, at_work
 from es_django.payloads import storable_text
 from es_django.projections.base import Projection, projection_named, registered_projections
 from es_django.projections.checkpoints import checkpoints_of, ensure_checkpoints, lock_due, save
@@ -147,10 +148,13 @@ def _hand_over(projection: Projection) -> None:
 
 
 def _apply(projection: Projection, events: Sequence[RecordedEvent], checkpoint: ProjectionCheckpoint) -> None:
-    for again, group in groupby(events, key=lambda recorded: recorded.position <= checkpoint.silent_until):
-        with replaying(again):
-            projection.project_batch(list(group))
-    refuse_swallowed_failure(conf.settings().database, f"run projection {projection.name}")
+    if not events:
+        return
+    with at_work(Kind.PROJECT, projection.name, len(events), (recorded.metadata for recorded in events)):
+        for again, group in groupby(events, key=lambda recorded: recorded.position <= checkpoint.silent_until):
+            with replaying(again):
+                projection.project_batch(list(group))
+        refuse_swallowed_failure(conf.settings().database, f"run projection {projection.name}")
 
 
 def _move(checkpoint: ProjectionCheckpoint, position: int) -> None:

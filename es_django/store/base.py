@@ -18,6 +18,7 @@ from es_django.aggregates import Outcome
 from es_django.errors import DuplicateEvent
 from es_django.events import Event, PendingEvent, RecordedEvent, StreamId, registry
 from es_django.metadata import current_metadata
+from es_django.observability import Kind, at_work
 from es_django.store.appends import Append, ExpectedVersion, StreamWrite, is_number, prepare_all, stage
 from es_django.store.messages import Message, StagedMessage
 from es_django.store.reactions import is_followed_inline, is_replaying, run_inline_projections
@@ -54,6 +55,9 @@ class Partition(msgspec.Struct, frozen=True):
 
 WHOLE: Final = Partition(0, 1)
 
+SEVERAL: Final = "(several)"
+"""In place of the category of an append to several."""
+
 
 class EventStore(ABC):
     """Append to streams and read them, alone or all together.
@@ -88,16 +92,20 @@ class EventStore(ABC):
     ) -> list[RecordedEvent]:
         """Appends to several streams, all or nothing. As `append`; a stream may stand in one write only
         (`DuplicateStream`). The events come back in the order of the log."""
-        appends = prepare_all(list(writes), {**current_metadata(), **(metadata or {})})
-        if not appends:
-            return []
-        try:
-            return self._write(appends)
-        except DuplicateEvent:
-            # The first try of this append may have been in flight when its events were looked for.
-            if self.in_transaction or not any(append.may_repeat for append in appends):
-                raise
-            return self._write(appends)
+        with at_work(Kind.APPEND) as work:
+            appends = prepare_all(list(writes), {**current_metadata(), **(metadata or {})})
+            if not appends:
+                return []
+            categories = {append.stream.category for append in appends}
+            work.subject = categories.pop() if len(categories) == 1 else SEVERAL
+            work.size = sum(len(append.events) for append in appends)
+            try:
+                return self._write(appends)
+            except DuplicateEvent:
+                # The first try of this append may have been in flight when its events were looked for.
+                if self.in_transaction or not any(append.may_repeat for append in appends):
+                    raise
+                return self._write(appends)
 
     @abstractmethod
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:

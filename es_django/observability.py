@@ -1,0 +1,68 @@
+"""What is worth watching while it happens: each append, publishing, batch of a projection and handling of a message.
+
+Whoever does one of these tells it here, and knows of no metrics and no traces; these listen where they are installed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from enum import Enum
+
+import msgspec
+
+from es_django.errors import ConcurrencyError
+
+
+class Kind(Enum):
+    """What is done, by what it is told apart, and what it is done to."""
+
+    APPEND = "append", "category", "events"
+    PUBLISH = "publish", "destination", "messages"
+    PROJECT = "project", "projection", "events"
+    HANDLE = "handle", "consumer", "messages"
+
+    label: str
+    items: str
+
+    def __new__(cls, word: str, label: str, items: str) -> "Kind":
+        kind = object.__new__(cls)
+        kind._value_ = word
+        kind.label = label
+        kind.items = items
+        return kind
+
+
+class Work(msgspec.Struct):
+    """Something that is being done: to how many items, and what caused them; in the end, what came of them.
+
+    Each of the `causes` is the metadata of an event or the headers of a message.
+    """
+
+    kind: Kind
+    subject: str
+    size: int
+    causes: Iterable[Mapping[str, str]]
+    outcomes: dict[str, int] = {}
+    error: BaseException | None = None
+
+
+Listener = Callable[[Work], AbstractContextManager[None]]
+
+listeners: list[Listener] = []
+"""Each is entered before the work begins, and left when its outcomes and its error are known."""
+
+
+@contextmanager
+def at_work(kind: Kind, subject: str = "", size: int = 0, causes: Iterable[Mapping[str, str]] = ()) -> Iterator[Work]:
+    """Tells the listeners of the work in this block, which may still say what it is about. If it does not tell the
+    outcomes, all is "done"; "conflict" or "failed" if it raises."""
+    work = Work(kind, subject, size, causes)
+    with ExitStack() as stack:
+        for listener in listeners:
+            stack.enter_context(listener(work))
+        try:
+            yield work
+        except BaseException as error:
+            work.error = error
+            work.outcomes = {"conflict" if isinstance(error, ConcurrencyError) else "failed": work.size}
+            raise
+        work.outcomes = work.outcomes or {"done": work.size}

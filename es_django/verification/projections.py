@@ -1,0 +1,32 @@
+"""Checkpoints that are ahead of the log: what is appended up to there would be passed by."""
+
+from collections.abc import Iterator
+
+from django.db import connections
+from django.db.models import Max
+
+from es_django.models import ProjectionCheckpoint, StoredEvent
+from es_django.verification.findings import Finding, Watch
+
+LAST_DRAWN = "SELECT last_value - (NOT is_called)::int FROM es_django_event_position_seq"
+
+
+def findings(watch: Watch) -> Iterator[Finding]:
+    # Before the end is looked up, since both move on.
+    checkpoints = list(ProjectionCheckpoint.objects.using(watch.using).order_by("name", "partition"))
+    end = _end(watch.using)
+    for each in checkpoints:
+        watch.counts["checkpoints"] += 1
+        for field in ("position", "silent_until"):
+            if (position := getattr(each, field)) > end:
+                yield Finding("checkpoint", f"projection {each}: its {field} is {position}, the log ends at {end}")
+
+
+def _end(using: str) -> int:
+    newest = StoredEvent.objects.using(using).aggregate(newest=Max("position"))["newest"] or 0
+    if connections[using].vendor == "sqlite":
+        return int(newest)
+    # A position that an append drew and did not keep is an end of the log too.
+    with connections[using].cursor() as cursor:
+        cursor.execute(LAST_DRAWN)
+        return max(int(newest), int(cursor.fetchone()[0]))

@@ -1,0 +1,100 @@
+import tracemalloc
+from io import StringIO
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
+
+from es_django.models import StoredEvent, Stream
+from es_django.projections import run_projections
+from es_django.verification import Audit
+from testproject.bank.demo.operations import Customers
+from tests.projections.effects import Counted
+
+pytestmark = pytest.mark.django_db
+
+
+def es_verify() -> tuple[int, list[str]]:
+    out = StringIO()
+    try:
+        call_command("es_verify", stdout=out)
+    except SystemExit as ended:
+        return int(ended.code or 0), out.getvalue().splitlines()
+    return 0, out.getvalue().splitlines()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_data_of_the_bank_give_no_finding() -> None:
+    customers = Customers(accounts=8, seed=1)
+    for _ in (*customers.open_accounts(), *customers.operate(120)):
+        pass
+    run_projections()
+    code, lines = es_verify()
+    assert (code, len(lines)) == (0, 1)
+    assert lines[0].startswith(f"0 findings in 8 streams, {StoredEvent.objects.count()} events, ")
+    assert lines[0].endswith(" events a second.")
+
+
+def store(streams: int, events_each: int = 10) -> None:
+    first = Stream.objects.count() + 1
+    new = [
+        Stream(category="counter", key=f"c-{number}", version=events_each) for number in range(first, first + streams)
+    ]
+    Stream.objects.bulk_create(new)
+    StoredEvent.objects.bulk_create(
+        (
+            StoredEvent(
+                stream=stream,
+                version=version,
+                type=Counted.Meta.name,
+                schema_version=1,
+                data={"number": version},
+                metadata={},
+                event_id=uuid4(),
+                recorded_at=timezone.now(),
+            )
+            for version in range(1, events_each + 1)
+            for stream in new
+        ),
+        batch_size=500,
+    )
+
+
+def test_each_finding_is_a_line_and_makes_it_end_with_1() -> None:
+    store(streams=3)
+    long = "k" * 200
+    Stream.objects.filter(key="c-1").update(version=11, key=f"a\n{long}")
+    Stream.objects.filter(key="c-3").update(version=12)
+    code, lines = es_verify()
+    assert code == 1
+    assert lines[:2] == [
+        f"stream version: stream 'counter' 'a\\n{long}' is at version 11, its last event has version 10",
+        "stream version: stream 'counter' 'c-3' is at version 12, its last event has version 10",
+    ]
+    assert lines[2].startswith("2 findings in 3 streams, 30 events; ")
+    assert len(lines) == 3
+
+
+def test_a_database_of_another_release_is_refused() -> None:
+    MigrationRecorder(connection).migration_qs.filter(app="es_django").delete()
+    with pytest.raises(CommandError, match=r"run manage\.py migrate first"):
+        es_verify()
+
+
+def test_it_takes_no_more_memory_for_more_events() -> None:
+    def peak() -> int:
+        tracemalloc.start()
+        try:
+            assert list(Audit().findings()) == []
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    store(streams=3000, events_each=4)
+    peak()
+    before = peak()
+    store(streams=6000, events_each=4)
+    assert peak() < 1.2 * before

@@ -1,0 +1,89 @@
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from unittest.mock import patch
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.db.models import BaseConstraint, Index, Model
+
+from tests.publishers import Recorder
+
+REFUSE_CHANGES: dict[str, str] = import_module("es_django.migrations.0001_initial").REFUSE_CHANGES
+
+
+@pytest.fixture(autouse=True)
+def _one_destination(recorder: type[Recorder]) -> None:
+    """And none of the project's own."""
+
+
+def execute(*statements: str) -> None:
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+@pytest.fixture
+def without() -> Iterator[Callable[[type[Model], str], None]]:
+    """Drops a constraint or an index, until the test ends."""
+    dropped: list[tuple[type[Model], BaseConstraint | Index]] = []
+
+    def drop(model: type[Model], name: str) -> None:
+        (found,) = [each for each in (*model._meta.constraints, *model._meta.indexes) if each.name == name]
+        with connection.schema_editor() as editor:
+            if isinstance(found, Index):
+                editor.remove_index(model, found)
+            else:
+                kept = [each for each in model._meta.constraints if each is not found]
+                # SQLite makes the table anew, by what the model says
+                with patch.object(model._meta, "constraints", kept):
+                    editor.remove_constraint(model, found)
+        dropped.append((model, found))
+
+    yield drop
+    call_command("flush", interactive=False, verbosity=0)
+    for model, found in dropped:
+        with connection.schema_editor() as editor:
+            if isinstance(found, Index):
+                editor.add_index(model, found)
+            else:
+                editor.add_constraint(model, found)
+    if dropped:
+        restore_trigger()
+
+
+def restore_trigger() -> None:
+    """SQLite makes a table anew to change it, and loses its triggers."""
+    execute(*_DROPS[connection.vendor])
+    with connection.schema_editor() as editor:
+        editor.execute(REFUSE_CHANGES[connection.vendor], params=None)
+
+
+_DROPS = {
+    "postgresql": [
+        "DROP TRIGGER IF EXISTS es_django_event_append_only ON es_django_event",
+        "DROP FUNCTION IF EXISTS es_django_refuse_event_change()",
+    ],
+    "sqlite": ["DROP TRIGGER IF EXISTS es_django_event_append_only"],
+}
+
+
+@contextmanager
+def _unchecked() -> Iterator[None]:
+    """No reference, no check and no trigger is looked at within the block."""
+    on, off = {
+        "postgresql": (["SET session_replication_role = replica"], ["SET session_replication_role = DEFAULT"]),
+        "sqlite": (
+            ["PRAGMA foreign_keys = OFF", "PRAGMA ignore_check_constraints = ON"],
+            ["PRAGMA foreign_keys = ON", "PRAGMA ignore_check_constraints = OFF"],
+        ),
+    }[connection.vendor]
+    execute(*on)
+    try:
+        yield
+    finally:
+        execute(*off)
+
+
+unchecked = _unchecked
