@@ -1,5 +1,6 @@
 """A rebuild ends with what the log says, whatever happens on the way, and tells the outside nothing twice."""
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from io import StringIO
@@ -153,6 +154,22 @@ def test_a_rebuild_that_was_interrupted_goes_on_where_it_was(settings: Settings)
     assert f"The rebuild of {NAME} was under way, and goes on." in said
     assert "3 events" in said
     assert (effects(), checkpoint().status) == (7, Status.RUNNING)
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_rebuild_shows_how_far_it_is_and_how_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    count(*range(1, 8))
+    terminal = Terminal()
+    call_command("es_rebuild", NAME, stdout=terminal)
+    shown = terminal.getvalue()
+    assert NAME in shown
+    assert "100%" in shown
+    assert re.search(r"7 events in \d+\.\d s, [\d,]+ events a second", shown)
 
 
 def test_a_rebuild_goes_on_without_its_command() -> None:

@@ -50,12 +50,14 @@ class Command(BaseCommand):
         applied = 0
         with self._progress() as progress:
             bar = progress.add_task(name, total=None)
-            while left := _at_work(name):
+            left = _at_work(name)
+            while left:
                 done = run_projection(name, seconds=TURN)
                 applied += done
+                left, end = _at_work(name), newest_position()
                 # A partition that has begun last says how far the whole of it is.
-                progress.update(bar, completed=min(each.position for each in left), total=newest_position())
-                if not done and _at_work(name):
+                progress.update(bar, completed=min((each.position for each in left), default=end), total=end)
+                if left and not done:
                     time.sleep(PAUSE)  # somebody else is at it, or an event is to be tried again
         return applied
 
@@ -66,7 +68,7 @@ class Command(BaseCommand):
             TaskProgressColumn(),
             _Rate(),
             TimeRemainingColumn(),
-            console=Console(),
+            console=Console(file=self.stdout),  # type: ignore[arg-type]
             transient=True,
             disable=not self.stdout.isatty(),
         )
