@@ -42,7 +42,9 @@ async def await_for(name: str, position: int | None = None, timeout: float = 5.0
 def _lagging(projection: Projection, position: int) -> list[ProjectionCheckpoint]:
     with storage_errors("look where a projection is"):
         checkpoints = stored_or_new(projection)
-    return [each for each in checkpoints if each.status != each.Status.INLINE and each.position < position]
+    if projection.is_inline():
+        checkpoints = [each for each in checkpoints if each.status != each.Status.INLINE]
+    return [each for each in checkpoints if each.position < position]
 
 
 def _state(lagging: list[ProjectionCheckpoint]) -> str:

@@ -10,9 +10,9 @@ from pytest_django import Settings
 from es_django import StreamId, event_store, health
 from es_django.apps import note_inline_projections
 from es_django.checks import check_modes
-from es_django.errors import ModeChanged
+from es_django.errors import ModeChanged, ProjectionTimeout
 from es_django.models import ProjectionCheckpoint, Stream
-from es_django.projections import pause, resume, run_projection, run_projections, start_rebuild
+from es_django.projections import pause, resume, run_projection, run_projections, start_rebuild, wait_for
 from es_django.projections.base import projection_named
 from es_django.store.base import Partition
 from es_django.store.reactions import inline_projections
@@ -82,6 +82,8 @@ def test_one_that_was_inline_is_not_run_as_async_since_it_may_have_missed_someth
     run_projections()
     assert (told(), read_model()) == (["one"], {"one"})
     assert any(f"{NAME!r} was inline and is async now" in problem for problem in health.status().problems)
+    with pytest.raises(ProjectionTimeout, match="it is inline"):
+        wait_for(NAME, timeout=0)
     (error,) = check_modes(["default"])
     assert (error.id, NAME in error.msg, NAME in str(error.hint)) == ("es_django.E022", True, True)
     assert check_modes(["other"]) == check_modes(None) == []
