@@ -34,7 +34,7 @@ def pause(name: str, *, by: str) -> None:
         for checkpoint in running:
             checkpoint.become(Status.PAUSED)
             save(checkpoint)
-    logger.info("projection %s was paused by %s", name, by)
+    logger.info("projection %s was paused by %s", name, by, extra={"projection": name, "by": by})
 
 
 def resume(name: str, *, by: str) -> None:
@@ -51,7 +51,7 @@ def resume(name: str, *, by: str) -> None:
             _resume(projection, checkpoint)
             checkpoint.attempts, checkpoint.retry_at = 0, None
             save(checkpoint)
-    logger.info("projection %s was resumed by %s", name, by)
+    logger.info("projection %s was resumed by %s", name, by, extra={"projection": name, "by": by})
 
 
 def skip(name: str, position: int, *, by: str) -> None:
@@ -72,7 +72,8 @@ def skip(name: str, position: int, *, by: str) -> None:
             if checkpoint.status == Status.FAILED:
                 _resume(projection, checkpoint)
             save(checkpoint)
-    logger.warning("projection %s was made to skip the event at position %s by %s", name, position, by)
+    ids = {"projection": name, "position": position, "by": by}
+    logger.warning("projection %s was made to skip the event at position %s by %s", name, position, by, extra=ids)
 
 
 @contextmanager

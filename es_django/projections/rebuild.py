@@ -50,7 +50,7 @@ def start_rebuild(name: str, *, by: str) -> bool:
         for model in projection.models:
             model._base_manager.using(database).all().delete()
         _set_back(projection, checkpoints)
-    logger.info("the rebuild of projection %s was started by %s", name, by)
+    logger.info("the rebuild of projection %s was started by %s", name, by, extra={"projection": name, "by": by})
     return True
 
 

@@ -51,7 +51,7 @@ def run_projections(*, seconds: float = 20.0) -> int:
         try:
             total += run_projection(projection.name, seconds=deadline - time.monotonic())
         except EsDjangoError:
-            logger.exception("projection %s could not be run", projection.name)
+            logger.exception("projection %s could not be run", projection.name, extra={"projection": projection.name})
     return total
 
 
@@ -144,7 +144,8 @@ def _hand_over(projection: Projection) -> None:
             checkpoint.delete()
     except Exception as error:
         # A batch meets whatever it is as well, and notes it.
-        logger.warning("the rebuild of projection %s could not end yet: %r", projection.name, error)
+        ids = {"projection": projection.name}
+        logger.warning("the rebuild of projection %s could not end yet: %r", projection.name, error, extra=ids)
 
 
 def _apply(projection: Projection, events: Sequence[RecordedEvent], checkpoint: ProjectionCheckpoint) -> None:
@@ -184,4 +185,5 @@ def _note_failure(projection: Projection, partition: int, failure: _BatchFailed)
         if is_hopeless and checkpoint.status != Status.PAUSED:
             checkpoint.become(Status.FAILED)
         save(checkpoint)
-    logger.error("projection %s failed at position %s: %r", checkpoint, position, error)
+    ids = {"projection": projection.name, "partition": partition, "position": position}
+    logger.error("projection %s failed at position %s: %r", checkpoint, position, error, extra=ids)
