@@ -67,9 +67,8 @@ class Renewal:
     def _renew(self) -> None:
         now = time.monotonic()
         if now - self._progress_at > PATIENCE * self._lease:
-            logger.error(
-                "the publisher of %s has not come back for %.1f s", self._worker, now - self._progress_at, extra=self._ids
-            )
+            hanging = now - self._progress_at
+            logger.error("the publisher of %s has not come back for %.1f s", self._worker, hanging, extra=self._ids)
             self._held = set()
             return
         try:
