@@ -115,7 +115,7 @@ def test_an_inline_projection_that_is_paused_is_brought_up_to_the_appends_when_i
     open_account("ada", owner="Ada")
     pause("balances", by="Ada")
     deposit("ada", Decimal(5))
-    assert (run_projections(), Balance.objects.get().balance) == (0, Decimal(0))
+    assert (run_projection("balances"), Balance.objects.get().balance) == (0, Decimal(0))
     resume("balances", by="Ada")
     run_projections()
     deposit("ada", Decimal(2))

@@ -131,13 +131,16 @@ def test_appends_do_not_wait_for_a_runner_that_hangs_when_a_rebuild_is_started()
 
 def wait_until_somebody_waits_for_a_lock() -> None:
     deadline = time.monotonic() + 30
-    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     with connection.cursor() as cursor:
-        cursor.execute(waiting)
-        while not cursor.rowcount:
+        while True:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction keeps what it has seen
+            cursor.execute(
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            if cursor.rowcount:
+                return
             assert time.monotonic() < deadline
             time.sleep(0.01)
-            cursor.execute(waiting)
 
 
 @pytest.mark.requires_postgresql
