@@ -293,6 +293,35 @@ class PartitionsChanged(EsDjangoError):
         )
 
 
+class ModeChanged(EsDjangoError):
+    """A projection is asynchronous now, and was moved by the appends before; what it has missed since is not known."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"projection {self.name!r} was inline and is async now, and what it has missed since is not known: set "
+            f"Meta.mode back to inline, pause it (manage.py es_project --pause {self.name}), then change the mode and "
+            "resume it"
+        )
+
+
+class AppendInReplay(EsDjangoError):
+    """A projection that is given events again, in a rebuild, has appended to a stream; it did so the first time."""
+
+    def __init__(self, stream: "StreamId") -> None:
+        super().__init__(stream)
+        self.stream = stream
+
+    def __str__(self) -> str:
+        return (
+            f"stream {self.stream} was appended to by a projection that is given events again, and did so the first "
+            "time: append only where es_django.projections.is_replaying() is False"
+        )
+
+
 class ClaimLost(EsDjangoError):
     """A claim is no longer the worker's: its lease ran out, or somebody else has the message."""
 

@@ -97,6 +97,8 @@ PERMANENT: list[Exception] = [
     errors.UnknownProjection("balance", ["balances"]),
     errors.ProjectionStatusError("balances", "paused", "it is paused"),
     errors.PartitionsChanged("balances", 1, 4),
+    errors.ModeChanged("balances"),
+    errors.AppendInReplay(STREAM),
     *map(with_sqlstate, ["23502", "23503", "23505", "23514", "22001", "22P02", "25P02", "42P01", "42501", "57014"]),
     from_sqlite(sqlite3.SQLITE_CONSTRAINT),
     from_sqlite(sqlite3.SQLITE_ERROR),

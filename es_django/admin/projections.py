@@ -20,6 +20,7 @@ from es_django.admin.elements import error_text, moment, status_badge
 from es_django.admin.readonly import Fact, ReadOnlyAdmin
 from es_django.errors import EsDjangoError
 from es_django.models import ProjectionCheckpoint, SkippedEvent, StoredEvent
+from es_django.projections.told import told_until
 
 OPERATE = ["operate"]
 SHOWN_SKIPS = 10
@@ -71,13 +72,13 @@ class ProjectionCheckpointAdmin(ReadOnlyAdmin[ProjectionCheckpoint]):
 
     def facts(self, request: HttpRequest, checkpoint: ProjectionCheckpoint) -> list[Fact]:
         failed = checkpoint.failed_position
-        is_replay = checkpoint.position < checkpoint.silent_until
+        silent_until = told_until(checkpoint.told or [])
         return [
             ("Status", status_badge(checkpoint.status)),
             ("Partition", self.share(checkpoint)),
             ("Position", checkpoint.position),
             ("Behind the log by", self.behind(checkpoint)),
-            ("Sends no message up to", f"position {checkpoint.silent_until}" if is_replay else None),
+            ("Sends no message up to", f"position {silent_until}" if checkpoint.position < silent_until else None),
             ("Attempts", checkpoint.attempts),
             ("Next attempt", moment(checkpoint.retry_at) if checkpoint.retry_at else None),
             ("Failed at", failed and self._event(request, failed)),

@@ -48,6 +48,7 @@ class OutboxMessage(models.Model):
                 condition=Q(status__in=("pending", "claimed"), key__isnull=False),
                 name="es_django_outbox_open_key",
             ),
+            models.Index(fields=["destination", "id"], condition=Q(status="dead"), name="es_django_outbox_dead"),
             models.Index(
                 fields=["id"], condition=Q(status__in=("dead", "discarded")), name="es_django_outbox_given_up"
             ),

@@ -306,8 +306,9 @@ class DatabaseEventStore(EventStore):
                     error.position = row[0]
                     raise
                 # What comes before it can be read; the next page begins with it, and raises.
-                return Page(events, rows[index - 1][0])
-        return Page(events, rows[-1][0] if len(rows) == limit else end)
+                return Page(events, rows[index - 1][0], has_more=True)
+        has_more = len(rows) == limit
+        return Page(events, rows[-1][0] if has_more else end, has_more)
 
     def _select_stream(
         self, stream: StreamId, after: int, before: int, limit: int, backwards: bool = False

@@ -232,7 +232,8 @@ class MemoryEventStore(EventStore):
             and (types is None or stored.recorded.type in types)
             and (partition.count == 1 or _hash(stored.recorded.stream) % partition.count == partition.number)
         ][:limit]
-        end = matching[-1].recorded.position if len(matching) == limit else max(after, len(visible))
+        has_more = len(matching) == limit
+        end = matching[-1].recorded.position if has_more else max(after, len(visible))
         events: list[RecordedEvent] = []
         for index, stored in enumerate(matching):
             try:
@@ -241,8 +242,8 @@ class MemoryEventStore(EventStore):
                 if index == 0:
                     error.position = stored.recorded.position
                     raise
-                return Page(events, matching[index - 1].recorded.position)
-        return Page(events, end)
+                return Page(events, matching[index - 1].recorded.position, has_more=True)
+        return Page(events, end, has_more)
 
     def safe_end(self) -> int:
         return len(self._log) if self.in_transaction else self._committed

@@ -60,7 +60,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 # Two statements in one round trip: what the second one sees begins after the first one has been granted the lock.
 SUSPENDED_PROJECTIONS = """
 SELECT pg_advisory_xact_lock_shared(25971, 5);
-SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'running'
+SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'inline'
 """
 
 HOLD_INLINE_PROJECTIONS = "SELECT pg_advisory_xact_lock(25971, 5)"

@@ -152,7 +152,7 @@ class SqliteEventStore(DatabaseEventStore):
 
     def _suspended_projections(self) -> Set[str]:
         with self.connection.cursor() as cursor:
-            cursor.execute("SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'running'")
+            cursor.execute("SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'inline'")
             return {name for (name,) in cursor.fetchall()}
 
     def hold_inline_projections(self) -> None:

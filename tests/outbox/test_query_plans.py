@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from es_django.outbox.database import DatabaseOutbox
+from es_django.outbox.health import DestinationHealth, destinations
 from es_django.outbox.retention import prune_messages
 from es_django.outbox.store import Claim, Settlement, outbox_store
 
@@ -103,6 +104,16 @@ def test_every_statement_of_the_outbox_uses_an_index() -> None:
     statements += statements_of(lambda: outbox_store().extend("a", claims, lease=60))
     statements += statements_of(lambda: outbox_store().settle("a", [Settlement(each) for each in claims]))
     statements += statements_of(lambda: prune_messages(timedelta(days=7), batch_size=100, seconds=0.01))
+    for statement in statements:
+        assert_by_index(statement)
+
+
+@pytest.mark.requires_postgresql  # SQLite uses no partial index where the status is a parameter
+@pytest.mark.usefixtures("_long_outbox")
+def test_the_health_of_the_outbox_is_told_by_indexes() -> None:
+    found: list[DestinationHealth] = []
+    statements = statements_of(lambda: found.extend(destinations()))
+    assert [(each.name, each.ready.count) for each in found] == [("tests", MANY // 100)]
     for statement in statements:
         assert_by_index(statement)
 

@@ -1,6 +1,5 @@
 import signal
 from argparse import ArgumentParser
-from getpass import getuser
 from threading import Event
 from types import FrameType
 from typing import Any
@@ -9,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections
 
 from es_django.errors import EsDjangoError
+from es_django.management.arguments import operator, refusal, seconds
 from es_django.projections import pause, resume, run_projections, skip
 
 TURN = 2.0
@@ -33,9 +33,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, once: bool, by: str | None, interval: float, **options: Any) -> None:
-        if interval <= 0:
-            raise CommandError(f"--interval is more than 0 seconds, not {interval}")
-        by = by or getuser()
+        seconds("--interval", interval)
+        by = operator(by)
         try:
             if name := options["pause"]:
                 pause(name, by=by)
@@ -50,7 +49,7 @@ class Command(BaseCommand):
             else:
                 self._run(interval)
         except EsDjangoError as error:
-            raise CommandError(str(error)) from error
+            raise refusal(error) from error
 
     def _run(self, interval: float) -> None:
         stopped = Event()
@@ -79,7 +78,6 @@ class Command(BaseCommand):
 
 
 def _position(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise CommandError(f"{text!r} is no position") from error
+    if not (text.isascii() and text.isdecimal()):
+        raise CommandError(f"{text!r} is no position")
+    return int(text)
