@@ -86,7 +86,9 @@ def _gauges(health: Health) -> Iterator[Metric]:
     destinations = health.destinations
     lags = [([each.name], each.ready.seconds) for each in destinations]
     yield _gauge("outbox_lag_seconds", "For how long the oldest message has been due", ["destination"], lags)
-    messages = [
+    lags = [([each.name], each.backing_off.seconds) for each in destinations]
+    yield _gauge("outbox_failing_seconds", "Age of the oldest message that is to be tried again", ["destination"], lags)
+    states = [
         ([each.name, state], count)
         for each in destinations
         for state, count in (
@@ -96,7 +98,7 @@ def _gauges(health: Health) -> Iterator[Metric]:
             ("dead", each.dead),
         )
     ]
-    yield _gauge("outbox_messages", "Messages by what they wait for", ["destination", "state"], messages)
+    yield _gauge("outbox_messages", "Messages by what they wait for", ["destination", "state"], states)
 
 
 def _gauge(

@@ -236,6 +236,7 @@ class Repository(Generic[A]):
                 "%r: %s changed without an event; the snapshot is that of its events",
                 aggregate,
                 ", ".join(sorted(others)),
+                extra={"category": aggregate.category, "key": aggregate.key, "version": aggregate.version},
             )
             encoded = codec.encode(anew._state())
         return None if encoded is None else Snapshot(codec.schema, encoded)

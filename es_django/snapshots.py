@@ -79,7 +79,7 @@ class SnapshotCodec:
         return encoded
 
     def _warn(self, reason: str) -> None:
-        logger.warning("no snapshot of %s: %s", self.schema, reason)
+        logger.warning("no snapshot of %s: %s", self.schema, reason, extra={"category": self._aggregate.category})
 
     def decode(self, encoded: str) -> dict[str, Any] | None:
         """The state; None if it does not decode."""

@@ -45,14 +45,15 @@ def receive(delivered: object, *, attempt: int, last: bool) -> Outcome:
     try:
         message = from_wire(delivered)  # type: ignore[arg-type]  # it is what it says, or else an error
     except (msgspec.ValidationError, InvalidStreamId) as error:
-        logger.error("no message was delivered: %s", storable_text(str(error)))
-        content = json.dumps(delivered, default=repr)
-        return _keep_unhandled(str(uuid5(MALFORMED, content)), delivered, f"no message: {error}", attempt)
+        kept_as = str(uuid5(MALFORMED, json.dumps(delivered, default=repr)))
+        logger.error("no message was delivered: %s", storable_text(str(error)), extra={"message_id": kept_as})
+        return _keep_unhandled(kept_as, delivered, f"no message: {error}", attempt)
     outcome = handle(message, attempt=attempt, last=last)
     if outcome is not Outcome.NO_HANDLER:
         return outcome
     reason = f"no handler for messages of type {message.type!r}"
-    logger.warning("message %s: %s", message.message_id, storable_text(reason))
+    ids = {"message_id": message.message_id, "attempt": attempt}
+    logger.warning("message %s: %s", message.message_id, storable_text(reason), extra=ids)
     if not last:
         return Outcome.POSTPONED
     return _keep_unhandled(str(message.message_id), delivered, reason, attempt)
@@ -71,7 +72,10 @@ def _handle(consumer: str, message: Message, handler: HandlerFunction, *, attemp
 
 def _failed(consumer: str, message: Message, error: Exception, *, attempt: int, last: bool) -> Outcome:
     told = storable_text(error)
-    logger.warning("consumer %s failed on message %s: %s", consumer, message.message_id, told, exc_info=error)
+    ids = {"consumer": consumer, "message_id": message.message_id, "attempt": attempt}
+    logger.warning(
+        "consumer %s failed on message %s: %s", consumer, message.message_id, told, exc_info=error, extra=ids
+    )
     if is_retryable(error) and not last:
         return Outcome.POSTPONED
     try:
@@ -89,5 +93,5 @@ def _keep_unhandled(message_id: str, content: object, reason: str, attempt: int)
 
 def _not_even_kept(message_id: str, failure: EsDjangoError) -> Outcome:
     # Given up now, the message would be nowhere.
-    logger.warning("message %s cannot be kept as dead: %s", message_id, failure)
+    logger.warning("message %s cannot be kept as dead: %s", message_id, failure, extra={"message_id": message_id})
     return Outcome.POSTPONED

@@ -54,7 +54,7 @@ def relay(
             except (EsDjangoError, ImproperlyConfigured):
                 if destination is not None:
                     raise
-                logger.exception("the messages to %s could not be relayed", name)
+                logger.exception("the messages to %s could not be relayed", name, extra={"destination": name})
                 claimed, done = 0, 0
             published += done
             if claimed == 0:
@@ -75,8 +75,9 @@ def _relay_batch(destination: str, is_over: Callable[[], bool]) -> tuple[int, in
     with Renewal(store, worker, claims, claimed_at=claimed_at, lease=limits.lease) as renewal:
         settlements = list(_publish(publisher, claims, renewal, is_over))
         outcomes = _settle(store, worker, settlements, renewal)
-    for lost in filter(None, outcomes):
-        logger.warning("%s: it is published once more", lost)
+    for settlement, lost in zip(settlements, outcomes, strict=True):
+        if lost is not None:
+            logger.warning("%s: it is published once more", lost, extra=_ids(settlement.claim))
     published = [
         settlement
         for settlement, lost in zip(settlements, outcomes, strict=True)
@@ -95,7 +96,8 @@ def _settle(
         except StorageError as error:
             if not error.retryable or not any(renewal.holds(settlement.claim) for settlement in settlements):
                 raise
-            logger.warning("the claims of %s are not settled yet: %s", worker, error)
+            ids = {"worker": worker, "destination": settlements[0].claim.message.destination}
+            logger.warning("the claims of %s are not settled yet: %s", worker, error, extra=ids)
             time.sleep(PAUSE)
 
 
@@ -126,11 +128,19 @@ def _publish(
         for claim, error in zip(ready, _outcomes(publisher, ready), strict=True):
             if error is not None:
                 hold_back(claim)
-                logger.warning(
-                    "message %s was not published, attempt %s: %s", claim.message.message_id, claim.attempts, error
-                )
+                known = claim.message.message_id, claim.attempts
+                logger.warning("message %s was not published, attempt %s: %s", *known, error, extra=_ids(claim))
             yield Settlement(claim, error)
         renewal.progress()
+
+
+def _ids(claim: Claim) -> dict[str, object]:
+    message = claim.message
+    known = {"message_id": message.message_id, "destination": message.destination, "attempt": claim.attempts}
+    if message.stream is None:
+        return known
+    stream = {"category": message.stream.category, "key": message.stream.key}
+    return {**known, **stream, "version": message.stream_version}
 
 
 def _waves(claims: Sequence[Claim]) -> Iterator[list[Claim]]:
@@ -167,7 +177,8 @@ def _call(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishErro
     try:
         outcomes = list(publisher.publish([claim.message for claim in claims]))
     except Exception as error:
-        logger.exception("%s broke down", name)
+        ids = {"destination": claims[0].message.destination}
+        logger.exception("%s broke down", name, extra=ids)
         return [error if isinstance(error, PublishError) else PublishError(storable_text(error))] * len(claims)
     if len(outcomes) != len(claims):
         reason = f"{name} returned {len(outcomes)} outcomes for {len(claims)} messages"

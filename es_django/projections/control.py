@@ -43,7 +43,7 @@ def pause(name: str, *, by: str) -> None:
             raise _refusal(projection, "paused", checkpoints)
         for checkpoint in running:
             pause_checkpoint(checkpoint)
-    logger.info("projection %s was paused by %s", name, by)
+    logger.info("projection %s was paused by %s", name, by, extra={"projection": name, "by": by})
 
 
 def resume(name: str, *, by: str) -> None:
@@ -60,7 +60,7 @@ def resume(name: str, *, by: str) -> None:
             checkpoint.become(_status_after(checkpoint))
             checkpoint.attempts, checkpoint.retry_at = 0, None
             save(checkpoint)
-    logger.info("projection %s was resumed by %s", name, by)
+    logger.info("projection %s was resumed by %s", name, by, extra={"projection": name, "by": by})
 
 
 def skip(name: str, position: int, *, by: str) -> None:
@@ -82,7 +82,8 @@ def skip(name: str, position: int, *, by: str) -> None:
             if checkpoint.status == Status.FAILED:
                 checkpoint.become(_status_after(checkpoint))
             save(checkpoint)
-    logger.warning("projection %s was made to skip the event at position %s by %s", name, position, by)
+    ids = {"projection": name, "position": position, "by": by}
+    logger.warning("projection %s was made to skip the event at position %s by %s", name, position, by, extra=ids)
 
 
 @contextmanager

@@ -43,10 +43,11 @@ def note_failure(before: ProjectionCheckpoint, positions: Sequence[int], error: 
             if is_hopeless and checkpoint.status != Status.PAUSED:
                 checkpoint.become(Status.FAILED)
         save(checkpoint)
+    ids = {"projection": before.name, "partition": before.partition, "position": position}
     if is_to_be_found:
-        logger.warning("projection %s failed up to position %s: %r", before, positions[-1], error)
+        logger.warning("projection %s failed up to position %s: %r", before, positions[-1], error, extra=ids)
     else:
-        logger.error("projection %s failed at position %s: %r", before, position, error)
+        logger.error("projection %s failed at position %s: %r", before, position, error, extra=ids)
     return is_to_be_found
 
 

@@ -46,7 +46,7 @@ def start_rebuild(name: str, *, by: str) -> bool:
         _take_from_appends(projection)
         is_started = _empty_and_set_back(projection)
     if is_started:
-        logger.info("the rebuild of projection %s was started by %s", name, by)
+        logger.info("the rebuild of projection %s was started by %s", name, by, extra={"projection": name, "by": by})
     return is_started
 
 

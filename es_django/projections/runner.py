@@ -50,7 +50,7 @@ def run_projections(*, seconds: float = 20.0) -> int:
             try:
                 applied = next(batches, None)
             except EsDjangoError:
-                logger.exception("projection %s could not be run", name)
+                logger.exception("projection %s could not be run", name, extra={"projection": name})
                 applied = None
             if applied is None:
                 del waiting[name]
@@ -183,4 +183,7 @@ def _give_to_appends(projection: Projection) -> None:
             save(checkpoint)
     except Exception as error:
         # A batch meets whatever it is as well, and notes it.
-        logger.warning("projection %s could not be given back to the appends yet: %r", projection.name, error)
+        ids = {"projection": projection.name}
+        logger.warning(
+            "projection %s could not be given back to the appends yet: %r", projection.name, error, extra=ids
+        )

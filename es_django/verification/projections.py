@@ -18,10 +18,10 @@ def findings(watch: Watch) -> Iterator[Finding]:
     end = _end(watch.using)
     for each in checkpoints:
         watch.counts["checkpoints"] += 1
-        if each.position > end:
-            yield Finding("checkpoint", f"projection {each}: its position is {each.position}, the log ends at {end}")
-        if (position := told_until(each.told or [])) > end:
-            yield Finding("checkpoint", f"projection {each}: it has told up to {position}, the log ends at {end}")
+        places = {"is at": each.position, "has told the outside up to": told_until(each.told or [])}
+        for place, position in places.items():
+            if position > end:
+                yield Finding("checkpoint", f"projection {each} {place} {position}, the log ends at {end}")
 
 
 def _end(using: str) -> int:
