@@ -249,8 +249,10 @@ class MemoryEventStore(EventStore):
 
     @contextmanager
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
-        with ticket_lock((id(self), stream)).held(timeout) as granted:
-            if not granted:
+        # Whoever has a transaction is alone already, and the one to wait for may be waiting for its end.
+        alone = self.in_transaction
+        with ticket_lock((id(self), stream)).held(0 if alone else timeout) as granted:
+            if not granted and not alone:
                 raise LockTimeout(stream, timeout or 0)
             with self.transaction():
                 yield

@@ -143,9 +143,14 @@ class SqliteEventStore(DatabaseEventStore):
 
     @contextmanager
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
-        """Threads take turns in order of arrival; among processes SQLite's one write lock decides."""
-        with ticket_lock((self.using, stream)).held(timeout) as granted:
-            if not granted:
+        """Threads take turns in order of arrival; among processes SQLite's one write lock decides.
+
+        Whoever has a transaction is alone already, and the one to wait for may be waiting for its end.
+        """
+        options = self.connection.settings_dict["OPTIONS"]
+        alone = self.in_transaction and options.get("transaction_mode") == "IMMEDIATE"
+        with ticket_lock((self.using, stream)).held(0 if alone else timeout) as granted:
+            if not granted and not alone:
                 raise LockTimeout(stream, timeout or 0)
             with self.transaction():
                 yield

@@ -1,8 +1,11 @@
 """A lease keeps others out while it lives, and no longer."""
 
 import time
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from es_django import ConcurrencyError, Repository
 from es_django.errors import LeaseLost, LeaseTaken
@@ -72,3 +75,38 @@ def test_the_version_is_the_fence_behind_it() -> None:
     stale.deposit(2)
     with pytest.raises(ConcurrencyError):
         ledgers.save(stale)
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 256, "a\x00b", "\ud800", None, 7], ids=ascii)
+def test_a_name_that_cannot_be_stored_is_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match="a lease's name is 1 to 255 characters that can be stored"), lease_lock(name):
+        raise AssertionError("it was held")
+
+
+@pytest.mark.parametrize("name", ["x", "x" * 255, "é"])
+def test_any_other_name_is_taken(name: str) -> None:
+    with lease_lock(name) as held:
+        assert Lease.objects.get().name == held.name == name
+
+
+NO_TIMES = [-0.001, float("nan"), float("inf"), 2_147_484, True, "5"]
+
+
+@pytest.mark.parametrize("seconds", NO_TIMES, ids=repr)
+def test_a_time_that_is_none_is_refused(seconds: Any) -> None:
+    with pytest.raises(ValueError, match="seconds is a number of seconds from 0 to 2147483, not"):
+        lock(seconds)
+    with pytest.raises(ValueError, match="timeout is a number of seconds"), lease_lock("rebuild", timeout=seconds):
+        raise AssertionError("it was held")
+    assert not Lease.objects.exists()
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, 1e-9])
+def test_a_lease_of_no_time_at_all_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="a lease lasts more than 0 seconds"):
+        lock(seconds)
+
+
+def test_a_lease_may_last_for_as_long_as_anybody_may_wait() -> None:
+    with lease_lock("rebuild", seconds=2_147_483, timeout=2_147_483):
+        assert Lease.objects.get().expires_at > timezone.now() + timedelta(days=24)
