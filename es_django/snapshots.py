@@ -17,8 +17,8 @@ import msgspec
 
 from es_django.aggregates import Aggregate
 from es_django.errors import EsDjangoError, ImproperlyConfigured
-from es_django.events import registry
 from es_django.payloads import encode_payload
+from es_django.registry import registry
 from es_django.sameness import changed, shared
 
 logger = logging.getLogger("es_django.snapshots")

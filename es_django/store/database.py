@@ -27,8 +27,9 @@ from es_django.errors import (
     ReplayError,
     StreamArchived,
 )
-from es_django.events import Event, RecordedEvent, StreamId, registry
+from es_django.events import Event, RecordedEvent, StreamId
 from es_django.models import StoredEvent, Stream
+from es_django.registry import registry
 from es_django.store.appends import Append
 from es_django.store.base import WHOLE, EventStore, Loaded, Page, Partition
 from es_django.store.failures import dooming, refuse_swallowed_failure, storage_errors

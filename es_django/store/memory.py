@@ -26,7 +26,8 @@ from es_django.errors import (
     ReplayError,
     StreamArchived,
 )
-from es_django.events import Event, RecordedEvent, StreamId, registry
+from es_django.events import Event, RecordedEvent, StreamId
+from es_django.registry import registry
 from es_django.store.appends import STREAM_EXISTS, Append, Snapshot
 from es_django.store.base import EventStore, Loaded, Page, Partition
 from es_django.store.messages import Message, StagedMessage

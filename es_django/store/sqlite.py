@@ -11,7 +11,8 @@ from typing import Any, cast
 from uuid import UUID
 
 from es_django.errors import DuplicateEvent, DuplicateMessage, LockTimeout
-from es_django.events import RecordedEvent, StreamId, registry
+from es_django.events import RecordedEvent, StreamId
+from es_django.registry import registry
 from es_django.store.appends import STREAM_EXISTS, Append
 from es_django.store.base import Partition
 from es_django.store.database import DatabaseEventStore, recorded_from
