@@ -15,7 +15,8 @@ from es_django.events import RecordedEvent, StreamId
 from es_django.registry import registry
 from es_django.store.appends import STREAM_EXISTS, Append
 from es_django.store.base import Partition
-from es_django.store.database import DatabaseEventStore, recorded_from
+from es_django.store.database import DatabaseEventStore
+from es_django.store.rows import recorded_from
 from es_django.store.tickets import ticket_lock
 
 FIND_STREAM = """
