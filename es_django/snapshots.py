@@ -65,13 +65,14 @@ class SnapshotCodec:
         if undeclared := state.keys() - self._names:
             self._warn(f"{_listed(undeclared)} not annotated")
             return None
-        if twice := shared(state):
-            self._warn(f"{_listed(twice)} would come back as copies of a mutable value that is held twice")
-            return None
         try:
             encoded = encode_payload(self._state(**state), self.schema)
         except EsDjangoError as error:
             self._warn(str(error))
+            return None
+        # After encoding, which finds what is nested without end.
+        if twice := shared(state):
+            self._warn(f"{_listed(twice)} would come back as copies of a mutable value that is held twice")
             return None
         if others := changed(state, self.decode(encoded) or {}):
             self._warn(f"{_listed(others)} would come back as another value")

@@ -1,5 +1,6 @@
 """A lease keeps others out while it lives, and no longer."""
 
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -58,6 +59,29 @@ def test_renewing_keeps_it() -> None:
         with pytest.raises(LeaseTaken), lease_lock("rebuild", timeout=0.1):
             raise AssertionError("it was held")
     assert not Lease.objects.exists()
+
+
+def test_who_waits_for_it_gets_it_once_it_is_free() -> None:
+    first, asked = lock(), threading.Event()
+    assert first.acquire()
+
+    def wait() -> None:
+        with lease_lock("rebuild", timeout=30):
+            assert not first._mine().exists()
+
+    with threads(1) as submit, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.sleep", lambda seconds: asked.set())
+        waiting = submit(wait)
+        assert asked.wait(30)
+        first.release()
+        waiting.result(30)
+
+
+def test_by_default_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lock().acquire()
+    monkeypatch.delattr("time.sleep")
+    with pytest.raises(LeaseTaken), lease_lock("rebuild"):
+        raise AssertionError("it was held")
 
 
 def test_of_many_that_ask_at_once_one_gets_it() -> None:

@@ -236,6 +236,22 @@ class TestSnapshots:
         assert "no snapshot of aliased" in caplog.text
         assert "notes, open_notes would come back as copies" in caplog.text
 
+    def test_a_state_that_holds_itself_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Endless(Ledger):
+            class Meta:
+                snapshot_every = 1
+
+            @applies
+            def _annotated(self, event: Annotated) -> None:
+                self.notes.append(self.notes)
+
+        ledger = Endless("l-1")
+        ledger.annotate("")
+        Repository(Endless).save(ledger)
+        assert "no snapshot of endless" in caplog.text
+        assert snapshot_version(ledger.stream) is None
+        assert len(Repository(Endless).get("l-1").notes) == 1
+
     @pytest.mark.parametrize("kept", [1, True, 1.0, Decimal(1), "1", ("a",)], ids=repr)
     def test_a_value_that_would_come_back_as_an_equal_one_is_not_cached(
         self, kept: Any, caplog: pytest.LogCaptureFixture
