@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from es_django import ConcurrencyError, Repository
@@ -49,6 +50,36 @@ def test_a_former_holder_frees_and_renews_nothing() -> None:
         first.renew()
     assert not lock().acquire()
     second.renew()
+
+
+def test_one_that_has_run_out_is_not_renewed_even_if_nobody_has_taken_it() -> None:
+    held = lock(seconds=0.001)
+    assert held.acquire()
+    wait_until_run_out(held)
+    with pytest.raises(LeaseLost):
+        held.renew()
+    assert lock().acquire()
+
+
+def test_leases_of_other_names_are_left_alone() -> None:
+    ended, other = LeaseLock("ended", 0.001, "default"), LeaseLock("other", 30, "default")
+    assert ended.acquire()
+    assert other.acquire()
+    wait_until_run_out(ended)
+    held = lock()
+    assert held.acquire()
+    assert set(Lease.objects.values_list("name", "token")) == {
+        (each.name, each._token) for each in (ended, other, held)
+    }
+    held.renew()
+    held.release()
+    assert set(Lease.objects.values_list("name", flat=True)) == {"ended", "other"}
+
+
+def wait_until_run_out(held: LeaseLock) -> None:
+    deadline = time.monotonic() + 10
+    while held._mine().filter(expires_at__gt=Now()).exists():
+        assert time.monotonic() < deadline
 
 
 def test_renewing_keeps_it() -> None:

@@ -1,5 +1,6 @@
 """A snapshot changes no result, whatever it holds, and saves the reading of what came before it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -214,6 +215,22 @@ class TestSnapshots:
             assert snapshot_version(basket.stream) == basket.version
             assert Repository(Basket).get("b-1").first == Repository(Basket).get_many(["b-1"])["b-1"].first == "pear"
             assert list(Repository(Basket).get("b-1").lines) == list(basket.lines)
+
+    @pytest.mark.parametrize("every", [None, 1])
+    def test_the_keys_of_a_payload_have_one_order_from_the_recording_on(self, every: int | None) -> None:
+        nested = {"B": [], "a": {"é": 1, "a": 2, "yy": 3, "": 4}}
+        note = {"zz": 1, "b": nested, "日": [{"y": 1.5, "x": 2**64}], "c": None}
+        ledgers = repository(every)
+        ledger = ledgers._aggregate.open("l-1")
+        ledger.annotate(note)
+        recorded = ledger.pending_events[1]
+        ledgers.save(ledger)
+        (_, stored) = event_store.read_stream(STREAM)
+        assert isinstance(recorded, Annotated)
+        assert isinstance(stored.event, Annotated)
+        found = [recorded.note, stored.event.note, *ledger.notes, *ledgers.get("l-1").notes]
+        assert found == [note] * 4
+        assert len(set(map(json.dumps, found))) == 1
 
     def test_a_state_that_holds_a_mutable_value_twice_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
         class Aliased(Ledger):
