@@ -57,7 +57,7 @@ def _parts(value: Any) -> Sequence[Any] | None:
     if isinstance(value, Mapping):
         return [part for item in value.items() for part in item]
     if isinstance(value, list | tuple | deque):
-        return list(value)
+        return value
     if isinstance(value, set | frozenset):
         return sorted(value, key=repr)
     if isinstance(value, msgspec.Struct):

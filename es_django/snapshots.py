@@ -24,7 +24,7 @@ from es_django.sameness import changed, shared
 logger = logging.getLogger("es_django.snapshots")
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-_CODE = ("__code__", "__defaults__", "__kwdefaults__", "__wrapped__", "__func__", "fget", "fset")
+_CODE = ("__code__", "__defaults__", "__kwdefaults__", "__wrapped__", "fget", "fset")
 _PARTIAL = ("func", "args", "keywords")
 
 

@@ -92,7 +92,7 @@ VALUES: list[Any] = [
     {8, 0},
     (1, (2,)),
 ]
-VALUES += [frozenset({"a", "b"}), Pair(1, 2), Money([1]), Line({"a": 1}), deque([1])]
+VALUES += [frozenset({"a", "b"}), Pair(1, 2), Money([1]), Line({"a": 1}), deque([1]), {1, "a"}]
 
 
 @pytest.mark.parametrize(

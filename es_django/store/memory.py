@@ -231,7 +231,7 @@ class MemoryEventStore(EventStore):
             for stored in visible[after:]
             if (categories is None or stored.recorded.stream.category in categories)
             and (types is None or stored.recorded.type in types)
-            and (partition.count == 1 or _hash(stored.recorded.stream) % partition.count == partition.number)
+            and _hash(stored.recorded.stream) % partition.count == partition.number
         ][:limit]
         end = matching[-1].recorded.position if len(matching) == limit else max(after, len(visible))
         events: list[RecordedEvent] = []

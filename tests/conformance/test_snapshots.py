@@ -452,6 +452,10 @@ def interest(rate: int, *, where: str) -> type[Aggregate]:
         CONSTANT = rate if where == "constant" else 0
         DECLARED: ClassVar[int] = rate if where == "class variable" else 0
 
+        if where == "setter" and rate == 4:
+            set_only = property(None, lambda self, by: setattr(self, "total", by + 4))
+        else:
+            set_only = property(None, lambda self, by: setattr(self, "total", by + 3))
         four = property(lambda self: 4) if where == "property" and rate == 4 else property(lambda self: 3)
 
         def default(self, by: int = rate if where == "default argument" else 0) -> int:
@@ -477,7 +481,16 @@ def interest(rate: int, *, where: str) -> type[Aggregate]:
     return Interest
 
 
-WHERE = ["constant", "class variable", "property", "default argument", "keyword default", "wrapped applier", "mixin"]
+WHERE = [
+    "constant",
+    "class variable",
+    "property",
+    "setter",
+    "default argument",
+    "keyword default",
+    "wrapped applier",
+    "mixin",
+]
 
 
 @pytest.mark.parametrize("where", WHERE)
