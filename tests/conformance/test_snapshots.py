@@ -6,7 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ClassVar
 
 import msgspec
@@ -497,6 +497,12 @@ WHERE = [
 def test_whatever_the_class_or_a_base_holds_makes_the_schema(where: str) -> None:
     three, again, four = (SnapshotCodec(interest(rate, where=where)).schema for rate in (3, 3, 4))
     assert three == again != four
+
+
+def test_a_partial_makes_the_schema_by_all_that_it_holds() -> None:
+    held = [partial(max, 1), partial(min, 1), partial(max, 2), partial(max, 1, key=abs), partial(max, 1, key=int)]
+    schemas = {SnapshotCodec(type("Helped", (Aggregate,), {"helper": each})).schema for each in held}
+    assert len(schemas) == len(held)
 
 
 def test_an_upcaster_that_is_registered_later_makes_another_schema() -> None:
