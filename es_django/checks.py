@@ -15,7 +15,6 @@ from django.urls import NoReverseMatch, reverse
 
 from es_django import conf
 from es_django.aggregates import categories
-from es_django.events import registry
 from es_django.inbox.signatures import is_secret
 from es_django.models import OutboxMessage, ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
@@ -23,6 +22,7 @@ from es_django.outbox.messages import publications
 from es_django.outbox.moves import Move
 from es_django.outbox.publishers import publisher_for
 from es_django.projections.base import registered_projections
+from es_django.registry import registry
 
 
 @register("es_django")

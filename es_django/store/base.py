@@ -16,9 +16,10 @@ from asgiref.sync import sync_to_async
 
 from es_django.aggregates import Outcome
 from es_django.errors import AppendInReplay, DuplicateEvent
-from es_django.events import Event, PendingEvent, RecordedEvent, StreamId, registry
+from es_django.events import Event, PendingEvent, RecordedEvent, StreamId
 from es_django.metadata import current_metadata
 from es_django.observability import Kind, at_work
+from es_django.registry import registry
 from es_django.store.appends import Append, ExpectedVersion, StreamWrite, is_number, prepare_all, stage
 from es_django.store.messages import Message, StagedMessage
 from es_django.store.reactions import is_followed_inline, is_replaying, run_inline_projections
