@@ -1,6 +1,7 @@
 """The Celery tasks. All are short, idempotent and safe to run twice at once on any number of machines: what must be
 alone is guarded in the database, never by the schedule."""
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -8,18 +9,26 @@ from celery import Task, shared_task
 from celery.exceptions import Reject
 
 from es_django import conf
+from es_django.errors import StorageError
 from es_django.inbox.handling import receive
 from es_django.inbox.receipts import Outcome, prune_receipts
 from es_django.outbox.relay import relay
 from es_django.outbox.retention import prune_messages
 from es_django.projections import runner
 
+logger = logging.getLogger("es_django.outbox")
+
 
 # The limits free the worker of a publisher or a projection that hangs; what it had is tried again.
 @shared_task(name="es_django.relay_outbox", ignore_result=True, soft_time_limit=300)
 def relay_outbox(destination: str | None = None) -> None:
     """Publishes the outbox messages that are due, of one destination or of all."""
-    relay(destination)
+    try:
+        relay(destination)
+    except StorageError as error:
+        if not error.retryable:
+            raise
+        logger.warning("%s; the next sweep goes on", error)
 
 
 @shared_task(name="es_django.run_projections", ignore_result=True, soft_time_limit=300)
