@@ -61,10 +61,15 @@ def prune() -> None:
     max_retries=None,
 )
 def handle_message(self: Task[Any, Any], message: object) -> None:
-    """Runs the handlers of a message, each once, and again after a pause where that can help."""
+    """Runs the handlers of a message, each once, and again after a pause where that can help.
+
+    A message that the broker delivers again, since its worker ended before it was done, comes back later as one that
+    has failed: else one that kills its worker would kill the next at once, and so on for ever.
+    """
     limits = conf.settings().outbox
     attempt = (self.request.retries or 0) + 1
-    if receive(message, attempt=attempt, last=attempt >= limits.max_attempts) is Outcome.POSTPONED:
+    died = bool((self.request.delivery_info or {}).get("redelivered"))
+    if receive(message, attempt=attempt, last=attempt >= limits.max_attempts, died=died) is Outcome.POSTPONED:
         try:
             raise self.retry(countdown=limits.backoff.after(attempt))
         except Reject as rejected:

@@ -1,6 +1,5 @@
 import time
 from argparse import ArgumentParser
-from getpass import getuser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -9,6 +8,7 @@ from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextCol
 
 from es_django import conf
 from es_django.errors import EsDjangoError
+from es_django.management.operator import add_by
 from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.projections import run_projection, start_rebuild
 from es_django.projections.checkpoints import checkpoints_of
@@ -27,12 +27,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", metavar="NAME", help="the projection's Meta.name")
+        add_by(parser)
 
-    def handle(self, *args: Any, name: str, **options: Any) -> None:
+    def handle(self, *args: Any, name: str, by: str, **options: Any) -> None:
         started = time.perf_counter()
         applied = 0
         try:
-            if not start_rebuild(name, by=getuser()):
+            if not start_rebuild(name, by=by):
                 self.stderr.write(f"The rebuild of {name} was under way, and goes on.")
             with self._progress() as progress:
                 bar = progress.add_task(name, total=None)
