@@ -132,16 +132,17 @@ def _publish(
         for claim, error in zip(ready, outcomes, strict=True):
             if error is not None:
                 hold_back(claim)
-            if isinstance(error, DestinationUnreachable):
-                yield Settlement(claim, tried=False)
-                continue
-            if error is not None:
-                logger.warning(
-                    "message %s was not published, attempt %s: %s", claim.message.message_id, claim.attempts, error
-                )
-            yield Settlement(claim, error)
+            yield _settlement(claim, error)
         over = _is_unreachable(destination, outcomes) or over
         renewal.progress()
+
+
+def _settlement(claim: Claim, error: PublishError | None) -> Settlement:
+    if isinstance(error, DestinationUnreachable):
+        return Settlement(claim, tried=False)
+    if error is not None:
+        logger.warning("message %s was not published, attempt %s: %s", claim.message.message_id, claim.attempts, error)
+    return Settlement(claim, error)
 
 
 def _is_unreachable(destination: str, outcomes: Sequence[PublishError | None]) -> bool:
