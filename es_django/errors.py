@@ -353,6 +353,19 @@ def _publish_error(reason: str, retryable: bool) -> PublishError:
     return PublishError(reason, retryable=retryable)
 
 
+class DestinationUnreachable(PublishError):
+    """A message could not even be handed over, since its destination cannot be reached, by no message at all.
+
+    It does not count as an attempt: all messages wait until the destination is reached again.
+    """
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(reason)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return DestinationUnreachable, (self.reason,)
+
+
 class HandlerInterrupted(EsDjangoError):
     """A handler raised what is meant to end more than itself, such as the `SystemExit` of `sys.exit()`."""
 
@@ -364,6 +377,15 @@ class HandlerInterrupted(EsDjangoError):
 
     def __str__(self) -> str:
         return f"the handler raised {self.reason}"
+
+
+class WorkerDied(EsDjangoError):
+    """A message came back from a worker that ended before it had handled it, perhaps because of the message."""
+
+    retryable = True
+
+    def __str__(self) -> str:
+        return "the worker that had it died"
 
 
 class NotReplayable(EsDjangoError):

@@ -2,19 +2,28 @@
 
 import math
 import os
+from argparse import ArgumentParser, ArgumentTypeError
 from getpass import getuser
 
 from django.core.management.base import CommandError
 
 
-def operator(by: str | None = None) -> str:
-    """Who asks for it: whom --by names, or the user of this shell."""
-    if by is not None and not by.strip():
-        raise CommandError("--by names somebody, or is left out")
+def add_by(parser: ArgumentParser) -> None:
+    """Adds --by, who asks for it; the user of this shell where absent."""
+    parser.add_argument("--by", type=_named, default=_user(), help="who asks for it, for the log; you, where absent")
+
+
+def _named(text: str) -> str:
+    if not text.strip():
+        raise ArgumentTypeError("it names somebody, or is left out")
+    return text
+
+
+def _user() -> str:
     try:
-        return by or getuser()
+        return getuser()
     except (KeyError, OSError):  # as in a container whose user has no name
-        return f"user {os.getuid()}"
+        return f"uid {os.getuid()}"
 
 
 def seconds(option: str, value: float) -> float:

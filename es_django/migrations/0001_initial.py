@@ -328,9 +328,9 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="outboxmessage",
             index=models.Index(
-                condition=models.Q(("attempts__gt", 0), ("status", "pending")),
-                fields=["destination", "id"],
-                name="es_django_outbox_failing",
+                condition=models.Q(("available_at__gt", models.F("created_at")), ("status", "pending")),
+                fields=["destination", "available_at"],
+                name="es_django_outbox_waiting",
             ),
         ),
         migrations.AddIndex(

@@ -169,3 +169,29 @@ def test_the_cost_of_a_claim_does_not_grow_with_what_is_published() -> None:
     before = cost_of_a_claim()
     fill(MANY // 10 + 1, MANY, open_until=MANY // 10)
     assert cost_of_a_claim() < 2 * before, "ten times as long, an index is one level deeper, and that is all"
+
+
+VACUUM = {"postgresql": "VACUUM ANALYZE", "sqlite": "ANALYZE"}
+FUTURE = {"postgresql": "now() + interval '1 hour'", "sqlite": "datetime('now', '+1 hour')"}
+QUEUES = {
+    "behind a delayed one": "key = 'hot', available_at = CASE WHEN id = {first} THEN {future} ELSE created_at END",
+    "each in its backoff": "key = 'key-' || id, available_at = {future}",
+}
+BEARABLE = {"postgresql": 1.0, "sqlite": 0.25}
+"""Cost for each message that is passed over; looking up the first of its key costs more than twice as much."""
+
+
+@pytest.mark.usefixtures("recorder")
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_long_queue_that_waits_is_passed_over_without_a_look_up_for_each_message(queue: str) -> None:
+    length = 20_000
+    fill(1, length, open_until=0)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT min(id) FROM {TABLE}")
+        ((first,),) = cursor.fetchall()
+        waits = QUEUES[queue].format(first=first, future=FUTURE[connection.vendor])
+        cursor.execute(f"UPDATE {TABLE} SET status = 'pending', published_at = NULL, {waits}")
+        # the rows as they were before would be walked too
+        cursor.execute(f"{VACUUM[connection.vendor]} {TABLE}")
+    assert claim() == []
+    assert cost_of_a_claim() < BEARABLE[connection.vendor] * length

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from es_django.errors import EsDjangoError
-from es_django.management.arguments import operator, refusal
+from es_django.management.arguments import add_by, refusal
 from es_django.models import ProjectionCheckpoint
 from es_django.projections import run_projection, start_rebuild
 from es_django.projections.checkpoints import checkpoints_of, newest_position
@@ -27,12 +27,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", metavar="NAME", help="the projection's Meta.name")
+        add_by(parser)
 
-    def handle(self, *args: Any, name: str, **options: Any) -> None:
+    def handle(self, *args: Any, name: str, by: str, **options: Any) -> None:
         started = time.perf_counter()
         try:
             with storage_errors("rebuild a projection"):
-                applied = self._rebuild(name)
+                applied = self._rebuild(name, by)
         except KeyboardInterrupt as interrupt:
             raise CommandError(
                 f"Interrupted. Workers, or the same command again, go on with the rebuild of {name}.",
@@ -44,8 +45,8 @@ class Command(BaseCommand):
         rate = applied / seconds
         self.stdout.write(f"{name} is rebuilt: {applied:,} events in {seconds:.1f} s, {rate:,.0f} events a second.")
 
-    def _rebuild(self, name: str) -> int:
-        if not start_rebuild(name, by=operator()):
+    def _rebuild(self, name: str, by: str) -> int:
+        if not start_rebuild(name, by=by):
             self.stderr.write(f"The rebuild of {name} was under way, and goes on.")
         applied = 0
         with self._progress() as progress:
