@@ -253,6 +253,22 @@ class TestSnapshots:
         assert "no snapshot of aliased" in caplog.text
         assert "notes, open_notes would come back as copies" in caplog.text
 
+    def test_a_state_that_is_not_annotated_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Loose(Ledger):
+            class Meta:
+                snapshot_every = 1
+
+            @applies
+            def _annotated(self, event: Annotated) -> None:
+                self.second, self.first = event.note, event.note
+
+        ledger = Loose("l-1")
+        ledger.annotate(7)
+        Repository(Loose).save(ledger)
+        assert "first, second not annotated" in caplog.text
+        assert snapshot_version(ledger.stream) is None
+        assert Repository(Loose).get("l-1").first == 7
+
     def test_a_state_that_holds_itself_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
         class Endless(Ledger):
             class Meta:
