@@ -380,6 +380,7 @@ class Basket(Aggregate):
     first: str = ""
 
     class Meta:
+        category = "cached basket"
         snapshot_every = 1
 
     @applies
