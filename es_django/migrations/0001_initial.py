@@ -88,6 +88,11 @@ class Migration(migrations.Migration):
                 ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={
+                "permissions": [
+                    ("requeue_outboxmessage", "Can requeue dead messages"),
+                    ("release_outboxmessage", "Can release messages that wait or that a worker holds"),
+                    ("discard_outboxmessage", "Can discard messages"),
+                ],
                 "default_permissions": ("view",),
             },
         ),

@@ -35,6 +35,11 @@ class OutboxMessage(models.Model):
 
     class Meta:
         default_permissions = ("view",)
+        permissions = [
+            ("requeue_outboxmessage", "Can requeue dead messages"),
+            ("release_outboxmessage", "Can release messages that wait or that a worker holds"),
+            ("discard_outboxmessage", "Can discard messages"),
+        ]
         indexes = [
             models.Index(fields=["destination", "id"], condition=Q(status="pending"), name="es_django_outbox_pending"),
             models.Index(fields=["destination", "id"], condition=Q(status="claimed"), name="es_django_outbox_claimed"),

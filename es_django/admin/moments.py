@@ -1,0 +1,47 @@
+"""Where a time lies in a table whose rows are numbered as they come, and whose time has no index.
+
+The numbers grow with the time, so that a place is found by halving, a look-up in the primary key for each step. Rows
+of transactions at the same moment may lie the other way round; the place is right but for these.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db import connections
+from django.db.models import Model
+
+# From beyond the newest row each place goes down as long as the first row from there on is not too old.
+PLACES = """
+WITH RECURSIVE boundaries (number, since) AS (VALUES {boundaries}),
+search (number, since, place, step) AS (
+    SELECT number, since, CAST(%s AS bigint), CAST(%s AS bigint) FROM boundaries
+     UNION ALL
+    SELECT number, since,
+           CASE WHEN (SELECT {time} FROM {table} WHERE {key} >= place - step ORDER BY {key} LIMIT 1) >= since
+                THEN place - step ELSE place END,
+           step / 2
+      FROM search WHERE step > 0
+)
+SELECT place FROM search WHERE step = 0 ORDER BY number
+"""
+
+
+def places_since(model: type[Model], time: str, moments: Sequence[datetime], *, using: str) -> list[int]:
+    """For each of the `moments`, the least primary key from which on all rows are as new as that or newer."""
+    newest = model._default_manager.using(using).order_by("-pk").values_list("pk", flat=True).first() or 0
+    connection = connections[using]
+    quote = connection.ops.quote_name
+    sql = PLACES.format(
+        boundaries=", ".join(["(%s, %s)"] * len(moments)),
+        time=quote(model._meta.get_field(time).column),
+        table=quote(model._meta.db_table),
+        key=quote(model._meta.pk.column),
+    )
+    numbered = [
+        value
+        for number, moment in enumerate(moments)
+        for value in (number, connection.ops.adapt_datetimefield_value(moment))
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*numbered, newest + 1, 1 << newest.bit_length()])
+        return [max(1, place) for (place,) in cursor.fetchall()]
