@@ -33,9 +33,9 @@ def places_since(model: type[Model], time: str, moments: Sequence[datetime], *, 
     quote = connection.ops.quote_name
     sql = PLACES.format(
         boundaries=", ".join(["(%s, %s)"] * len(moments)),
-        time=quote(model._meta.get_field(time).column),
+        time=quote(time),
         table=quote(model._meta.db_table),
-        key=quote(model._meta.pk.column),
+        key=quote(model._meta.pk.attname),
     )
     numbered = [
         value

@@ -9,10 +9,10 @@ from tests.admin.builders import list_url
 from tests.admin.pages import Page
 
 
-def choose(client: Client, action: str, *rows: Any, model: type[Any] | None = None, **more: object) -> HttpResponse:
+def choose(client: Client, action: str, *rows: Any, **more: str) -> HttpResponse:
     """What is answered when rows are chosen for an action."""
     query = {"action": action, "_selected_action": [row.pk for row in rows], "index": "0", **more}
-    response: Any = client.post(list_url(model or type(rows[0])), query)
+    response: Any = client.post(list_url(type(rows[0])), query)
     return response  # type: ignore[no-any-return]
 
 

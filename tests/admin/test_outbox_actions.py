@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -82,7 +83,7 @@ def test_only_what_was_ticked_is_touched_whatever_the_request_says(superuser: Cl
     assert other.status == "dead"
 
 
-def in_a_minute(**columns: object) -> OutboxMessage:
+def in_a_minute(**columns: Any) -> OutboxMessage:
     return message(available_at=timezone.now() + timedelta(minutes=1), **columns)
 
 
