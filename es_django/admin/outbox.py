@@ -92,7 +92,7 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
 
     @admin.display(description="when")
     def step(self, message: OutboxMessage) -> SafeString:
-        return format_html('<span class="es-step">{}</span> {}', *_step(message))
+        return format_html('<span class="es-step">{}</span> {}', *step_of(message))
 
     @admin.display(description="last error")
     def error(self, message: OutboxMessage) -> str:
@@ -104,7 +104,7 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
         yield Q(key=term)
 
     def facts(self, request: HttpRequest, message: OutboxMessage) -> list[Fact]:
-        label, time = _step(message)
+        label, time = step_of(message)
         return [
             ("Status", status_badge(message.status)),
             (label.capitalize(), time),
@@ -222,7 +222,7 @@ def _as_shown(message: OutboxMessage) -> str:
     return f"{message.get_status_display()}: {message}{key}, attempts {message.attempts}{error}"
 
 
-def _step(message: OutboxMessage) -> tuple[str, SafeString]:
+def step_of(message: OutboxMessage) -> tuple[str, SafeString]:
     """The time that matters in a message's status, and what it is the time of."""
     if message.claimed_until is not None:
         return "claimed until", moment(message.claimed_until)

@@ -23,6 +23,7 @@ from django.utils.text import capfirst
 from es_django import conf
 from es_django.admin.json_text import Document, document, stored_text
 from es_django.admin.keyset import KeysetChangeList, column_value
+from es_django.admin.sensitive import hidden_keys
 
 ModelT = TypeVar("ModelT", bound=Model)
 
@@ -121,6 +122,10 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         """What else the page's template needs."""
         return {"documents": self._documents_of(request, obj)}
 
+    def hidden_keys(self, request: HttpRequest, obj: ModelT) -> frozenset[str]:
+        """The keys of its documents whose values the user may not see."""
+        return hidden_keys(request)
+
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ModelT | None:
         try:
             pk = column_value(self.opts.pk, object_id)
@@ -175,8 +180,9 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         for field in self.documents:
             annotations |= stored_text(field, LONGEST_DOCUMENT)
         rows = self.get_queryset(request).filter(pk=obj.pk).annotate(**annotations).values(*annotations)
+        hidden = self.hidden_keys(request, obj)
         return [
-            document(label, stored[f"{field}_text"], stored[f"{field}_length"], LONGEST_DOCUMENT)
+            document(label, stored[f"{field}_text"], stored[f"{field}_length"], LONGEST_DOCUMENT, hidden)
             for stored in rows
             for field, label in self.documents.items()
             if stored[f"{field}_text"] is not None

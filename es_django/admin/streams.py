@@ -1,7 +1,7 @@
 """Streams: found by category and key, and shown with their events."""
 
 from collections.abc import Iterator
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any
 
@@ -15,6 +15,7 @@ from es_django.admin.categories import stored_categories
 from es_django.admin.elements import moment
 from es_django.admin.filters import ColumnFilter
 from es_django.admin.readonly import Fact, ReadOnlyAdmin
+from es_django.admin.sensitive import hidden_keys
 from es_django.admin.timeline import Timeline
 from es_django.models import Snapshot, StoredEvent, Stream
 
@@ -70,7 +71,9 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
         ]
 
     def page_context(self, request: HttpRequest, stream: Stream) -> dict[str, Any]:
-        return {"timeline": Timeline(stream, request.GET) if self.may_see(request, StoredEvent) else None}
+        if not self.may_see(request, StoredEvent):
+            return {"timeline": None}
+        return {"timeline": Timeline(stream, request.GET, partial(hidden_keys, request))}
 
 
 @admin.register(Snapshot)

@@ -4,7 +4,7 @@ Versions run from 1 without a gap, so that a page is a range of versions: its pl
 index leads straight to it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,8 +36,9 @@ class ShownEvent:
 class Timeline:
     """A page of a stream's events: oldest first from version `from` on, or with `order=newest` down from it."""
 
-    def __init__(self, stream: Stream, query: Mapping[str, str]) -> None:
+    def __init__(self, stream: Stream, query: Mapping[str, str], hidden_keys: Callable[[str], Collection[str]]) -> None:
         self.stream = stream
+        self._hidden_keys = hidden_keys
         self.total = stream.version
         self.newest_first = query.get("order") == "newest"
         start = _whole_number(query.get("from"), default=self.total if self.newest_first else 1)
@@ -63,7 +64,7 @@ class Timeline:
             user=KT("metadata__user"),
             **stored_text("data", LONGEST_PREVIEW),
         )
-        return [_shown(row) for row in rows]
+        return [_shown(row, self._hidden_keys(row["type"])) for row in rows]
 
     @property
     def has_pages(self) -> bool:
@@ -91,7 +92,7 @@ def place_in_timeline(version: int) -> str:
     return f"?from={version - (version - 1) % EVENTS_PER_PAGE}#v{version}"
 
 
-def _shown(row: Mapping[str, Any]) -> ShownEvent:
+def _shown(row: Mapping[str, Any], hidden: Collection[str]) -> ShownEvent:
     causes = (("User", row["user"]), ("Correlation", row["correlation_id"]), ("Causation", row["causation_id"]))
     return ShownEvent(
         row["position"],
@@ -100,7 +101,7 @@ def _shown(row: Mapping[str, Any]) -> ShownEvent:
         row["schema_version"],
         moment(row["recorded_at"], precise=True),
         [(label, value) for label, value in causes if value],
-        document(f"Payload of version {row['version']}", row["data_text"], row["data_length"], LONGEST_PREVIEW),
+        document(f"Payload of version {row['version']}", row["data_text"], row["data_length"], LONGEST_PREVIEW, hidden),
     )
 
 

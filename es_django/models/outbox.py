@@ -54,6 +54,9 @@ class OutboxMessage(models.Model):
                 name="es_django_outbox_open_key",
             ),
             models.Index(
+                fields=["stream", "stream_version"], condition=Q(stream__isnull=False), name="es_django_outbox_source"
+            ),
+            models.Index(
                 fields=["id"], condition=Q(status__in=("dead", "discarded")), name="es_django_outbox_given_up"
             ),
         ]

@@ -38,7 +38,7 @@ def url(model: type[Any], view: str, *args: object) -> str:
 
 
 @pytest.mark.django_db
-def test_the_only_permissions_beyond_viewing_are_those_of_the_actions() -> None:
+def test_the_only_permissions_beyond_viewing_are_those_of_the_actions_and_to_see_what_is_sensitive() -> None:
     codenames = Permission.objects.filter(content_type__app_label="es_django").values_list("codename", flat=True)
     models = apps.get_app_config("es_django").get_models()
     views = [f"view_{model._meta.model_name}" for model in models]
@@ -48,6 +48,7 @@ def test_the_only_permissions_beyond_viewing_are_those_of_the_actions() -> None:
         "release_outboxmessage",
         "replay_inboxreceipt",
         "requeue_outboxmessage",
+        "view_sensitive_data",
     ]
 
 

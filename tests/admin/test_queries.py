@@ -83,10 +83,10 @@ def test_the_page_of_a_stream_needs_three(get: Get) -> None:
         get(url, order="newest", **{"from": 40})
 
 
-def test_the_page_of_an_event_needs_four(get: Get) -> None:
+def test_the_page_of_an_event_needs_seven(get: Get) -> None:
     notes(3)
     url = page_url(stored_event(2))
-    with queries(4):  # the event, its stream, its neighbours, its documents
+    with queries(7):  # the event, its stream, its neighbours, its documents, how it is read, and two for what it caused
         get(url)
 
 
