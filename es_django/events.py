@@ -221,7 +221,7 @@ def _sensitive_fields(cls: type[Event]) -> frozenset[str]:
     found: set[str] = set()
     for base in cls.__mro__:
         names = getattr(vars(base).get("Meta"), "sensitive", ())
-        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        if not isinstance(names, set | frozenset | tuple | list) or not all(isinstance(name, str) for name in names):
             raise ImproperlyConfigured(f"{base.__qualname__}.Meta.sensitive is a set of field names, not {names!r}")
         found.update(names)
     return frozenset(found)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from django.db.models import F, TextField
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast, Left, Length
-from django.utils.html import escape
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 INDENT = "  "
@@ -63,6 +63,11 @@ def document(label: str, text: str, length: int, limit: int, hidden: Collection[
     """
     html, shown = _indented(text, limit, hidden)
     return Document(label, html, shown, length)
+
+
+def masked(label: str) -> Document:
+    """What stands in the place of a whole value that is hidden."""
+    return Document(label, format_html(_MARKS[True, False], MASK), len(MASK), len(MASK))
 
 
 def _indented(text: str, limit: int, hidden: Collection[str]) -> tuple[SafeString, int]:

@@ -136,6 +136,14 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        obj = self.visible_object(request, object_id)
+        facts = [(label, value) for label, value in self.facts(request, obj) if value not in (None, "")]
+        context = {"facts": facts, **self.page_context(request, obj), **(extra_context or {})}
+        return self.page(request, obj, self.page_template, **context)
+
+    def visible_object(self, request: HttpRequest, object_id: str) -> ModelT:
+        """The row that a page shows. Raises `PermissionDenied` to who may not view it or does not only read, `Http404`
+        if there is none."""
         self._refuse_all_but_reading(request)
         if not self.has_view_permission(request):
             raise PermissionDenied
@@ -144,26 +152,25 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
             raise Http404(f"There is no {self.opts.verbose_name} {object_id}.")
         if not self.has_view_permission(request, obj):
             raise PermissionDenied
-        context = {
+        return obj
+
+    def page(self, request: HttpRequest, obj: ModelT, template: str, **context: Any) -> HttpResponse:
+        """A page of a row; `context` is what its template needs beyond what every page does."""
+        request.current_app = self.admin_site.name
+        known = {
             **self.admin_site.each_context(request),
             "title": capfirst(str(self.opts.verbose_name)),
             "subtitle": str(obj),
             "opts": self.opts,
             "original": obj,
             "media": self.media,
-            "facts": [(label, value) for label, value in self.facts(request, obj) if value not in (None, "")],
-            **self.page_context(request, obj),
-            **(extra_context or {}),
+            **context,
         }
-        request.current_app = self.admin_site.name
-        return TemplateResponse(request, self.page_template, context)
+        return TemplateResponse(request, template, known)
 
     def may_see(self, request: HttpRequest, model: type[Model]) -> bool:
         """Whether this site has pages of another model, and the user may see them."""
-        try:
-            return self.admin_site.get_model_admin(model).has_view_permission(request)
-        except NotRegistered:
-            return False
+        return may_see(self.admin_site, request, model)
 
     def link(self, request: HttpRequest, model: type[Model], pk: int | str, text: object, *, query: str = "") -> object:
         """`text`, as a link to a row's page if the user may see that."""
@@ -191,6 +198,14 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
     def _refuse_all_but_reading(self, request: HttpRequest) -> None:
         if request.method not in ("GET", "HEAD"):
             raise PermissionDenied
+
+
+def may_see(site: admin.AdminSite, request: HttpRequest, model: type[Model]) -> bool:
+    """Whether a site has pages of a model, and the user may see them."""
+    try:
+        return site.get_model_admin(model).has_view_permission(request)
+    except NotRegistered:
+        return False
 
 
 def parsed_uuid(text: str) -> UUID | None:
