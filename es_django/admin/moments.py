@@ -28,11 +28,13 @@ SELECT place FROM search WHERE step = 0 ORDER BY number
 
 def places_since(model: type[Model], time: str, moments: Sequence[datetime], *, using: str) -> list[int]:
     """For each of the `moments`, oldest first, the least primary key from which on all rows are as new or newer."""
-    newest = model._default_manager.using(using).order_by("-pk").values_list("pk", flat=True).first() or 0
+    keys = model._default_manager.using(using).values_list("pk", flat=True)
+    first, newest = keys.order_by("pk").first() or 1, keys.order_by("-pk").first() or 0
     # The first place tells how far down the others can be at most, so that fewer steps find them.
     oldest = _places(model, time, moments[:1], above=newest, within=newest, using=using)
     later = _places(model, time, moments[1:], above=newest, within=newest - oldest[0], using=using)
-    return oldest + later
+    # Below the first row there is nothing: a table that has been emptied goes on with its numbers.
+    return [max(first, place) for place in oldest + later]
 
 
 def _places(
@@ -55,4 +57,4 @@ def _places(
     ]
     with connection.cursor() as cursor:
         cursor.execute(sql, [*numbered, above + 1, 1 << max(0, within + 1).bit_length()])
-        return [max(1, place) for (place,) in cursor.fetchall()]
+        return [place for (place,) in cursor.fetchall()]

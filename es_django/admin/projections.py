@@ -29,7 +29,6 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
     list_display_links = ["name"]
     ordering = ["name", "partition"]
     actions = ["pause", "resume", "skip", "rebuild"]
-    actions_selection_counter = False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("es_django.operate_projectioncheckpoint")

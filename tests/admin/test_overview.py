@@ -32,11 +32,12 @@ def row(page: Page, name: str) -> list[str]:
     return [cell.text for cell in found.all("td")]
 
 
-def recorded(age: timedelta, count: int) -> None:
+def recorded(age: timedelta, count: int, *, first_position: int | None = None) -> None:
     """Events of some time ago, in a stream of their own."""
     stream = Stream.objects.create(category="note", key=str(age), version=count)
     StoredEvent.objects.bulk_create(
         StoredEvent(
+            position=first_position and first_position + version - 1,
             stream=stream,
             version=version,
             type="tests.admin.noted",
@@ -99,6 +100,11 @@ def test_the_chart_has_a_bar_for_each_minute_with_events_and_says_the_same_in_wo
     assert chart.one("svg").attributes["role"] == "img"
     heights = [float(bar.attributes["height"]) for bar in chart.all("rect")]
     assert heights == [100.0, 42.9]
+
+
+def test_positions_that_were_drawn_before_the_log_was_emptied_do_not_count(get: Get) -> None:
+    recorded(timedelta(), 3, first_position=1_000)
+    assert get(overview_url()).one("p.es-told").text.startswith("3 events in the last hour")
 
 
 def test_a_log_without_events_says_so(get: Get) -> None:
