@@ -47,11 +47,16 @@ class CategoryRegistry:
     check, and using it raises `ImproperlyConfigured`: each would read the other's events."""
 
     def __init__(self) -> None:
-        self._claims: dict[str, set[str]] = {}
+        self._claims: dict[str, dict[str, type[Aggregate]]] = {}
 
     def register(self, cls: "type[Aggregate]") -> None:
         # By path: a module that is imported again replaces its classes.
-        self._claims.setdefault(cls.category, set()).add(f"{cls.__module__}.{cls.__qualname__}")
+        self._claims.setdefault(cls.category, {})[f"{cls.__module__}.{cls.__qualname__}"] = cls
+
+    def aggregate_of(self, category: str) -> "type[Aggregate] | None":
+        """The one class whose category it is; None if there is none, or more than one."""
+        claims = list(self._claims.get(category, {}).values())
+        return claims[0] if len(claims) == 1 else None
 
     def conflicts(self) -> dict[str, list[str]]:
         """The categories that more than one class claims, with the paths of those classes."""

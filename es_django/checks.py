@@ -46,7 +46,7 @@ def check_projections(**kwargs: Any) -> list[CheckMessage]:
 
 @register("es_django")
 def check_events(**kwargs: Any) -> list[CheckMessage]:
-    return [*_check_names(), *_check_upcasters(), *_check_categories()]
+    return [*_check_names(), *_check_upcasters(), *_check_sensitive(), *_check_categories()]
 
 
 def _check_database(alias: str) -> Iterator[CheckMessage]:
@@ -198,6 +198,17 @@ def _check_upcasters() -> Iterator[CheckMessage]:
                 f"{event_type.path} is at schema version {event_type.version}, but nothing upcasts version {version}.",
                 hint=f"Write a function with @upcasts({event_type.cls.__name__}, from_version={version}).",
                 id="es_django.E008",
+            )
+
+
+def _check_sensitive() -> Iterator[CheckMessage]:
+    for event_type in registry.types():
+        if unknown := event_type.unknown_sensitive:
+            yield Error(
+                f"{event_type.path}.Meta.sensitive names {', '.join(unknown)}, which is no field of it; nothing would "
+                "be masked.",
+                hint="Name fields; those of older schema versions may stand there once Meta.version is more than 1.",
+                id="es_django.E030",
             )
 
 

@@ -64,7 +64,9 @@ class Event(msgspec.Struct, metaclass=_EventMeta, frozen=True):
     """The base of event classes: frozen, keyword-only, validated when read back.
 
     A nested `class Meta` may set `name` (what is stored; the class name where absent), `version` (the schema version
-    of the payload; 1 where absent) and `aliases` (names under which older events of this class are stored).
+    of the payload; 1 where absent), `aliases` (names under which older events of this class are stored) and `sensitive`
+    (fields, also those that only older schema versions have, that the admin shows to nobody without the permission
+    `es_django.view_sensitive_data`; stored they are as all others are, and subclasses inherit them).
     """
 
     def __init_subclass__(cls, **config: Any) -> None:

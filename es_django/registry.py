@@ -35,7 +35,7 @@ class EventType:
     """What the registry knows of one event class: its stored names, its schema version and the steps up to it."""
 
     def __init__(self, cls: "type[Event]") -> None:
-        options = meta_options(cls, {"name", "version", "aliases"})
+        options = meta_options(cls, {"name", "version", "aliases", "sensitive"})
         self.cls = cls
         self.name: str = options.get("name", cls.__name__)
         self.version: int = options.get("version", 1)
@@ -43,6 +43,7 @@ class EventType:
         if isinstance(aliases, str):
             raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.aliases is a tuple of names, not {aliases!r}")
         self.aliases: tuple[str, ...] = tuple(aliases)
+        self.sensitive = _sensitive_fields(cls)
         self.upcasters: dict[int, Upcaster] = {}
         for name in (self.name, *self.aliases):
             if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME_LENGTH:
@@ -66,6 +67,17 @@ class EventType:
             raise PayloadError(self.name, ", ".join(changed), "would be read back as another value")
         return again
 
+    @cached_property
+    def sensitive_keys(self) -> frozenset[str]:
+        """The sensitive fields under the names that they have in a payload."""
+        encoded = dict(zip(self.cls.__struct_fields__, self.cls.__struct_encode_fields__, strict=True))
+        return self.sensitive | {encoded[name] for name in self.sensitive & encoded.keys()}
+
+    @property
+    def unknown_sensitive(self) -> list[str]:
+        """The sensitive names that no payload can have: not of today's fields, and there were no others."""
+        return sorted(self.sensitive - {*self.cls.__struct_fields__}) if self.version == 1 else []
+
     @property
     def path(self) -> str:
         return f"{self.cls.__module__}.{self.cls.__qualname__}"
@@ -88,6 +100,17 @@ class EventType:
             return _as_list(self.upcasters[version](payload))
         except Exception as error:
             raise _UpcasterRaised from error
+
+
+def _sensitive_fields(cls: "type[Event]") -> frozenset[str]:
+    """What the class and its bases name: a field is sensitive wherever it is inherited to."""
+    found: set[str] = set()
+    for base in cls.__mro__:
+        names = getattr(vars(base).get("Meta"), "sensitive", ())
+        if not isinstance(names, set | frozenset | tuple | list) or not all(isinstance(name, str) for name in names):
+            raise ImproperlyConfigured(f"{base.__qualname__}.Meta.sensitive is a set of field names, not {names!r}")
+        found.update(names)
+    return frozenset(found)
 
 
 class _UpcasterRaised(Exception):
@@ -127,6 +150,11 @@ class EventRegistry:
         """Every name under which events of these classes may be stored."""
         types = [self.of(cls) for cls in classes]
         return sorted({name for event_type in types for name in (event_type.name, *event_type.aliases)})
+
+    def sensitive_keys(self, type: str | None = None) -> frozenset[str]:
+        """The sensitive keys in payloads of a stored name; of all types where it is None or no class has it."""
+        claims = self._by_name.get(type or "", {}).values() or self._by_class.values()
+        return frozenset().union(*(event_type.sensitive_keys for event_type in claims))
 
     def types(self) -> Iterable[EventType]:
         return self._by_class.values()

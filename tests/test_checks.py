@@ -14,7 +14,7 @@ from es_django.aggregates import categories
 from es_django.checks import check_events, check_open_messages, check_projections, check_settings
 from es_django.events import Event
 from es_django.outbox.publishers import publisher_for
-from es_django.registry import registry
+from es_django.registry import registry, upcasts
 from testproject.bank.models import Balance
 from tests.inbox.sender import SECRET
 from tests.outbox import published
@@ -151,6 +151,19 @@ def test_two_aggregate_classes_of_one_category() -> None:
 def test_a_missing_upcaster() -> None:
     type("Newer", (Event,), {"Meta": type("Meta", (), {"name": "tests.newer", "version": 3})})
     assert ids() == {"es_django.E008"}
+
+
+def test_a_sensitive_field_that_no_payload_has() -> None:
+    options = {"name": "tests.payee", "sensitive": {"ibann"}}
+    type("Payee", (Event,), {"__annotations__": {"iban": str}, "Meta": type("Meta", (), options)})
+    assert ids() == {"es_django.E030"}
+
+
+def test_a_sensitive_field_of_an_older_schema_is_none_of_today() -> None:
+    options = {"name": "tests.payee", "sensitive": {"account"}, "version": 2}
+    payee = type("Payee", (Event,), {"__annotations__": {"iban": str}, "Meta": type("Meta", (), options)})
+    upcasts(payee, from_version=1)(lambda data: data)
+    assert ids() == set()
 
 
 @pytest.mark.django_db  # Django 6.1 looks whether SQLite has JSON

@@ -237,9 +237,12 @@ def test_a_second_step_of_the_same_name_is_refused(module: str, lines: int) -> N
         {"aliases": "tests.old"},
         {"version": 0},
         {"version": "2"},
+        {"sensitive": "iban"},
+        {"sensitive": {7}},
+        {"sensitive": 7},
     ],
 )
-def test_an_unusable_name_or_version_is_refused(options: dict[str, Any]) -> None:
+def test_an_unusable_name_version_or_set_of_sensitive_fields_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"Unusable\.Meta"):
         type("Unusable", (Event,), {"Meta": type("Meta", (), options), "__qualname__": "Unusable"})
 
@@ -310,3 +313,23 @@ def test_the_fields_that_would_come_back_as_others_are_named_and_no_more() -> No
 def test_an_event_id_can_be_given() -> None:
     given = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
     assert PendingEvent(Measured(), given).event_id == given
+
+
+def test_sensitive_fields_are_known_by_their_names_in_payloads_and_inherited() -> None:
+    class Payee(Event, rename="camel"):
+        account_number: str
+
+        class Meta:
+            name = "tests.sensitive_payee"
+            sensitive = {"account_number", "iban"}
+
+    class Other(Payee):
+        class Meta:
+            name = "tests.sensitive_other"
+            sensitive = {"more"}
+
+    payee = {"account_number", "accountNumber", "iban"}
+    assert registry.sensitive_keys("tests.sensitive_payee") == payee
+    assert registry.sensitive_keys("tests.sensitive_other") == payee | {"more"}
+    assert registry.sensitive_keys("tests.no_such_type") >= payee | {"more"}
+    assert registry.sensitive_keys() >= payee | {"more"}

@@ -53,3 +53,18 @@ def code(text: object) -> SafeString:
 def error_text(text: str) -> SafeString | None:
     """An error's own words, line by line; None where there is none."""
     return format_html('<pre class="es-error" tabindex="0">{}</pre>', text[:LONGEST_ERROR]) if text else None
+
+
+def amount(count: int, *, at_least: bool = False) -> str:
+    """A number as people read it; with a plus if there are more."""
+    return f"{count:,}{'+' if at_least else ''}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time in its two largest units, as `2 h 5 min`."""
+    rest, parts = max(0, round(seconds)), []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        number, rest = divmod(rest, length)
+        if number:
+            parts.append(f"{number} {unit}")
+    return " ".join(parts[:2]) or "0 s"

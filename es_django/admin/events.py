@@ -1,20 +1,40 @@
 """Events: the log, newest first, and one event with all that is stored of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import Q
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from es_django import conf
-from es_django.admin.elements import code, moment
-from es_django.admin.readonly import Fact, ReadOnlyAdmin, parsed_uuid
+from es_django.admin.causation import Node, causation_of
+from es_django.admin.elements import code, moment, status_badge
+from es_django.admin.outbox import step_of
+from es_django.admin.reading import read_today
+from es_django.admin.readonly import LONGEST_DOCUMENT, Fact, ReadOnlyAdmin, parsed_uuid
+from es_django.admin.sensitive import hidden_keys
 from es_django.admin.timeline import place_in_timeline
-from es_django.models import StoredEvent, Stream
+from es_django.models import OutboxMessage, StoredEvent, Stream
 
 HIGHEST_POSITION = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class ShownNode:
+    """An event or a message in the tree of causes and effects, ready to be shown."""
+
+    kind: str
+    link: object
+    details: Sequence[object]
+    error: str
+    is_this: bool
+    effects: "list[ShownNode]"
 
 
 @admin.register(StoredEvent)
@@ -22,7 +42,7 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
     list_display = ["position", "type", "stream", "version", "recorded"]
     list_select_related = ["stream"]
     ordering = ["-position"]
-    search_help_text = "A position or an event id."
+    search_help_text = "A position, an event id or a correlation id."
     documents = {"data": "Payload", "metadata": "Metadata"}
     page_template = "es_django/admin/event.html"
 
@@ -34,7 +54,9 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
         text = term.strip()
         if text.isdecimal() and len(text) <= len(str(HIGHEST_POSITION)) and int(text) <= HIGHEST_POSITION:
             yield Q(position=int(text))
-        yield Q(event_id=parsed_uuid(text))
+        if (event_id := parsed_uuid(text)) is not None:
+            yield Q(event_id=event_id)
+        yield Q(correlation_id=text)
 
     def facts(self, request: HttpRequest, event: StoredEvent) -> list[Fact]:
         place = place_in_timeline(event.version)
@@ -46,17 +68,45 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
             ("Position", event.position),
             ("Recorded", moment(event.recorded_at, precise=True)),
             ("Event id", code(event.event_id)),
-            ("Correlation id", event.correlation_id and code(event.correlation_id)),
+            ("Correlation id", event.correlation_id and self._correlated(event.correlation_id)),
             ("Causation id", event.causation_id and code(event.causation_id)),
         ]
+
+    def _correlated(self, correlation_id: str) -> SafeString:
+        url = reverse("admin:es_django_storedevent_changelist", current_app=self.admin_site.name)
+        query = urlencode({"q": correlation_id})
+        return format_html('{} <a href="{}?{}">All events of it</a>', code(correlation_id), url, query)
+
+    def hidden_keys(self, request: HttpRequest, event: StoredEvent) -> frozenset[str]:
+        return hidden_keys(request, event.type)
 
     def page_context(self, request: HttpRequest, event: StoredEvent) -> dict[str, Any]:
         beside = StoredEvent.objects.using(conf.settings().database).filter(
             stream_id=event.stream_id, version__in=(event.version - 1, event.version + 1)
         )
+        causation = causation_of(event)
         positions = dict(beside.values_list("version", "position"))
         return {
             **super().page_context(request, event),
             "previous": positions.get(event.version - 1),
             "next": positions.get(event.version + 1),
+            "reading": read_today(event, limit=LONGEST_DOCUMENT, hidden=self.hidden_keys(request, event)),
+            "causation": causation,
+            "tree": self._shown(request, event, causation.root),
         }
+
+    def _shown(self, request: HttpRequest, this: StoredEvent, node: Node) -> ShownNode:
+        row, effects = node.row, [self._shown(request, this, effect) for effect in node.effects]
+        if isinstance(row, StoredEvent):
+            is_this = row.pk == this.pk
+            link = row.type if is_this else self.link(request, StoredEvent, row.pk, row.type)
+            place = place_in_timeline(row.version)
+            stream = self.link(request, Stream, row.stream_id, f"{row.stream} at version {row.version}", query=place)
+            return ShownNode("Event", link, [stream, moment(row.recorded_at, precise=True)], "", is_this, effects)
+        if not self.may_see(request, OutboxMessage):
+            return ShownNode("Message", "that you may not see", [], "", False, effects)
+        attempts = f"attempts {row.attempts}" if row.attempts > 1 else ""
+        details = [status_badge(row.status), format_html("{} {}", *step_of(row)), attempts]
+        return ShownNode(
+            "Message", self.link(request, OutboxMessage, row.pk, row), details, row.last_error, False, effects
+        )

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
+from es_django.admin.confirmation import Choice, ConfirmingAdmin
 from es_django.admin.elements import code, error_text, moment, status_badge
 from es_django.admin.filters import StatusFilter
-from es_django.admin.readonly import Fact, ReadOnlyAdmin
+from es_django.admin.readonly import Fact
 from es_django.errors import NotReplayable
 from es_django.inbox.replay import replay
 from es_django.models import InboxReceipt
@@ -20,7 +20,7 @@ from es_django.payloads import storable_text
 
 
 @admin.register(InboxReceipt)
-class InboxReceiptAdmin(ReadOnlyAdmin[InboxReceipt]):
+class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
     list_display = ["status_and_shape", "message_id", "consumer", "attempts", "handled", "error"]
     list_display_links = ["message_id"]
     list_filter = [StatusFilter]
@@ -59,21 +59,17 @@ class InboxReceiptAdmin(ReadOnlyAdmin[InboxReceipt]):
 
     @admin.action(permissions=["replay"], description="Replay the selected dead messages")
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[InboxReceipt]) -> TemplateResponse | None:
-        # Only what was selected by hand: "all" would be the whole table.
-        receipts = queryset.filter(pk__in=request.POST.getlist(ACTION_CHECKBOX_NAME))
-        if request.POST.get("post"):
+        receipts = self.chosen_by_hand(request, queryset)
+        if self.is_confirmed(request):
             self._replay(request, receipts)
             return None
-        request.current_app = self.admin_site.name
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Replay dead messages",
-            "opts": self.opts,
-            "media": self.media,
-            "receipts": receipts,
-            "action_checkbox_name": ACTION_CHECKBOX_NAME,
-        }
-        return TemplateResponse(request, "es_django/admin/replay_confirmation.html", context)
+        return self.confirmation(
+            request,
+            title="Replay dead messages",
+            explanation="The handlers run again, now, on each of these messages. Those that are not dead are skipped.",
+            choices=[Choice(each, f"{each.get_status_display()}: {each}") for each in receipts],
+            answer="Yes, replay them",
+        )
 
     def _replay(self, request: HttpRequest, receipts: QuerySet[InboxReceipt]) -> None:
         counts = {"replayed": 0, "failed again": 0, "skipped": 0}

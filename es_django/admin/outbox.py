@@ -1,20 +1,29 @@
 """The outbox: what is to be told to the outside, and what became of it."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
-from django.contrib import admin
-from django.db.models import Q
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from es_django import conf
+from es_django import conf, outbox
+from es_django.admin.confirmation import Choice, ConfirmingAdmin, username
 from es_django.admin.elements import code, error_text, moment, status_badge
-from es_django.admin.filters import ColumnFilter, StatusFilter
-from es_django.admin.readonly import Fact, ReadOnlyAdmin, parsed_uuid
+from es_django.admin.filters import ColumnFilter
+from es_django.admin.moments import places_since
+from es_django.admin.readonly import Fact, parsed_uuid
+from es_django.admin.standing import STANDINGS
 from es_django.admin.timeline import place_in_timeline
 from es_django.models import OutboxMessage, Stream
+from es_django.outbox.moves import Move
 
 
 class DestinationFilter(ColumnFilter):
@@ -27,14 +36,55 @@ class DestinationFilter(ColumnFilter):
         return [(name, name) for name in sorted(conf.settings().destinations)]
 
 
+class StandingFilter(ColumnFilter):
+    """Filters by where a message stands, which is more than its status; a mere status may stand in the URL."""
+
+    title = "status"
+    parameter_name = "status"
+
+    def offered(self) -> list[tuple[str, str]]:
+        return [(word, standing.label) for word, standing in STANDINGS.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        standing = STANDINGS.get(self.value() or "")
+        return queryset.filter(standing.rows) if standing else super().queryset(request, queryset)
+
+
+class AgeFilter(ColumnFilter):
+    """Filters by when a message was written, by way of its id: ids grow with the time, and have an index."""
+
+    title = "written"
+    parameter_name = "age"
+    ages = {
+        "hour": ("In the last hour", timedelta(hours=1)),
+        "day": ("In the last day", timedelta(days=1)),
+        "older-than-hour": ("More than an hour ago", timedelta(hours=1)),
+        "older-than-day": ("More than a day ago", timedelta(days=1)),
+    }
+
+    def offered(self) -> list[tuple[str, str]]:
+        return [(word, label) for word, (label, _) in self.ages.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = self.value()
+        if chosen is None:
+            return queryset
+        if chosen not in self.ages:
+            return queryset.none()
+        since = timezone.now() - self.ages[chosen][1]
+        (place,) = places_since(OutboxMessage, "created_at", [since], using=conf.settings().database)
+        return queryset.filter(pk__lt=place) if chosen.startswith("older") else queryset.filter(pk__gte=place)
+
+
 @admin.register(OutboxMessage)
-class OutboxMessageAdmin(ReadOnlyAdmin[OutboxMessage]):
+class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     list_display = ["status_and_shape", "type", "key", "destination", "attempts", "step", "error"]
     list_display_links = ["type"]
-    list_filter = [StatusFilter, DestinationFilter]
+    list_filter = [StandingFilter, DestinationFilter, AgeFilter]
     ordering = ["-id"]
     search_help_text = "A message id, or a whole key."
     documents = {"data": "Data", "headers": "Headers"}
+    actions = ["requeue", "release", "discard"]
 
     @admin.display(description="status")
     def status_and_shape(self, message: OutboxMessage) -> SafeString:
@@ -42,7 +92,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin[OutboxMessage]):
 
     @admin.display(description="when")
     def step(self, message: OutboxMessage) -> SafeString:
-        return format_html('<span class="es-step">{}</span> {}', *_step(message))
+        return format_html('<span class="es-step">{}</span> {}', *step_of(message))
 
     @admin.display(description="last error")
     def error(self, message: OutboxMessage) -> str:
@@ -54,7 +104,7 @@ class OutboxMessageAdmin(ReadOnlyAdmin[OutboxMessage]):
         yield Q(key=term)
 
     def facts(self, request: HttpRequest, message: OutboxMessage) -> list[Fact]:
-        label, time = _step(message)
+        label, time = step_of(message)
         return [
             ("Status", status_badge(message.status)),
             (label.capitalize(), time),
@@ -77,8 +127,102 @@ class OutboxMessageAdmin(ReadOnlyAdmin[OutboxMessage]):
         place = place_in_timeline(version) if version else ""
         return self.link(request, Stream, message.stream.pk, text, query=place)
 
+    # What may be done, each after a confirmation and with a permission of its own
 
-def _step(message: OutboxMessage) -> tuple[str, SafeString]:
+    def has_requeue_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("es_django.requeue_outboxmessage")
+
+    def has_release_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("es_django.release_outboxmessage")
+
+    def has_discard_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("es_django.discard_outboxmessage")
+
+    @admin.action(description="Requeue dead messages", permissions=["requeue"])
+    def requeue(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
+        return self._move(
+            request,
+            chosen,
+            Move.REQUEUE,
+            outbox.requeue,
+            title="Requeue messages?",
+            explanation="Dead messages get a new start and are due at once. Later messages of their keys may have been "
+            "published before them.",
+            answer="Yes, requeue them",
+        )
+
+    @admin.action(description="Release messages that wait or that a worker holds", permissions=["release"])
+    def release(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
+        return self._move(
+            request,
+            chosen,
+            Move.RELEASE,
+            outbox.release,
+            title="Release messages?",
+            explanation="Pending and claimed messages are due at once. A worker that still runs may publish its "
+            "message all the same, so that it arrives twice.",
+            answer="Yes, release them",
+        )
+
+    @admin.action(description="Discard pending and dead messages", permissions=["discard"])
+    def discard(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
+        return self._move(
+            request,
+            chosen,
+            Move.DISCARD,
+            outbox.discard,
+            title="Discard messages?",
+            explanation="Pending and dead messages are given up for good: they are never published. The later messages "
+            "of their keys go on.",
+            answer="Yes, discard them",
+        )
+
+    def _move(
+        self,
+        request: HttpRequest,
+        chosen: QuerySet[OutboxMessage],
+        move: Move,
+        operation: Callable[..., list[UUID]],
+        **question: str,
+    ) -> HttpResponse | None:
+        rows = list(self.chosen_by_hand(request, chosen))
+        if not self.is_confirmed(request):
+            choices = [Choice(each, _as_shown(each)) for each in rows]
+            return self.confirmation(request, choices=choices, **question)
+        moved = set(operation([each.message_id for each in rows], by=username(request)))
+        for each in rows:
+            if each.message_id in moved:
+                self.log_change(request, each, f"{move.value.capitalize()}: was {each.status}")
+        skipped = [each.pk for each in rows if each.message_id not in moved]
+        self.message_user(
+            request, f"{_messages(len(moved))} {move.value}.", messages.SUCCESS if moved else messages.INFO
+        )
+        if skipped:
+            statuses = chosen.filter(pk__in=skipped).values_list("status", flat=True)
+            self.message_user(request, _why_skipped(len(skipped), statuses, move), messages.WARNING)
+        return None
+
+
+def _messages(count: int) -> str:
+    return "1 message was" if count == 1 else f"{count} messages were"
+
+
+def _why_skipped(count: int, statuses: Iterable[str], move: Move) -> str:
+    found = Counter(statuses)
+    if gone := count - found.total():
+        found["gone"] = gone
+    reasons = ", ".join(f"{n} {'is' if n == 1 else 'are'} {status}" for status, n in sorted(found.items()))
+    origins = " or ".join(sorted(move.origins))
+    return f"{_messages(count)} skipped: {reasons}; only what is {origins} can be {move.value}."
+
+
+def _as_shown(message: OutboxMessage) -> str:
+    key = f", key {message.key}" if message.key else ""
+    error = f": {Truncator(message.last_error).chars(100)}" if message.last_error else ""
+    return f"{message.get_status_display()}: {message}{key}, attempts {message.attempts}{error}"
+
+
+def step_of(message: OutboxMessage) -> tuple[str, SafeString]:
     """The time that matters in a message's status, and what it is the time of."""
     if message.claimed_until is not None:
         return "claimed until", moment(message.claimed_until)
@@ -86,4 +230,4 @@ def _step(message: OutboxMessage) -> tuple[str, SafeString]:
         return "published", moment(message.published_at)
     if message.failed_at is not None:
         return "failed", moment(message.failed_at)
-    return "due", moment(message.available_at)
+    return "retry due" if message.attempts else "due", moment(message.available_at)

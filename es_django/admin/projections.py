@@ -4,20 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import BigIntegerField, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from es_django import conf, projections
+from es_django.admin.confirmation import Choice, ConfirmingAdmin, username
 from es_django.admin.elements import error_text, moment, status_badge
-from es_django.admin.readonly import Fact, ReadOnlyAdmin
+from es_django.admin.readonly import Fact
 from es_django.errors import EsDjangoError
 from es_django.models import ProjectionCheckpoint, SkippedEvent, StoredEvent
 from es_django.models.projections import CheckpointStatus as Status
@@ -28,12 +26,11 @@ SHOWN_SKIPS = 10
 
 
 @admin.register(ProjectionCheckpoint)
-class ProjectionCheckpointAdmin(ReadOnlyAdmin[ProjectionCheckpoint]):
+class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
     list_display = ["status_and_shape", "name", "share", "place", "behind", "attempts", "updated", "error"]
     list_display_links = ["name"]
     ordering = ["name", "partition"]
     actions = ["pause", "resume", "skip", "rebuild"]
-    actions_selection_counter = False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("es_django.operate_projectioncheckpoint")
@@ -148,16 +145,16 @@ class ProjectionCheckpointAdmin(ReadOnlyAdmin[ProjectionCheckpoint]):
         once: bool = True,
     ) -> HttpResponse | None:
         """Asks, or does it if the answer is there; `once` for a projection, whatever the number of its partitions."""
-        checkpoints = list(chosen.filter(pk__in=request.POST.getlist(ACTION_CHECKBOX_NAME)))
+        checkpoints = list(self.chosen_by_hand(request, chosen))
         if once:
             checkpoints = list({each.name: each for each in checkpoints}.values())
-        if "confirmed" not in request.POST:
-            return self._confirmation(request, what, checkpoints)
-        assert isinstance(request.user, AbstractBaseUser)  # noqa: S101  # the admin lets nobody else in
+        if not self.is_confirmed(request):
+            choices = [Choice(each, _as_shown(each), {"failed": each.failed_position or 0}) for each in checkpoints]
+            return self.confirmation(request, title=f"{what}?", choices=choices, answer="Yes, do it")
         for checkpoint in checkpoints:
             shown = str(checkpoint) if not once else checkpoint.name
             try:
-                operate(checkpoint, request.user.get_username())
+                operate(checkpoint, username(request))
             except EsDjangoError as error:
                 self.message_user(request, str(error), messages.ERROR)
             else:
@@ -165,17 +162,7 @@ class ProjectionCheckpointAdmin(ReadOnlyAdmin[ProjectionCheckpoint]):
                 self.message_user(request, f"{what} {shown}: done.", messages.SUCCESS)
         return None
 
-    def _confirmation(
-        self, request: HttpRequest, what: str, checkpoints: list[ProjectionCheckpoint]
-    ) -> TemplateResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"{what}?",
-            "opts": self.opts,
-            "media": self.media,
-            "checkpoints": checkpoints,
-            "checkbox": ACTION_CHECKBOX_NAME,
-            "action": request.POST.get("action"),
-        }
-        request.current_app = self.admin_site.name
-        return TemplateResponse(request, "es_django/admin/confirm_projections.html", context)
+
+def _as_shown(checkpoint: ProjectionCheckpoint) -> str:
+    failing = f", fails at position {checkpoint.failed_position}" if checkpoint.failed_position else ""
+    return f"{checkpoint}, {checkpoint.status} at position {checkpoint.position}{failing}"

@@ -23,6 +23,7 @@ from django.utils.text import capfirst
 from es_django import conf
 from es_django.admin.json_text import Document, document, stored_text
 from es_django.admin.keyset import KeysetChangeList, column_value
+from es_django.admin.sensitive import hidden_keys
 
 ModelT = TypeVar("ModelT", bound=Model)
 
@@ -121,6 +122,10 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         """What else the page's template needs."""
         return {"documents": self._documents_of(request, obj)}
 
+    def hidden_keys(self, request: HttpRequest, obj: ModelT) -> frozenset[str]:
+        """The keys of its documents whose values the user may not see."""
+        return hidden_keys(request)
+
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ModelT | None:
         try:
             pk = column_value(self.opts.pk, object_id)
@@ -131,6 +136,14 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
+        obj = self.visible_object(request, object_id)
+        facts = [(label, value) for label, value in self.facts(request, obj) if value not in (None, "")]
+        context = {"facts": facts, **self.page_context(request, obj), **(extra_context or {})}
+        return self.page(request, obj, self.page_template, **context)
+
+    def visible_object(self, request: HttpRequest, object_id: str) -> ModelT:
+        """The row that a page shows. Raises `PermissionDenied` to who may not view it or does not only read, `Http404`
+        if there is none."""
         self._refuse_all_but_reading(request)
         if not self.has_view_permission(request):
             raise PermissionDenied
@@ -139,26 +152,25 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
             raise Http404(f"There is no {self.opts.verbose_name} {object_id}.")
         if not self.has_view_permission(request, obj):
             raise PermissionDenied
-        context = {
+        return obj
+
+    def page(self, request: HttpRequest, obj: ModelT, template: str, **context: Any) -> HttpResponse:
+        """A page of a row; `context` is what its template needs beyond what every page does."""
+        request.current_app = self.admin_site.name
+        known = {
             **self.admin_site.each_context(request),
             "title": capfirst(str(self.opts.verbose_name)),
             "subtitle": str(obj),
             "opts": self.opts,
             "original": obj,
             "media": self.media,
-            "facts": [(label, value) for label, value in self.facts(request, obj) if value not in (None, "")],
-            **self.page_context(request, obj),
-            **(extra_context or {}),
+            **context,
         }
-        request.current_app = self.admin_site.name
-        return TemplateResponse(request, self.page_template, context)
+        return TemplateResponse(request, template, known)
 
     def may_see(self, request: HttpRequest, model: type[Model]) -> bool:
         """Whether this site has pages of another model, and the user may see them."""
-        try:
-            return self.admin_site.get_model_admin(model).has_view_permission(request)
-        except NotRegistered:
-            return False
+        return may_see(self.admin_site, request, model)
 
     def link(self, request: HttpRequest, model: type[Model], pk: int | str, text: object, *, query: str = "") -> object:
         """`text`, as a link to a row's page if the user may see that."""
@@ -175,8 +187,9 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         for field in self.documents:
             annotations |= stored_text(field, LONGEST_DOCUMENT)
         rows = self.get_queryset(request).filter(pk=obj.pk).annotate(**annotations).values(*annotations)
+        hidden = self.hidden_keys(request, obj)
         return [
-            document(label, stored[f"{field}_text"], stored[f"{field}_length"], LONGEST_DOCUMENT)
+            document(label, stored[f"{field}_text"], stored[f"{field}_length"], LONGEST_DOCUMENT, hidden)
             for stored in rows
             for field, label in self.documents.items()
             if stored[f"{field}_text"] is not None
@@ -185,6 +198,14 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
     def _refuse_all_but_reading(self, request: HttpRequest) -> None:
         if request.method not in ("GET", "HEAD"):
             raise PermissionDenied
+
+
+def may_see(site: admin.AdminSite, request: HttpRequest, model: type[Model]) -> bool:
+    """Whether a site has pages of a model, and the user may see them."""
+    try:
+        return site.get_model_admin(model).has_view_permission(request)
+    except NotRegistered:
+        return False
 
 
 def parsed_uuid(text: str) -> UUID | None:

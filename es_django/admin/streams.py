@@ -1,13 +1,16 @@
 """Streams: found by category and key, and shown with their events."""
 
 from collections.abc import Iterator
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from es_django import conf
@@ -15,7 +18,10 @@ from es_django.admin.categories import stored_categories
 from es_django.admin.elements import moment
 from es_django.admin.filters import ColumnFilter
 from es_django.admin.readonly import Fact, ReadOnlyAdmin
+from es_django.admin.sensitive import hidden_keys
+from es_django.admin.time_travel import TimeTravel
 from es_django.admin.timeline import Timeline
+from es_django.aggregates import categories
 from es_django.models import Snapshot, StoredEvent, Stream
 
 LISTED_CATEGORIES = 50
@@ -61,16 +67,51 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
 
     def facts(self, request: HttpRequest, stream: Stream) -> list[Fact]:
         snapshot = Snapshot.objects.using(conf.settings().database).filter(stream=stream).only("version").first()
+        state_url = self._state_url(request, stream)
         return [
             ("Version", stream.version),
             ("Created", moment(stream.created_at)),
             ("Updated", moment(stream.updated_at)),
             ("Archived", moment(stream.archived_at) if stream.archived_at else None),
+            ("State", state_url and format_html('<a href="{}">at any version</a>', state_url)),
             ("Snapshot", snapshot and self.link(request, Snapshot, snapshot.pk, f"at version {snapshot.version}")),
         ]
 
     def page_context(self, request: HttpRequest, stream: Stream) -> dict[str, Any]:
-        return {"timeline": Timeline(stream, request.GET) if self.may_see(request, StoredEvent) else None}
+        if not self.may_see(request, StoredEvent):
+            return {"timeline": None}
+        return {
+            "timeline": Timeline(stream, request.GET, partial(hidden_keys, request)),
+            "state_url": self._state_url(request, stream),
+        }
+
+    # The page of the state at any version
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.state_view)
+        return [path("<path:object_id>/state/", view, name="es_django_stream_state"), *super().get_urls()]
+
+    def state_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """What the stream's aggregate was at a version: `at` in the URL, or the last one."""
+        stream = self.visible_object(request, object_id)
+        if not self.may_see(request, StoredEvent):
+            raise PermissionDenied
+        aggregate = categories.aggregate_of(stream.category)
+        if aggregate is None:
+            raise Http404(f"No one aggregate class has the category {stream.category}.")
+        travel = TimeTravel(aggregate, stream, request.GET, hidden_keys(request))
+        events = StoredEvent.objects.using(conf.settings().database).defer("data", "metadata")
+        event = events.filter(stream=stream, version=travel.at).first()
+        told = event and [
+            ("Event", self.link(request, StoredEvent, event.pk, event.type)),
+            ("Recorded", moment(event.recorded_at, precise=True)),
+        ]
+        return self.page(request, stream, "es_django/admin/state.html", travel=travel, facts=told or [])
+
+    def _state_url(self, request: HttpRequest, stream: Stream) -> str:
+        if categories.aggregate_of(stream.category) is None or not self.may_see(request, StoredEvent):
+            return ""
+        return reverse("admin:es_django_stream_state", args=[stream.pk], current_app=self.admin_site.name)
 
 
 @admin.register(Snapshot)

@@ -4,12 +4,13 @@ Versions run from 1 without a gap, so that a page is a range of versions: its pl
 index leads straight to it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
+from django.db.models import QuerySet
 from django.db.models.fields.json import KT
 from django.utils.safestring import SafeString
 
@@ -20,6 +21,8 @@ from es_django.models import StoredEvent, Stream
 
 EVENTS_PER_PAGE = 25
 LONGEST_PREVIEW = 4_000
+LOOKED_AT = 2_000
+SAMPLED_FOR_TYPES = 500
 
 
 @dataclass(frozen=True)
@@ -34,36 +37,55 @@ class ShownEvent:
 
 
 class Timeline:
-    """A page of a stream's events: oldest first from version `from` on, or with `order=newest` down from it."""
+    """A page of a stream's events: oldest first from version `from` on, or with `order=newest` down from it.
 
-    def __init__(self, stream: Stream, query: Mapping[str, str]) -> None:
+    With a `type`, only such events, of which no index tells: those of the next `LOOKED_AT` versions are found, and
+    `last` (or `first`) is as far as has been looked.
+    """
+
+    def __init__(self, stream: Stream, query: Mapping[str, str], hidden_keys: Callable[[str], Collection[str]]) -> None:
         self.stream = stream
+        self._hidden_keys = hidden_keys
         self.total = stream.version
         self.newest_first = query.get("order") == "newest"
-        start = _whole_number(query.get("from"), default=self.total if self.newest_first else 1)
+        self.type = query.get("type", "").replace("\x00", "")
+        start = whole_number(query.get("from"), default=self.total if self.newest_first else 1)
         start = max(1, min(start, self.total))
+        span = LOOKED_AT if self.type else EVENTS_PER_PAGE
         if self.newest_first:
-            self.first, self.last = max(1, start - EVENTS_PER_PAGE + 1), start
+            self.first, self.last = max(1, start - span + 1), start
         else:
-            self.first, self.last = start, min(self.total, start + EVENTS_PER_PAGE - 1)
+            self.first, self.last = start, min(self.total, start + span - 1)
+        self.events = self._events() if self.total else []
+
+    def _events(self) -> list[ShownEvent]:
+        stored = self._stored.filter(version__gte=self.first, version__lte=self.last)
+        if self.type:
+            stored = stored.filter(type=self.type)
+        rows = list(
+            stored.order_by("-version" if self.newest_first else "version").values(
+                "position",
+                "version",
+                "type",
+                "schema_version",
+                "recorded_at",
+                "correlation_id",
+                "causation_id",
+                user=KT("metadata__user"),
+                **stored_text("data", LONGEST_PREVIEW),
+            )[: EVENTS_PER_PAGE + 1]
+        )
+        shown = rows[:EVENTS_PER_PAGE]
+        if len(rows) > len(shown):
+            edge = shown[-1]["version"]
+            self.first, self.last = (edge, self.last) if self.newest_first else (self.first, edge)
+        return [_shown(row, self._hidden_keys(row["type"])) for row in shown]
 
     @cached_property
-    def events(self) -> list[ShownEvent]:
-        stored = StoredEvent.objects.using(conf.settings().database).filter(
-            stream=self.stream, version__gte=self.first, version__lte=self.last
-        )
-        rows = stored.order_by("-version" if self.newest_first else "version").values(
-            "position",
-            "version",
-            "type",
-            "schema_version",
-            "recorded_at",
-            "correlation_id",
-            "causation_id",
-            user=KT("metadata__user"),
-            **stored_text("data", LONGEST_PREVIEW),
-        )
-        return [_shown(row) for row in rows]
+    def types(self) -> list[str]:
+        """The types to choose from: those of the newest events, and the chosen one."""
+        newest = self._stored.order_by("-version").values_list("type", flat=True)[:SAMPLED_FOR_TYPES]
+        return sorted({*newest, *([self.type] if self.type else [])})
 
     @property
     def has_pages(self) -> bool:
@@ -71,9 +93,12 @@ class Timeline:
 
     @property
     def previous_link(self) -> str | None:
+        """To the page before; to the first one where a filter makes the pages differ in length."""
         if self.newest_first:
-            return self._link(self.last + EVENTS_PER_PAGE) if self.last < self.total else None
-        return self._link(max(1, self.first - EVENTS_PER_PAGE)) if self.first > 1 else None
+            start = self.total if self.type else self.last + EVENTS_PER_PAGE
+            return self._link(start) if self.last < self.total else None
+        start = 1 if self.type else max(1, self.first - EVENTS_PER_PAGE)
+        return self._link(start) if self.first > 1 else None
 
     @property
     def next_link(self) -> str | None:
@@ -81,9 +106,25 @@ class Timeline:
             return self._link(self.first - 1) if self.first > 1 else None
         return self._link(self.last + 1) if self.last < self.total else None
 
+    @property
+    def oldest_first_link(self) -> str:
+        return f"?{urlencode(self._filter)}"
+
+    @property
+    def newest_first_link(self) -> str:
+        return f"?{urlencode({**self._filter, 'order': 'newest'})}"
+
+    @property
+    def _filter(self) -> dict[str, str]:
+        return {"type": self.type} if self.type else {}
+
+    @property
+    def _stored(self) -> QuerySet[StoredEvent]:
+        return StoredEvent.objects.using(conf.settings().database).filter(stream=self.stream)
+
     def _link(self, start: int) -> str:
         order = {"order": "newest"} if self.newest_first else {}
-        return f"?{urlencode({**order, 'from': start})}"
+        return f"?{urlencode({**self._filter, **order, 'from': start})}"
 
 
 def place_in_timeline(version: int) -> str:
@@ -91,7 +132,7 @@ def place_in_timeline(version: int) -> str:
     return f"?from={version - (version - 1) % EVENTS_PER_PAGE}#v{version}"
 
 
-def _shown(row: Mapping[str, Any]) -> ShownEvent:
+def _shown(row: Mapping[str, Any], hidden: Collection[str]) -> ShownEvent:
     causes = (("User", row["user"]), ("Correlation", row["correlation_id"]), ("Causation", row["causation_id"]))
     return ShownEvent(
         row["position"],
@@ -100,11 +141,12 @@ def _shown(row: Mapping[str, Any]) -> ShownEvent:
         row["schema_version"],
         moment(row["recorded_at"], precise=True),
         [(label, value) for label, value in causes if value],
-        document(f"Payload of version {row['version']}", row["data_text"], row["data_length"], LONGEST_PREVIEW),
+        document(f"Payload of version {row['version']}", row["data_text"], row["data_length"], LONGEST_PREVIEW, hidden),
     )
 
 
-def _whole_number(text: str | None, *, default: int) -> int:
+def whole_number(text: str | None, *, default: int) -> int:
+    """What stands in a URL, or the default for what is no number."""
     try:
         return int(text or "")
     except ValueError:

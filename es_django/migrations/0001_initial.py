@@ -88,6 +88,11 @@ class Migration(migrations.Migration):
                 ("created_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={
+                "permissions": [
+                    ("requeue_outboxmessage", "Can requeue dead messages"),
+                    ("release_outboxmessage", "Can release messages that wait or that a worker holds"),
+                    ("discard_outboxmessage", "Can discard messages"),
+                ],
                 "default_permissions": ("view",),
             },
         ),
@@ -126,6 +131,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "event",
                 "db_table": "es_django_event",
+                "permissions": [("view_sensitive_data", "Can view what events mark as sensitive")],
                 "default_permissions": ("view",),
             },
         ),
@@ -422,6 +428,30 @@ class Migration(migrations.Migration):
                 condition=models.Q(("status__in", ("dead", "discarded"))),
                 fields=["id"],
                 name="es_django_outbox_given_up",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="storedevent",
+            index=models.Index(
+                condition=models.Q(("correlation_id__isnull", False)),
+                fields=["correlation_id"],
+                name="es_django_event_correlated",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="storedevent",
+            index=models.Index(
+                condition=models.Q(("causation_id__isnull", False)),
+                fields=["causation_id"],
+                name="es_django_event_caused_by",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                condition=models.Q(("stream__isnull", False)),
+                fields=["stream", "stream_version"],
+                name="es_django_outbox_source",
             ),
         ),
         migrations.RunPython(refuse_changes, allow_changes),

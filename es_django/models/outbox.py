@@ -35,6 +35,11 @@ class OutboxMessage(models.Model):
 
     class Meta:
         default_permissions = ("view",)
+        permissions = [
+            ("requeue_outboxmessage", "Can requeue dead messages"),
+            ("release_outboxmessage", "Can release messages that wait or that a worker holds"),
+            ("discard_outboxmessage", "Can discard messages"),
+        ]
         indexes = [
             models.Index(fields=["destination", "id"], condition=Q(status="pending"), name="es_django_outbox_pending"),
             models.Index(fields=["destination", "id"], condition=Q(status="claimed"), name="es_django_outbox_claimed"),
@@ -49,6 +54,9 @@ class OutboxMessage(models.Model):
                 name="es_django_outbox_open_key",
             ),
             models.Index(fields=["destination", "id"], condition=Q(status="dead"), name="es_django_outbox_dead"),
+            models.Index(
+                fields=["stream", "stream_version"], condition=Q(stream__isnull=False), name="es_django_outbox_source"
+            ),
             models.Index(
                 fields=["id"], condition=Q(status__in=("dead", "discarded")), name="es_django_outbox_given_up"
             ),

@@ -46,6 +46,20 @@ class StoredEvent(models.Model):
         db_table = "es_django_event"
         verbose_name = "event"
         default_permissions = ("view",)
+        permissions = [("view_sensitive_data", "Can view what events mark as sensitive")]
+        indexes = [
+            # What belongs to one request, and what a message caused. An event without these is in neither index.
+            models.Index(
+                fields=["correlation_id"],
+                condition=models.Q(correlation_id__isnull=False),
+                name="es_django_event_correlated",
+            ),
+            models.Index(
+                fields=["causation_id"],
+                condition=models.Q(causation_id__isnull=False),
+                name="es_django_event_caused_by",
+            ),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["stream", "version"], name="es_django_event_version"),
             models.UniqueConstraint(fields=["event_id"], name="es_django_event_id"),

@@ -2,6 +2,9 @@ from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
 
+from es_django import StreamId
+from es_django.admin import EventHistoryMixin
+from testproject.bank.aggregates import Account
 from testproject.bank.models import Balance, LedgerEntry, StatementLine
 
 
@@ -19,9 +22,12 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # has no type 
 
 
 @admin.register(Balance)
-class BalanceAdmin(ReadOnlyAdmin):
+class BalanceAdmin(EventHistoryMixin, ReadOnlyAdmin):
     list_display = ["account", "owner", "balance"]
     search_fields = ["account__exact"]
+
+    def event_stream(self, obj: Balance) -> StreamId:
+        return StreamId(Account.category, obj.account)
 
 
 @admin.register(StatementLine)

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from django.urls import reverse
 
-from es_django import ANY, Event, RecordedEvent, StreamId, event_store
+from es_django import ANY, Aggregate, Event, RecordedEvent, StreamId, applies, event_store
 from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, Snapshot, StoredEvent, Stream
 
 NOON = datetime(2026, 3, 1, 12, 0, 5, 250_000, tzinfo=UTC)
@@ -18,6 +18,21 @@ class Noted(Event):
 
     class Meta:
         name = "tests.admin.noted"
+
+
+class Note(Aggregate):
+    text: Any = None
+    edits: int = 0
+
+    class Meta:
+        category = "note"
+
+    @applies
+    def _noted(self, event: Noted) -> None:
+        if event.note == "unreadable":
+            raise LookupError("no such <note>")
+        self.text = event.note
+        self.edits += 1
 
 
 def notes(

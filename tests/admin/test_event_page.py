@@ -1,8 +1,16 @@
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
+from uuid import uuid4
 
-from tests.admin.builders import notes, page_url, stored_event, stream_of
-from tests.admin.pages import Page
+import pytest
+from django.test import Client
+
+from es_django import Event, upcasts
+from es_django.admin import causation
+from es_django.models import StoredEvent, Stream
+from tests.admin.builders import list_url, message, notes, page_url, stored_event, stream_of
+from tests.admin.pages import Element, Page
 
 Get = Callable[..., Page]
 
@@ -18,7 +26,7 @@ def test_the_page_tells_all_that_is_stored_of_an_event(get: Get) -> None:
         "Position": str(event.position),
         "Recorded": page.one("dl.es-facts").one("time").text,
         "Event id": str(event.event_id),
-        "Correlation id": "request-7",
+        "Correlation id": "request-7 All events of it",
         "Causation id": "event-6",
     }
     payload, metadata_shown = page.all("pre")
@@ -53,3 +61,172 @@ def test_times_are_in_the_zone_of_the_settings(get: Get, settings: object) -> No
     time = get(page_url(event)).one("dl.es-facts").one("time")
     assert time.text.endswith(" JST")
     assert datetime.fromisoformat(time.attributes["datetime"]) == event.recorded_at
+
+
+class Moved(Event):
+    town: str
+    country: str
+
+    class Meta:
+        name = "tests.admin.moved"
+        version = 2
+
+
+@upcasts(Moved, from_version=1)
+def add_country(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "country": COUNTRIES[data["town"]]}
+
+
+COUNTRIES = {"Lyon": "France"}
+
+
+def stored(data: object, *, type: str = "tests.admin.moved", schema_version: int = 1) -> StoredEvent:
+    """An event as an older version of the code has left it."""
+    stream = Stream.objects.create(category="note", key=str(uuid4()), version=1)
+    return StoredEvent.objects.create(
+        stream=stream,
+        version=1,
+        type=type,
+        schema_version=schema_version,
+        data=data,
+        metadata={},
+        event_id=uuid4(),
+        recorded_at=datetime.fromisoformat("2020-01-01T00:00:00Z"),
+    )
+
+
+def headings(page: Page) -> list[str]:
+    return [each.text for each in page.all("h2")]
+
+
+def test_a_payload_of_an_older_schema_is_shown_as_stored_and_as_it_is_read_today(get: Get) -> None:
+    page = get(page_url(stored({"town": "Lyon"})))
+    as_stored, as_read, _ = page.all("pre")
+    assert as_stored.raw_text == '{\n  "town": "Lyon"\n}'
+    assert as_read.raw_text == '{\n  "town": "Lyon",\n  "country": "France"\n}'
+    assert "Read today as tests.admin.test_event_page.Moved" in headings(page)
+
+
+def test_a_payload_that_is_read_as_it_is_stored_says_so(get: Get) -> None:
+    notes()
+    assert get(page_url(stored_event(1))).one("p.es-read").text == "Read today just so, as tests.admin.builders.Noted."
+
+
+@pytest.mark.parametrize(
+    ("columns", "error"),
+    [
+        ({"type": "no such class"}, "UnknownEventType: "),
+        ({"schema_version": 9}, "UnsupportedEventVersion: "),
+        ({"data": {"town": "Atlantis"}}, "UpcastError: "),
+        ({"data": {"town": "Lyon"}, "schema_version": 2}, "UndecodableEvent: "),
+    ],
+)
+def test_an_event_that_cannot_be_read_says_why(get: Get, columns: dict[str, Any], error: str) -> None:
+    page = get(page_url(stored(**{"data": {"town": "Lyon"}, **columns})))
+    assert "Cannot be read today" in headings(page)
+    assert page.one("pre.es-error").text.startswith(error)
+    assert '"town"' in page.all("pre.es-json")[0].raw_text
+
+
+def test_what_is_too_long_to_be_read_here_says_so(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("es_django.admin.reading.LONGEST_READ", 100)
+    notes(note="x" * 200)
+    assert get(page_url(stored_event(1))).one("p.es-read").text == "Longer than 100 characters, and not read here."
+
+
+def tree(page: Page) -> list[Any]:
+    """Each node's heading, with the nodes below it."""
+
+    def below(parent: Element) -> list[Any]:
+        items = [child for child in parent.children if isinstance(child, Element) and child.tag == "li"]
+        return [(item.all("strong")[0].text, *(below(inner) for inner in lists(item))) for item in items]
+
+    def lists(item: Element) -> list[Element]:
+        return [child for child in item.children if isinstance(child, Element) and child.tag == "ul"]
+
+    return below(page.one("ul.es-tree"))
+
+
+def chain() -> tuple[StoredEvent, StoredEvent]:
+    """An event whose message made a handler record another one, whose message is dead."""
+    notes(key="a", correlation_id="request-7")
+    first = stored_event(1, "a")
+    sent = message("published", stream=first.stream, stream_version=1, type="first.told")
+    notes(key="b", correlation_id="request-7", causation_id=str(sent.message_id))
+    second = stored_event(1, "b")
+    message("dead", stream=second.stream, stream_version=1, type="second.told")
+    return first, second
+
+
+def test_what_caused_an_event_and_what_it_caused_is_a_tree(get: Get) -> None:
+    expected = [
+        ("tests.admin.noted", [("first.told to ledger", [("tests.admin.noted", [("second.told to ledger",)])])])
+    ]
+    for number, event in enumerate(chain()):
+        page = get(page_url(event))
+        assert tree(page) == expected
+        (this,) = page.all("div.es-this")
+        assert this.attributes["aria-current"] == "true"
+        assert page.all("div.es-node").index(this) == 2 * number
+    assert "✕ Dead" in page.text
+    assert page.one("span.es-why").text == "the mailbox is <full>"
+
+
+def test_an_event_without_causes_and_effects_says_so(get: Get) -> None:
+    notes(causation_id="a job of the night")
+    page = get(page_url(stored_event(1)))
+    assert "No cause of it is known, and it made no message and caused no event." in page.text
+
+
+def test_an_event_may_be_caused_by_an_event(get: Get) -> None:
+    (first,) = notes(key="a")
+    notes(key="b", causation_id=str(first.event_id))
+    for key in "ab":
+        assert tree(get(page_url(stored_event(1, key)))) == [("tests.admin.noted", [("tests.admin.noted",)])]
+
+
+def test_events_that_name_each_other_as_their_cause_do_not_hang_the_page(get: Get) -> None:
+    first, second = uuid4(), uuid4()
+    for event_id, cause in ((first, second), (second, first)):
+        event = stored({"town": "Lyon"})
+        Stream.objects.filter(pk=event.stream_id).update(version=2)
+        StoredEvent.objects.create(
+            stream=event.stream,
+            version=2,
+            type=event.type,
+            schema_version=1,
+            data={"town": "Lyon"},
+            metadata={},
+            causation_id=str(cause),
+            event_id=event_id,
+            recorded_at=event.recorded_at,
+        )
+    assert get(page_url(StoredEvent.objects.get(event_id=first)))
+
+
+def test_a_large_tree_is_cut_and_says_so(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(causation, "MOST_EFFECTS", 3)
+    (first,) = notes(key="a")
+    notes(5, key="b", causation_id=str(first.event_id))
+    page = get(page_url(stored_event(1, "a")))
+    assert len(page.all("div.es-node")) == 4
+    assert "There is more than is shown." in page.text
+    notes(key="c")
+    assert "There is more than is shown." not in get(page_url(stored_event(1, "c"))).text
+
+
+def test_messages_are_not_told_of_to_who_may_not_see_them(staff: Callable[..., Client]) -> None:
+    first, _ = chain()
+    html = staff("view_storedevent").get(page_url(first)).content.decode()
+    assert "told to ledger" not in html
+    assert "mailbox" not in html
+    assert tree(Page(html))[0][1][0][0] == "that you may not see"
+
+
+def test_the_events_of_a_correlation_are_one_link_away(get: Get) -> None:
+    first, second = chain()
+    notes(key="c", correlation_id="request-8")
+    page = get(page_url(first))
+    url = page.link("All events of it")
+    assert url == f"{list_url(StoredEvent)}?q=request-7"
+    assert get(url).column("position") == [str(second.position), str(first.position)]

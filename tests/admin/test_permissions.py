@@ -3,6 +3,8 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
@@ -16,6 +18,7 @@ from es_django.models import (
     Stream,
 )
 from tests.admin.builders import list_url, notes, one_of_each, page_url, stream_of
+from tests.admin.forms import choose
 
 MODELS = [Stream, StoredEvent, Snapshot, OutboxMessage, InboxReceipt, ProjectionCheckpoint]
 each_model = pytest.mark.parametrize("model", MODELS)
@@ -35,11 +38,18 @@ def url(model: type[Any], view: str, *args: object) -> str:
 
 
 @pytest.mark.django_db
-def test_the_only_permissions_are_to_view_each_model_to_replay_messages_and_to_operate_projections() -> None:
+def test_the_only_permissions_beyond_viewing_are_those_of_the_actions_and_to_see_what_is_sensitive() -> None:
     codenames = Permission.objects.filter(content_type__app_label="es_django").values_list("codename", flat=True)
     models = apps.get_app_config("es_django").get_models()
     views = [f"view_{model._meta.model_name}" for model in models]
-    assert sorted(codenames) == sorted([*views, "replay_inboxreceipt", "operate_projectioncheckpoint"])
+    assert sorted(set(codenames) - set(views)) == [
+        "discard_outboxmessage",
+        "operate_projectioncheckpoint",
+        "release_outboxmessage",
+        "replay_inboxreceipt",
+        "requeue_outboxmessage",
+        "view_sensitive_data",
+    ]
 
 
 @each_model
@@ -94,6 +104,99 @@ def test_a_page_offers_nothing_that_changes(staff: Callable[..., Client], model:
 def test_a_row_that_does_not_exist_is_not_found(superuser: Client, model: type[Any]) -> None:
     for pk in ("987654", "no such row", "9" * 30, "-1", "_00"):
         assert superuser.get(url(model, "change", pk)).status_code == 404
+
+
+ACTIONS = [(model, action) for model in MODELS for action in admin.site.get_model_admin(model).actions or ()]
+each_action = pytest.mark.parametrize(("model", "action"), ACTIONS)
+answers = pytest.mark.parametrize("answer", [{}, {"confirmed": "yes"}])
+
+
+def test_every_model_of_the_app_that_has_pages_is_tested_here() -> None:
+    registered = {model for model in admin.site._registry if model._meta.app_label == "es_django"}
+    assert registered == set(MODELS)
+    assert len(ACTIONS) >= 8
+
+
+@each_action
+@answers
+def test_an_action_is_refused_to_who_may_only_view(
+    staff: Callable[..., Client], model: type[Any], action: str, answer: dict[str, str]
+) -> None:
+    row, client = row_of(model), staff(*(f"view_{each._meta.model_name}" for each in MODELS))
+    before = stored()
+    assert choose(client, action, row, **answer).status_code == 403
+    assert stored() == before
+    assert not LogEntry.objects.exists()
+
+
+@each_action
+@answers
+def test_an_action_is_refused_to_who_may_not_view(
+    staff: Callable[..., Client], model: type[Any], action: str, answer: dict[str, str]
+) -> None:
+    row = row_of(model)
+    every = Permission.objects.filter(content_type__app_label="es_django").values_list("codename", flat=True)
+    client = staff(*(each for each in every if each != f"view_{model._meta.model_name}"))
+    before = stored()
+    assert choose(client, action, row, **answer).status_code == 403
+    assert stored() == before
+
+
+@each_action
+@answers
+def test_an_action_sends_an_anonymous_visitor_to_the_login(
+    client: Client, db: None, model: type[Any], action: str, answer: dict[str, str]
+) -> None:
+    row = row_of(model)
+    before = stored()
+    response = choose(client, action, row, **answer)
+    assert response.status_code == 302
+    assert response["Location"].startswith(reverse("admin:login"))
+    assert stored() == before
+
+
+@each_action
+def test_an_action_names_a_permission_of_its_own(model: type[Any], action: str) -> None:
+    function = getattr(type(admin.site.get_model_admin(model)), action)
+    assert function.allowed_permissions
+    assert not {"view", "add", "change", "delete"} & set(function.allowed_permissions)
+
+
+def addresses() -> list[str]:
+    """Every address of every page of the app, of a row that exists."""
+    rows = {type(row): row for row in one_of_each()}
+    found = [reverse("admin:app_list", args=["es_django"])]
+    for model in MODELS:
+        for pattern in admin.site.get_model_admin(model).get_urls():
+            if pattern.name:
+                arguments = [rows[model].pk] if "object_id" in pattern.pattern.converters else []
+                found.append(reverse(f"admin:{pattern.name}", args=arguments))
+    return found
+
+
+def test_every_page_is_refused_to_staff_without_any_permission(staff: Callable[..., Client]) -> None:
+    client = staff()
+    for address in addresses():
+        for method in (client.get, client.post):
+            assert method(address).status_code in (403, 404), address
+
+
+def test_every_page_sends_an_anonymous_visitor_to_the_login(client: Client, db: None) -> None:
+    for address in addresses():
+        for method in (client.get, client.post):
+            response = method(address)
+            assert response.status_code == 302, address
+            assert response["Location"].startswith(reverse("admin:login"))
+
+
+def test_no_page_changes_anything_for_who_may_only_view(staff: Callable[..., Client]) -> None:
+    urls = addresses()
+    client = staff(*(f"view_{model._meta.model_name}" for model in MODELS))
+    before = stored()
+    for address in urls:
+        assert client.post(address, {"post": "yes", "confirmed": "yes"}).status_code in (200, 403), address
+        assert client.get(address).status_code in (200, 403), address
+    assert stored() == before
 
 
 def test_reading_changes_nothing(superuser: Client) -> None:

@@ -36,7 +36,7 @@ def choose(client: Client, *receipts: InboxReceipt, **more: str) -> HttpResponse
 
 def confirm(client: Client, *receipts: InboxReceipt, **more: str) -> Page:
     """The list with what it says about the replay."""
-    response = choose(client, *receipts, post="yes", **more)
+    response = choose(client, *receipts, confirmed="yes", **more)
     assert response.status_code == 302
     return Page(client.get(response["Location"]).content.decode())
 
@@ -57,7 +57,7 @@ def test_who_may_only_view_neither_sees_the_action_nor_can_run_it(staff: Staff) 
     consumer("mailer")
     assert 'name="action"' not in client.get(URL).content.decode()
     assert choose(client, receipt).status_code == 403
-    assert choose(client, receipt, post="yes").status_code == 403
+    assert choose(client, receipt, confirmed="yes").status_code == 403
     assert effects() == 0
     receipt.refresh_from_db()
     assert receipt.status == "dead"
@@ -66,7 +66,7 @@ def test_who_may_only_view_neither_sees_the_action_nor_can_run_it(staff: Staff) 
 def test_who_may_not_even_view_cannot_replay(staff: Staff) -> None:
     receipt = dead(make_message())
     consumer("mailer")
-    assert choose(staff("replay_inboxreceipt"), receipt, post="yes").status_code == 403
+    assert choose(staff("replay_inboxreceipt"), receipt, confirmed="yes").status_code == 403
     assert effects() == 0
 
 
@@ -78,7 +78,7 @@ def test_nothing_happens_before_it_is_confirmed(operator: Client) -> None:
     assert str(receipt) in page.text
     assert page.link("No, take me back") == URL
     assert effects() == 0
-    inputs = [each.attributes for each in page.one("div.es-confirmation").all("input")]
+    inputs = [each.attributes for each in page.one("form.es-confirmation").all("input")]
     assert operator.post(URL, {each["name"]: each["value"] for each in inputs if "name" in each}).status_code == 302
     assert effects() == 1
 
@@ -136,7 +136,7 @@ def test_nothing_selected_is_nothing_replayed(operator: Client) -> None:
 def test_reading_with_get_never_replays(operator: Client) -> None:
     receipt = dead(make_message())
     consumer("mailer")
-    query: dict[str, Any] = {"action": "replay_selected", "_selected_action": receipt.pk, "post": "yes"}
+    query: dict[str, Any] = {"action": "replay_selected", "_selected_action": receipt.pk, "confirmed": "yes"}
     operator.get(URL, query)
     assert operator.post(page_url(receipt), query).status_code == 403
     assert effects() == 0
@@ -144,5 +144,5 @@ def test_reading_with_get_never_replays(operator: Client) -> None:
 
 def test_any_other_action_is_refused(operator: Client) -> None:
     receipt = dead(make_message())
-    assert choose(operator, receipt, action="delete_selected", post="yes").status_code == 403
+    assert choose(operator, receipt, action="delete_selected", confirmed="yes").status_code == 403
     assert InboxReceipt.objects.exists()

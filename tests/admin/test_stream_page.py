@@ -1,12 +1,15 @@
 from collections.abc import Callable
 from datetime import datetime
+from urllib.parse import urljoin
 
 import pytest
 from django.test import Client
 
+from es_django import Event, StreamId, event_store
+from es_django.admin import timeline
 from es_django.admin.timeline import EVENTS_PER_PAGE
 from es_django.models import Snapshot, Stream
-from tests.admin.builders import notes, page_url, stored_event, stream_of
+from tests.admin.builders import Noted, notes, page_url, stored_event, stream_of
 from tests.admin.pages import Element, Page
 
 Get = Callable[..., Page]
@@ -40,6 +43,7 @@ def test_an_event_is_shown_with_all_that_an_operator_asks(get: Get) -> None:
     assert facts == {
         "Position": str(event.position),
         "Schema version": "1",
+        "State": "after version 1",
         "User": "ada",
         "Correlation": "request-7",
         "Causation": "event-6",
@@ -102,7 +106,8 @@ def test_there_are_pages_only_where_one_does_not_hold_all(get: Get, count: int) 
     notes(count)
     page = get(page_url(stream_of()))
     assert (page.link("Newer") is not None) == (count > EVENTS_PER_PAGE)
-    assert len(page.all("form.es-jump")) == (count > EVENTS_PER_PAGE)
+    versions_asked = [each for each in page.one("form.es-jump").all("input") if each.attributes.get("name") == "from"]
+    assert len(versions_asked) == (count > EVENTS_PER_PAGE)
 
 
 @pytest.mark.parametrize(
@@ -174,3 +179,67 @@ def test_a_payload_that_the_code_cannot_read_is_shown_all_the_same(get: Get, sup
     page = get(page_url(stream_of("1", "old")))
     assert page.one("h3").text == "a type that no class has"
     assert page.one("pre").raw_text == '[\n  1,\n  {\n    "free": null\n  }\n]'
+
+
+class Reminded(Event):
+    class Meta:
+        name = "tests.admin.reminded"
+
+
+def mixed(count: int) -> None:
+    """A stream whose every third event is another one."""
+    for version in range(1, count + 1):
+        event = Reminded() if version % 3 == 0 else Noted(note=version)
+        event_store.append(StreamId("note", "note-1"), [event], expected=version - 1)
+
+
+def test_the_events_of_one_type_are_found(get: Get) -> None:
+    mixed(10)
+    url = page_url(stream_of())
+    assert [each.text for each in get(url).one("select").all("option")] == [
+        "All types",
+        "tests.admin.noted",
+        "tests.admin.reminded",
+    ]
+    page = get(url, type="tests.admin.reminded")
+    assert versions(page) == [3, 6, 9]
+    (chosen,) = (each for each in page.one("select").all("option") if "selected" in each.attributes)
+    assert chosen.text == "tests.admin.reminded"
+    assert versions(get(url, type="tests.admin.reminded", order="newest")) == [9, 6, 3]
+    assert get(page.follow(url, "Newest first")).all("h3")[0].text == "tests.admin.reminded"
+
+
+@pytest.mark.parametrize("order", ["", "newest"])
+def test_no_event_of_a_type_is_missed_or_told_twice_as_one_pages_on(
+    get: Get, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    monkeypatch.setattr(timeline, "EVENTS_PER_PAGE", 2)
+    monkeypatch.setattr(timeline, "LOOKED_AT", 10)
+    mixed(40)
+    url = f"{page_url(stream_of())}?type=tests.admin.reminded&order={order}"
+    found = []
+    while True:
+        page = get(url)
+        found += versions(page)
+        if not (following := page.link("Older" if order else "Newer")):
+            break
+        url = urljoin(url, following)
+    expected = list(range(3, 41, 3))
+    assert found == (expected[::-1] if order else expected)
+
+
+def test_a_type_costs_no_more_than_the_versions_that_are_looked_through(
+    get: Get, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "LOOKED_AT", 5)
+    notes(12)
+    page = get(page_url(stream_of()), type="tests.admin.reminded")
+    assert "No event of type \u201ctests.admin.reminded\u201d among those looked through." in page.text
+    assert "1\u20135 of 12 looked through" in page.text
+    assert page.link("Newer") == "?type=tests.admin.reminded&from=6"
+
+
+def test_a_type_that_no_event_can_have_finds_none(get: Get) -> None:
+    notes(2)
+    for nonsense in ("x\x00y", "' OR 1=1", "x" * 5_000):
+        assert versions(get(page_url(stream_of()), type=nonsense)) == []

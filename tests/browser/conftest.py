@@ -36,7 +36,7 @@ def browse(live_server: LiveServer, chromium: str) -> Browse:
     """
 
     @contextmanager
-    def open_browser(*, width: int = 1280, color_scheme: str = "light") -> Iterator[Page]:
+    def open_browser(*, width: int = 1280, color_scheme: str = "light", javascript: bool = True) -> Iterator[Page]:
         client = Client()
         client.force_login(User.objects.create_superuser("root"))
         session = {"name": settings.SESSION_COOKIE_NAME, "value": client.cookies[settings.SESSION_COOKIE_NAME].value}
@@ -46,6 +46,7 @@ def browse(live_server: LiveServer, chromium: str) -> Browse:
             context = browser.new_context(
                 base_url=live_server.url,
                 viewport={"width": width, "height": 900},
+                java_script_enabled=javascript,
                 color_scheme="dark" if color_scheme == "dark" else "light",
             )
             context.add_cookies([{**session, "url": live_server.url}])  # type: ignore[typeddict-item]

@@ -1,0 +1,62 @@
+"""A History button in your own admin that shows the events behind an object."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from es_django import conf
+from es_django.admin.readonly import may_see
+from es_django.admin.sensitive import hidden_keys
+from es_django.admin.timeline import Timeline
+from es_django.events import StreamId
+from es_django.models import StoredEvent, Stream
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = object
+
+
+class EventHistoryMixin(ModelAdmin):
+    """Shows, on the page of an object's History button, the events of the stream behind it, above Django's own log.
+
+    Stands before `admin.ModelAdmin` among the bases, and needs `event_stream`. Who may not view events and streams
+    sees Django's log alone.
+    """
+
+    object_history_template = "es_django/admin/event_history.html"
+
+    def event_stream(self, obj: Any) -> StreamId | None:
+        """The stream behind an object; None where there is none."""
+        raise NotImplementedError(f"{type(self).__name__} has no event_stream(obj), which returns a StreamId or None")
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        obj = self.get_object(request, unquote(object_id))
+        shows_events = (
+            obj is not None
+            and self.has_view_or_change_permission(request, obj)
+            and all(may_see(self.admin_site, request, model) for model in (Stream, StoredEvent))
+        )
+        events = self._events_of(request, obj) if shows_events else {}
+        return super().history_view(request, object_id, {**events, **(extra_context or {})})
+
+    def _events_of(self, request: HttpRequest, obj: Model | None) -> dict[str, Any]:
+        identity = self.event_stream(obj)
+        if identity is None:
+            return {}
+        streams = Stream.objects.using(conf.settings().database)
+        stream = streams.filter(category=identity.category, key=identity.key).first()
+        if stream is None:
+            return {}
+        return {
+            "stream": stream,
+            "stream_url": reverse("admin:es_django_stream_change", args=[stream.pk], current_app=self.admin_site.name),
+            "timeline": Timeline(stream, request.GET, partial(hidden_keys, request)),
+        }

@@ -1,0 +1,99 @@
+"""An aggregate's state as it was at any version, and what the event of that version changed."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from django.utils.html import escape
+
+from es_django.admin.json_text import Document, document, masked
+from es_django.admin.reading import told
+from es_django.admin.timeline import whole_number
+from es_django.aggregates import Aggregate
+from es_django.models import Stream
+from es_django.repository import Repository
+
+MOST_FOLDED = 5_000
+LONGEST_VALUE = 4_000
+
+
+@dataclass(frozen=True)
+class ShownField:
+    """A field of the state, after the event and, if that changed it, before."""
+
+    name: str
+    value: Document
+    before: Document | None
+
+    @property
+    def is_changed(self) -> bool:
+        return self.before is not None
+
+
+class TimeTravel:
+    """The state of a stream's aggregate after version `at`: `fields`, or the `error` for which it cannot be told.
+
+    At most `MOST_FOLDED` events are folded; `is_cut` tells that the stream has more.
+    """
+
+    def __init__(
+        self, aggregate: type[Aggregate], stream: Stream, query: Mapping[str, str], hidden: Collection[str]
+    ) -> None:
+        self.aggregate = f"{aggregate.__module__}.{aggregate.__qualname__}"
+        self.total = stream.version
+        self.highest = min(self.total, MOST_FOLDED)
+        self.at = max(1, min(whole_number(query.get("at"), default=self.highest), self.highest))
+        self.error = ""
+        self.fields: list[ShownField] = []
+        if self.highest:
+            try:
+                before, after = _state(aggregate, stream.key, self.at - 1), _state(aggregate, stream.key, self.at)
+            except Exception as error:  # an @applies method may raise anything
+                self.error = told(error, hidden)
+            else:
+                self.fields = _compared(before, after, hidden)
+
+    @property
+    def is_cut(self) -> bool:
+        return self.highest < self.total
+
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """Where one may step from here."""
+        steps = [
+            ("First", 1, self.at > 1),
+            ("Previous", self.at - 1, self.at > 1),
+            ("Next", self.at + 1, self.at < self.highest),
+            ("Last", self.highest, self.at < self.highest),
+        ]
+        return [(label, f"?{urlencode({'at': version})}") for label, version, leads_on in steps if leads_on]
+
+
+def _state(aggregate: type[Aggregate], key: str, version: int) -> dict[str, Any]:
+    folded = Repository(aggregate).get(key, version=version) if version else aggregate(key)
+    return folded._state()
+
+
+def _compared(before: dict[str, Any], after: dict[str, Any], hidden: Collection[str]) -> list[ShownField]:
+    fields = []
+    for name in {**after, **before}:
+        is_changed = (name in before) != (name in after) or before.get(name) != after.get(name)
+        was = _shown(before, name, hidden) if is_changed else None
+        fields.append(ShownField(name, _shown(after, name, hidden), was))
+    return fields
+
+
+def _shown(state: dict[str, Any], name: str, hidden: Collection[str]) -> Document:
+    if name not in state:
+        return document(name, "", 0, LONGEST_VALUE)
+    if name in hidden:
+        return masked(name)
+    try:
+        text = msgspec.json.encode(state[name]).decode()
+    except (TypeError, ValueError, RecursionError):
+        # What is no JSON has no keys to mask it by.
+        plain = type(state[name]).__qualname__ if hidden else repr(state[name])
+        return Document(name, escape(plain[:LONGEST_VALUE]), min(len(plain), LONGEST_VALUE), len(plain))
+    return document(name, text, len(text), LONGEST_VALUE, hidden)

@@ -1,0 +1,26 @@
+"""Choosing an action in a list, and sending the form that asks whether to do it."""
+
+from typing import Any
+
+from django.http import HttpResponse
+from django.test import Client
+
+from tests.admin.builders import list_url
+from tests.admin.pages import Page
+
+
+def choose(client: Client, action: str, *rows: Any, **more: str) -> HttpResponse:
+    """What is answered when rows are chosen for an action."""
+    query = {"action": action, "_selected_action": [row.pk for row in rows], "index": "0", **more}
+    response: Any = client.post(list_url(type(rows[0])), query)
+    return response  # type: ignore[no-any-return]
+
+
+def confirm(client: Client, action: str, *rows: Any) -> list[str]:
+    """Chooses rows for an action, sends the form that asks, and returns what the list says then."""
+    page = Page(choose(client, action, *rows).content.decode())
+    answer: dict[str, list[str]] = {}
+    for field in page.one("form.es-confirmation").all("input"):
+        answer.setdefault(field.attributes["name"], []).append(field.attributes["value"])
+    page = Page(client.post(list_url(type(rows[0])), answer, follow=True).content.decode())
+    return [item.text for item in page.one("ul.messagelist").all("li")]

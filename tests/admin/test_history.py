@@ -1,0 +1,77 @@
+"""The History button of a project's own admin shows the events behind an object, to those who may view them."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from es_django import StreamId
+from es_django.admin import EventHistoryMixin
+from es_django.models import Stream
+from testproject.bank.admin import BalanceAdmin
+from testproject.bank.models import Balance
+from tests.admin.builders import notes, page_url, stored_event, stream_of
+from tests.admin.pages import Page
+
+Get = Callable[..., Page]
+
+
+@pytest.fixture
+def history(db: None) -> str:
+    """The address of the history of a balance, and an account with two events behind it."""
+    notes(30, key="ada", category="account")
+    balance = Balance.objects.create(account="ada", owner="Ada", balance=1)
+    return reverse("admin:bank_balance_history", args=[balance.pk])
+
+
+def client_with(*permissions: str) -> Client:
+    user = User.objects.create_user("staff", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_the_button_leads_to_the_events(get: Get, history: str) -> None:
+    page = get(history.replace("history", "change"))
+    assert page.link("History") == history
+    page = get(history)
+    assert [each.text for each in page.all("h2")][-2:] == ["Events of account ada", "Changes made in the admin"]
+    assert page.link("account ada") == page_url(stream_of("ada", "account"))
+    assert page.link("tests.admin.noted") == page_url(stored_event(1, "ada"))
+
+
+def test_the_events_are_paged(get: Get, history: str) -> None:
+    page = get(get(history).follow(history, "Newer"))
+    assert [each.text for each in page.all("span.es-version")] == ["26", "27", "28", "29", "30"]
+
+
+@pytest.mark.parametrize("permissions", [["view_stream"], ["view_storedevent"], []])
+def test_who_may_not_view_events_and_streams_sees_the_log_of_django_alone(history: str, permissions: list[str]) -> None:
+    page = Page(client_with("view_balance", *permissions).get(history).content.decode())
+    assert page.all("ol.es-timeline") == []
+    assert "note 1" not in page.html
+
+
+def test_who_may_not_view_the_object_sees_nothing(history: str) -> None:
+    assert client_with("view_stream", "view_storedevent").get(history).status_code == 403
+
+
+@pytest.mark.parametrize("stream", [None, StreamId("account", "nobody")])
+def test_an_object_without_a_stream_has_the_log_of_django_alone(
+    get: Get, history: str, monkeypatch: pytest.MonkeyPatch, stream: StreamId | None
+) -> None:
+    monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: stream)
+    assert get(history).all("ol.es-timeline") == []
+
+
+def test_an_object_that_does_not_exist_is_not_found(superuser: Client, history: str) -> None:
+    response = superuser.get(history.replace("ada", "nobody"))
+    assert response.status_code == 302
+
+
+def test_a_class_without_event_stream_is_told_to_have_one() -> None:
+    with pytest.raises(NotImplementedError, match="EventHistoryMixin has no event_stream"):
+        EventHistoryMixin.event_stream(EventHistoryMixin.__new__(EventHistoryMixin), Stream())

@@ -1,0 +1,122 @@
+"""Messages are requeued, released and discarded by those who may, once confirmed, and on the record."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.utils import timezone
+
+from es_django.models import OutboxMessage
+from tests.admin.builders import list_url, message
+from tests.admin.forms import choose, confirm
+from tests.admin.pages import Page
+
+Staff = Callable[..., Client]
+Get = Callable[..., Page]
+
+ACTIONS = ["requeue", "release", "discard"]
+
+
+def statuses() -> list[str]:
+    return list(OutboxMessage.objects.order_by("pk").values_list("status", flat=True))
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_nothing_happens_before_it_is_confirmed(superuser: Client, action: str) -> None:
+    rows = [message(status) for status in ("pending", "claimed", "dead")]
+    before = list(OutboxMessage.objects.values())
+    page = Page(choose(superuser, action, *rows).content.decode())
+    assert "Dead: tests.told to ledger, key note-1, attempts 10: the mailbox is <full>" in page.text
+    assert page.link("No, take me back") == list_url(OutboxMessage)
+    assert list(OutboxMessage.objects.values()) == before
+    assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("action", "word", "status", "becomes"),
+    [
+        ("requeue", "requeued", "dead", "pending"),
+        ("release", "released", "claimed", "pending"),
+        ("discard", "discarded", "dead", "discarded"),
+    ],
+)
+def test_it_is_done_once_confirmed_and_recorded_with_who_did_it(
+    staff: Staff, caplog: pytest.LogCaptureFixture, action: str, word: str, status: str, becomes: str
+) -> None:
+    caplog.set_level(logging.INFO, "es_django.outbox")
+    row = message(status)
+    client = staff("view_outboxmessage", f"{action}_outboxmessage")
+    assert confirm(client, action, row) == [f"1 message was {word}."]
+    assert statuses() == [becomes]
+    entry = LogEntry.objects.get()
+    assert entry.user.get_username() == "staff"
+    assert (entry.object_id, entry.change_message) == (str(row.pk), f"{word.capitalize()}: was {status}")
+    assert f"message {row.message_id} was {word} by staff" in caplog.text
+
+
+def test_what_is_skipped_is_counted_with_the_reason(superuser: Client) -> None:
+    rows = [message(status) for status in ("dead", "dead", "published", "pending", "pending")]
+    assert confirm(superuser, "requeue", *rows) == [
+        "2 messages were requeued.",
+        "3 messages were skipped: 2 are pending, 1 is published; only what is dead can be requeued.",
+    ]
+    assert LogEntry.objects.count() == 2
+
+
+def test_the_permission_for_one_action_is_not_that_for_another(staff: Staff) -> None:
+    row = message("dead")
+    client = staff("view_outboxmessage", "requeue_outboxmessage")
+    page = Page(client.get(list_url(OutboxMessage)).content.decode())
+    assert [option.attributes["value"] for option in page.all("option")] == ["", "requeue"]
+    assert choose(client, "discard", row, confirmed="yes").status_code == 403
+    assert statuses() == ["dead"]
+
+
+def test_only_what_was_ticked_is_touched_whatever_the_request_says(superuser: Client) -> None:
+    ticked, other = message("dead"), message("dead")
+    choose(superuser, "requeue", ticked, confirmed="yes", select_across="1")
+    other.refresh_from_db()
+    assert other.status == "dead"
+
+
+def in_a_minute(**columns: Any) -> OutboxMessage:
+    return message(available_at=timezone.now() + timedelta(minutes=1), **columns)
+
+
+def test_an_open_message_is_found_by_what_it_waits_for(get: Get) -> None:
+    standing = {
+        "ready": message(),
+        "delayed": in_a_minute(),
+        "backing_off": in_a_minute(attempts=2),
+        "in_flight": message("claimed", claimed_until=timezone.now() + timedelta(minutes=1)),
+        "abandoned": message("claimed"),
+        "published": message("published"),
+        "dead": message("dead"),
+    }
+    for word, row in standing.items():
+        page = get(list_url(OutboxMessage), status=word)
+        assert page.one("tbody").one("input").attributes["value"] == str(row.pk), word
+    assert get(list_url(OutboxMessage), status="pending").column("attempts") == ["2", "0", "0"]
+
+
+def test_a_message_that_backs_off_tells_of_its_retry(get: Get) -> None:
+    in_a_minute(attempts=2)
+    assert get(list_url(OutboxMessage)).column("step")[0].startswith("retry due")
+
+
+def test_messages_are_found_by_their_age(get: Get) -> None:
+    ages = [timedelta(days=2), timedelta(hours=2), timedelta(minutes=2), timedelta()]
+    rows = [message(created_at=timezone.now() - age, type=str(age)) for age in ages]
+    newest_first = [row.type for row in reversed(rows)]
+    for word, expected in {
+        "hour": newest_first[:2],
+        "day": newest_first[:3],
+        "older-than-hour": newest_first[2:],
+        "older-than-day": newest_first[3:],
+        "nonsense": [],
+    }.items():
+        assert get(list_url(OutboxMessage), age=word).column("type") == expected, word

@@ -1,0 +1,162 @@
+"""The app's first page tells how everything is, to each as far as they may view it."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.test import Client, RequestFactory
+from django.urls import reverse
+from django.utils import timezone
+
+from es_django.models import OutboxMessage, StoredEvent, Stream
+from tests.admin.builders import list_url, message, notes, page_url, receipt
+from tests.admin.pages import Page
+
+Get = Callable[..., Page]
+Staff = Callable[..., Client]
+
+
+def overview_url() -> str:
+    return reverse("admin:app_list", args=["es_django"])
+
+
+def sections(page: Page) -> list[str]:
+    return [each.text for each in page.one("div.es-overview").all("h2")]
+
+
+def row(page: Page, name: str) -> list[str]:
+    (found,) = (each for each in page.all("tr") if each.all("th") and each.all("th")[0].text == name)
+    return [cell.text for cell in found.all("td")]
+
+
+def recorded(age: timedelta, count: int, *, first_position: int | None = None) -> None:
+    """Events of some time ago, in a stream of their own."""
+    stream = Stream.objects.create(category="note", key=str(age), version=count)
+    StoredEvent.objects.bulk_create(
+        StoredEvent(
+            position=first_position and first_position + version - 1,
+            stream=stream,
+            version=version,
+            type="tests.admin.noted",
+            schema_version=1,
+            data={},
+            metadata={},
+            event_id=uuid4(),
+            recorded_at=timezone.now() - age,
+        )
+        for version in range(1, count + 1)
+    )
+
+
+@pytest.fixture
+def ledger(settings: object) -> None:
+    settings.ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": "tests.publishers.Recorder"}}}  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("ledger")
+def test_each_destination_tells_how_many_messages_wait_for_what(get: Get) -> None:
+    later = timezone.now() + timedelta(minutes=1)
+    message(available_at=timezone.now() - timedelta(minutes=2, seconds=5))
+    message()
+    message("claimed", claimed_until=later)
+    message("claimed")
+    for _ in range(3):
+        message(available_at=later, attempts=1)
+    message(available_at=later)
+    message("dead")
+    message("dead", destination="a former one")
+    message("published")
+    page = get(overview_url())
+    #                              ready, in flight, backing off, delayed, abandoned, dead, oldest due
+    assert row(page, "ledger")[:6] == ["2", "1", "3", "1", "1 ✕", "1 ✕"]
+    assert row(page, "ledger")[6].startswith("2 min ")
+    assert row(page, "a former one") == ["0", "0", "0", "0", "0", "1 ✕", "\u2013"]
+    assert page.link("3") == f"{list_url(OutboxMessage)}?destination=ledger&status=backing_off"
+
+
+@pytest.mark.usefixtures("ledger")
+def test_what_is_counted_is_capped(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("es_django.admin.overview.MOST", 3)
+    for _ in range(5):
+        message()
+        receipt(status="dead", message={})
+    page = get(overview_url())
+    assert row(page, "ledger")[0] == "3+"
+    assert "Dead messages: 3+" in page.text
+
+
+def test_the_chart_has_a_bar_for_each_minute_with_events_and_says_the_same_in_words(get: Get) -> None:
+    recorded(timedelta(hours=3), 4)
+    recorded(timedelta(minutes=30), 7)
+    recorded(timedelta(minutes=10), 3)
+    chart = get(overview_url()).one("figure.es-chart")
+    assert len(chart.all("rect")) == 2
+    told = chart.one("p.es-told").text
+    assert told.startswith("10 events in the last hour, at most 7 in a minute, at ")
+    assert chart.one("svg").attributes["aria-label"] == f"Events per minute. {told}"
+    assert chart.one("svg").attributes["role"] == "img"
+    heights = [float(bar.attributes["height"]) for bar in chart.all("rect")]
+    assert heights == [100.0, 42.9]
+
+
+def test_positions_that_were_drawn_before_the_log_was_emptied_do_not_count(get: Get) -> None:
+    recorded(timedelta(), 3, first_position=1_000)
+    assert get(overview_url()).one("p.es-told").text.startswith("3 events in the last hour")
+
+
+def test_a_log_without_events_says_so(get: Get) -> None:
+    page = get(overview_url())
+    assert page.one("p.es-told").text == "No event in the last hour."
+    assert page.one("div.es-overview").one("dl.es-facts").text == "Newest eventnone Safe endthe newest event"
+
+
+def test_the_newest_event_is_linked_and_the_projections_tell_their_lag(get: Get) -> None:
+    notes(3)
+    newest = StoredEvent.objects.latest("position")
+    page = get(overview_url())
+    assert page.link(f"position {newest.position}") == page_url(newest)
+    assert row(page, "statements")[:2] == ["✓ Running", "3"]
+    assert row(page, "balances")[1] == "with each append"
+
+
+def test_problems_come_first(get: Get, settings: object) -> None:
+    assert sections(get(overview_url()))[0] == "✓ All is well"
+    settings.ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": "tests.publishers.Recorder"}}}  # type: ignore[attr-defined]
+    message("dead")
+    page = get(overview_url())
+    assert sections(page)[0] == "✕ Needs a look"
+    assert "1 messages to ledger are dead." in page.text
+
+
+@pytest.mark.parametrize(
+    ("permission", "section"),
+    [
+        ("view_storedevent", "Log"),
+        ("view_outboxmessage", "Outbox"),
+        ("view_projectioncheckpoint", "Projections"),
+        ("view_inboxreceipt", "Inbox"),
+    ],
+)
+def test_each_sees_only_what_they_may_view(staff: Staff, permission: str, section: str) -> None:
+    page = Page(staff(permission).get(overview_url()).content.decode())
+    assert sections(page) == [section]
+
+
+def test_who_may_view_something_else_sees_the_models_alone(staff: Staff) -> None:
+    html = staff("view_stream").get(overview_url()).content.decode()
+    assert 'class="es-overview"' not in html
+
+
+def test_other_apps_and_other_admin_sites_keep_their_pages(superuser: Client, rf: RequestFactory) -> None:
+    assert b"es-overview" not in superuser.get(reverse("admin:app_list", args=["auth"])).content
+    site = admin.AdminSite(name="other")
+    site.register(StoredEvent, type(admin.site.get_model_admin(StoredEvent)))
+    request = rf.get("/")
+    request.user = User.objects.get(username="root")
+    request.session = {}  # type: ignore[assignment]
+    notes()
+    response = site.app_index(request, "es_django")
+    assert sections(Page(response.render().content.decode())) == ["Log"]

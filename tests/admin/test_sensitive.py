@@ -1,0 +1,178 @@
+"""What an event marks as sensitive is on no page of who lacks the permission, however old or broken it is."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+
+from es_django import Aggregate, Event, StreamId, applies, event_store, upcasts
+from es_django.admin.json_text import MASK, document
+from es_django.models import Snapshot, StoredEvent, Stream
+from tests.admin.builders import message, page_url, receipt
+from tests.admin.pages import Page
+
+SECRET = "DE02-SECRET"
+VIEWS = ("view_stream", "view_storedevent", "view_outboxmessage", "view_inboxreceipt", "view_snapshot")
+
+Staff = Callable[..., Client]
+
+
+class PayeeAdded(Event):
+    payee: str
+    iban: str
+    details: dict[str, Any] = {}
+
+    class Meta:
+        name = "tests.admin.payee_added"
+        version = 2
+        sensitive = {"iban", "account_number"}
+
+
+@upcasts(PayeeAdded, from_version=1)
+def rename_account_number(data: dict[str, Any]) -> dict[str, Any]:
+    if data["account_number"] == "rejected":
+        raise ValueError(SECRET)
+    return {"payee": data["payee"], "iban": data["account_number"]}
+
+
+class PayeeChanged(PayeeAdded):
+    """A class without a Meta of its own."""
+
+
+class Payees(Aggregate):
+    iban: str = ""
+    known: dict[str, Any] = {}
+    odd: object = None
+
+    class Meta:
+        category = "tests.payees"
+
+    @applies
+    def _added(self, event: PayeeAdded) -> None:
+        self.iban = event.iban
+        self.known = {**self.known, event.payee: {"iban": event.iban}}
+        self.odd = Odd(event.iban)
+        if event.payee == "Mallory":
+            raise ValueError(event.iban)
+
+
+class Odd:
+    """What is no JSON."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"Odd({self.value})"
+
+
+def stored(data: object, *, type: str = "tests.admin.payee_added", schema_version: int = 2) -> StoredEvent:
+    stream = Stream.objects.create(category="tests.payees", key=str(uuid4()), version=1)
+    return StoredEvent.objects.create(
+        stream=stream,
+        version=1,
+        type=type,
+        schema_version=schema_version,
+        data=data,
+        metadata={},
+        event_id=uuid4(),
+        recorded_at=datetime(2020, 1, 1, tzinfo=UTC),
+    )
+
+
+ROWS: dict[str, Callable[[], StoredEvent]] = {
+    "of today": lambda: stored({"payee": "Ada", "iban": SECRET, "details": {"iban": [SECRET, {"x": SECRET}]}}),
+    "of an older schema": lambda: stored({"payee": "Ada", "account_number": SECRET}, schema_version=1),
+    "of a subclass": lambda: stored({"payee": "Ada", "iban": SECRET}, type="PayeeChanged", schema_version=1),
+    "of a newer schema": lambda: stored({"payee": "Ada", "iban": SECRET}, schema_version=9),
+    "of an unknown type": lambda: stored({"payee": "Ada", "iban": SECRET}, type="tests.admin.gone"),
+    "that does not decode": lambda: stored({"payee": 1, "iban": SECRET}),
+    "that no upcaster takes": lambda: stored(
+        {"payee": "Ada", "account_number": "rejected", "iban": SECRET}, schema_version=1
+    ),
+    "that cannot be applied": lambda: stored({"payee": "Mallory", "iban": SECRET}),
+    "of a megabyte": lambda: stored({"payee": "Ada", "iban": SECRET * 100_000}),
+}
+
+
+def pages(client: Client, event: StoredEvent) -> dict[str, str]:
+    urls = [page_url(event), page_url(event.stream), page_url(event.stream).replace("/change/", "/state/")]
+    return {url: client.get(url).content.decode() for url in urls}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_it_is_masked_on_every_page_of_an_event(staff: Staff, kind: str) -> None:
+    event = ROWS[kind]()
+    for url, html in pages(staff(*VIEWS), event).items():
+        assert "SECRET" not in html, url
+        assert "payee" in html or "/state/" in url
+
+
+def test_who_has_the_permission_sees_it(staff: Staff) -> None:
+    event = ROWS["of today"]()
+    for url, html in pages(staff(*VIEWS, "view_sensitive_data"), event).items():
+        assert SECRET in html, url
+        assert MASK not in html
+
+
+def test_what_is_masked_says_so_and_the_rest_is_readable(staff: Staff) -> None:
+    page = Page(staff(*VIEWS).get(page_url(ROWS["of today"]())).content.decode())
+    payload = page.all("pre")[0]
+    assert sorted(each.strip(" ,{}") for each in payload.raw_text.split("\n") if '"' in each) == [
+        '"details":',
+        f'"iban": {MASK}',
+        f'"iban": {MASK}',
+        '"payee": "Ada"',
+    ]
+    assert len(payload.all("span.es-masked")) == 2
+
+
+def test_it_is_masked_in_what_is_made_of_an_event(staff: Staff) -> None:
+    event_store.append(StreamId("tests.payees", "1"), [PayeeAdded(payee="Ada", iban=SECRET)], expected=0)
+    data = {"told": [{"iban": SECRET}]}
+    snapshot = Snapshot.objects.create(
+        stream=Stream.objects.get(key="1"), version=1, schema="x", state=json.dumps({"known": data, "iban": SECRET})
+    )
+    client = staff(*VIEWS)
+    for row in (message("dead", data=data, headers={"iban": SECRET}), receipt(status="dead", message=data), snapshot):
+        html = client.get(page_url(row)).content.decode()
+        assert "SECRET" not in html, row
+        assert MASK in html
+
+
+def test_the_state_is_masked_by_the_names_of_its_fields_and_of_keys_in_them(staff: Staff) -> None:
+    event = ROWS["of today"]()
+    page = Page(staff(*VIEWS).get(page_url(event.stream).replace("/change/", "/state/")).content.decode())
+    rows = page.one("table.es-state").one("tbody").all("tr")
+    values = {row.one("th").text.removesuffix(" changed"): row.all("td")[0].text for row in rows}
+    assert values == {"iban": MASK, "known": f'{{ "Ada": {{ "iban": {MASK} }} }}', "odd": "Odd"}
+
+
+def test_events_of_other_types_keep_a_field_of_that_name(staff: Staff) -> None:
+    class Announced(Event):
+        iban: str
+
+        class Meta:
+            name = "tests.admin.announced"
+
+    event = stored({"iban": "everybody knows"}, type="tests.admin.announced", schema_version=1)
+    assert "everybody knows" in staff(*VIEWS).get(page_url(event)).content.decode()
+
+
+@pytest.mark.parametrize("length", range(60))
+def test_no_beginning_of_a_document_shows_a_part_of_it(length: int) -> None:
+    text = json.dumps({"a": {"iban": {"x": [SECRET]}, "b": 1}, "\u0069ban": SECRET})
+    html = document("", text[:length], len(text), 1_000, {"iban"}).html
+    assert "SEC" not in html
+    assert "DE02" not in html
+
+
+def test_a_key_is_known_however_it_is_escaped() -> None:
+    text = '{"\\u0069b\\u0061n": "SECRET", "b": 1}'
+    shown = Page(document("", text, len(text), 1_000, {"iban"}).html).raw_text
+    assert "SECRET" not in shown
+    assert '"b": 1' in shown
