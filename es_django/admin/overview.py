@@ -1,24 +1,24 @@
 """How everything is, on the first page of the app: what an operator looks at before anything else.
 
-Nothing is counted beyond `MOST`, and each number comes from an index that holds little more than what it counts.
+Nothing is counted beyond `es_django.lag.MOST`, and each number comes from an index that holds little more than what it
+counts.
 """
 
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
-from django.db.models import Count, Max, Min, Model
+from django.db.models import Max, Model
 from django.utils import timezone
 
-from es_django import conf, health
+from es_django import conf, health, lag
 from es_django.admin.chart import EventsPerMinute
 from es_django.admin.elements import amount, duration, status_badge
-from es_django.admin.standing import STANDINGS, Status
+from es_django.admin.standing import STANDINGS
 from es_django.errors import EsDjangoError
 from es_django.health import Health
-from es_django.lag import MOST
 from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, StoredEvent
+from es_django.outbox.health import DestinationHealth
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ShownProjection:
 class Overview:
     """What there is to tell about the models that are `visible`; each part is asked for as the page shows it."""
 
-    standings = ("ready", "in_flight", "backing_off", "delayed", "abandoned", "dead")
+    standings = ("ready", "in_flight", "backing_off", "dead")
 
     def __init__(self, visible: Collection[type[Model]]) -> None:
         self.sees_events = StoredEvent in visible
@@ -90,38 +90,9 @@ class Overview:
     def labels(self) -> list[str]:
         return [STANDINGS[each].label for each in self.standings]
 
-    @cached_property
+    @property
     def destinations(self) -> list[Destination]:
-        messages = OutboxMessage.objects.using(self._using)
-        dead = Counter(messages.filter(status=Status.DEAD).order_by("-id").values_list("destination", flat=True)[:MOST])
-        known = conf.settings().destinations
-        return [self._destination(name, dead[name]) for name in sorted({*known, *dead})]
-
-    def _destination(self, name: str, dead: int) -> Destination:
-        messages = OutboxMessage.objects.using(self._using).filter(destination=name).order_by("id")
-        counts = {"dead": dead}
-        # Each status has an index of its own, and is asked for by itself so that it is used.
-        pending = messages.filter(status=Status.PENDING)[:MOST].aggregate(
-            **_counts("ready", "backing_off", "delayed"),
-            oldest=Min("available_at", filter=STANDINGS["ready"].rows),
-        )
-        claimed = messages.filter(status=Status.CLAIMED)[:MOST].aggregate(**_counts("in_flight", "abandoned"))
-        oldest = pending.pop("oldest")
-        counts |= pending | claimed
-        is_cut = sum(pending.values()) >= MOST
-        return Destination(
-            name,
-            [
-                Cell(
-                    standing,
-                    STANDINGS[standing].label,
-                    amount(counts[standing], at_least=is_cut and standing in pending and counts[standing] > 0),
-                    standing in ("dead", "abandoned") and counts[standing] > 0,
-                )
-                for standing in self.standings
-            ],
-            duration((timezone.now() - oldest).total_seconds()) if oldest else "",
-        )
+        return [] if self.health is None else [_destination(each) for each in self.health.destinations]
 
     @cached_property
     def projections(self) -> list[ShownProjection]:
@@ -136,7 +107,7 @@ class Overview:
                 keys.get((each.name, each.partition)),
                 "with each append"
                 if each.position is None
-                else amount(each.lag.count, at_least=each.lag.count >= MOST),
+                else amount(each.lag.count, at_least=each.lag.count >= lag.MOST),
                 duration(each.lag.seconds) if each.lag.count else "",
                 each.last_error,
             )
@@ -145,8 +116,8 @@ class Overview:
 
     @cached_property
     def dead_receipts(self) -> str:
-        dead = InboxReceipt.objects.using(self._using).filter(status=InboxReceipt.Status.DEAD)[:MOST].count()
-        return amount(dead, at_least=dead >= MOST)
+        dead = InboxReceipt.objects.using(self._using).filter(status=InboxReceipt.Status.DEAD)[: lag.MOST].count()
+        return amount(dead, at_least=dead >= lag.MOST)
 
     @cached_property
     def newest_recorded(self) -> str:
@@ -154,5 +125,15 @@ class Overview:
         return f"{duration((timezone.now() - newest).total_seconds())} ago" if newest else ""
 
 
-def _counts(*standings: str) -> dict[str, Count]:
-    return {each: Count("id", filter=STANDINGS[each].rows) for each in standings}
+def _destination(health: DestinationHealth) -> Destination:
+    counts = (health.ready.count, health.in_flight, health.backing_off.count, health.dead)
+    cells = [
+        Cell(
+            standing,
+            STANDINGS[standing].label,
+            amount(count, at_least=count >= lag.MOST),
+            standing == "dead" and count > 0,
+        )
+        for standing, count in zip(Overview.standings, counts, strict=True)
+    ]
+    return Destination(health.name, cells, duration(health.ready.seconds) if health.ready.count else "")
