@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from es_django.events import RecordedEvent as RecordedEvent
     from es_django.events import StagedEvent as StagedEvent
     from es_django.events import StreamId as StreamId
-    from es_django.events import upcasts as upcasts
     from es_django.inbox.handlers import handles as handles
     from es_django.outbox.messages import publishes as publishes
     from es_django.projections.base import Projection as Projection
     from es_django.projections.base import projects as projects
+    from es_django.registry import upcasts as upcasts
     from es_django.repository import Repository as Repository
     from es_django.schedule import beat_schedule as beat_schedule
     from es_django.store import event_store as event_store
@@ -63,7 +63,7 @@ _HOME = {
     "handles": "inbox.handlers",
     "projects": "projections.base",
     "publishes": "outbox.messages",
-    "upcasts": "events",
+    "upcasts": "registry",
 }
 
 __all__ = sorted([*_HOME, "outbox"])  # noqa: PLE0605

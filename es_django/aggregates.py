@@ -12,8 +12,9 @@ from uuid import UUID
 
 from es_django.dispatch import marked_methods
 from es_django.errors import ImproperlyConfigured, UnappliedEvent
-from es_django.events import Event, PendingEvent, StreamId, registry
+from es_django.events import Event, PendingEvent, StreamId
 from es_django.meta import meta_options
+from es_django.registry import registry
 
 Apply = Callable[[Any, Any], None]
 ApplyT = TypeVar("ApplyT", bound=Apply)

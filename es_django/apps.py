@@ -1,7 +1,10 @@
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from django.apps import AppConfig
+from django.db import connections
+from django.db.models.signals import post_migrate
 from django.utils.module_loading import autodiscover_modules
 
 
@@ -21,3 +24,16 @@ class EsDjangoConfig(AppConfig):
         # Celery knows its app by thread: without this a thread that serves requests would send to no broker of yours.
         current_app.set_default()
         autodiscover_modules("events", "aggregates", "projections", "outbox", "handlers")
+        post_migrate.connect(note_inline_projections, sender=self)
+
+
+def note_inline_projections(using: str, **kwargs: Any) -> None:
+    """Makes the checkpoints by which a projection that is asynchronous one day is known to have been inline."""
+    from es_django import conf
+    from es_django.models import ProjectionCheckpoint
+    from es_django.projections.checkpoints import ensure_inline_checkpoints
+
+    if using != conf.settings().database:
+        return
+    if ProjectionCheckpoint._meta.db_table in connections[using].introspection.table_names():
+        ensure_inline_checkpoints()

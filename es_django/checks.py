@@ -15,13 +15,14 @@ from django.urls import NoReverseMatch, reverse
 
 from es_django import conf
 from es_django.aggregates import categories
-from es_django.events import registry
 from es_django.inbox.signatures import is_secret
-from es_django.models import OutboxMessage
+from es_django.models import OutboxMessage, ProjectionCheckpoint
+from es_django.models.projections import CheckpointStatus as Status
 from es_django.outbox.messages import publications
 from es_django.outbox.moves import Move
 from es_django.outbox.publishers import publisher_for
 from es_django.projections.base import registered_projections
+from es_django.registry import registry
 
 
 @register("es_django")
@@ -122,6 +123,30 @@ def _is_routed() -> bool:
     except NoReverseMatch:
         return False
     return True
+
+
+@register(Tags.database)
+def check_modes(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        database = conf.settings().database
+    except ImproperlyConfigured:
+        return []
+    if database not in (databases or ()):
+        return []
+    asynchronous = [name for name, each in registered_projections().items() if not each.is_inline()]
+    inline = ProjectionCheckpoint.objects.using(database).filter(name__in=asynchronous, status=Status.INLINE)
+    try:
+        names = sorted(inline.values_list("name", flat=True))
+    except DatabaseError:
+        return []  # before the first migration
+    return [
+        Error(
+            f"Projection {name} was inline and is async now: it would miss what is appended from now on.",
+            hint=f"Set Meta.mode back, pause it (manage.py es_project --pause {name}), change the mode, and resume it.",
+            id="es_django.E022",
+        )
+        for name in names
+    ]
 
 
 @register(Tags.database)

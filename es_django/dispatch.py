@@ -6,7 +6,8 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from es_django.errors import ImproperlyConfigured
-from es_django.events import Event, RecordedEvent, registry
+from es_django.events import Event, RecordedEvent
+from es_django.registry import registry
 
 
 def marked_methods(cls: type, mark: str, *, parameters: int) -> dict[type[Event], Callable[..., None]]:

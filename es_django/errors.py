@@ -293,6 +293,35 @@ class PartitionsChanged(EsDjangoError):
         )
 
 
+class ModeChanged(EsDjangoError):
+    """A projection is asynchronous now, and was moved by the appends before; what it has missed since is not known."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"projection {self.name!r} was inline and is async now, and what it has missed since is not known: set "
+            f"Meta.mode back to inline, pause it (manage.py es_project --pause {self.name}), then change the mode and "
+            "resume it"
+        )
+
+
+class AppendInReplay(EsDjangoError):
+    """A projection that is given events again, in a rebuild, has appended to a stream; it did so the first time."""
+
+    def __init__(self, stream: "StreamId") -> None:
+        super().__init__(stream)
+        self.stream = stream
+
+    def __str__(self) -> str:
+        return (
+            f"stream {self.stream} was appended to by a projection that is given events again, and did so the first "
+            "time: append only where es_django.projections.is_replaying() is False"
+        )
+
+
 class ClaimLost(EsDjangoError):
     """A claim is no longer the worker's: its lease ran out, or somebody else has the message."""
 
@@ -324,6 +353,19 @@ def _publish_error(reason: str, retryable: bool) -> PublishError:
     return PublishError(reason, retryable=retryable)
 
 
+class DestinationUnreachable(PublishError):
+    """A message could not even be handed over, since its destination cannot be reached, by no message at all.
+
+    It does not count as an attempt: all messages wait until the destination is reached again.
+    """
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(reason)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return DestinationUnreachable, (self.reason,)
+
+
 class HandlerInterrupted(EsDjangoError):
     """A handler raised what is meant to end more than itself, such as the `SystemExit` of `sys.exit()`."""
 
@@ -335,6 +377,15 @@ class HandlerInterrupted(EsDjangoError):
 
     def __str__(self) -> str:
         return f"the handler raised {self.reason}"
+
+
+class WorkerDied(EsDjangoError):
+    """A message came back from a worker that ended before it had handled it, perhaps because of the message."""
+
+    retryable = True
+
+    def __str__(self) -> str:
+        return "the worker that had it died"
 
 
 class NotReplayable(EsDjangoError):

@@ -1,31 +1,25 @@
 """Whether the store keeps up: how far each projection and each destination is behind, and what holds the log back.
 
 Lags are measured against the newest event that is committed, on the database's clock, so that a runner that hangs and
-an append that never ends show as what they are. Nothing is counted beyond `MOST`.
+an append that never ends show as what they are. Nothing is counted beyond `es_django.lag.MOST`.
 """
-
-from collections import Counter
-from datetime import timedelta
 
 import msgspec
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
-from es_django import conf
-from es_django.models import OutboxMessage, ProjectionCheckpoint, StoredEvent
+from es_django import conf, lag
+from es_django.errors import ModeChanged
+from es_django.lag import NO_LAG, lag_of
+from es_django.lag import Lag as Lag
+from es_django.models import ProjectionCheckpoint, StoredEvent
+from es_django.models.projections import CheckpointStatus as Status
+from es_django.outbox.health import DestinationHealth as DestinationHealth
+from es_django.outbox.health import destinations, problems_of
 from es_django.projections.base import Projection, registered_projections
+from es_django.projections.checkpoints import newest_position, stored_or_new
 from es_django.store import store_for
 from es_django.store.failures import storage_errors
-
-MOST = 10_000
-"""What there is more of is counted as so many."""
-
-
-class Lag(msgspec.Struct, frozen=True):
-    """How many events or messages are waiting, at most `MOST`, and for how many seconds the oldest of them has been."""
-
-    count: int
-    seconds: float
 
 
 class LogHealth(msgspec.Struct, frozen=True):
@@ -53,14 +47,6 @@ class ProjectionHealth(msgspec.Struct, frozen=True):
         return self.name if self.partitions == 1 else f"{self.name} ({self.partition + 1} of {self.partitions})"
 
 
-class DestinationHealth(msgspec.Struct, frozen=True):
-    """The messages to a destination that are due, and how many have been given up."""
-
-    name: str
-    lag: Lag
-    dead: int
-
-
 class Health(msgspec.Struct, frozen=True):
     """Everything at one moment; `problems` has a sentence for each thing that somebody should look at."""
 
@@ -78,18 +64,13 @@ def status(*, max_lag: float = 60.0) -> Health:
     with storage_errors("tell the status"):
         log = _log()
         projections = [health for each in registered_projections().values() for health in _projection(each)]
-        destinations = _destinations()
+        found = destinations()
     problems = [*_log_problems(log, max_lag)]
     for projection in projections:
         problems += _projection_problems(projection, max_lag)
-    for destination in destinations:
-        problems += _destination_problems(destination, max_lag)
-    return Health(log, projections, destinations, problems)
-
-
-def lag_after(position: int) -> Lag:
-    """How far somebody who has read the log up to `position` is behind."""
-    return _lag(_events().filter(position__gt=position))
+    for destination in found:
+        problems += problems_of(destination, max_lag)
+    return Health(log, projections, found, problems)
 
 
 def _events() -> QuerySet[StoredEvent]:
@@ -97,57 +78,34 @@ def _events() -> QuerySet[StoredEvent]:
 
 
 def _lag(events: QuerySet[StoredEvent]) -> Lag:
-    waiting = events.order_by("position")[:MOST]
+    waiting = events.order_by("position")[: lag.MOST]
     oldest = waiting.annotate(age=Now() - F("recorded_at")).values_list("age", flat=True).first()
-    return Lag(0, 0.0) if oldest is None else Lag(waiting.count(), _seconds(oldest))
-
-
-def _seconds(age: timedelta) -> float:
-    return max(0.0, round(age.total_seconds(), 3))
+    return lag_of(0 if oldest is None else waiting.count(), oldest)
 
 
 def _log() -> LogHealth:
-    newest = _events().order_by("-position").values_list("position", flat=True).first() or 0
+    newest = newest_position()
     end = store_for().safe_end()
     # What was committed after the first look is not held back, only not looked at.
     return LogHealth(newest, end, _lag(_events().filter(position__gt=end, position__lte=newest)))
 
 
 def _projection(projection: Projection) -> list[ProjectionHealth]:
-    checkpoints = ProjectionCheckpoint.objects.using(conf.settings().database).filter(name=projection.name)
-    found = [
-        ProjectionHealth(
-            each.name,
-            each.partition,
-            each.partitions,
-            each.status,
-            each.position,
-            lag_after(each.position),
-            each.failed_position,
-            each.last_error,
-        )
-        for each in checkpoints.order_by("partition")
-    ]
-    if found:
-        return found
-    is_inline = projection.is_inline()
-    position, lag = (None, Lag(0, 0.0)) if is_inline else (0, lag_after(0))
-    running = ProjectionCheckpoint.Status.RUNNING.value
-    return [ProjectionHealth(projection.name, 0, projection.partitions, running, position, lag, None, "")]
+    return [_partition(checkpoint) for checkpoint in stored_or_new(projection)]
 
 
-def _destinations() -> list[DestinationHealth]:
-    status = OutboxMessage.Status
-    messages = OutboxMessage.objects.using(conf.settings().database)
-    dead = Counter(messages.filter(status=status.DEAD).values_list("destination", flat=True)[:MOST])
-    found = []
-    for name in conf.settings().destinations:
-        open_ = messages.filter(destination=name, status__in=[status.PENDING, status.CLAIMED]).order_by("id")[:MOST]
-        due = messages.filter(pk__in=open_.values("pk"), available_at__lte=Now()).order_by("available_at")
-        oldest = due.annotate(age=Now() - F("available_at")).values_list("age", flat=True).first()
-        lag = Lag(0, 0.0) if oldest is None else Lag(due.count(), _seconds(oldest))
-        found.append(DestinationHealth(name, lag, dead[name]))
-    return found
+def _partition(checkpoint: ProjectionCheckpoint) -> ProjectionHealth:
+    is_inline = checkpoint.status == Status.INLINE
+    return ProjectionHealth(
+        checkpoint.name,
+        checkpoint.partition,
+        checkpoint.partitions,
+        checkpoint.status,
+        None if is_inline else checkpoint.position,
+        NO_LAG if is_inline else _lag(_events().filter(position__gt=checkpoint.position)),
+        checkpoint.failed_position,
+        checkpoint.last_error,
+    )
 
 
 def _log_problems(log: LogHealth, max_lag: float) -> list[str]:
@@ -162,22 +120,15 @@ def _log_problems(log: LogHealth, max_lag: float) -> list[str]:
 def _projection_problems(projection: ProjectionHealth, max_lag: float) -> list[str]:
     name = projection.title
     registered = registered_projections()[projection.name]
+    if projection.status == Status.INLINE and not registered.is_inline():
+        return [str(ModeChanged(projection.name))]
     if projection.partitions != registered.partitions:
         now = registered.partitions
         return [
             f"projection {name} stands still: its checkpoints are for {projection.partitions} partitions, not {now}"
         ]
-    if projection.status == ProjectionCheckpoint.Status.FAILED:
+    if projection.status == Status.FAILED:
         return [f"projection {name} has failed at position {projection.failed_position}"]
     if projection.lag.seconds > max_lag:
         return [f"projection {name} is {projection.status}, and {projection.lag.seconds:.0f} s behind"]
     return []
-
-
-def _destination_problems(destination: DestinationHealth, max_lag: float) -> list[str]:
-    problems = []
-    if destination.lag.seconds > max_lag:
-        problems.append(f"messages to {destination.name} have been due for {destination.lag.seconds:.0f} s")
-    if destination.dead:
-        problems.append(f"{destination.dead} messages to {destination.name} are dead")
-    return problems

@@ -84,11 +84,21 @@ def _gauges(health: Health) -> Iterator[Metric]:
     statuses = [([*key, each.status], 1.0) for key, each in projections]
     yield _gauge("projection_status", "1 for the status that it has", [*labels, "status"], statuses)
     destinations = health.destinations
-    lags = [([each.name], each.lag.seconds) for each in destinations]
+    lags = [([each.name], each.ready.seconds) for each in destinations]
     yield _gauge("outbox_lag_seconds", "For how long the oldest message has been due", ["destination"], lags)
-    due = [([each.name, "ready"], each.lag.count) for each in destinations]
-    dead = [([each.name, "dead"], each.dead) for each in destinations]
-    yield _gauge("outbox_messages", "Messages by what they wait for", ["destination", "state"], [*due, *dead])
+    lags = [([each.name], each.backing_off.seconds) for each in destinations]
+    yield _gauge("outbox_failing_seconds", "Age of the oldest message that is to be tried again", ["destination"], lags)
+    states = [
+        ([each.name, state], count)
+        for each in destinations
+        for state, count in (
+            ("ready", each.ready.count),
+            ("in_flight", each.in_flight),
+            ("backing_off", each.backing_off.count),
+            ("dead", each.dead),
+        )
+    ]
+    yield _gauge("outbox_messages", "Messages by what they wait for", ["destination", "state"], states)
 
 
 def _gauge(

@@ -7,6 +7,7 @@ both, when the payload is made, so that nothing fails at commit or reads back as
 import math
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
@@ -36,6 +37,21 @@ def encode_payload(payload: object, owner: str) -> str:
         for field, reason in _faults(payload, ""):
             raise PayloadError(owner, field, reason)
     return encoded.decode()
+
+
+def in_stored_order(encoded: str) -> str:
+    """The same JSON with the keys of its objects in the order in which PostgreSQL's jsonb gives them back, so that what
+    goes by that order today goes by the same one after reading."""
+    if encoded.count("{") < 2:  # the fields of a payload have an order of their own, that of its class
+        return encoded
+    return _encoder.encode(_ordered(msgspec.json.decode(encoded))).decode()
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, dict):
+        keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
+        return {key: _ordered(value[key]) for key in keys}
+    return [_ordered(each) for each in value] if isinstance(value, list) else value
 
 
 def storable_text(error: object) -> str:

@@ -17,6 +17,7 @@ from es_django.aggregates import Aggregate
 from es_django.errors import AggregateNotFound, ConcurrencyError, ReplayError, StorageError
 from es_django.events import RecordedEvent, StreamId
 from es_django.sameness import changed
+from es_django.seconds import refuse_no_seconds
 from es_django.snapshots import SnapshotCodec
 from es_django.store import store_for
 from es_django.store.appends import Snapshot, StreamWrite
@@ -155,12 +156,15 @@ class Repository(Generic[A]):
         """The aggregate, for this block alone among all that lock it, in order of arrival; saved when the block ends.
 
         The block is a transaction, and the lock lasts until the outermost one ends. Raises `LockTimeout` after
-        `timeout` seconds of waiting, and as `get` and `save`. An error in the block saves nothing. Writers that do not
+        `timeout` seconds of waiting (None waits for ever), `ValueError` for a time that is none, and as `get` and
+        `save`. An error in the block saves nothing. Writers that do not
         lock do not wait; against them the version decides.
 
         There is no asynchronous twin, since Django's transactions are bound to a thread: use `aexecute`, or call a
         plain function that holds the lock by `sync_to_async`.
         """
+        if timeout is not None:
+            refuse_no_seconds("timeout", timeout)
         with self.store.lock(self._stream(key), timeout):
             aggregate = self.get(key)
             yield aggregate
@@ -236,6 +240,7 @@ class Repository(Generic[A]):
                 "%r: %s changed without an event; the snapshot is that of its events",
                 aggregate,
                 ", ".join(sorted(others)),
+                extra={"category": aggregate.category, "key": aggregate.key, "version": aggregate.version},
             )
             encoded = codec.encode(anew._state())
         return None if encoded is None else Snapshot(codec.schema, encoded)

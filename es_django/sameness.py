@@ -18,12 +18,13 @@ def is_same(one: Any, other: Any) -> bool:
 
 
 def _is_alike(one: Any, other: Any) -> bool:
+    """Of two that are equal, and so have as many parts."""
     if type(one) is not type(other):
         return False
-    parts, others = _parts(one), _parts(other)
-    if parts is None or others is None:
+    parts = _parts(one)
+    if parts is None:
         return repr(one) == repr(other)
-    return len(parts) == len(others) and all(map(_is_alike, parts, others))
+    return all(map(_is_alike, parts, _parts(other) or ()))
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
@@ -56,7 +57,7 @@ def _parts(value: Any) -> Sequence[Any] | None:
     if isinstance(value, Mapping):
         return [part for item in value.items() for part in item]
     if isinstance(value, list | tuple | deque):
-        return list(value)
+        return value
     if isinstance(value, set | frozenset):
         return sorted(value, key=repr)
     if isinstance(value, msgspec.Struct):

@@ -17,14 +17,14 @@ import msgspec
 
 from es_django.aggregates import Aggregate
 from es_django.errors import EsDjangoError, ImproperlyConfigured
-from es_django.events import registry
 from es_django.payloads import encode_payload
+from es_django.registry import registry
 from es_django.sameness import changed, shared
 
 logger = logging.getLogger("es_django.snapshots")
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-_CODE = ("__code__", "__defaults__", "__kwdefaults__", "__wrapped__", "__func__", "fget", "fset")
+_CODE = ("__code__", "__defaults__", "__kwdefaults__", "__wrapped__", "fget", "fset")
 _PARTIAL = ("func", "args", "keywords")
 
 
@@ -65,13 +65,14 @@ class SnapshotCodec:
         if undeclared := state.keys() - self._names:
             self._warn(f"{_listed(undeclared)} not annotated")
             return None
-        if twice := shared(state):
-            self._warn(f"{_listed(twice)} would come back as copies of a mutable value that is held twice")
-            return None
         try:
             encoded = encode_payload(self._state(**state), self.schema)
         except EsDjangoError as error:
             self._warn(str(error))
+            return None
+        # After encoding, which finds what is nested without end.
+        if twice := shared(state):
+            self._warn(f"{_listed(twice)} would come back as copies of a mutable value that is held twice")
             return None
         if others := changed(state, self.decode(encoded) or {}):
             self._warn(f"{_listed(others)} would come back as another value")
@@ -79,7 +80,7 @@ class SnapshotCodec:
         return encoded
 
     def _warn(self, reason: str) -> None:
-        logger.warning("no snapshot of %s: %s", self.schema, reason)
+        logger.warning("no snapshot of %s: %s", self.schema, reason, extra={"category": self._aggregate.category})
 
     def decode(self, encoded: str) -> dict[str, Any] | None:
         """The state; None if it does not decode."""

@@ -1,6 +1,7 @@
 """The Celery tasks. All are short, idempotent and safe to run twice at once on any number of machines: what must be
 alone is guarded in the database, never by the schedule."""
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -8,18 +9,26 @@ from celery import Task, shared_task
 from celery.exceptions import Reject
 
 from es_django import conf
+from es_django.errors import StorageError
 from es_django.inbox.handling import receive
 from es_django.inbox.receipts import Outcome, prune_receipts
 from es_django.outbox.relay import relay
 from es_django.outbox.retention import prune_messages
 from es_django.projections import runner
 
+logger = logging.getLogger("es_django.outbox")
+
 
 # The limits free the worker of a publisher or a projection that hangs; what it had is tried again.
 @shared_task(name="es_django.relay_outbox", ignore_result=True, soft_time_limit=300)
 def relay_outbox(destination: str | None = None) -> None:
     """Publishes the outbox messages that are due, of one destination or of all."""
-    relay(destination)
+    try:
+        relay(destination)
+    except StorageError as error:
+        if not error.retryable:
+            raise
+        logger.warning("%s; the next sweep goes on", error)
 
 
 @shared_task(name="es_django.run_projections", ignore_result=True, soft_time_limit=300)
@@ -52,10 +61,15 @@ def prune() -> None:
     max_retries=None,
 )
 def handle_message(self: Task[Any, Any], message: object) -> None:
-    """Runs the handlers of a message, each once, and again after a pause where that can help."""
+    """Runs the handlers of a message, each once, and again after a pause where that can help.
+
+    A message that the broker delivers again, since its worker ended before it was done, comes back later as one that
+    has failed: else one that kills its worker would kill the next at once, and so on for ever.
+    """
     limits = conf.settings().outbox
     attempt = (self.request.retries or 0) + 1
-    if receive(message, attempt=attempt, last=attempt >= limits.max_attempts) is Outcome.POSTPONED:
+    died = bool((self.request.delivery_info or {}).get("redelivered"))
+    if receive(message, attempt=attempt, last=attempt >= limits.max_attempts, died=died) is Outcome.POSTPONED:
         try:
             raise self.retry(countdown=limits.backoff.after(attempt))
         except Reject as rejected:

@@ -4,10 +4,13 @@ import socket
 from typing import NoReturn
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.db import connection
+from django.db.models.signals import post_migrate
 from pytest_django import Settings
 
+from es_django.apps import note_inline_projections
 from testproject.celery import app
 from tests.publishers import Recorder
 
@@ -63,3 +66,9 @@ def recorder(settings: Settings) -> type[Recorder]:
     Recorder.reset()
     settings.ES_DJANGO = {"DESTINATIONS": {"tests": {"PUBLISHER": "tests.publishers.Recorder"}}}
     return Recorder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_checkpoint_before_a_test_makes_one() -> None:
+    """A flush ends like a migration, which writes down which projections are inline."""
+    assert post_migrate.disconnect(note_inline_projections, sender=apps.get_app_config("es_django"))

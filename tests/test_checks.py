@@ -12,8 +12,9 @@ from pytest_django import Settings
 from es_django import Aggregate, Projection, conf, outbox
 from es_django.aggregates import categories
 from es_django.checks import check_events, check_open_messages, check_projections, check_settings
-from es_django.events import Event, registry, upcasts
+from es_django.events import Event
 from es_django.outbox.publishers import publisher_for
+from es_django.registry import registry, upcasts
 from testproject.bank.models import Balance
 from tests.inbox.sender import SECRET
 from tests.outbox import published

@@ -19,7 +19,7 @@ from es_django.errors import (
     UnsupportedEventVersion,
     UpcastError,
 )
-from es_django.events import registry
+from es_django.registry import registry
 
 STREAM = StreamId("ledger", "l-1")
 

@@ -1,7 +1,10 @@
 """The health tells what is behind, held back or failed, and does not take a standstill for being up to date."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
@@ -9,13 +12,15 @@ from threading import Event as Signal
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.conf import settings as django_settings
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
 from es_django import Projection, health, outbox
 from es_django.health import DestinationHealth, Health, ProjectionHealth
+from es_django.lag import NO_LAG
 from es_django.models import OutboxMessage, ProjectionCheckpoint, StoredEvent
 from es_django.projections import pause, run_projections, start_rebuild
 from es_django.projections.checkpoints import lock_due
@@ -153,7 +158,7 @@ def test_an_inline_projection_is_behind_only_in_a_rebuild(an_hour_ago: Callable[
     open_account("ada", owner="Ada")
     an_hour_ago()
     found = projection(health.status(), "balances")
-    assert (found.status, found.position, found.lag.count) == ("running", None, 0)
+    assert (found.status, found.position, found.lag.count) == ("inline", None, 0)
     start_rebuild("balances", by="Ada")
     found = projection(health.status(), "balances")
     assert (found.status, found.position, found.lag.count) == ("rebuilding", 0, 1)
@@ -166,28 +171,71 @@ def test_checkpoints_of_another_number_of_partitions_are_a_problem() -> None:
     ]
 
 
+def send(*, delay: timedelta | None = None, **columns: Any) -> None:
+    sent = outbox.send("tests", type="tests.note", data=1, delay=delay)
+    OutboxMessage.objects.filter(message_id=sent).update(**columns)
+
+
+HOUR = timedelta(hours=1)
+
+
 def test_messages_that_wait_and_those_that_are_dead_are_told() -> None:
     for delay in (None, None, timedelta(days=1)):
-        outbox.send("tests", type="tests.note", data=1, delay=delay)
-    assert (destination(health.status()).lag.count, health.status().problems) == (2, [])
-    OutboxMessage.objects.filter(available_at__lt=timezone.now()).update(
-        available_at=timezone.now() - timedelta(hours=1)
-    )
+        send(delay=delay)
+    assert (destination(health.status()).ready.count, health.status().problems) == (2, [])
+    OutboxMessage.objects.filter(available_at__lt=timezone.now()).update(available_at=timezone.now() - HOUR)
     found = health.status()
-    assert 3600 <= destination(found).lag.seconds < 3700
+    assert 3600 <= destination(found).ready.seconds < 3700
     assert tells(found, r"messages to tests have been due for 36\d\d s")
     OutboxMessage.objects.update(status="dead", failed_at=timezone.now())
     found = health.status()
     assert (destination(found).dead, found.problems) == (3, ["3 messages to tests are dead"])
 
 
+def test_messages_that_are_in_flight_and_those_whose_relay_has_died_are_told_apart() -> None:
+    now = timezone.now()
+    send(status="claimed", claimed_by="a", claimed_until=now + HOUR, attempts=1)
+    send(status="claimed", claimed_by="b", claimed_until=now - HOUR, attempts=1, available_at=now - HOUR)
+    found = health.status()
+    assert (destination(found).in_flight, destination(found).ready.count) == (1, 1)
+    assert tells(found, r"messages to tests have been due for 36\d\d s")
+
+
+def test_messages_that_fail_are_a_problem_after_a_while_though_they_are_not_due() -> None:
+    now = timezone.now()
+    send(attempts=3, available_at=now + HOUR)
+    found = health.status()
+    assert (destination(found).backing_off.count, destination(found).ready, found.problems) == (1, NO_LAG, [])
+    send(attempts=3, available_at=now + HOUR, created_at=now - HOUR)
+    assert tells(health.status(), r"2 messages to tests failed and are to be tried again, one after 36\d\d s")
+    assert health.status(max_lag=4000).problems == []
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {},
+        {"attempts": 1, "available_at": timezone.now() + HOUR},
+        {"status": "claimed", "claimed_by": "a", "claimed_until": timezone.now() + HOUR, "attempts": 1},
+    ],
+)
+def test_messages_to_a_destination_that_was_removed_are_a_problem(columns: dict[str, Any], settings: Settings) -> None:
+    send(**columns)
+    send(**columns)
+    assert health.status().problems == []
+    settings.ES_DJANGO = {"DESTINATIONS": {"others": {"PUBLISHER": "tests.publishers.Recorder"}}}
+    found = health.status()
+    assert [(each.name, each.is_known) for each in found.destinations] == [("others", True), ("tests", False)]
+    assert tells(found, r'messages to tests wait, and ES_DJANGO\["DESTINATIONS"\] does not have it: .*')
+
+
 def test_nothing_is_counted_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "MOST", 4)
+    monkeypatch.setattr("es_django.lag.MOST", 4)
     count(*range(1, 8))
     for _ in range(6):
-        outbox.send("tests", type="tests.note", data=1)
+        send()
     found = health.status()
-    assert (projection(found).lag.count, destination(found).lag.count) == (4, 4)
+    assert (projection(found).lag.count, destination(found).ready.count) == (4, 4)
     OutboxMessage.objects.update(status="dead", failed_at=timezone.now())
     assert destination(health.status()).dead == 4
 
@@ -227,3 +275,35 @@ def test_the_command_tells_programs_in_json() -> None:
     assert (code, told["log"]["newest"], told["problems"]) == (0, position_of(1), [])
     (one,) = [each for each in told["projections"] if each["name"] == "tests.effects"]
     assert (one["status"], one["lag"]["count"]) == ("paused", 1)
+
+
+def test_the_command_shows_what_becomes_of_the_messages() -> None:
+    send()
+    send(attempts=2, available_at=timezone.now() + HOUR)
+    shown = es_status()[1]
+    columns = next(line for line in shown.splitlines() if "in flight" in line)
+    assert re.split(r"\s*[┃|]\s*", columns)[1:-1] == ["destination", "ready", "in flight", "backing off", "dead"]
+    row = next(line for line in shown.splitlines() if re.match(r"[│|] tests ", line))
+    assert re.fullmatch(r"[│|] tests +[│|] 1 for 0\.\d s +[│|] 0 +[│|] 1 for 0\.\d s +[│|] 0 +[│|]", row)
+
+
+def test_the_command_ends_with_1_and_one_line_where_the_database_is_away() -> None:
+    nowhere = "sqlite:////nowhere/at/all.sqlite3"
+    if connection.vendor == "postgresql":
+        nowhere = "postgres://nobody@127.0.0.1:1/nothing"
+    for options in (["es_status"], ["es_rebuild", "statements"], ["es_project", "--once"]):
+        ended = subprocess.run(
+            [sys.executable, "manage.py", *options],
+            cwd=django_settings.BASE_DIR,
+            env={**os.environ, "DATABASE_URL": nowhere},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1), ended.stderr
+
+
+@pytest.mark.parametrize("wrong", ["nan", "inf", "0", "-1"])
+def test_the_command_refuses_a_lag_that_is_none(wrong: str) -> None:
+    with pytest.raises(CommandError, match="--max-lag is more than 0 seconds"):
+        es_status(f"--max-lag={wrong}")

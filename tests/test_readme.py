@@ -80,6 +80,7 @@ wait_for("turnovers", timeout=2)
 assert Turnover.objects.get().amount == 30
 call_command("es_rebuild", "turnovers")
 call_command("es_status")
+call_command("es_verify")
 assert Turnover.objects.get().amount == 30
 
 import json

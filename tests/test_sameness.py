@@ -64,6 +64,8 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin"))
         (frozenset({1}), frozenset({1.0})),
         ({"a": [{"b": (1,)}]}, {"a": [{"b": (True,)}]}),
         (Money(1), Money(1.0)),
+        (Money("a"), Money(Text("a"))),
+        (Line("a"), Line(Text("a"))),
         (Line([1]), Line([True])),
         (NOON, NOON.astimezone(timezone(timedelta(hours=2)))),
         (Opaque(1), Opaque(1)),
@@ -90,7 +92,7 @@ VALUES: list[Any] = [
     {8, 0},
     (1, (2,)),
 ]
-VALUES += [frozenset({"a", "b"}), Pair(1, 2), Money([1]), Line({"a": 1}), deque([1])]
+VALUES += [frozenset({"a", "b"}), Pair(1, 2), Money([1]), Line({"a": 1}), deque([1]), {1, "a"}]
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,7 @@ MONEY = Money(1)
         ({"a": [ITEMS, ITEMS], "b": [1]}, {"a"}),
         ({"a": {"x": (ITEMS,)}, "b": Line(ITEMS), "c": 1}, {"a", "b"}),
         ({"a": MONEY, "b": deque([MONEY])}, {"a", "b"}),
+        ({"a": Money(ITEMS), "b": ITEMS}, {"a", "b"}),
         ({"a": [1], "b": [1]}, set()),
         ({"a": "text", "b": "text", "c": None, "d": None}, set()),
         ({"a": Pair(1, 2), "b": [Pair(1, 2)]}, set()),

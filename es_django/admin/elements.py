@@ -18,6 +18,7 @@ _SHAPES = {
     "published": ("✓", "good"),
     "handled": ("✓", "good"),
     "running": ("✓", "good"),
+    "inline": ("✓", "good"),
     "dead": ("✕", "bad"),
     "failed": ("✕", "bad"),
 }

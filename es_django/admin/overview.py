@@ -3,21 +3,22 @@
 Nothing is counted beyond `MOST`, and each number comes from an index that holds little more than what it counts.
 """
 
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
-from django.db.models import Count, Max, Min, Model
+from django.db.models import Max, Model
 from django.utils import timezone
 
 from es_django import conf, health
 from es_django.admin.chart import EventsPerMinute
 from es_django.admin.elements import amount, duration, status_badge
-from es_django.admin.standing import STANDINGS, Status
+from es_django.admin.standing import STANDINGS
 from es_django.errors import EsDjangoError
-from es_django.health import MOST, Health
+from es_django.health import Health
+from es_django.lag import MOST
 from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, StoredEvent
+from es_django.outbox.health import DestinationHealth
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class ShownProjection:
 class Overview:
     """What there is to tell about the models that are `visible`; each part is asked for as the page shows it."""
 
-    standings = ("ready", "in_flight", "backing_off", "delayed", "abandoned", "dead")
+    standings = ("ready", "in_flight", "backing_off", "dead")
 
     def __init__(self, visible: Collection[type[Model]]) -> None:
         self.sees_events = StoredEvent in visible
@@ -89,38 +90,9 @@ class Overview:
     def labels(self) -> list[str]:
         return [STANDINGS[each].label for each in self.standings]
 
-    @cached_property
+    @property
     def destinations(self) -> list[Destination]:
-        messages = OutboxMessage.objects.using(self._using)
-        dead = Counter(messages.filter(status=Status.DEAD).order_by("-id").values_list("destination", flat=True)[:MOST])
-        known = conf.settings().destinations
-        return [self._destination(name, dead[name]) for name in sorted({*known, *dead})]
-
-    def _destination(self, name: str, dead: int) -> Destination:
-        messages = OutboxMessage.objects.using(self._using).filter(destination=name).order_by("id")
-        counts = {"dead": dead}
-        # Each status has an index of its own, and is asked for by itself so that it is used.
-        pending = messages.filter(status=Status.PENDING)[:MOST].aggregate(
-            **_counts("ready", "backing_off", "delayed"),
-            oldest=Min("available_at", filter=STANDINGS["ready"].rows),
-        )
-        claimed = messages.filter(status=Status.CLAIMED)[:MOST].aggregate(**_counts("in_flight", "abandoned"))
-        oldest = pending.pop("oldest")
-        counts |= pending | claimed
-        is_cut = sum(pending.values()) >= MOST
-        return Destination(
-            name,
-            [
-                Cell(
-                    standing,
-                    STANDINGS[standing].label,
-                    amount(counts[standing], at_least=is_cut and standing in pending and counts[standing] > 0),
-                    standing in ("dead", "abandoned") and counts[standing] > 0,
-                )
-                for standing in self.standings
-            ],
-            duration((timezone.now() - oldest).total_seconds()) if oldest else "",
-        )
+        return [_shown(each) for each in self.health.destinations] if self.health else []
 
     @cached_property
     def projections(self) -> list[ShownProjection]:
@@ -153,5 +125,23 @@ class Overview:
         return f"{duration((timezone.now() - newest).total_seconds())} ago" if newest else ""
 
 
-def _counts(*standings: str) -> dict[str, Count]:
-    return {each: Count("id", filter=STANDINGS[each].rows) for each in standings}
+def _shown(destination: DestinationHealth) -> Destination:
+    counts = {
+        "ready": destination.ready.count,
+        "in_flight": destination.in_flight,
+        "backing_off": destination.backing_off.count,
+        "dead": destination.dead,
+    }
+    return Destination(
+        destination.name,
+        [
+            Cell(
+                standing,
+                STANDINGS[standing].label,
+                amount(count, at_least=count >= MOST),
+                standing == "dead" and count > 0,
+            )
+            for standing, count in counts.items()
+        ],
+        duration(destination.ready.seconds) if destination.ready.count else "",
+    )

@@ -18,6 +18,8 @@ from es_django.admin.elements import error_text, moment, status_badge
 from es_django.admin.readonly import Fact
 from es_django.errors import EsDjangoError
 from es_django.models import ProjectionCheckpoint, SkippedEvent, StoredEvent
+from es_django.models.projections import CheckpointStatus as Status
+from es_django.projections.told import told_until
 
 OPERATE = ["operate"]
 SHOWN_SKIPS = 10
@@ -25,7 +27,7 @@ SHOWN_SKIPS = 10
 
 @admin.register(ProjectionCheckpoint)
 class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
-    list_display = ["status_and_shape", "name", "share", "position", "behind", "attempts", "updated", "error"]
+    list_display = ["status_and_shape", "name", "share", "place", "behind", "attempts", "updated", "error"]
     list_display_links = ["name"]
     ordering = ["name", "partition"]
     actions = ["pause", "resume", "skip", "rebuild"]
@@ -51,8 +53,14 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
     def share(self, checkpoint: ProjectionCheckpoint) -> str:
         return f"{checkpoint.partition + 1} of {checkpoint.partitions}" if checkpoint.partitions > 1 else ""
 
+    @admin.display(description="position", ordering="position")
+    def place(self, checkpoint: ProjectionCheckpoint) -> int | None:
+        return None if checkpoint.status == Status.INLINE else checkpoint.position
+
     @admin.display(description="behind the log by")
     def behind(self, checkpoint: Any) -> str:
+        if checkpoint.status == Status.INLINE:
+            return "nothing: the appends move it"
         if checkpoint.waiting_since is None:
             return "nothing"
         seconds = (timezone.now() - checkpoint.waiting_since).total_seconds()
@@ -68,13 +76,13 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
 
     def facts(self, request: HttpRequest, checkpoint: ProjectionCheckpoint) -> list[Fact]:
         failed = checkpoint.failed_position
-        is_replay = checkpoint.position < checkpoint.silent_until
+        silent_until = told_until(checkpoint.told or [])
         return [
             ("Status", status_badge(checkpoint.status)),
             ("Partition", self.share(checkpoint)),
-            ("Position", checkpoint.position),
+            ("Position", self.place(checkpoint)),
             ("Behind the log by", self.behind(checkpoint)),
-            ("Sends no message up to", f"position {checkpoint.silent_until}" if is_replay else None),
+            ("Sends no message up to", f"position {silent_until}" if checkpoint.position < silent_until else None),
             ("Attempts", checkpoint.attempts),
             ("Next attempt", moment(checkpoint.retry_at) if checkpoint.retry_at else None),
             ("Failed at", failed and self._event(request, failed)),

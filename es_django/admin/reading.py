@@ -11,8 +11,9 @@ from django.db.models.functions import Cast, Length
 from es_django import conf
 from es_django.admin.json_text import Document, document
 from es_django.errors import EsDjangoError, UndecodableEvent, UpcastError
-from es_django.events import StreamId, registry
+from es_django.events import StreamId
 from es_django.models import StoredEvent
+from es_django.registry import registry
 
 LONGEST_READ = 2_000_000
 

@@ -2,7 +2,7 @@
 
 from django.http import HttpRequest
 
-from es_django.events import registry
+from es_django.registry import registry
 
 PERMISSION = "es_django.view_sensitive_data"
 

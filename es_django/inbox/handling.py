@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from es_django.errors import EsDjangoError, InvalidStreamId, is_retryable
+from es_django.errors import EsDjangoError, InvalidStreamId, WorkerDied, is_retryable
 from es_django.inbox.handlers import UNHANDLED, HandlerFunction, handlers_of
 from es_django.inbox.receipts import Outcome, bury, handle_once, keep_dead
 from es_django.observability import Kind, at_work
@@ -23,36 +23,38 @@ MALFORMED = UUID("6d0b4f0e-1f3a-5d51-9f0e-0f8a3c2f7b61")
 """The namespace of the ids that what is no message is kept under, made of its content."""
 
 
-def handle(message: Message, *, attempt: int = 1, last: bool = False) -> Outcome:
+def handle(message: Message, *, attempt: int = 1, last: bool = False, died: bool = False) -> Outcome:
     """Runs the handlers of a message, each once, and returns the worst of what became of it.
 
     A failure that trying again cannot help, and at the `last` attempt any, keeps the message as dead for that consumer.
-    Handlers do not wait for each other: after POSTPONED the next attempt runs those that have not succeeded.
+    Handlers do not wait for each other: after POSTPONED the next attempt runs those that have not succeeded. Where the
+    worker `died` that had the message, none of them runs, and each has failed that has not handled it.
     """
     outcomes = [
-        _handle(consumer, message, handler, attempt=attempt, last=last)
+        _handle(consumer, message, _die if died else handler, attempt=attempt, last=last)
         for consumer, handler in handlers_of(message.type).items()
     ]
     return max(outcomes, default=Outcome.NO_HANDLER)
 
 
-def receive(delivered: object, *, attempt: int, last: bool) -> Outcome:
+def receive(delivered: object, *, attempt: int, last: bool, died: bool = False) -> Outcome:
     """Handles what a broker delivered, which has no sender to return to: HANDLED, REPEATED, DEAD or POSTPONED.
 
     A message that nobody handles is postponed, since the code that does may be about to be deployed, and dead at the
-    `last` attempt. What is no message is dead at once.
+    `last` attempt. What is no message is dead at once. What comes back from a worker that `died` has failed.
     """
     try:
         message = from_wire(delivered)  # type: ignore[arg-type]  # it is what it says, or else an error
     except (msgspec.ValidationError, InvalidStreamId) as error:
-        logger.error("no message was delivered: %s", storable_text(str(error)))
-        content = json.dumps(delivered, default=repr)
-        return _keep_unhandled(str(uuid5(MALFORMED, content)), delivered, f"no message: {error}", attempt)
-    outcome = handle(message, attempt=attempt, last=last)
+        kept_as = str(uuid5(MALFORMED, json.dumps(delivered, default=repr)))
+        logger.error("no message was delivered: %s", storable_text(str(error)), extra={"message_id": kept_as})
+        return _keep_unhandled(kept_as, delivered, f"no message: {error}", attempt)
+    outcome = handle(message, attempt=attempt, last=last, died=died)
     if outcome is not Outcome.NO_HANDLER:
         return outcome
     reason = f"no handler for messages of type {message.type!r}"
-    logger.warning("message %s: %s", message.message_id, storable_text(reason))
+    ids = {"message_id": message.message_id, "attempt": attempt}
+    logger.warning("message %s: %s", message.message_id, storable_text(reason), extra=ids)
     if not last:
         return Outcome.POSTPONED
     return _keep_unhandled(str(message.message_id), delivered, reason, attempt)
@@ -71,13 +73,20 @@ def _handle(consumer: str, message: Message, handler: HandlerFunction, *, attemp
 
 def _failed(consumer: str, message: Message, error: Exception, *, attempt: int, last: bool) -> Outcome:
     told = storable_text(error)
-    logger.warning("consumer %s failed on message %s: %s", consumer, message.message_id, told, exc_info=error)
+    ids = {"consumer": consumer, "message_id": message.message_id, "attempt": attempt}
+    logger.warning(
+        "consumer %s failed on message %s: %s", consumer, message.message_id, told, exc_info=error, extra=ids
+    )
     if is_retryable(error) and not last:
         return Outcome.POSTPONED
     try:
         return bury(consumer, message, error, attempt=attempt)
     except EsDjangoError as failure:
         return _not_even_kept(str(message.message_id), failure)
+
+
+def _die(message: Message) -> None:
+    raise WorkerDied
 
 
 def _keep_unhandled(message_id: str, content: object, reason: str, attempt: int) -> Outcome:
@@ -89,5 +98,5 @@ def _keep_unhandled(message_id: str, content: object, reason: str, attempt: int)
 
 def _not_even_kept(message_id: str, failure: EsDjangoError) -> Outcome:
     # Given up now, the message would be nowhere.
-    logger.warning("message %s cannot be kept as dead: %s", message_id, failure)
+    logger.warning("message %s cannot be kept as dead: %s", message_id, failure, extra={"message_id": message_id})
     return Outcome.POSTPONED

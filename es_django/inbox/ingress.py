@@ -51,7 +51,7 @@ def ingress(request: HttpRequest) -> HttpResponse:
     except UnreadablePostError:
         return _refusal(400, "the request ended too soon")
     except Exception:
-        logger.exception("the ingress failed")
+        logger.exception("the ingress failed", extra={"path": request.path})
         return _try_again()
 
 

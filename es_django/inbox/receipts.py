@@ -140,10 +140,10 @@ def _identity(consumer: str, message: Message) -> tuple[str, str]:
 
 
 def _ends_the_process(error: BaseException) -> bool:
-    # Celery has its own kinds of SystemExit, and its pool processes end on a signal with a negative code. What is left
-    # is a handler that calls sys.exit(): it would come back again and again if it took its worker along.
+    # Celery has its own kinds of SystemExit, and its pool processes end on a signal with the code -(256 - signal). What
+    # is left is a handler that calls sys.exit(): it would come back again and again if it took its worker along.
     if isinstance(error, SystemExit):
-        return type(error) is not SystemExit or (isinstance(error.code, int) and error.code < 0)
+        return type(error) is not SystemExit or (isinstance(error.code, int) and -256 < error.code <= -192)
     return isinstance(error, KeyboardInterrupt)
 
 

@@ -42,10 +42,12 @@ def replay(consumer: str, message_id: UUID | str) -> None:
             this.update(status=done, attempts=F("attempts") + 1, last_error="", message=None, handled_at=Now())
         else:
             this.update(attempts=F("attempts") + 1, last_error=storable_text(failure))
+    ids = {"consumer": consumer, "message_id": message_id}
     if failure is not None:
-        logger.warning("consumer %s failed again on message %s: %s", consumer, message_id, storable_text(failure))
+        told = storable_text(failure)
+        logger.warning("consumer %s failed again on message %s: %s", consumer, message_id, told, extra=ids)
         raise failure
-    logger.info("consumer %s has handled message %s, which was dead", consumer, message_id)
+    logger.info("consumer %s has handled message %s, which was dead", consumer, message_id, extra=ids)
 
 
 def _failure(handler: HandlerFunction, message: Message, using: str) -> Exception | None:

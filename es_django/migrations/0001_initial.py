@@ -183,10 +183,12 @@ class Migration(migrations.Migration):
                 ("partitions", models.PositiveIntegerField(default=1)),
                 ("position", models.BigIntegerField(default=0)),
                 (
-                    "silent_until",
-                    models.BigIntegerField(
-                        default=0,
-                        help_text="Up to this position the outside has been told; a replay sends no message again.",
+                    "told",
+                    models.JSONField(
+                        blank=True,
+                        help_text="In a rebuild: each partition, of how many, and the position up to which it has told "
+                        "the outside.",
+                        null=True,
                     ),
                 ),
                 (
@@ -197,6 +199,7 @@ class Migration(migrations.Migration):
                             ("paused", "Paused"),
                             ("rebuilding", "Rebuilding"),
                             ("failed", "Failed"),
+                            ("inline", "Inline"),
                         ],
                         default="running",
                         max_length=10,
@@ -206,6 +209,14 @@ class Migration(migrations.Migration):
                 ("retry_at", models.DateTimeField(blank=True, null=True)),
                 ("last_error", models.TextField(blank=True, default="")),
                 ("failed_position", models.BigIntegerField(blank=True, null=True)),
+                (
+                    "failing_until",
+                    models.BigIntegerField(
+                        blank=True,
+                        help_text="An event up to this position fails; batches get smaller until it is found.",
+                        null=True,
+                    ),
+                ),
                 ("updated_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={
@@ -323,9 +334,9 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="outboxmessage",
             index=models.Index(
-                condition=models.Q(("attempts__gt", 0), ("status", "pending")),
-                fields=["destination", "id"],
-                name="es_django_outbox_failing",
+                condition=models.Q(("available_at__gt", models.F("created_at")), ("status", "pending")),
+                fields=["destination", "available_at"],
+                name="es_django_outbox_waiting",
             ),
         ),
         migrations.AddIndex(
@@ -402,6 +413,14 @@ class Migration(migrations.Migration):
             options={
                 "default_permissions": ("view",),
             },
+        ),
+        migrations.AddIndex(
+            model_name="outboxmessage",
+            index=models.Index(
+                condition=models.Q(("status", "dead")),
+                fields=["destination", "id"],
+                name="es_django_outbox_dead",
+            ),
         ),
         migrations.AddIndex(
             model_name="outboxmessage",

@@ -1,5 +1,5 @@
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from es_django.models.streams import Stream
@@ -44,15 +44,16 @@ class OutboxMessage(models.Model):
             models.Index(fields=["destination", "id"], condition=Q(status="pending"), name="es_django_outbox_pending"),
             models.Index(fields=["destination", "id"], condition=Q(status="claimed"), name="es_django_outbox_claimed"),
             models.Index(
-                fields=["destination", "id"],
-                condition=Q(status="pending", attempts__gt=0),
-                name="es_django_outbox_failing",
+                fields=["destination", "available_at"],
+                condition=Q(status="pending", available_at__gt=F("created_at")),
+                name="es_django_outbox_waiting",
             ),
             models.Index(
                 fields=["destination", "key", "id"],
                 condition=Q(status__in=("pending", "claimed"), key__isnull=False),
                 name="es_django_outbox_open_key",
             ),
+            models.Index(fields=["destination", "id"], condition=Q(status="dead"), name="es_django_outbox_dead"),
             models.Index(
                 fields=["stream", "stream_version"], condition=Q(stream__isnull=False), name="es_django_outbox_source"
             ),

@@ -13,17 +13,19 @@ class CheckpointStatus(models.TextChoices):
     PAUSED = "paused"
     REBUILDING = "rebuilding"
     FAILED = "failed"
+    INLINE = "inline"
 
 
 MOVES: Mapping[str, frozenset[str]] = {
     CheckpointStatus.RUNNING: frozenset(
-        {CheckpointStatus.PAUSED, CheckpointStatus.FAILED, CheckpointStatus.REBUILDING}
+        {CheckpointStatus.PAUSED, CheckpointStatus.FAILED, CheckpointStatus.REBUILDING, CheckpointStatus.INLINE}
     ),
     CheckpointStatus.REBUILDING: frozenset(
-        {CheckpointStatus.RUNNING, CheckpointStatus.PAUSED, CheckpointStatus.FAILED}
+        {CheckpointStatus.RUNNING, CheckpointStatus.PAUSED, CheckpointStatus.FAILED, CheckpointStatus.INLINE}
     ),
     CheckpointStatus.PAUSED: frozenset({CheckpointStatus.RUNNING, CheckpointStatus.REBUILDING}),
     CheckpointStatus.FAILED: frozenset({CheckpointStatus.RUNNING, CheckpointStatus.REBUILDING}),
+    CheckpointStatus.INLINE: frozenset({CheckpointStatus.PAUSED}),
 }
 """From each status, those that can follow it."""
 
@@ -31,7 +33,8 @@ MOVES: Mapping[str, frozenset[str]] = {
 class ProjectionCheckpoint(models.Model):
     """The position up to which a projection, or one partition of it, has applied the log.
 
-    An inline projection has one while it is being rebuilt, and none at other times.
+    That of an inline projection is `inline`, without a position, while the appends move it; in every other status it is
+    moved from there as an asynchronous one is, and by no append.
     """
 
     Status: ClassVar = CheckpointStatus
@@ -40,14 +43,19 @@ class ProjectionCheckpoint(models.Model):
     partition = models.PositiveIntegerField(default=0)
     partitions = models.PositiveIntegerField(default=1)
     position = models.BigIntegerField(default=0)
-    silent_until = models.BigIntegerField(
-        default=0, help_text="Up to this position the outside has been told; a replay sends no message again."
+    told = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="In a rebuild: each partition, of how many, and the position up to which it has told the outside.",
     )
     status = models.CharField(max_length=10, choices=CheckpointStatus.choices, default=CheckpointStatus.RUNNING)
     attempts = models.PositiveIntegerField(default=0)
     retry_at = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(default="", blank=True)
     failed_position = models.BigIntegerField(null=True, blank=True)
+    failing_until = models.BigIntegerField(
+        null=True, blank=True, help_text="An event up to this position fails; batches get smaller until it is found."
+    )
     updated_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -71,7 +79,8 @@ class ProjectionCheckpoint(models.Model):
         self.status = status
 
     def forget_failure(self) -> None:
-        self.attempts, self.retry_at, self.last_error, self.failed_position = 0, None, "", None
+        self.attempts, self.retry_at, self.last_error = 0, None, ""
+        self.failed_position = self.failing_until = None
 
 
 class SkippedEvent(models.Model):

@@ -10,9 +10,10 @@ from asgiref.sync import sync_to_async
 
 from es_django import conf
 from es_django.errors import PayloadError, UnknownDestination
-from es_django.events import MAX_NAME_LENGTH, Event, StagedEvent, registry
+from es_django.events import MAX_NAME_LENGTH, Event, StagedEvent
 from es_django.metadata import COLUMNS_OF_METADATA, current_metadata
 from es_django.outbox import nudge as _nudge  # noqa: F401  # registers itself
+from es_django.registry import registry
 from es_django.store import store_for
 from es_django.store.messages import Message
 from es_django.store.reactions import MessageSource, message_sources

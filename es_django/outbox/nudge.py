@@ -57,7 +57,7 @@ class Nudger:
             current_app.send_task(RELAY_TASK, producer=producer, expires=EXPIRES, retry=False, ignore_result=True)
         except Exception as error:
             self._connection.discard()
-            logger.warning("the relay was not nudged, the next sweep publishes: %r", error)
+            logger.warning("the relay was not nudged, the next sweep publishes: %r", error, extra={"task": RELAY_TASK})
             return False
         return True
 

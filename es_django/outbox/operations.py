@@ -41,7 +41,8 @@ def _move(message_ids: Iterable[UUID], move: Move, by: str) -> list[UUID]:
     moved: list[UUID] = []
     for chunk in _chunks(message_ids):
         for message_id in outbox_store().move(chunk, move):
-            logger.info("message %s was %s by %s", message_id, move.value, by)
+            ids = {"message_id": message_id, "by": by}
+            logger.info("message %s was %s by %s", message_id, move.value, by, extra=ids)
             moved.append(message_id)
     return moved
 

@@ -1,8 +1,9 @@
 """The statements of the outbox in PostgreSQL."""
 
 # abandoned: the first message whose worker has died, if it is the first open one of its key. It comes alone.
-# busy:      the keys whose first open message another worker has, or failed and waits; looked up once, so that a long
-#            queue behind such a message is passed over fast.
+# busy:      keys whose first open message another worker has, or waits; looked up once, so that a long queue behind it
+#            is passed over fast. Only so many, so that they always fit a hash table: of the keys beyond them the first
+#            open message is looked up for each that is due.
 # due:       else those that are due, unless the first open message of their key cannot be had. Rows that somebody else
 #            claims or settles at this moment are skipped.
 # hole:      the first open message of each of these keys that is not among them, since it is held back, or was skipped.
@@ -26,21 +27,25 @@ WITH abandoned AS MATERIALIZED (
 ),
 busy AS MATERIALIZED (
     SELECT held.key
-      FROM (SELECT key, id
-              FROM es_django_outboxmessage
-             WHERE destination = %(destination)s AND key IS NOT NULL
-               AND status = 'claimed' AND claimed_until > clock_timestamp()
+      FROM ((SELECT key, id
+               FROM es_django_outboxmessage
+              WHERE destination = %(destination)s AND key IS NOT NULL
+                AND status = 'claimed' AND claimed_until > clock_timestamp()
+              LIMIT 1000)
             UNION ALL
-            SELECT key, id
-              FROM es_django_outboxmessage
-             WHERE destination = %(destination)s AND key IS NOT NULL
-               AND status = 'pending' AND attempts > 0 AND available_at > clock_timestamp()
+            (SELECT key, id
+               FROM es_django_outboxmessage
+              WHERE destination = %(destination)s AND key IS NOT NULL AND status = 'pending'
+                AND available_at > created_at AND available_at > statement_timestamp()
+              ORDER BY available_at
+              LIMIT 1000)
            ) AS held
-     WHERE NOT EXISTS (
-            SELECT
-              FROM es_django_outboxmessage AS earlier
-             WHERE earlier.destination = %(destination)s AND earlier.key = held.key AND earlier.id < held.id
-               AND earlier.status IN ('pending', 'claimed'))
+     WHERE held.id = (
+            SELECT head.id
+              FROM es_django_outboxmessage AS head
+             WHERE head.destination = %(destination)s AND head.key = held.key
+               AND head.status IN ('pending', 'claimed')
+             ORDER BY head.id LIMIT 1)
 ),
 due AS MATERIALIZED (
     SELECT message.id, message.key
@@ -84,7 +89,18 @@ SELECT claimed.id, claimed.attempts, claimed.message_id, claimed.type, claimed.k
  ORDER BY claimed.id
 """
 
+# Both lock their rows in the order of ids, as operators' moves do: else they could wait for each other for ever.
 SETTLE = """
+WITH settlement AS MATERIALIZED (
+    SELECT given.*
+      FROM jsonb_to_recordset(%(settlements)s::jsonb)
+           AS given (id bigint, attempts int, counted int, status text, error text, delay float8)
+      JOIN es_django_outboxmessage AS message ON message.id = given.id
+     WHERE message.attempts = given.attempts AND message.status = 'claimed'
+       AND message.claimed_by = %(worker)s AND message.claimed_until > clock_timestamp()
+     ORDER BY message.id
+       FOR NO KEY UPDATE OF message
+)
 UPDATE es_django_outboxmessage AS message
    SET status = settlement.status, attempts = settlement.counted, claimed_by = NULL, claimed_until = NULL,
        last_error = coalesce(nullif(settlement.error, ''), message.last_error),
@@ -92,18 +108,24 @@ UPDATE es_django_outboxmessage AS message
                            ELSE message.available_at END,
        published_at = CASE WHEN settlement.status = 'published' THEN clock_timestamp() END,
        failed_at = CASE WHEN settlement.status = 'dead' THEN clock_timestamp() END
-  FROM jsonb_to_recordset(%(settlements)s::jsonb)
-       AS settlement (id bigint, attempts int, counted int, status text, error text, delay float8)
- WHERE message.id = settlement.id AND message.attempts = settlement.attempts AND message.status = 'claimed'
-   AND message.claimed_by = %(worker)s AND message.claimed_until > clock_timestamp()
+  FROM settlement
+ WHERE message.id = settlement.id
 RETURNING message.id
 """
 
 EXTEND = """
+WITH claim AS MATERIALIZED (
+    SELECT given.id
+      FROM jsonb_to_recordset(%(claims)s::jsonb) AS given (id bigint, attempts int)
+      JOIN es_django_outboxmessage AS message ON message.id = given.id
+     WHERE message.attempts = given.attempts AND message.status = 'claimed'
+       AND message.claimed_by = %(worker)s AND message.claimed_until > clock_timestamp()
+     ORDER BY message.id
+       FOR NO KEY UPDATE OF message
+)
 UPDATE es_django_outboxmessage AS message
    SET claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
-  FROM jsonb_to_recordset(%(claims)s::jsonb) AS claim (id bigint, attempts int)
- WHERE message.id = claim.id AND message.attempts = claim.attempts AND message.status = 'claimed'
-   AND message.claimed_by = %(worker)s AND message.claimed_until > clock_timestamp()
+  FROM claim
+ WHERE message.id = claim.id
 RETURNING message.id
 """

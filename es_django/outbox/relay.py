@@ -14,8 +14,9 @@ from uuid import uuid4
 from django.core.exceptions import ImproperlyConfigured
 
 from es_django import conf
-from es_django.errors import ClaimLost, EsDjangoError, PublishError, StorageError
+from es_django.errors import ClaimLost, DestinationUnreachable, EsDjangoError, PublishError, StorageError
 from es_django.observability import Kind, at_work
+from es_django.outbox.outages import is_resting, note_reached, note_unreachable
 from es_django.outbox.publishers import Publisher, publisher_for
 from es_django.outbox.renewal import Renewal
 from es_django.outbox.store import Claim, OutboxStore, Settlement, outbox_store
@@ -35,9 +36,10 @@ def relay(
     """Publishes what is due, of one destination or of all, and returns how many messages were published.
 
     It ends when nothing is left to claim, after about `seconds`, or when `is_stopped` says so; what it has claimed and
-    not yet handed to the publisher goes back then. Any number of relays may run at once. Of several destinations, one
-    that fails as a whole is logged and does not stop the others; one that is asked for by name raises. Raises
-    RuntimeError inside an open transaction.
+    not yet handed to the publisher goes back then. Any number of relays may run at once. A destination that cannot be
+    reached rests for some seconds, in which nothing is claimed for it. Of several destinations, one whose publisher
+    cannot be made is logged and does not stop the others; one that is asked for by name raises. Raises `StorageError`
+    if the database fails, and RuntimeError inside an open transaction.
     """
     deadline = time.monotonic() + seconds
 
@@ -49,15 +51,18 @@ def relay(
     # A batch of each in turn, so that a slow destination does not starve the others.
     while waiting and not is_over():
         for name in list(waiting):
+            claimed, done = 0, 0
             try:
-                claimed, done = _relay_batch(name, is_over)
+                if not is_resting(name):
+                    claimed, done = _relay_batch(name, is_over)
+            except StorageError:
+                raise
             except (EsDjangoError, ImproperlyConfigured):
                 if destination is not None:
                     raise
-                logger.exception("the messages to %s could not be relayed", name)
-                claimed, done = 0, 0
+                logger.exception("the messages to %s could not be relayed", name, extra={"destination": name})
             published += done
-            if claimed == 0:
+            if claimed == 0 or is_resting(name):
                 waiting.remove(name)
     return published
 
@@ -73,10 +78,11 @@ def _relay_batch(destination: str, is_over: Callable[[], bool]) -> tuple[int, in
     if not claims:
         return 0, 0
     with Renewal(store, worker, claims, claimed_at=claimed_at, lease=limits.lease) as renewal:
-        settlements = list(_publish(publisher, claims, renewal, is_over))
+        settlements = list(_publish(destination, publisher, claims, renewal, is_over))
         outcomes = _settle(store, worker, settlements, renewal)
-    for lost in filter(None, outcomes):
-        logger.warning("%s: it is published once more", lost)
+    for settlement, lost in zip(settlements, outcomes, strict=True):
+        if lost is not None:
+            logger.warning("%s: it is published once more", lost, extra=_ids(settlement.claim))
     published = [
         settlement
         for settlement, lost in zip(settlements, outcomes, strict=True)
@@ -95,12 +101,13 @@ def _settle(
         except StorageError as error:
             if not error.retryable or not any(renewal.holds(settlement.claim) for settlement in settlements):
                 raise
-            logger.warning("the claims of %s are not settled yet: %s", worker, error)
+            ids = {"worker": worker, "destination": settlements[0].claim.message.destination}
+            logger.warning("the claims of %s are not settled yet: %s", worker, error, extra=ids)
             time.sleep(PAUSE)
 
 
 def _publish(
-    publisher: Publisher, claims: Sequence[Claim], renewal: Renewal, is_over: Callable[[], bool]
+    destination: str, publisher: Publisher, claims: Sequence[Claim], renewal: Renewal, is_over: Callable[[], bool]
 ) -> Iterator[Settlement]:
     """Publishes in waves with at most one message of a key in each, so that a failed one holds back its own key."""
     held_back: set[str] = set()
@@ -123,14 +130,40 @@ def _publish(
                 hold_back(claim)
             else:
                 ready.append(claim)
-        for claim, error in zip(ready, _outcomes(publisher, ready), strict=True):
+        outcomes = _outcomes(publisher, ready)
+        for claim, error in zip(ready, outcomes, strict=True):
             if error is not None:
                 hold_back(claim)
-                logger.warning(
-                    "message %s was not published, attempt %s: %s", claim.message.message_id, claim.attempts, error
-                )
-            yield Settlement(claim, error)
+            yield _settlement(claim, error)
+        over = _is_unreachable(destination, outcomes) or over
         renewal.progress()
+
+
+def _settlement(claim: Claim, error: PublishError | None) -> Settlement:
+    if isinstance(error, DestinationUnreachable):
+        return Settlement(claim, tried=False)
+    if error is not None:
+        known = claim.message.message_id, claim.attempts
+        logger.warning("message %s was not published, attempt %s: %s", *known, error, extra=_ids(claim))
+    return Settlement(claim, error)
+
+
+def _is_unreachable(destination: str, outcomes: Sequence[PublishError | None]) -> bool:
+    unreachable = next((error for error in outcomes if isinstance(error, DestinationUnreachable)), None)
+    if unreachable is not None:
+        note_unreachable(destination, unreachable)
+    elif outcomes:
+        note_reached(destination)
+    return unreachable is not None
+
+
+def _ids(claim: Claim) -> dict[str, object]:
+    message = claim.message
+    known = {"message_id": message.message_id, "destination": message.destination, "attempt": claim.attempts}
+    if message.stream is None:
+        return known
+    stream = {"category": message.stream.category, "key": message.stream.key}
+    return {**known, **stream, "version": message.stream_version}
 
 
 def _waves(claims: Sequence[Claim]) -> Iterator[list[Claim]]:
@@ -166,8 +199,11 @@ def _call(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishErro
     name = type(publisher).__name__
     try:
         outcomes = list(publisher.publish([claim.message for claim in claims]))
+    except DestinationUnreachable as error:
+        return [error] * len(claims)
     except Exception as error:
-        logger.exception("%s broke down", name)
+        ids = {"destination": claims[0].message.destination}
+        logger.exception("%s broke down", name, extra=ids)
         return [error if isinstance(error, PublishError) else PublishError(storable_text(error))] * len(claims)
     if len(outcomes) != len(claims):
         reason = f"{name} returned {len(outcomes)} outcomes for {len(claims)} messages"

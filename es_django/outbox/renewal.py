@@ -34,6 +34,7 @@ class Renewal:
         self._lease = lease
         self._held = {claim.id for claim in claims}
         self._renewed_at = self._progress_at = claimed_at
+        self._ids = {"worker": worker, "destination": claims[0].message.destination}
         self._ended = Event()
         self._thread = Thread(target=self._run, name=RENEWAL, daemon=True)
 
@@ -66,13 +67,14 @@ class Renewal:
     def _renew(self) -> None:
         now = time.monotonic()
         if now - self._progress_at > PATIENCE * self._lease:
-            logger.error("the publisher of %s has not come back for %.1f s", self._worker, now - self._progress_at)
+            hanging = now - self._progress_at
+            logger.error("the publisher of %s has not come back for %.1f s", self._worker, hanging, extra=self._ids)
             self._held = set()
             return
         try:
             self._held = self._store.extend(self._worker, self._claims, lease=self._lease)
             self._renewed_at = now
         except EsDjangoError as error:
-            logger.warning("the claims of %s could not be renewed: %s", self._worker, error)
+            logger.warning("the claims of %s could not be renewed: %s", self._worker, error, extra=self._ids)
             if now - self._renewed_at > self._lease:
                 self._held = set()

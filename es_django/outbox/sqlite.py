@@ -24,15 +24,19 @@ busy AS MATERIALIZED (
                AND status = 'claimed' AND claimed_until > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
             UNION ALL
             SELECT key, id
-              FROM es_django_outboxmessage
-             WHERE destination = %(destination)s AND key IS NOT NULL
-               AND status = 'pending' AND attempts > 0 AND available_at > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+              FROM (SELECT key, id
+                      FROM es_django_outboxmessage
+                     WHERE destination = %(destination)s AND key IS NOT NULL AND status = 'pending'
+                       AND available_at > created_at AND available_at > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+                     ORDER BY available_at
+                     LIMIT 1000)
            ) AS held
-     WHERE NOT EXISTS (
-            SELECT 1
-              FROM es_django_outboxmessage AS earlier
-             WHERE earlier.destination = %(destination)s AND earlier.key = held.key AND earlier.id < held.id
-               AND earlier.status IN ('pending', 'claimed'))
+     WHERE held.id = (
+            SELECT head.id
+              FROM es_django_outboxmessage AS head
+             WHERE head.destination = %(destination)s AND head.key = held.key
+               AND head.status IN ('pending', 'claimed')
+             ORDER BY head.id LIMIT 1)
 ),
 due AS MATERIALIZED (
     SELECT message.id, message.key

@@ -1,15 +1,23 @@
 """The checkpoints of projections, one for each partition."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
 
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from es_django import conf
-from es_django.errors import PartitionsChanged
-from es_django.models import ProjectionCheckpoint
+from es_django.errors import ModeChanged, PartitionsChanged
+from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.models.projections import CheckpointStatus as Status
-from es_django.projections.base import Projection
+from es_django.projections.base import Projection, registered_projections
+from es_django.store import store_for
+
+if TYPE_CHECKING:
+    from es_django.store.database import DatabaseEventStore
+
+MOVING = (Status.RUNNING, Status.REBUILDING)
+"""The statuses in which runners move a checkpoint."""
 
 
 def checkpoints_of(name: str) -> QuerySet[ProjectionCheckpoint]:
@@ -20,43 +28,78 @@ def checkpoints_of(name: str) -> QuerySet[ProjectionCheckpoint]:
 
 def ensure_checkpoints(projection: Projection) -> None:
     """Makes the checkpoints that are lacking. Raises `PartitionsChanged` if there are those of another number of
-    partitions."""
+    partitions, and `ModeChanged` if the appends have moved what is asynchronous now."""
     stored = list(checkpoints_of(projection.name))
-    refuse_other_partitions(projection, stored)
+    refuse_other_mode(projection, stored)
+    for checkpoint in stored:
+        if checkpoint.partitions != projection.partitions:
+            raise PartitionsChanged(projection.name, checkpoint.partitions, projection.partitions)
     if len(stored) < projection.partitions:
         create_checkpoints(projection)
 
 
-def create_checkpoints(projection: Projection) -> None:
-    """Makes a checkpoint for each partition that has none."""
-    new = [
-        ProjectionCheckpoint(name=projection.name, partition=number, partitions=projection.partitions)
-        for number in range(projection.partitions)
+def ensure_inline_checkpoints() -> None:
+    """Makes those of inline projections, which tell later that the appends have moved them."""
+    stored = ProjectionCheckpoint.objects.using(conf.settings().database).values_list("name", flat=True)
+    known = set(stored)
+    for projection in registered_projections().values():
+        if projection.is_inline() and projection.name not in known:
+            create_checkpoints(projection)
+
+
+def create_checkpoints(projection: Projection, status: Status | None = None) -> None:
+    """Makes a checkpoint for each partition that has none, in a status or as of one that has never run."""
+    checkpoints_of(projection.name).bulk_create(_new_checkpoints(projection, status), ignore_conflicts=True)
+
+
+def stored_or_new(projection: Projection) -> list[ProjectionCheckpoint]:
+    """How a projection stands, also if it has never run."""
+    return list(checkpoints_of(projection.name)) or _new_checkpoints(projection)
+
+
+def _new_checkpoints(projection: Projection, status: Status | None = None) -> list[ProjectionCheckpoint]:
+    status = status or (Status.INLINE if projection.is_inline() else Status.RUNNING)
+    name, count = projection.name, projection.partitions
+    return [
+        ProjectionCheckpoint(name=name, partition=number, partitions=count, status=status) for number in range(count)
     ]
-    checkpoints_of(projection.name).bulk_create(new, ignore_conflicts=True)
 
 
-def refuse_other_partitions(projection: Projection, stored: Iterable[ProjectionCheckpoint]) -> None:
-    for checkpoint in stored:
-        if checkpoint.partitions != projection.partitions:
-            raise PartitionsChanged(projection.name, checkpoint.partitions, projection.partitions)
+def refuse_other_mode(projection: Projection, stored: Iterable[ProjectionCheckpoint]) -> None:
+    if not projection.is_inline() and any(checkpoint.status == Status.INLINE for checkpoint in stored):
+        raise ModeChanged(projection.name)
 
 
 def lock_due(projection: Projection, partition: int) -> ProjectionCheckpoint | None:
     """Locks a checkpoint until the transaction ends; None if somebody else has, or it is not to be moved now."""
-    statuses = [Status.REBUILDING] if projection.is_inline() else [Status.RUNNING, Status.REBUILDING]
     due = checkpoints_of(projection.name).filter(
         Q(retry_at=None) | Q(retry_at__lte=Now()),
         partition=partition,
         partitions=projection.partitions,
-        status__in=statuses,
+        status__in=MOVING,
     )
     return due.select_for_update(skip_locked=True).first()
+
+
+def pause_checkpoint(checkpoint: ProjectionCheckpoint) -> None:
+    """Pauses one that the caller has locked. What the appends have moved stands at the newest event from now on; the
+    lock comes before the hold on the appends, so that they wait for no runner."""
+    if checkpoint.status == Status.INLINE:
+        cast("DatabaseEventStore", store_for()).hold_inline_projections()
+        checkpoint.position = newest_position()
+    checkpoint.become(Status.PAUSED)
+    save(checkpoint)
 
 
 def save(checkpoint: ProjectionCheckpoint) -> None:
     checkpoint.updated_at = Now()
     checkpoint.save(using=conf.settings().database)
+
+
+def newest_position() -> int:
+    """The position of the newest event; 0 if there is none."""
+    events = StoredEvent.objects.using(conf.settings().database).order_by("-position")
+    return events.values_list("position", flat=True).first() or 0
 
 
 def refuse_nameless(by: str) -> None:

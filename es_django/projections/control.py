@@ -13,7 +13,13 @@ from es_django.errors import ProjectionStatusError
 from es_django.models import ProjectionCheckpoint, SkippedEvent
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.projections.base import Projection, projection_named
-from es_django.projections.checkpoints import checkpoints_of, ensure_checkpoints, refuse_nameless, save
+from es_django.projections.checkpoints import (
+    checkpoints_of,
+    ensure_checkpoints,
+    pause_checkpoint,
+    refuse_nameless,
+    save,
+)
 from es_django.store.failures import storage_errors
 
 logger = logging.getLogger("es_django.projections")
@@ -24,7 +30,11 @@ STOPPED = (Status.PAUSED, Status.FAILED)
 def pause(name: str, *, by: str) -> None:
     """Stops a projection, once the batch at hand has ended, until it is resumed. `by` tells who wants it.
 
-    Raises `UnknownProjection`, `PartitionsChanged`, and `ProjectionStatusError` if it is not running.
+    Appends go on without an inline projection that is paused; runners bring it up to them when it is resumed, and then
+    the appends move it again. Meanwhile its mode may be changed.
+
+    Raises `UnknownProjection`, `PartitionsChanged`, `ModeChanged`, `ProjectionStatusError` if it is paused or failed,
+    and `StorageError`, retryable where appends to an inline projection are in flight for too long.
     """
     projection = projection_named(name)
     with _locked(projection, by) as checkpoints:
@@ -32,15 +42,14 @@ def pause(name: str, *, by: str) -> None:
         if not running:
             raise _refusal(projection, "paused", checkpoints)
         for checkpoint in running:
-            checkpoint.become(Status.PAUSED)
-            save(checkpoint)
-    logger.info("projection %s was paused by %s", name, by)
+            pause_checkpoint(checkpoint)
+    logger.info("projection %s was paused by %s", name, by, extra={"projection": name, "by": by})
 
 
 def resume(name: str, *, by: str) -> None:
     """Lets a projection that is paused or failed go on, at the event where it stands. `by` tells who wants it.
 
-    Raises `UnknownProjection`, `PartitionsChanged`, and `ProjectionStatusError` if it is neither.
+    Raises `UnknownProjection`, `PartitionsChanged`, `ModeChanged`, and `ProjectionStatusError` if it is neither.
     """
     projection = projection_named(name)
     with _locked(projection, by) as checkpoints:
@@ -48,16 +57,17 @@ def resume(name: str, *, by: str) -> None:
         if not stopped:
             raise _refusal(projection, "resumed", checkpoints)
         for checkpoint in stopped:
-            _resume(projection, checkpoint)
+            checkpoint.become(_status_after(checkpoint))
             checkpoint.attempts, checkpoint.retry_at = 0, None
             save(checkpoint)
-    logger.info("projection %s was resumed by %s", name, by)
+    logger.info("projection %s was resumed by %s", name, by, extra={"projection": name, "by": by})
 
 
 def skip(name: str, position: int, *, by: str) -> None:
     """Lets a projection go on without the event at `position`, at which it fails, and keeps a `SkippedEvent` of that.
 
-    Raises `UnknownProjection`, `PartitionsChanged`, and `ProjectionStatusError` if it does not fail at that position.
+    Raises `UnknownProjection`, `PartitionsChanged`, `ModeChanged`, and `ProjectionStatusError` if it does not fail at
+    that position.
     """
     projection = projection_named(name)
     with _locked(projection, by) as checkpoints:
@@ -70,26 +80,25 @@ def skip(name: str, position: int, *, by: str) -> None:
             checkpoint.position = position
             checkpoint.forget_failure()
             if checkpoint.status == Status.FAILED:
-                _resume(projection, checkpoint)
+                checkpoint.become(_status_after(checkpoint))
             save(checkpoint)
-    logger.warning("projection %s was made to skip the event at position %s by %s", name, position, by)
+    ids = {"projection": name, "position": position, "by": by}
+    logger.warning("projection %s was made to skip the event at position %s by %s", name, position, by, extra=ids)
 
 
 @contextmanager
 def _locked(projection: Projection, by: str) -> Iterator[list[ProjectionCheckpoint]]:
     refuse_nameless(by)
     with storage_errors("change a projection's status"), transaction.atomic(using=conf.settings().database):
-        if not projection.is_inline():
-            ensure_checkpoints(projection)
+        ensure_checkpoints(projection)
         yield list(checkpoints_of(projection.name).select_for_update())
 
 
-def _resume(projection: Projection, checkpoint: ProjectionCheckpoint) -> None:
-    """A rebuild goes on as one; an inline projection stands still only in a rebuild."""
-    in_rebuild = projection.is_inline() or checkpoint.position < checkpoint.silent_until
-    checkpoint.become(Status.REBUILDING if in_rebuild else Status.RUNNING)
+def _status_after(checkpoint: ProjectionCheckpoint) -> Status:
+    """A rebuild goes on as one."""
+    return Status.RUNNING if checkpoint.told is None else Status.REBUILDING
 
 
 def _refusal(projection: Projection, wanted: str, checkpoints: list[ProjectionCheckpoint]) -> ProjectionStatusError:
     statuses = " and ".join(sorted({each.status for each in checkpoints}))
-    return ProjectionStatusError(projection.name, wanted, f"it is {statuses or 'moved by the appends themselves'}")
+    return ProjectionStatusError(projection.name, wanted, f"it is {statuses}")

@@ -5,21 +5,25 @@ rebuilt; the moments in which that begins and ends have no append in flight, so 
 """
 
 import logging
-from typing import TYPE_CHECKING, cast
 
 from django.db import transaction
 
 from es_django import conf
 from es_django.errors import ProjectionStatusError
-from es_django.models import ProjectionCheckpoint, StoredEvent
+from es_django.models import ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.projections.base import Projection, projection_named
-from es_django.projections.checkpoints import checkpoints_of, create_checkpoints, refuse_nameless, save
-from es_django.store import store_for
+from es_django.projections.checkpoints import (
+    MOVING,
+    checkpoints_of,
+    create_checkpoints,
+    pause_checkpoint,
+    refuse_nameless,
+    refuse_other_mode,
+    save,
+)
+from es_django.projections.told import told_by
 from es_django.store.failures import storage_errors
-
-if TYPE_CHECKING:
-    from es_django.store.database import DatabaseEventStore
 
 logger = logging.getLogger("es_django.projections")
 
@@ -29,51 +33,64 @@ def start_rebuild(name: str, *, by: str) -> bool:
 
     Whoever runs projections then replays the log: workers, or `run_projection`. Returns False, having done nothing, if
     a rebuild is under way. `by` tells who wants it. Appends that an inline projection follows must be made under READ
-    COMMITTED, PostgreSQL's own default.
+    COMMITTED, PostgreSQL's own default; a start that is cut short leaves such a projection paused.
 
-    Raises `UnknownProjection`, `ProjectionStatusError` if the projection has no `Meta.models`, and `StorageError`,
-    retryable where appends to an inline projection are in flight for too long.
+    Raises `UnknownProjection`, `ModeChanged`, `ProjectionStatusError` if the projection has no `Meta.models`, and
+    `StorageError`, retryable where appends to an inline projection are in flight for too long.
     """
     projection = projection_named(name)
     refuse_nameless(by)
     if not projection.models:
         raise ProjectionStatusError(name, "rebuilt", "it has no Meta.models, so what to empty is not known")
-    database = conf.settings().database
-    with storage_errors("start a rebuild"), transaction.atomic(using=database):
-        if projection.is_inline():
-            cast("DatabaseEventStore", store_for()).hold_inline_projections()
-        if not checkpoints_of(name).exists():
+    with storage_errors("start a rebuild"):
+        _take_from_appends(projection)
+        is_started = _empty_and_set_back(projection)
+    if is_started:
+        logger.info("the rebuild of projection %s was started by %s", name, by, extra={"projection": name, "by": by})
+    return is_started
+
+
+def _take_from_appends(projection: Projection) -> None:
+    """In a transaction of its own, since appends wait until it ends, and emptying the models may take long."""
+    with transaction.atomic(using=conf.settings().database):
+        if not checkpoints_of(projection.name).exists():
             create_checkpoints(projection)
-        checkpoints = list(checkpoints_of(name).select_for_update())
-        if all(each.status == Status.REBUILDING and each.partitions == projection.partitions for each in checkpoints):
+        checkpoints = list(checkpoints_of(projection.name).select_for_update())
+        refuse_other_mode(projection, checkpoints)
+        for checkpoint in checkpoints:
+            if checkpoint.status == Status.INLINE:
+                pause_checkpoint(checkpoint)
+
+
+def _empty_and_set_back(projection: Projection) -> bool:
+    database = conf.settings().database
+    with transaction.atomic(using=database):
+        checkpoints = list(checkpoints_of(projection.name).select_for_update())
+        if _is_under_way(projection, checkpoints):
             return False
         for model in projection.models:
             model._base_manager.using(database).all().delete()
         _set_back(projection, checkpoints)
-    logger.info("the rebuild of projection %s was started by %s", name, by)
     return True
 
 
+def _is_under_way(projection: Projection, checkpoints: list[ProjectionCheckpoint]) -> bool:
+    """Some partitions may have ended theirs."""
+    return any(each.status == Status.REBUILDING for each in checkpoints) and all(
+        each.status in MOVING and each.partitions == projection.partitions for each in checkpoints
+    )
+
+
 def _set_back(projection: Projection, checkpoints: list[ProjectionCheckpoint]) -> None:
-    told = [_told_until(projection, each) for each in checkpoints]
+    told = told_by(checkpoints)
     if any(each.partitions != projection.partitions for each in checkpoints):
-        # Other partitions have other streams: what all of them have told is sure to have been told.
-        told = [min(told)] * projection.partitions
         checkpoints_of(projection.name).delete()
-        create_checkpoints(projection)
-        checkpoints = list(checkpoints_of(projection.name).select_for_update())
-    for checkpoint, silent_until in zip(checkpoints, told, strict=True):
+        create_checkpoints(projection, Status.PAUSED)
+        checkpoints = list(checkpoints_of(projection.name))
+    for checkpoint in checkpoints:
         checkpoint.position = 0
-        checkpoint.silent_until = silent_until
+        checkpoint.told = told
         checkpoint.forget_failure()
         if checkpoint.status != Status.REBUILDING:
             checkpoint.become(Status.REBUILDING)
         save(checkpoint)
-
-
-def _told_until(projection: Projection, checkpoint: ProjectionCheckpoint) -> int:
-    """Up to where the projection has applied the log before, side effects included."""
-    if projection.is_inline() and checkpoint.status == Status.RUNNING:
-        newest = StoredEvent.objects.using(conf.settings().database).order_by("-position")
-        return newest.values_list("position", flat=True).first() or 0
-    return max(checkpoint.position, checkpoint.silent_until)

@@ -5,25 +5,26 @@ A crash anywhere repeats nothing and loses nothing. Whoever locks the checkpoint
 
 import logging
 import time
-from collections.abc import Sequence
-from datetime import timedelta
+from collections import deque
+from collections.abc import Iterator, Sequence
+from copy import copy
 from itertools import groupby
 from typing import TYPE_CHECKING, cast
 
 from django.db import transaction
-from django.db.models.functions import Now
 
 from es_django import conf
-from es_django.errors import EsDjangoError, is_retryable
+from es_django.errors import EsDjangoError
 from es_django.events import RecordedEvent
 from es_django.models import ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.observability import Kind, at_work
-from es_django.payloads import storable_text
 from es_django.projections.base import Projection, projection_named, registered_projections
-from es_django.projections.checkpoints import checkpoints_of, ensure_checkpoints, lock_due, save
+from es_django.projections.checkpoints import MOVING, ensure_checkpoints, lock_due, save
+from es_django.projections.failures import note_failure
+from es_django.projections.told import told_positions, told_until
 from es_django.store import store_for
-from es_django.store.base import Partition
+from es_django.store.base import Page, Partition
 from es_django.store.failures import refuse_swallowed_failure, storage_errors
 from es_django.store.reactions import replaying
 
@@ -32,156 +33,157 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("es_django.projections")
 
-
-class _BatchFailed(Exception):
-    """A batch was rolled back; it would have gone from `after` on, and held the events at `positions`."""
-
-    def __init__(self, after: int | None, positions: Sequence[int]) -> None:
-        super().__init__(after, positions)
-        self.after = after
-        self.positions = positions
+MOST_LEFT = 100
+"""Events that may be applied while the appends wait, which are then given an inline projection back."""
 
 
 def run_projections(*, seconds: float = 20.0) -> int:
-    """Brings every asynchronous projection, and those that are being rebuilt, up to the end of the log, within about
-    `seconds`, and returns how many events were applied. One that fails does not stop the others."""
+    """Brings every asynchronous projection, and inline ones that are being rebuilt, towards the end of the log, and
+    returns how many events were applied. Each has at least one batch, and no more are begun after about `seconds`. One
+    that fails does not stop the others."""
     deadline = time.monotonic() + seconds
+    waiting = {projection.name: _batches(projection) for projection in _runnable()}
     total = 0
-    for projection in _runnable():
-        try:
-            total += run_projection(projection.name, seconds=deadline - time.monotonic())
-        except EsDjangoError:
-            logger.exception("projection %s could not be run", projection.name)
+    # A batch of each in turn, so that one that is far behind does not starve the others.
+    while waiting:
+        for name, batches in list(waiting.items()):
+            try:
+                applied = next(batches, None)
+            except EsDjangoError:
+                logger.exception("projection %s could not be run", name, extra={"projection": name})
+                applied = None
+            if applied is None:
+                del waiting[name]
+            else:
+                total += applied
+        if time.monotonic() >= deadline:
+            break
     return total
 
 
 def run_projection(name: str, *, seconds: float = 20.0) -> int:
-    """Brings one projection up to the end of the log, all its partitions that nobody else is at, and returns how many
-    events were applied. An inline projection has nothing to be brought up to, unless it is being rebuilt.
+    """Brings one projection towards the end of the log, all its partitions that nobody else is at, and returns how many
+    events were applied; no batch is begun after about `seconds`. What the appends move has nothing to be brought up to.
 
     An event that fails is tried again later, after growing pauses; after PROJECTIONS["MAX_ATTEMPTS"] the projection is
     `failed` at that event until an operator decides, unless the error `is_retryable`. Raises `UnknownProjection`,
-    `PartitionsChanged`, and `StorageError` if not even the failure can be noted.
+    `PartitionsChanged`, `ModeChanged`, and `StorageError` if the database fails before the projection does, or if not
+    even the failure can be noted.
     """
-    projection = projection_named(name)
-    if not projection.is_inline():
-        with storage_errors("make a projection's checkpoints"):
-            ensure_checkpoints(projection)
     deadline = time.monotonic() + seconds
-    limits = dict.fromkeys(range(projection.partitions), conf.settings().projections.batch_size)
     total = 0
-    while limits and time.monotonic() < deadline:
-        for partition, limit in list(limits.items()):
-            try:
-                applied, is_done = _run_batch(projection, partition, limit)
-            except _BatchFailed as failure:
-                if len(failure.positions) > 1:
-                    # Smaller batches leave less before the event that fails, and in the end nothing but it.
-                    limits[partition] = min(limit, len(failure.positions)) // 2
-                    continue
-                _note_failure(projection, partition, failure)
-                applied, is_done = 0, True
-            total += applied
-            if is_done:
-                del limits[partition]
+    for applied in _batches(projection_named(name)):
+        total += applied
+        if time.monotonic() >= deadline:
+            break
     return total
 
 
 def _runnable() -> list[Projection]:
-    known = registered_projections().values()
-    rebuilding = ProjectionCheckpoint.objects.using(conf.settings().database).filter(status=Status.REBUILDING)
-    with storage_errors("look for projections that are being rebuilt"):
-        names = set(rebuilding.values_list("name", flat=True))
-    return [each for each in known if not each.is_inline() or each.name in names]
+    moving = ProjectionCheckpoint.objects.using(conf.settings().database).filter(status__in=MOVING)
+    with storage_errors("look which projections are to be run"):
+        names = set(moving.values_list("name", flat=True))
+    return [each for each in registered_projections().values() if not each.is_inline() or each.name in names]
 
 
-def _run_batch(projection: Projection, partition: int, limit: int) -> tuple[int, bool]:
-    """Applies the next events, at most `limit`, and returns how many, and whether that was all there is to do now, or
-    for this runner."""
-    settings = conf.settings()
-    after: int | None = None
-    events: Sequence[RecordedEvent] = []
+def _batches(projection: Projection) -> Iterator[int]:
+    """Applies one batch after the other, of each partition in turn, and tells of each how many events it had."""
+    with storage_errors("make a projection's checkpoints"):
+        ensure_checkpoints(projection)
+    partitions = deque(range(projection.partitions))
+    while partitions:
+        partition = partitions.popleft()
+        applied, has_more = _run_batch(projection, partition)
+        if has_more:
+            partitions.append(partition)
+        yield applied
+
+
+def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
+    """Applies the next events, and returns how many, and whether this runner can go on at once."""
+    before: ProjectionCheckpoint | None = None
+    page = Page([], 0)
     try:
-        with storage_errors("run a projection"), transaction.atomic(using=settings.database, durable=True):
+        with storage_errors("run a projection"), transaction.atomic(using=conf.settings().database, durable=True):
             checkpoint = lock_due(projection, partition)
             if checkpoint is None:
-                return 0, True
-            after = checkpoint.position
-            if checkpoint.attempts:
-                limit = 1
-            share = Partition(partition, projection.partitions)
-            page = store_for().read_all(after=after, limit=limit, types=projection.event_classes, partition=share)
-            events = page.events
-            ends_rebuild = checkpoint.status == Status.REBUILDING and len(events) < limit
-            if page.position == after and not ends_rebuild:
-                return 0, True
-            _apply(projection, events, checkpoint)
-            if ends_rebuild and not projection.is_inline():
-                checkpoint.become(Status.RUNNING)
-            _move(checkpoint, page.position)
+                return 0, False
+            before = copy(checkpoint)
+            page = _next_page(projection, checkpoint)
+            _apply(projection, page.events, checkpoint)
+            _move(projection, checkpoint, page)
     except Exception as error:
-        raise _BatchFailed(after, sorted({each.position for each in events})) from error
-    if ends_rebuild and projection.is_inline():
-        _hand_over(projection)
-    return len(events), ends_rebuild
+        if before is None:
+            raise
+        return 0, note_failure(before, sorted({each.position for each in page.events}), error)
+    if projection.is_inline() and not page.has_more:
+        _give_to_appends(projection)
+    return len(page.events), page.has_more
 
 
-def _hand_over(projection: Projection) -> None:
-    """Ends the rebuild of an inline projection: applies what is left while no append is in flight; from then on appends
-    move it. If that fails, the next run tries again."""
-    settings = conf.settings()
-    try:
-        with storage_errors("end a rebuild"), transaction.atomic(using=settings.database, durable=True):
-            store = cast("DatabaseEventStore", store_for())
-            store.hold_inline_projections()
-            checkpoint = lock_due(projection, 0)
-            if checkpoint is None:
-                return
-            types, limit = projection.event_classes, settings.projections.batch_size
-            while (page := store.read_settled(after=checkpoint.position, limit=limit, types=types)).events:
-                _apply(projection, page.events, checkpoint)
-                checkpoint.position = page.position
-            checkpoint.delete()
-    except Exception as error:
-        # A batch meets whatever it is as well, and notes it.
-        logger.warning("the rebuild of projection %s could not end yet: %r", projection.name, error)
+def _next_page(projection: Projection, checkpoint: ProjectionCheckpoint) -> Page:
+    """The next events. Where one of them fails, the first half of those among which it is: in the end it alone."""
+    share = Partition(checkpoint.partition, checkpoint.partitions)
+    limit = conf.settings().projections.batch_size
+    page = store_for().read_all(after=checkpoint.position, limit=limit, types=projection.event_classes, partition=share)
+    suspects = sorted({each.position for each in page.events if each.position <= (checkpoint.failing_until or 0)})
+    if not suspects:
+        return page
+    end = suspects[(len(suspects) - 1) // 2]
+    return Page([each for each in page.events if each.position <= end], end, has_more=True)
 
 
 def _apply(projection: Projection, events: Sequence[RecordedEvent], checkpoint: ProjectionCheckpoint) -> None:
     if not events:
         return
+    told = told_positions(checkpoint.told or [], Partition(checkpoint.partition, checkpoint.partitions), events)
     with at_work(Kind.PROJECT, projection.name, len(events), (recorded.metadata for recorded in events)):
-        for again, group in groupby(events, key=lambda recorded: recorded.position <= checkpoint.silent_until):
+        for again, group in groupby(events, key=lambda recorded: recorded.position in told):
             with replaying(again):
                 projection.project_batch(list(group))
         refuse_swallowed_failure(conf.settings().database, f"run projection {projection.name}")
 
 
-def _move(checkpoint: ProjectionCheckpoint, position: int) -> None:
-    checkpoint.position = position
-    if checkpoint.failed_position is None or position >= checkpoint.failed_position:
+def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) -> None:
+    is_rebuilt = (
+        checkpoint.status == Status.REBUILDING
+        and not projection.is_inline()
+        and not page.has_more
+        and page.position >= told_until(checkpoint.told or [])
+    )
+    if page.position == checkpoint.position and not is_rebuilt:
+        return
+    checkpoint.position = page.position
+    if checkpoint.failing_until is None or page.position >= checkpoint.failing_until:
         checkpoint.forget_failure()
+    if is_rebuilt:
+        checkpoint.become(Status.RUNNING)
+        checkpoint.told = None
     save(checkpoint)
 
 
-def _note_failure(projection: Projection, partition: int, failure: _BatchFailed) -> None:
-    """Written in a transaction of its own, since that of the batch is gone."""
-    settings = conf.settings()
-    error = cast("Exception", failure.__cause__)
-    position = failure.positions[0] if failure.positions else getattr(error, "position", None)
-    with (
-        storage_errors("note a projection's failure"),
-        transaction.atomic(using=settings.database, durable=True),
-    ):
-        checkpoint = checkpoints_of(projection.name).select_for_update().filter(partition=partition).first()
-        if checkpoint is None or failure.after not in (None, checkpoint.position):
-            return  # somebody else has gone on meanwhile
-        checkpoint.attempts = checkpoint.attempts + 1 if checkpoint.failed_position == position else 1
-        checkpoint.failed_position = position
-        checkpoint.last_error = storable_text(error)
-        checkpoint.retry_at = Now() + timedelta(seconds=settings.projections.backoff.after(checkpoint.attempts))
-        is_hopeless = checkpoint.attempts >= settings.projections.max_attempts and not is_retryable(error)
-        if is_hopeless and checkpoint.status != Status.PAUSED:
-            checkpoint.become(Status.FAILED)
-        save(checkpoint)
-    logger.error("projection %s failed at position %s: %r", checkpoint, position, error)
+def _give_to_appends(projection: Projection) -> None:
+    """Has an inline projection moved by the appends from now on: applies what is left, while none is in flight. If that
+    fails, or is too much to keep appends waiting for, the next run tries again."""
+    try:
+        with storage_errors("end a rebuild"), transaction.atomic(using=conf.settings().database, durable=True):
+            # The lock first, so that no append waits for another runner.
+            checkpoint = lock_due(projection, 0)
+            if checkpoint is None:
+                return
+            store = cast("DatabaseEventStore", store_for())
+            store.hold_inline_projections()
+            page = store.read_settled(after=checkpoint.position, limit=MOST_LEFT, types=projection.event_classes)
+            if page.has_more:
+                return
+            _apply(projection, page.events, checkpoint)
+            checkpoint.position, checkpoint.told = page.position, None
+            checkpoint.forget_failure()
+            checkpoint.become(Status.INLINE)
+            save(checkpoint)
+    except Exception as error:
+        # A batch meets whatever it is as well, and notes it.
+        ids = {"projection": projection.name}
+        logger.warning(
+            "projection %s could not be given back to the appends yet: %r", projection.name, error, extra=ids
+        )

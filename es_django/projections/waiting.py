@@ -4,11 +4,10 @@ import time
 
 from asgiref.sync import sync_to_async
 
-from es_django import conf
 from es_django.errors import ProjectionTimeout
-from es_django.models import ProjectionCheckpoint, StoredEvent
+from es_django.models import ProjectionCheckpoint
 from es_django.projections.base import Projection, projection_named
-from es_django.projections.checkpoints import checkpoints_of
+from es_django.projections.checkpoints import newest_position, stored_or_new
 from es_django.store.failures import storage_errors
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
@@ -23,7 +22,8 @@ def wait_for(name: str, position: int | None = None, timeout: float = 5.0) -> No
     """
     projection = projection_named(name)
     if position is None:
-        position = _newest()
+        with storage_errors("look how long the log is"):
+            position = newest_position()
     deadline = time.monotonic() + timeout
     pause = SHORTEST_PAUSE
     while lagging := _lagging(projection, position):
@@ -41,18 +41,10 @@ async def await_for(name: str, position: int | None = None, timeout: float = 5.0
 
 def _lagging(projection: Projection, position: int) -> list[ProjectionCheckpoint]:
     with storage_errors("look where a projection is"):
-        stored = list(checkpoints_of(projection.name))
-    if not stored and not projection.is_inline():
-        stored = [ProjectionCheckpoint(name=projection.name)]
+        checkpoints = stored_or_new(projection)
     if projection.is_inline():
-        return [each for each in stored if each.status != ProjectionCheckpoint.Status.RUNNING]
-    return [each for each in stored if each.position < position]
-
-
-def _newest() -> int:
-    events = StoredEvent.objects.using(conf.settings().database).order_by("-position")
-    with storage_errors("look how long the log is"):
-        return events.values_list("position", flat=True).first() or 0
+        checkpoints = [each for each in checkpoints if each.status != each.Status.INLINE]
+    return [each for each in checkpoints if each.position < position]
 
 
 def _state(lagging: list[ProjectionCheckpoint]) -> str:

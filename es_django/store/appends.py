@@ -15,7 +15,7 @@ from es_django.events import MAX_NAME_LENGTH, Event, PendingEvent, StagedEvent, 
 from es_django.metadata import COLUMNS_OF_METADATA
 from es_django.payloads import encode_payload
 from es_django.store.messages import Message, StagedMessage
-from es_django.store.reactions import is_replaying, message_sources
+from es_django.store.reactions import message_sources
 
 
 class Expected(Enum):
@@ -150,7 +150,7 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
 
 
 def _messages(staged: StagedEvent) -> Iterator[Message]:
-    for source in () if is_replaying() else message_sources.get(type(staged.event), ()):
+    for source in message_sources.get(type(staged.event), ()):
         message = source(staged)
         if message is not None:
             yield message

@@ -15,10 +15,11 @@ import msgspec
 from asgiref.sync import sync_to_async
 
 from es_django.aggregates import Outcome
-from es_django.errors import DuplicateEvent
-from es_django.events import Event, PendingEvent, RecordedEvent, StreamId, registry
+from es_django.errors import AppendInReplay, DuplicateEvent
+from es_django.events import Event, PendingEvent, RecordedEvent, StreamId
 from es_django.metadata import current_metadata
 from es_django.observability import Kind, at_work
+from es_django.registry import registry
 from es_django.store.appends import Append, ExpectedVersion, StreamWrite, is_number, prepare_all, stage
 from es_django.store.messages import Message, StagedMessage
 from es_django.store.reactions import is_followed_inline, is_replaying, run_inline_projections
@@ -33,10 +34,12 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Events of the whole log, in order, and the position from which to read on."""
+    """Events of the whole log, in order, the position from which to read on, and whether more can be read there now: a
+    page without events is not always the last, since an event may be upcast to nothing."""
 
     events: Sequence[RecordedEvent]
     position: int
+    has_more: bool = False
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -51,6 +54,11 @@ class Partition(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not 0 <= self.number < self.count:
             raise ValueError(f"of {self.count} partitions none has the number {self.number}")
+
+    def holds(self, stream_id: int) -> bool:
+        """Whether a stream of this id is in it, as the databases tell: neighbours are often alike, so their numbers are
+        multiplied, and spread over all partitions."""
+        return (((stream_id & 0x7FFFFFFF) * 2654435761) >> 16) % self.count == self.number
 
 
 WHOLE: Final = Partition(0, 1)
@@ -83,7 +91,8 @@ class EventStore(ABC):
 
         Raises `ConcurrencyError` if the stream is elsewhere, `StreamArchived` if it takes no more events,
         `DuplicateEvent` if some of the events are stored already, `PayloadError` if a payload cannot be stored,
-        `ValueError` for an `expected` that is no version, and `StorageError` if the database fails.
+        `AppendInReplay` in a projection that is given events again, `ValueError` for an `expected` that is no version,
+        and `StorageError` if the database fails.
         """
         return self.append_all([StreamWrite(stream, events, expected)], metadata=metadata)
 
@@ -96,6 +105,8 @@ class EventStore(ABC):
             appends = prepare_all(list(writes), {**current_metadata(), **(metadata or {})})
             if not appends:
                 return []
+            if is_replaying():
+                raise AppendInReplay(appends[0].stream)
             categories = {append.stream.category for append in appends}
             work.subject = categories.pop() if len(categories) == 1 else SEVERAL
             work.size = sum(len(append.events) for append in appends)
@@ -131,7 +142,7 @@ class EventStore(ABC):
         return recorded
 
     def _suspended_projections(self) -> Set[str]:
-        """The inline projections that a rebuild moves at this time, and no append."""
+        """The projections that are moved from a checkpoint at this time, and by no append."""
         return frozenset()
 
     @abstractmethod

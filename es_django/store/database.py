@@ -1,15 +1,13 @@
-"""What the two databases share: transactions, reading, and how rows become events."""
+"""What the two databases share: transactions and reading."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NoReturn, cast
 from uuid import UUID
 
-import msgspec
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -27,23 +25,19 @@ from es_django.errors import (
     ReplayError,
     StreamArchived,
 )
-from es_django.events import Event, RecordedEvent, StreamId, registry
+from es_django.events import Event, RecordedEvent, StreamId
 from es_django.models import StoredEvent, Stream
+from es_django.registry import registry
 from es_django.store.appends import Append
 from es_django.store.base import WHOLE, EventStore, Loaded, Page, Partition
 from es_django.store.failures import dooming, refuse_swallowed_failure, storage_errors
 from es_django.store.messages import StagedMessage
 from es_django.store.outcomes import TransactionOutcome
 from es_django.store.reactions import after_messages, is_followed_inline
-
-TailRow = tuple[int, str, int, str]
-"""version, type, schema_version, data"""
+from es_django.store.rows import EventRow, TailRow, as_uuid, decoded_tail, recorded_events
 
 PAGE_SIZE = 1000
 END = 2**63 - 1
-
-EventRow = tuple[int, int, str, int, str, str, str | None, str | None, Any, Any]
-"""position, version, type, schema_version, data, metadata, correlation_id, causation_id, event_id, recorded_at"""
 
 # The stream's id is looked up first, so that the index gives its events in order, and a page of a long stream reads no
 # more than a page: joined, they would all be read and sorted for each page.
@@ -213,7 +207,7 @@ class DatabaseEventStore(EventStore):
             size = PAGE_SIZE if remaining is None else min(PAGE_SIZE, remaining)
             with storage_errors("read a stream"):
                 rows = self._select_stream(stream, after, before, size, backwards)
-            yield from self._recorded(stream, rows)
+            yield from recorded_events(stream, rows)
             if len(rows) < size:
                 return
             if backwards:
@@ -244,20 +238,16 @@ class DatabaseEventStore(EventStore):
             if tail[0][1] is None:
                 version, _, _, state = tail.pop(0)
                 snapshot = (version, state)
-            loaded[key] = Loaded(snapshot, self._decoded(StreamId(category, key), tail))
+            loaded[key] = Loaded(snapshot, decoded_tail(StreamId(category, key), tail))
         return loaded
 
     def contains(self, event_id: UUID) -> bool:
         with storage_errors("look an event up"):
             return StoredEvent.objects.using(self.using).filter(event_id=event_id).exists()
 
-    def _decoded(self, stream: StreamId, rows: Iterable[TailRow]) -> Iterator[tuple[int, Sequence[Event]]]:
-        for version, type, schema_version, data in rows:
-            yield version, registry.decode(stream, version, type, schema_version, data)
-
     def _tail(self, stream: StreamId, rows: list[TailRow], limit: int | None) -> Iterator[tuple[int, Sequence[Event]]]:
         while rows:
-            yield from self._decoded(stream, rows)
+            yield from decoded_tail(stream, rows)
             if len(rows) < PAGE_SIZE:
                 return
             rows = self._select_tail(stream, rows[-1][0], limit)
@@ -300,14 +290,15 @@ class DatabaseEventStore(EventStore):
         events: list[RecordedEvent] = []
         for index, (*row, category, key) in enumerate(rows):
             try:
-                events += self._recorded(StreamId(category, key), [cast("EventRow", row)])
+                events += recorded_events(StreamId(category, key), [cast("EventRow", row)])
             except ReplayError as error:
                 if index == 0:
                     error.position = row[0]
                     raise
                 # What comes before it can be read; the next page begins with it, and raises.
-                return Page(events, rows[index - 1][0])
-        return Page(events, rows[-1][0] if len(rows) == limit else end)
+                return Page(events, rows[index - 1][0], has_more=True)
+        has_more = len(rows) == limit
+        return Page(events, rows[-1][0] if has_more else end, has_more)
 
     def _select_stream(
         self, stream: StreamId, after: int, before: int, limit: int, backwards: bool = False
@@ -330,9 +321,9 @@ class DatabaseEventStore(EventStore):
             return None
         _, category, key, first = found[0]
         rows = self._select_stream(append.stream, first - 1, END, len(ids))
-        if StreamId(category, key) != append.stream or [_uuid(row[8]) for row in rows] != ids:
+        if StreamId(category, key) != append.stream or [as_uuid(row[8]) for row in rows] != ids:
             raise DuplicateEvent([event_id for event_id, *_ in found])
-        return list(self._recorded(append.stream, rows))
+        return list(recorded_events(append.stream, rows))
 
     def _refuse(self, append: Append) -> NoReturn:
         state = Stream.objects.using(self.using).filter(category=append.stream.category, key=append.stream.key)
@@ -340,61 +331,3 @@ class DatabaseEventStore(EventStore):
         if archived_at is not None:
             raise StreamArchived(append.stream)
         raise ConcurrencyError(append.stream, append.expected, actual)
-
-    def _recorded(self, stream: StreamId, rows: Iterable[EventRow]) -> Iterator[RecordedEvent]:
-        for (
-            position,
-            version,
-            type,
-            schema_version,
-            data,
-            metadata,
-            correlation,
-            causation,
-            event_id,
-            at,
-        ) in rows:
-            known = _metadata(metadata, correlation, causation)
-            for event in registry.decode(stream, version, type, schema_version, data):
-                yield RecordedEvent(
-                    stream, event, _uuid(event_id), known, version, position, type, schema_version, _time(at)
-                )
-
-
-def recorded_from(append: Append, stored: Iterable[tuple[int, int, Any]]) -> list[RecordedEvent]:
-    """The appended events with the position, version and time that the database gave them."""
-    recorded = []
-    for pending, (position, version, at) in zip(append.events, stored, strict=True):
-        event_type = registry.of(type(pending.event))
-        recorded.append(
-            RecordedEvent(
-                append.stream,
-                pending.event,
-                pending.event_id,
-                append.metadata,
-                version,
-                position,
-                event_type.name,
-                event_type.version,
-                _time(at),
-            )
-        )
-    return recorded
-
-
-def _metadata(encoded: str, correlation_id: str | None, causation_id: str | None) -> Mapping[str, str]:
-    known: dict[str, str] = {} if encoded == "{}" else msgspec.json.decode(encoded)
-    if correlation_id is not None:
-        known["correlation_id"] = correlation_id
-    if causation_id is not None:
-        known["causation_id"] = causation_id
-    return known
-
-
-def _uuid(stored: UUID | str) -> UUID:
-    return stored if isinstance(stored, UUID) else UUID(stored)
-
-
-def _time(stored: datetime) -> datetime:
-    # SQLite's columns hold UTC without saying so.
-    return stored if stored.tzinfo is not None else stored.replace(tzinfo=UTC)

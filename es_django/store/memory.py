@@ -26,7 +26,8 @@ from es_django.errors import (
     ReplayError,
     StreamArchived,
 )
-from es_django.events import Event, RecordedEvent, StreamId, registry
+from es_django.events import Event, RecordedEvent, StreamId
+from es_django.registry import registry
 from es_django.store.appends import STREAM_EXISTS, Append, Snapshot
 from es_django.store.base import EventStore, Loaded, Page, Partition
 from es_django.store.messages import Message, StagedMessage
@@ -230,9 +231,10 @@ class MemoryEventStore(EventStore):
             for stored in visible[after:]
             if (categories is None or stored.recorded.stream.category in categories)
             and (types is None or stored.recorded.type in types)
-            and (partition.count == 1 or _hash(stored.recorded.stream) % partition.count == partition.number)
+            and _hash(stored.recorded.stream) % partition.count == partition.number
         ][:limit]
-        end = matching[-1].recorded.position if len(matching) == limit else max(after, len(visible))
+        has_more = len(matching) == limit
+        end = matching[-1].recorded.position if has_more else max(after, len(visible))
         events: list[RecordedEvent] = []
         for index, stored in enumerate(matching):
             try:
@@ -241,16 +243,18 @@ class MemoryEventStore(EventStore):
                 if index == 0:
                     error.position = stored.recorded.position
                     raise
-                return Page(events, matching[index - 1].recorded.position)
-        return Page(events, end)
+                return Page(events, matching[index - 1].recorded.position, has_more=True)
+        return Page(events, end, has_more)
 
     def safe_end(self) -> int:
         return len(self._log) if self.in_transaction else self._committed
 
     @contextmanager
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
-        with ticket_lock((id(self), stream)).held(timeout) as granted:
-            if not granted:
+        # Whoever has a transaction is alone already, and the one to wait for may be waiting for its end.
+        alone = self.in_transaction
+        with ticket_lock((id(self), stream)).held(0 if alone else timeout) as granted:
+            if not granted and not alone:
                 raise LockTimeout(stream, timeout or 0)
             with self.transaction():
                 yield

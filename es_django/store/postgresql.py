@@ -17,9 +17,10 @@ from es_django.errors import LockTimeout, StorageError
 from es_django.events import RecordedEvent, StreamId
 from es_django.store.appends import Append
 from es_django.store.base import Partition
-from es_django.store.database import DatabaseEventStore, recorded_from
+from es_django.store.database import DatabaseEventStore
 from es_django.store.failures import storage_errors
 from es_django.store.postgresql_append import FLOOR_NAMESPACE, append_statement
+from es_django.store.rows import recorded_from
 
 HIGHEST_POSITION = """
 SELECT last_value - (NOT is_called)::int, current_setting('transaction_isolation'), pg_is_in_recovery()
@@ -60,7 +61,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 # Two statements in one round trip: what the second one sees begins after the first one has been granted the lock.
 SUSPENDED_PROJECTIONS = """
 SELECT pg_advisory_xact_lock_shared(25971, 5);
-SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'running'
+SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'inline'
 """
 
 HOLD_INLINE_PROJECTIONS = "SELECT pg_advisory_xact_lock(25971, 5)"

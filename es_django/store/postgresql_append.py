@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from es_django.events import registry
+from es_django.registry import registry
 from es_django.store.appends import Append
 
 FLOOR_NAMESPACE = 0x6573

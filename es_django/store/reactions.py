@@ -37,7 +37,8 @@ _replaying: ContextVar[bool] = ContextVar("es_django_replaying", default=False)
 def is_replaying() -> bool:
     """Whether a projection is being given events that it has had before, so that the outside has been told of them.
 
-    No message is stored then. Code that tells the outside by other means should ask.
+    No message is stored then, and an append raises `AppendInReplay`. Code that tells the outside by other means should
+    ask, and ask before it hands anything to `transaction.on_commit`: when that is called, the answer is no.
     """
     return _replaying.get()
 

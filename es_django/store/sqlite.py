@@ -11,10 +11,12 @@ from typing import Any, cast
 from uuid import UUID
 
 from es_django.errors import DuplicateEvent, DuplicateMessage, LockTimeout
-from es_django.events import RecordedEvent, StreamId, registry
+from es_django.events import RecordedEvent, StreamId
+from es_django.registry import registry
 from es_django.store.appends import STREAM_EXISTS, Append
 from es_django.store.base import Partition
-from es_django.store.database import DatabaseEventStore, recorded_from
+from es_django.store.database import DatabaseEventStore
+from es_django.store.rows import recorded_from
 from es_django.store.tickets import ticket_lock
 
 FIND_STREAM = """
@@ -143,16 +145,21 @@ class SqliteEventStore(DatabaseEventStore):
 
     @contextmanager
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
-        """Threads take turns in order of arrival; among processes SQLite's one write lock decides."""
-        with ticket_lock((self.using, stream)).held(timeout) as granted:
-            if not granted:
+        """Threads take turns in order of arrival; among processes SQLite's one write lock decides.
+
+        Whoever has a transaction is alone already, and the one to wait for may be waiting for its end.
+        """
+        options = self.connection.settings_dict["OPTIONS"]
+        alone = self.in_transaction and options.get("transaction_mode") == "IMMEDIATE"
+        with ticket_lock((self.using, stream)).held(0 if alone else timeout) as granted:
+            if not granted and not alone:
                 raise LockTimeout(stream, timeout or 0)
             with self.transaction():
                 yield
 
     def _suspended_projections(self) -> Set[str]:
         with self.connection.cursor() as cursor:
-            cursor.execute("SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'running'")
+            cursor.execute("SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'inline'")
             return {name for (name,) in cursor.fetchall()}
 
     def hold_inline_projections(self) -> None:

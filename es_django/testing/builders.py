@@ -6,8 +6,9 @@ from typing import TypeVar
 
 import msgspec
 
-from es_django.events import Event, PendingEvent, RecordedEvent, StagedEvent, StreamId, registry
+from es_django.events import Event, PendingEvent, RecordedEvent, StagedEvent, StreamId
 from es_django.payloads import encode_payload
+from es_django.registry import registry
 from es_django.store.messages import Message
 
 EventT = TypeVar("EventT", bound=Event)

@@ -6,7 +6,8 @@ import msgspec
 from django.db import connections
 
 from es_django.errors import EsDjangoError
-from es_django.events import StreamId, registry
+from es_django.events import StreamId
+from es_django.registry import registry
 from es_django.verification.findings import Finding, Watch
 
 EVENTS = """

@@ -6,6 +6,7 @@ from django.db import connections
 from django.db.models import Max
 
 from es_django.models import ProjectionCheckpoint, StoredEvent
+from es_django.projections.told import told_until
 from es_django.verification.findings import Finding, Watch
 
 LAST_DRAWN = "SELECT last_value - (NOT is_called)::int FROM es_django_event_position_seq"
@@ -17,9 +18,10 @@ def findings(watch: Watch) -> Iterator[Finding]:
     end = _end(watch.using)
     for each in checkpoints:
         watch.counts["checkpoints"] += 1
-        for field in ("position", "silent_until"):
-            if (position := getattr(each, field)) > end:
-                yield Finding("checkpoint", f"projection {each}: its {field} is {position}, the log ends at {end}")
+        places = {"is at": each.position, "has told the outside up to": told_until(each.told or [])}
+        for place, position in places.items():
+            if position > end:
+                yield Finding("checkpoint", f"projection {each} {place} {position}, the log ends at {end}")
 
 
 def _end(using: str) -> int:

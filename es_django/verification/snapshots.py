@@ -7,6 +7,7 @@ from es_django.errors import EsDjangoError, ImproperlyConfigured
 from es_django.events import StreamId
 from es_django.models import Snapshot, Stream
 from es_django.payloads import storable_text
+from es_django.sameness import changed
 from es_django.snapshots import SnapshotCodec
 from es_django.store import store_for
 from es_django.verification.findings import Finding, Watch, in_pages
@@ -67,7 +68,5 @@ def _compared(
     except Exception as error:
         yield Finding("snapshot", f"{where}: applying the events raised {storable_text(error)}")
     else:
-        replayed = aggregate._state()
-        changed = sorted(name for name in state.keys() | replayed.keys() if state.get(name) != replayed.get(name))
-        if changed:
-            yield Finding("snapshot", f"{where}: {', '.join(changed)} is not what replaying gives")
+        if others := changed(state, aggregate._state()):
+            yield Finding("snapshot", f"{where}: {', '.join(sorted(others))} is not what replaying gives")

@@ -111,3 +111,14 @@ def test_partitions_are_told_apart(get: Get) -> None:
         checkpoint(name="statements", partition=number, partitions=2)
     page = get(list_url(ProjectionCheckpoint))
     assert page.column("share") == ["1 of 2", "2 of 2"]
+
+
+def test_an_inline_projection_is_not_behind_and_can_be_rebuilt(superuser: Client, get: Get) -> None:
+    row = checkpoint(name="balances", status="inline")
+    notes(3)
+    page = get(list_url(ProjectionCheckpoint))
+    assert (page.column("status_and_shape"), page.column("place")) == (["✓ Inline"], ["-"])
+    assert page.column("behind") == ["nothing: the appends move it"]
+    confirm(superuser, row, "rebuild")
+    row.refresh_from_db()
+    assert (row.status, row.position) == (Status.REBUILDING, 0)

@@ -16,8 +16,8 @@ from es_django import (
     event_store,
 )
 from es_django.errors import ImproperlyConfigured, InvalidStreamId, PayloadError
-from es_django.events import registry
 from es_django.metadata import metadata
+from es_django.registry import registry
 from es_django.testing import outbox_messages
 from tests.domain import Annotated, Ledger, LedgerOpened
 

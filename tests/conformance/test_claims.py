@@ -1,6 +1,7 @@
 """Claims and their settling, on the store's clock, on every backend."""
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from multiprocessing.synchronize import Barrier
@@ -372,6 +373,40 @@ def test_a_row_that_somebody_settles_right_now_is_passed_over_and_so_is_its_key(
         OutboxMessage.objects.select_for_update().get(id=OutboxMessage.objects.earliest("id").id)
         with threads(1) as submit:
             assert numbers(submit(claim_impatiently).result()) == [2]
+
+
+def settle_backwards(claims: list[Claim]) -> None:
+    settle("a", *[Settlement(claim) for claim in reversed(claims)])
+
+
+def renew_backwards(claims: list[Claim]) -> None:
+    outbox_store().extend("a", claims[::-1], lease=LEASE)
+
+
+def is_awaited(pid: int) -> bool:
+    """Whether somebody waits for a lock of that connection."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND %s = ANY (pg_blocking_pids(pid))", [pid])
+        return bool(cursor.fetchall())
+
+
+@pytest.mark.requires_postgresql
+@pytest.mark.parametrize("action", [settle_backwards, renew_backwards])
+def test_rows_are_locked_in_the_order_of_ids_so_that_nobody_waits_for_each_other(
+    action: Callable[[list[Claim]], None],
+) -> None:
+    send("k", "l", "m")
+    claims = claim("a")
+    messages = OutboxMessage.objects.order_by("id")
+    with threads(1) as submit:
+        with transaction.atomic():
+            messages.select_for_update().get(id=claims[0].id)
+            done = submit(action, claims)
+            ended = time.monotonic() + 20
+            while not is_awaited(connection.connection.info.backend_pid):
+                assert time.monotonic() < ended
+            assert len(messages.select_for_update(nowait=True)) == 3
+        done.result()
 
 
 @pytest.mark.database_alone

@@ -1,8 +1,13 @@
 """A lease keeps others out while it lives, and no longer."""
 
+import threading
 import time
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.db.models.functions import Now
+from django.utils import timezone
 
 from es_django import ConcurrencyError, Repository
 from es_django.errors import LeaseLost, LeaseTaken
@@ -47,6 +52,36 @@ def test_a_former_holder_frees_and_renews_nothing() -> None:
     second.renew()
 
 
+def test_one_that_has_run_out_is_not_renewed_even_if_nobody_has_taken_it() -> None:
+    held = lock(seconds=0.001)
+    assert held.acquire()
+    wait_until_run_out(held)
+    with pytest.raises(LeaseLost):
+        held.renew()
+    assert lock().acquire()
+
+
+def test_leases_of_other_names_are_left_alone() -> None:
+    ended, other = LeaseLock("ended", 0.001, "default"), LeaseLock("other", 30, "default")
+    assert ended.acquire()
+    assert other.acquire()
+    wait_until_run_out(ended)
+    held = lock()
+    assert held.acquire()
+    assert set(Lease.objects.values_list("name", "token")) == {
+        (each.name, each._token) for each in (ended, other, held)
+    }
+    held.renew()
+    held.release()
+    assert set(Lease.objects.values_list("name", flat=True)) == {"ended", "other"}
+
+
+def wait_until_run_out(held: LeaseLock) -> None:
+    deadline = time.monotonic() + 10
+    while held._mine().filter(expires_at__gt=Now()).exists():
+        assert time.monotonic() < deadline
+
+
 def test_renewing_keeps_it() -> None:
     with lease_lock("rebuild", seconds=20) as held:
         before = Lease.objects.get().expires_at
@@ -55,6 +90,29 @@ def test_renewing_keeps_it() -> None:
         with pytest.raises(LeaseTaken), lease_lock("rebuild", timeout=0.1):
             raise AssertionError("it was held")
     assert not Lease.objects.exists()
+
+
+def test_who_waits_for_it_gets_it_once_it_is_free() -> None:
+    first, asked = lock(), threading.Event()
+    assert first.acquire()
+
+    def wait() -> None:
+        with lease_lock("rebuild", timeout=30):
+            assert not first._mine().exists()
+
+    with threads(1) as submit, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.sleep", lambda seconds: asked.set())
+        waiting = submit(wait)
+        assert asked.wait(30)
+        first.release()
+        waiting.result(30)
+
+
+def test_by_default_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lock().acquire()
+    monkeypatch.delattr("time.sleep")
+    with pytest.raises(LeaseTaken), lease_lock("rebuild"):
+        raise AssertionError("it was held")
 
 
 def test_of_many_that_ask_at_once_one_gets_it() -> None:
@@ -72,3 +130,38 @@ def test_the_version_is_the_fence_behind_it() -> None:
     stale.deposit(2)
     with pytest.raises(ConcurrencyError):
         ledgers.save(stale)
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 256, "a\x00b", "\ud800", None, 7], ids=ascii)
+def test_a_name_that_cannot_be_stored_is_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match="a lease's name is 1 to 255 characters that can be stored"), lease_lock(name):
+        raise AssertionError("it was held")
+
+
+@pytest.mark.parametrize("name", ["x", "x" * 255, "é"])
+def test_any_other_name_is_taken(name: str) -> None:
+    with lease_lock(name) as held:
+        assert Lease.objects.get().name == held.name == name
+
+
+NO_TIMES = [-0.001, float("nan"), float("inf"), 2_147_484, True, "5"]
+
+
+@pytest.mark.parametrize("seconds", NO_TIMES, ids=repr)
+def test_a_time_that_is_none_is_refused(seconds: Any) -> None:
+    with pytest.raises(ValueError, match="seconds is a number of seconds from 0 to 2147483, not"):
+        lock(seconds)
+    with pytest.raises(ValueError, match="timeout is a number of seconds"), lease_lock("rebuild", timeout=seconds):
+        raise AssertionError("it was held")
+    assert not Lease.objects.exists()
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0, 1e-9])
+def test_a_lease_of_no_time_at_all_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="a lease lasts more than 0 seconds"):
+        lock(seconds)
+
+
+def test_a_lease_may_last_for_as_long_as_anybody_may_wait() -> None:
+    with lease_lock("rebuild", seconds=2_147_483, timeout=2_147_483):
+        assert Lease.objects.get().expires_at > timezone.now() + timedelta(days=24)

@@ -48,17 +48,19 @@ def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
 
 def waiters() -> int:
     """How many wait for the lock of the stream, by what the lock itself tells."""
-    store = store_for()
-    if isinstance(store, MemoryEventStore):
-        return max(0, ticket_lock((id(store), Ledger("l-1").stream)).waiting - 1)
     if connection.vendor == "sqlite":
-        return max(0, ticket_lock(("default", Ledger("l-1").stream)).waiting - 1)
+        return max(0, tickets() - 1)
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND NOT granted "
             "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
         return int(cursor.fetchone()[0])
+
+
+def tickets() -> int:
+    store = store_for()
+    return ticket_lock((id(store) if isinstance(store, MemoryEventStore) else "default", Ledger("l-1").stream)).waiting
 
 
 def annotate_under_lock(note: Any) -> None:
@@ -179,6 +181,52 @@ def test_waiting_ends_in_a_retryable_timeout() -> None:
     with ledgers.lock("l-1", timeout=5) as ledger:
         ledger.deposit(1)
     assert ledgers.get("l-1").balance == 1
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), 2_147_484, True, "5"], ids=repr)
+def test_a_time_that_is_none_is_refused(timeout: Any) -> None:
+    with pytest.raises(ValueError, match="timeout is a number of"), ledgers.lock("l-1", timeout=timeout):
+        raise AssertionError("it was held")
+
+
+@pytest.mark.parametrize("timeout", [0, 2_147_483, None])
+def test_a_lock_that_is_free_is_granted_at_once(timeout: float | None) -> None:
+    with ledgers.lock("l-1", timeout=timeout) as ledger:
+        ledger.deposit(1)
+    assert ledgers.get("l-1").balance == 1
+
+
+@pytest.mark.requires_sqlite
+def test_a_lock_in_a_transaction_does_not_wait_for_those_who_wait_for_that_transaction() -> None:
+    """Elsewhere a transaction keeps nobody waiting who only has a lock."""
+    stream = Ledger("l-1").stream
+
+    with threads(2) as submit:
+        with event_store.transaction():
+            event_store.append(stream, [Annotated(note=0)], expected=ANY)
+            first = submit(annotate_under_lock, 1)
+            wait_until(lambda: tickets() == 1)
+            second = submit(annotate_under_lock, 2)
+            wait_until(lambda: tickets() == 2)
+            with ledgers.lock("l-1", timeout=30) as ledger:
+                assert tickets() == 2
+                ledger.annotate("before both")
+            with ledgers.lock("l-1") as ledger:
+                ledger.annotate("and again")
+            assert not first.done()
+        first.result(30)
+        second.result(30)
+    assert ledgers.get("l-1").notes == [0, "before both", "and again", 1, 2]
+
+
+@pytest.mark.requires_sqlite
+def test_a_lock_in_a_transaction_keeps_others_waiting_no_longer_than_they_want() -> None:
+    def try_in_vain() -> None:
+        with pytest.raises(LockTimeout), ledgers.lock("l-1", timeout=0.05):
+            raise AssertionError("it was held")
+
+    with threads(1) as submit, event_store.transaction(), ledgers.lock("l-1"):
+        submit(try_in_vain).result(10)
 
 
 def test_a_holder_may_take_the_lock_again_and_keeps_it_until_the_outermost_block_ends() -> None:

@@ -247,8 +247,20 @@ def test_a_partition_that_does_not_exist_is_refused(number: int, count: int) -> 
 
 
 def test_the_safe_end_is_where_reading_ends() -> None:
+    def end() -> int:
+        safe_end = event_store.safe_end()
+        assert safe_end == event_store.read_all(categories=["none"]).position
+        return safe_end
+
+    assert end() == 0
     ledgers.save(Ledger.open("l-1"))
-    assert event_store.safe_end() == event_store.read_all(categories=["none"]).position > 0
+    before = end()
+    assert before > 0
+    with event_store.transaction(), threads(1) as submit:
+        ledgers.save(Ledger.open("l-2"))
+        own, of_others = end(), submit(end).result(30)
+        assert own > before == of_others
+    assert end() == own
 
 
 @pytest.mark.requires_postgresql

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
 from es_django import Message, StreamId, event_store, outbox
-from es_django.errors import PayloadError, PublishError, StorageError, UnknownDestination
+from es_django.errors import DestinationUnreachable, PayloadError, PublishError, StorageError, UnknownDestination
 from es_django.outbox import renewal
 from es_django.outbox.moves import Move, Status
 from es_django.outbox.publishers import Publisher
@@ -20,7 +20,7 @@ from es_django.outbox.renewal import RENEWAL
 from es_django.outbox.store import OutboxStore, outbox_store
 from es_django.store import store_for
 from tests.outbox.published import Told
-from tests.outbox.rows import let_leases_run_out, let_pauses_end, row, rows
+from tests.outbox.rows import let_leases_run_out, let_pauses_end, let_rests_end, row, rows
 from tests.publishers import Recorder
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("recorder", "backend")]
@@ -260,6 +260,52 @@ def test_a_destination_that_fails_as_a_whole_does_not_stop_the_others(
         relay("broken")
 
 
+def test_an_outage_of_a_destination_uses_up_no_attempts_and_is_logged_once(
+    recorder: type[Recorder], settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": 2}}
+    send("k", "k", "l")
+    recorder.fail = fails(0, 1, 2, error=DestinationUnreachable("refused"))
+    for _ in range(5):
+        assert relay() == 0
+        let_rests_end()
+    assert rows() == [(Status.PENDING, 0, "", True)] * 3
+    assert [numbers(call) for call in recorder.calls] == [[0, 2]] * 5
+    recorder.fail = fails()
+    assert relay() == 3
+    assert numbers(recorder.published) == [0, 2, 1]
+    assert [record.getMessage() for record in caplog.records] == [
+        "destination tests cannot be reached, its messages wait: refused",
+        "destination tests is reached again",
+    ]
+
+
+def test_a_destination_that_was_not_reached_rests_and_others_do_not(
+    recorder: type[Recorder], settings: Settings
+) -> None:
+    publisher = {"PUBLISHER": "tests.publishers.Recorder"}
+    settings.ES_DJANGO = {"DESTINATIONS": {"gone": publisher, "tests": publisher}}
+    outbox.send("gone", type="noted", data={"number": 9})
+    recorder.fail = fails(9, error=DestinationUnreachable("refused"))
+    send("k")
+    assert relay() == 1
+    send("k")
+    assert relay() == 1
+    assert relay("gone") == 0
+    assert [numbers(call) for call in recorder.calls] == [[9], [0], [0]]
+
+
+def test_what_a_publisher_had_taken_before_an_outage_counts_and_the_rest_of_the_batch_is_not_tried(
+    recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("es_django.outbox.relay.CALL", 2)
+    send("k", "l", "m", "n", "o", "p")
+    recorder.fail = fails(3, error=DestinationUnreachable("refused"))
+    assert relay() == 3
+    assert numbers(recorder.published) == [0, 1, 2]
+    assert [each[:2] for each in rows()] == [(Status.PUBLISHED, 1)] * 3 + [(Status.PENDING, 0)] * 3
+
+
 def test_destinations_take_turns(settings: Settings, recorder: type[Recorder]) -> None:
     publisher = {"PUBLISHER": "tests.publishers.Recorder"}
     settings.ES_DJANGO = {"DESTINATIONS": {"a": publisher, "b": publisher}, "OUTBOX": {"BATCH_SIZE": 1}}
@@ -286,6 +332,11 @@ def test_one_error_that_no_database_could_hold_does_not_stop_the_others(recorder
 class Raising(Publisher):
     def publish(self, messages: object) -> list[None]:
         raise RuntimeError("no idea")
+
+
+class Unreachable(Publisher):
+    def publish(self, messages: object) -> list[None]:
+        raise DestinationUnreachable("refused")
 
 
 class Silent(Publisher):
@@ -321,6 +372,28 @@ def test_a_publisher_that_breaks_its_word_fails_its_messages(
     for each in rows():
         assert each.status == Status.PENDING
         assert reason in each.last_error
+
+
+def test_a_publisher_may_raise_that_its_destination_is_unreachable(settings: Settings) -> None:
+    settings.ES_DJANGO = {"DESTINATIONS": {"tests": {"PUBLISHER": f"{__name__}.Unreachable"}}}
+    send("k", "l")
+    assert relay() == 0
+    assert rows() == [(Status.PENDING, 0, "", True)] * 2
+
+
+def test_a_database_that_fails_is_told_once_and_not_for_each_destination(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = settings.ES_DJANGO["DESTINATIONS"]["tests"]
+    settings.ES_DJANGO = {"DESTINATIONS": {"tests": recorder, "others": recorder}}
+
+    def fail(*args: object, **options: object) -> None:
+        raise StorageError("claim messages", True, "the server is starting up")
+
+    monkeypatch.setattr(type(outbox_store()), "claim", fail)
+    with pytest.raises(StorageError, match="starting up"):
+        relay()
+    assert caplog.records == []
 
 
 def test_an_unknown_destination_is_told() -> None:

@@ -1,11 +1,12 @@
 """A snapshot changes no result, whatever it holds, and saves the reading of what came before it."""
 
+import json
 import os
 import subprocess
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ClassVar
 
 import msgspec
@@ -215,6 +216,22 @@ class TestSnapshots:
             assert Repository(Basket).get("b-1").first == Repository(Basket).get_many(["b-1"])["b-1"].first == "pear"
             assert list(Repository(Basket).get("b-1").lines) == list(basket.lines)
 
+    @pytest.mark.parametrize("every", [None, 1])
+    def test_the_keys_of_a_payload_have_one_order_from_the_recording_on(self, every: int | None) -> None:
+        nested = {"B": [], "a": {"é": 1, "a": 2, "yy": 3, "": 4}}
+        note = {"zz": 1, "b": nested, "日": [{"y": 1.5, "x": 2**64}], "c": None}
+        ledgers = repository(every)
+        ledger = ledgers._aggregate.open("l-1")
+        ledger.annotate(note)
+        recorded = ledger.pending_events[1]
+        ledgers.save(ledger)
+        (_, stored) = event_store.read_stream(STREAM)
+        assert isinstance(recorded, Annotated)
+        assert isinstance(stored.event, Annotated)
+        found = [recorded.note, stored.event.note, *ledger.notes, *ledgers.get("l-1").notes]
+        assert found == [note] * 4
+        assert len(set(map(json.dumps, found))) == 1
+
     def test_a_state_that_holds_a_mutable_value_twice_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
         class Aliased(Ledger):
             open_notes: list[Any] = []
@@ -235,6 +252,38 @@ class TestSnapshots:
             assert ledgers.get("l-1").notes == ledgers.get("l-1").open_notes == ledger.notes
         assert "no snapshot of aliased" in caplog.text
         assert "notes, open_notes would come back as copies" in caplog.text
+
+    def test_a_state_that_is_not_annotated_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Loose(Ledger):
+            class Meta:
+                snapshot_every = 1
+
+            @applies
+            def _annotated(self, event: Annotated) -> None:
+                self.second, self.first = event.note, event.note
+
+        ledger = Loose("l-1")
+        ledger.annotate(7)
+        Repository(Loose).save(ledger)
+        assert "first, second not annotated" in caplog.text
+        assert snapshot_version(ledger.stream) is None
+        assert Repository(Loose).get("l-1").first == 7
+
+    def test_a_state_that_holds_itself_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Endless(Ledger):
+            class Meta:
+                snapshot_every = 1
+
+            @applies
+            def _annotated(self, event: Annotated) -> None:
+                self.notes.append(self.notes)
+
+        ledger = Endless("l-1")
+        ledger.annotate("")
+        Repository(Endless).save(ledger)
+        assert "no snapshot of endless" in caplog.text
+        assert snapshot_version(ledger.stream) is None
+        assert len(Repository(Endless).get("l-1").notes) == 1
 
     @pytest.mark.parametrize("kept", [1, True, 1.0, Decimal(1), "1", ("a",)], ids=repr)
     def test_a_value_that_would_come_back_as_an_equal_one_is_not_cached(
@@ -419,6 +468,10 @@ def interest(rate: int, *, where: str) -> type[Aggregate]:
         CONSTANT = rate if where == "constant" else 0
         DECLARED: ClassVar[int] = rate if where == "class variable" else 0
 
+        if where == "setter" and rate == 4:
+            set_only = property(None, lambda self, by: setattr(self, "total", by + 4))
+        else:
+            set_only = property(None, lambda self, by: setattr(self, "total", by + 3))
         four = property(lambda self: 4) if where == "property" and rate == 4 else property(lambda self: 3)
 
         def default(self, by: int = rate if where == "default argument" else 0) -> int:
@@ -444,13 +497,28 @@ def interest(rate: int, *, where: str) -> type[Aggregate]:
     return Interest
 
 
-WHERE = ["constant", "class variable", "property", "default argument", "keyword default", "wrapped applier", "mixin"]
+WHERE = [
+    "constant",
+    "class variable",
+    "property",
+    "setter",
+    "default argument",
+    "keyword default",
+    "wrapped applier",
+    "mixin",
+]
 
 
 @pytest.mark.parametrize("where", WHERE)
 def test_whatever_the_class_or_a_base_holds_makes_the_schema(where: str) -> None:
     three, again, four = (SnapshotCodec(interest(rate, where=where)).schema for rate in (3, 3, 4))
     assert three == again != four
+
+
+def test_a_partial_makes_the_schema_by_all_that_it_holds() -> None:
+    held = [partial(max, 1), partial(min, 1), partial(max, 2), partial(max, 1, key=abs), partial(max, 1, key=int)]
+    schemas = {SnapshotCodec(type("Helped", (Aggregate,), {"helper": each})).schema for each in held}
+    assert len(schemas) == len(held)
 
 
 def test_an_upcaster_that_is_registered_later_makes_another_schema() -> None:

@@ -52,7 +52,9 @@ def send(keys: Sequence[str | None], *, first: int = 0) -> None:
 
 def deliveries(path: Path) -> list[tuple[str, int]]:
     """Each delivery so far, as key and number."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    text = path.read_text() if path.exists() else ""
+    # A line that is being written ends without its newline yet.
+    lines = text[: text.rfind("\n") + 1].splitlines()
     return [(key, int(number)) for key, number in map(str.split, lines)]
 
 

@@ -1,6 +1,7 @@
 """The answers of the ingress, each of which is true."""
 
 import json
+from asyncio import CancelledError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -93,7 +94,7 @@ def test_a_permanent_failure_is_answered_with_422_and_kept_as_dead(error: Except
     assert (receipts(), effects()) == ({"mailer": "dead"}, 0)
 
 
-@pytest.mark.parametrize("error", [TimeoutError("db-7 password=hunter2"), SystemExit(1)])
+@pytest.mark.parametrize("error", [TimeoutError("db-7 password=hunter2"), SystemExit(-1), CancelledError()])
 def test_a_retryable_failure_is_answered_with_503_until_it_passes(error: BaseException) -> None:
     consumer("mailer", failing(error))
     for _ in range(12):

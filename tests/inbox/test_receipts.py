@@ -1,5 +1,6 @@
 """A handler takes effect once per consumer and message, whatever it raises."""
 
+from asyncio import CancelledError
 from contextlib import suppress
 from multiprocessing.synchronize import Barrier
 from typing import Any, cast
@@ -63,7 +64,10 @@ def test_a_failing_handler_leaves_neither_effect_nor_receipt() -> None:
     assert handle_once("mailer", message, have_an_effect) is Outcome.HANDLED
 
 
-@pytest.mark.parametrize("error", [SystemExit(), SystemExit(1), SystemExit("usage: ..."), GeneratorExit()])
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(), SystemExit(1), SystemExit(-1), SystemExit("usage: ..."), GeneratorExit(), CancelledError()],
+)
 def test_a_handler_that_would_end_its_worker_only_fails(error: BaseException) -> None:
     with pytest.raises(HandlerInterrupted, match=type(error).__name__) as raised:
         handle_once("mailer", make_message(), failing(error))

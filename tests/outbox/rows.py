@@ -7,6 +7,7 @@ from typing import NamedTuple
 from django.utils import timezone
 
 from es_django.models import OutboxMessage
+from es_django.outbox import outages
 from es_django.outbox.memory import MemoryOutbox
 from es_django.outbox.moves import Status
 from es_django.outbox.store import outbox_store
@@ -54,3 +55,8 @@ def let_pauses_end() -> None:
             each.available_at = 0
     else:
         OutboxMessage.objects.filter(status=Status.PENDING).update(available_at=timezone.now() - timedelta(hours=1))
+
+
+def let_rests_end() -> None:
+    for name, rest in outages._resting.items():
+        outages._resting[name] = rest._replace(ends=0)

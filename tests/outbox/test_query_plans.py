@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from es_django.outbox.database import DatabaseOutbox
+from es_django.outbox.health import DestinationHealth, destinations
 from es_django.outbox.retention import prune_messages
 from es_django.outbox.store import Claim, Settlement, outbox_store
 
@@ -107,6 +108,16 @@ def test_every_statement_of_the_outbox_uses_an_index() -> None:
         assert_by_index(statement)
 
 
+@pytest.mark.requires_postgresql  # SQLite uses no partial index where the status is a parameter
+@pytest.mark.usefixtures("_long_outbox")
+def test_the_health_of_the_outbox_is_told_by_indexes() -> None:
+    found: list[DestinationHealth] = []
+    statements = statements_of(lambda: found.extend(destinations()))
+    assert [(each.name, each.ready.count) for each in found] == [("tests", MANY // 100)]
+    for statement in statements:
+        assert_by_index(statement)
+
+
 @pytest.mark.requires_postgresql  # SQLite walks a list from its end, which a small site bears
 @pytest.mark.usefixtures("_long_outbox")
 def test_a_list_of_the_admin_reads_no_more_than_it_shows() -> None:
@@ -158,3 +169,29 @@ def test_the_cost_of_a_claim_does_not_grow_with_what_is_published() -> None:
     before = cost_of_a_claim()
     fill(MANY // 10 + 1, MANY, open_until=MANY // 10)
     assert cost_of_a_claim() < 2 * before, "ten times as long, an index is one level deeper, and that is all"
+
+
+VACUUM = {"postgresql": "VACUUM ANALYZE", "sqlite": "ANALYZE"}
+FUTURE = {"postgresql": "now() + interval '1 hour'", "sqlite": "datetime('now', '+1 hour')"}
+QUEUES = {
+    "behind a delayed one": "key = 'hot', available_at = CASE WHEN id = {first} THEN {future} ELSE created_at END",
+    "each in its backoff": "key = 'key-' || id, available_at = {future}",
+}
+BEARABLE = {"postgresql": 1.0, "sqlite": 0.25}
+"""Cost for each message that is passed over; looking up the first of its key costs more than twice as much."""
+
+
+@pytest.mark.usefixtures("recorder")
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_long_queue_that_waits_is_passed_over_without_a_look_up_for_each_message(queue: str) -> None:
+    length = 20_000
+    fill(1, length, open_until=0)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT min(id) FROM {TABLE}")
+        ((first,),) = cursor.fetchall()
+        waits = QUEUES[queue].format(first=first, future=FUTURE[connection.vendor])
+        cursor.execute(f"UPDATE {TABLE} SET status = 'pending', published_at = NULL, {waits}")
+        # the rows as they were before would be walked too
+        cursor.execute(f"{VACUUM[connection.vendor]} {TABLE}")
+    assert claim() == []
+    assert cost_of_a_claim() < BEARABLE[connection.vendor] * length

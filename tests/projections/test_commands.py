@@ -1,5 +1,6 @@
 """Projections without Celery: run until told to stop, and controlled from the shell."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -88,9 +89,24 @@ def test_projections_are_paused_resumed_and_made_to_skip() -> None:
         (["--resume", "tests.effects"], "cannot be resumed: it is running"),
         (["--pause", "nobody"], "no projection is named 'nobody'"),
         (["--skip", "tests.effects", "first"], "'first' is no position"),
-        (["--interval", "0"], "more than 0 seconds"),
+        (["--skip", "tests.effects", "-5"], "'-5' is no position"),
+        (["--skip", "tests.effects", "٣"], "'٣' is no position"),
+        (["--skip", "tests.effects", "99999999999999999999"], "does not fail there"),
+        (["--skip", "nobody", "1"], "no projection is named 'nobody'"),
+        (["--pause", "tests.effects", "--by", " "], "--by names somebody"),
+        *[([f"--interval={wrong}"], "more than 0 seconds") for wrong in ("0", "-1", "nan", "inf")],
     ],
 )
 def test_what_cannot_be_done_is_told(options: list[str], told: str) -> None:
     with pytest.raises(CommandError, match=told):
         es_project_(*options)
+
+
+def test_who_has_no_name_is_told_by_number(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("es_django.management.arguments.getuser", nameless)
+    caplog.set_level(logging.INFO, "es_django.projections")
+    es_project_("--pause", "tests.effects")
+    assert caplog.messages == [f"projection tests.effects was paused by user {os.getuid()}"]

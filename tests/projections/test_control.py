@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from decimal import Decimal
 
 import pytest
 from pytest_django import Settings
@@ -11,6 +12,8 @@ from es_django.errors import ProjectionStatusError
 from es_django.models import InboxReceipt, ProjectionCheckpoint, SkippedEvent
 from es_django.models.projections import MOVES, CheckpointStatus
 from es_django.projections import pause, resume, run_projection, run_projections, skip, start_rebuild
+from testproject.bank.models import Balance
+from testproject.bank.services import deposit, open_account
 from tests.projections.effects import Counted, checkpoint, count, effects, fail_at, no_mishap, position_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -108,9 +111,17 @@ def test_what_makes_no_sense_is_refused(
         operate(NAME, by="Ada")
 
 
-def test_an_inline_projection_cannot_be_paused() -> None:
-    with pytest.raises(ProjectionStatusError, match="moved by the appends themselves"):
-        pause("balances", by="Ada")
+def test_an_inline_projection_that_is_paused_is_brought_up_to_the_appends_when_it_is_resumed() -> None:
+    open_account("ada", owner="Ada")
+    pause("balances", by="Ada")
+    deposit("ada", Decimal(5))
+    assert (run_projection("balances"), Balance.objects.get().balance) == (0, Decimal(0))
+    resume("balances", by="Ada")
+    run_projections()
+    deposit("ada", Decimal(2))
+    assert (Balance.objects.get().balance, checkpoint("balances").status) == (Decimal(7), CheckpointStatus.INLINE)
+    with pytest.raises(ProjectionStatusError, match="cannot be resumed: it is inline"):
+        resume("balances", by="Ada")
 
 
 @pytest.mark.parametrize("operate", [pause, resume, start_rebuild, lambda name, by: skip(name, 1, by=by)])

@@ -1,22 +1,24 @@
 """A rebuild ends with what the log says, whatever happens on the way, and tells the outside nothing twice."""
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
+from django.db import transaction
 from pytest_django import Settings
 
-from es_django import Event, Projection, RecordedEvent, StreamId, event_store, outbox, projects
-from es_django.models import Lease, OutboxMessage, ProjectionCheckpoint, Snapshot
+from es_django import ANY, Event, Projection, RecordedEvent, StreamId, event_store, outbox, projects
+from es_django.models import Lease, OutboxMessage, ProjectionCheckpoint, Snapshot, StoredEvent
 from es_django.projections import is_replaying, pause, resume, run_projection, run_projections, skip, start_rebuild
-from es_django.store.reactions import replaying
 from testproject.bank.models import Balance, StatementLine
 from testproject.bank.services import deposit, open_account
+from tests.conformance.tampering import add_events
 from tests.domain import Annotated
-from tests.outbox.published import Told
 from tests.projections.effects import (
     Counted,
     Effects,
@@ -122,7 +124,7 @@ def test_models_and_checkpoint_are_reset_together() -> None:
 def test_a_projection_without_models_is_refused() -> None:
     with pytest.raises(CommandError, match=r"it has no Meta\.models"):
         rebuild("tests.unowned")
-    assert not ProjectionCheckpoint.objects.exists()
+    assert not ProjectionCheckpoint.objects.filter(name="tests.unowned").exists()
 
 
 def test_an_unknown_projection_is_refused() -> None:
@@ -152,6 +154,22 @@ def test_a_rebuild_that_was_interrupted_goes_on_where_it_was(settings: Settings)
     assert f"The rebuild of {NAME} was under way, and goes on." in said
     assert "3 events" in said
     assert (effects(), checkpoint().status) == (7, Status.RUNNING)
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_rebuild_shows_how_far_it_is_and_how_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    count(*range(1, 8))
+    terminal = Terminal()
+    call_command("es_rebuild", NAME, stdout=terminal)
+    shown = terminal.getvalue()
+    assert NAME in shown
+    assert "100%" in shown
+    assert re.search(r"7 events in \d+\.\d s, [\d,]+ events a second", shown)
 
 
 def test_a_rebuild_goes_on_without_its_command() -> None:
@@ -200,15 +218,6 @@ def test_an_inline_projection_that_is_rebuilt_sends_what_was_appended_since(reco
     assert told() == ["one", "two", "three"]
 
 
-def test_an_append_in_a_replay_publishes_nothing(recorder: type[Recorder]) -> None:
-    before = OutboxMessage.objects.count()
-    with replaying(True):
-        event_store.append(StreamId("told", "t-1"), [Told(text="again")], expected=0)
-    assert OutboxMessage.objects.count() == before
-    event_store.append(StreamId("told", "t-2"), [Told(text="new")], expected=0)
-    assert OutboxMessage.objects.count() > before
-
-
 @pytest.fixture
 def _fail_at_once(settings: Settings) -> None:
     settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
@@ -249,15 +258,77 @@ def test_a_rebuild_that_was_paused_says_so() -> None:
     assert run_projection(NAME) == 1
 
 
-@pytest.mark.parametrize("before", [2, 7])
-def test_a_rebuild_takes_up_another_number_of_partitions(before: int, recorder: type[Recorder]) -> None:
-    note("one", "two", "three")
-    positions = [recorded.position for recorded in event_store.read_all().events]
-    for number in range(before):
-        ProjectionCheckpoint.objects.create(
-            name="tests.telling", partition=number, partitions=before, position=positions[min(number, 2)]
-        )
-    rebuild("tests.telling")
-    (state,) = ProjectionCheckpoint.objects.filter(name="tests.telling")
-    assert (state.partition, state.partitions, state.status) == (0, 1, Status.RUNNING)
-    assert told() == ["two", "three"], "what some of them may not have told is told"
+def test_a_rebuild_takes_up_another_number_of_partitions() -> None:
+    for number in range(7):
+        ProjectionCheckpoint.objects.create(name=NAME, partition=number, partitions=7)
+    count(1, 2, 3)
+    rebuild(NAME)
+    assert (effects(), checkpoint().partitions, checkpoint().status) == (3, 1, Status.RUNNING)
+
+
+def test_a_rebuild_that_was_paused_and_resumed_has_not_ended_for_that() -> None:
+    count(1, 2)
+    start_rebuild(NAME, by="Ada")
+    pause(NAME, by="Ada")
+    resume(NAME, by="Ada")
+    assert checkpoint().status == Status.REBUILDING
+    assert "rebuilt: 2 events" in rebuild(NAME)
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_rebuild_does_not_end_before_an_event_that_cannot_be_read(first: int) -> None:
+    count(*range(first))
+    add_events(StreamId("counter", "unreadable"), ("tests.counted", 1, {"number": "?"}))
+    count(10)
+    start_rebuild(NAME, by="Ada")
+    run_projection(NAME, seconds=0)
+    assert (effects(), checkpoint().status) == (first, Status.REBUILDING)
+    run_projection(NAME)
+    (unreadable,) = StoredEvent.objects.filter(stream__key="unreadable")
+    assert (effects(), checkpoint().failed_position) == (first, unreadable.position)
+    skip(NAME, unreadable.position, by="Ada")
+    run_projection(NAME)
+    assert (effects(), checkpoint().status) == (first + 1, Status.RUNNING)
+
+
+class Appending(Projection):
+    """Appends to another stream for each event, the first time."""
+
+    class Meta:
+        name = "tests.appending"
+        mode = "async"
+        models = [Session]
+
+    asks = True
+
+    @projects
+    def said(self, event: Said, recorded: RecordedEvent) -> None:
+        if not (self.asks and is_replaying()):
+            event_store.append(StreamId("echo", event.text), [Counted(number=0)], expected=ANY)
+            transaction.on_commit(lambda: HOOKS.append(event.text))
+
+
+HOOKS: list[str] = []
+
+
+@pytest.mark.usefixtures("_fail_at_once")
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_rebuild_appends_nothing_again(
+    asks: bool, monkeypatch: pytest.MonkeyPatch, settings: Settings, recorder: type[Recorder]
+) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
+    HOOKS.clear()
+    event_store.append(StreamId("said", "one"), [Said(text="one")], expected=0)
+    run_projection("tests.appending")
+    monkeypatch.setattr(Appending, "asks", asks)
+    start_rebuild("tests.appending", by="Ada")
+    event_store.append(StreamId("said", "two"), [Said(text="two")], expected=0)
+    run_projection("tests.appending")
+    state = checkpoint("tests.appending")
+    assert event_store.version(StreamId("echo", "one")) == 1
+    if asks:
+        assert (state.status, HOOKS) == (Status.RUNNING, ["one", "two"])
+        assert event_store.version(StreamId("echo", "two")) == 1
+    else:
+        assert (state.status, HOOKS) == (Status.FAILED, ["one"])
+        assert "append only where es_django.projections.is_replaying() is False" in state.last_error

@@ -6,15 +6,17 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
 from es_django import Projection, RecordedEvent, Repository, StreamId, event_store, projects
-from es_django.errors import UnknownProjection
+from es_django.errors import StorageError, UnknownProjection
 from es_django.models import InboxReceipt, ProjectionCheckpoint, StoredEvent, Stream
 from es_django.projections import run_projection, run_projections, skip
+from es_django.projections.checkpoints import ensure_checkpoints, lock_due
+from es_django.projections.failures import note_failure
 from tests.domain import Deposited, Ledger
 from tests.projections.effects import (
     Counted,
@@ -135,10 +137,89 @@ def test_the_poison_event_of_a_batch_is_found_and_all_before_it_are_applied() ->
     assert checkpoint("tests.batches").last_error == ""
 
 
+def test_the_poison_event_of_a_batch_is_found_though_no_run_has_time_for_more_than_one_batch(
+    settings: Settings,
+) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
+    count(*range(1, 101))
+    Batches.poison = 61
+    run_projection("tests.batches", seconds=0)
+    state = checkpoint("tests.batches")
+    assert (state.failed_position, state.failing_until) == (None, position_of(100))
+    assert "poison" in state.last_error, "and that is seen before it is found"
+    for _ in range(9):
+        run_projection("tests.batches", seconds=0)
+    state = checkpoint("tests.batches")
+    assert (state.status, state.failed_position) == (Status.FAILED, position_of(61))
+    assert effects("tests.batches") == 60
+
+
+def test_a_batch_that_fails_once_is_applied_in_smaller_ones_and_forgotten() -> None:
+    count(*range(1, 9))
+    Batches.poison = 8
+    run_projection("tests.batches", seconds=0)
+    Batches.poison = 0
+    assert run_projection("tests.batches") == 8
+    assert Batches.sizes == [4, 2, 1, 1]
+    count(9, 10, 11)
+    run_projection("tests.batches")
+    assert (Batches.sizes[4:], checkpoint("tests.batches").last_error) == ([3], "")
+
+
+def test_one_that_is_far_behind_leaves_the_others_their_turn(settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 2}}
+    count(*range(1, 10))
+    run_projections(seconds=0)
+    assert (effects("tests.batches"), effects("tests.effects")) == (2, 2)
+    run_projections(seconds=0)
+    assert (effects("tests.batches"), effects("tests.effects")) == (4, 4)
+
+
+def test_a_failure_is_counted_once_though_two_runners_met_it() -> None:
+    count(1, 2)
+    fail_at(1)
+    run_projection("tests.effects")
+    let_pauses_end()
+    before = checkpoint()
+    for attempts in (2, 2):
+        assert not note_failure(before, [position_of(1)], ValueError("poison"))
+        assert checkpoint().attempts == attempts
+    skip("tests.effects", position_of(1), by="Ada")
+    note_failure(before, [position_of(1)], ValueError("poison"))
+    assert (checkpoint().attempts, checkpoint().last_error) == (0, ""), "it has gone on meanwhile"
+
+
+@pytest.mark.requires_postgresql
+def test_a_failure_is_left_to_the_runner_that_is_at_it_now() -> None:
+    count(1)
+    ensure_checkpoints(Effects())
+    before = checkpoint()
+    with transaction.atomic():
+        assert lock_due(Effects(), 0)
+        with threads(1) as submit:
+            assert submit(note_failure, before, [position_of(1)], ValueError("poison")).result(30) is False
+    assert checkpoint().attempts == 0
+
+
+def test_a_database_that_fails_is_no_failure_of_the_event_that_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    count(1)
+    fail_at(1)
+    run_projection("tests.effects")
+    let_pauses_end()
+
+    def fail(*args: object) -> None:
+        raise OperationalError("the database is locked")
+
+    monkeypatch.setattr("es_django.projections.runner.lock_due", fail)
+    with pytest.raises(StorageError, match="locked"):
+        run_projection("tests.effects")
+    assert (checkpoint().attempts, checkpoint().failed_position) == (1, position_of(1))
+
+
 @pytest.mark.requires_postgresql
 def test_a_second_runner_steps_aside() -> None:
     count(1, 2)
-    run_projection("tests.effects", seconds=0)
+    ensure_checkpoints(Effects())
     with transaction.atomic():
         ProjectionCheckpoint.objects.select_for_update().get(name="tests.effects")
         with threads(1) as submit:

@@ -59,6 +59,11 @@ def check_project(folder: Path) -> None:
     assert recorded.event == OrderPlaced(total=42)
     assert recorded.version == 1
 
+    from es_django.observability import listeners
+
+    assert listeners == [], "metrics or spans without their extras"
+    call_command("es_verify")
+
 
 def check_missing_extras() -> None:
     from django.core.exceptions import ImproperlyConfigured

@@ -1,11 +1,11 @@
 from argparse import ArgumentParser
-from getpass import getuser
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
 
 from es_django import conf, outbox
+from es_django.management.arguments import add_by
 from es_django.models import OutboxMessage
 from es_django.outbox.moves import Move
 
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("message_ids", nargs="*", type=UUID, metavar="message-id")
         parser.add_argument("--destination", help="all messages to this one that the operation applies to")
         parser.add_argument("--type", help="of those, only the ones of this type")
-        parser.add_argument("--by", help="who asks for it, for the log; the user of this shell where absent")
+        add_by(parser)
 
     def handle(
         self,
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         message_ids: list[UUID],
         destination: str | None,
         type: str | None,
-        by: str | None,
+        by: str,
         **options: Any,
     ) -> None:
         if bool(message_ids) == bool(destination):
@@ -45,7 +45,7 @@ class Command(BaseCommand):
             raise CommandError("--type goes with --destination.")
         function, move = OPERATIONS[operation]
         wanted = message_ids or self._of(destination, type, move)
-        moved = function(wanted, by=by or getuser())
+        moved = function(wanted, by=by)
         skipped = f"; {len(wanted) - len(moved)} were not where that starts" if len(wanted) > len(moved) else ""
         self.stdout.write(f"{len(moved)} messages were {move.value}{skipped}")
 

@@ -1,6 +1,5 @@
 import signal
 from argparse import ArgumentParser
-from getpass import getuser
 from threading import Event
 from types import FrameType
 from typing import Any
@@ -9,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections
 
 from es_django.errors import EsDjangoError
+from es_django.management.arguments import add_by, refusal, seconds
 from es_django.projections import pause, resume, run_projections, skip
 
 TURN = 2.0
@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--interval", type=float, default=1.0, help="seconds between two looks at an idle log")
-        parser.add_argument("--by", help="who pauses, resumes or skips; the user of this shell where absent")
+        add_by(parser)
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--once", action="store_true", help="end at the end of the log")
         what.add_argument("--pause", metavar="NAME", help="stop a projection until it is resumed")
@@ -32,10 +32,8 @@ class Command(BaseCommand):
             "--skip", nargs=2, metavar=("NAME", "POSITION"), help="let it go on without the event at which it fails"
         )
 
-    def handle(self, *, once: bool, by: str | None, interval: float, **options: Any) -> None:
-        if interval <= 0:
-            raise CommandError(f"--interval is more than 0 seconds, not {interval}")
-        by = by or getuser()
+    def handle(self, *, once: bool, by: str, interval: float, **options: Any) -> None:
+        seconds("--interval", interval)
         try:
             if name := options["pause"]:
                 pause(name, by=by)
@@ -50,7 +48,7 @@ class Command(BaseCommand):
             else:
                 self._run(interval)
         except EsDjangoError as error:
-            raise CommandError(str(error)) from error
+            raise refusal(error) from error
 
     def _run(self, interval: float) -> None:
         stopped = Event()
@@ -79,7 +77,6 @@ class Command(BaseCommand):
 
 
 def _position(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise CommandError(f"{text!r} is no position") from error
+    if not (text.isascii() and text.isdecimal()):
+        raise CommandError(f"{text!r} is no position")
+    return int(text)

@@ -1,17 +1,17 @@
 import time
 from argparse import ArgumentParser
-from getpass import getuser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from es_django import conf
 from es_django.errors import EsDjangoError
-from es_django.models import ProjectionCheckpoint, StoredEvent
+from es_django.management.arguments import add_by, refusal
+from es_django.models import ProjectionCheckpoint
 from es_django.projections import run_projection, start_rebuild
-from es_django.projections.checkpoints import checkpoints_of
+from es_django.projections.checkpoints import checkpoints_of, newest_position
+from es_django.store.failures import storage_errors
 
 INTERRUPTED = 130
 PAUSE = 0.2
@@ -27,32 +27,40 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", metavar="NAME", help="the projection's Meta.name")
+        add_by(parser)
 
-    def handle(self, *args: Any, name: str, **options: Any) -> None:
+    def handle(self, *args: Any, name: str, by: str, **options: Any) -> None:
         started = time.perf_counter()
-        applied = 0
         try:
-            if not start_rebuild(name, by=getuser()):
-                self.stderr.write(f"The rebuild of {name} was under way, and goes on.")
-            with self._progress() as progress:
-                bar = progress.add_task(name, total=None)
-                while left := _at_work(name):
-                    done = run_projection(name, seconds=TURN)
-                    applied += done
-                    # A partition that has begun last says how far the whole of it is.
-                    progress.update(bar, completed=min(each.position for each in left), total=_newest())
-                    if not done and _at_work(name):
-                        time.sleep(PAUSE)  # somebody else is at it, or an event is to be tried again
+            with storage_errors("rebuild a projection"):
+                applied = self._rebuild(name, by)
         except KeyboardInterrupt as interrupt:
             raise CommandError(
                 f"Interrupted. Workers, or the same command again, go on with the rebuild of {name}.",
                 returncode=INTERRUPTED,
             ) from interrupt
         except EsDjangoError as error:
-            raise CommandError(str(error)) from error
+            raise refusal(error) from error
         seconds = time.perf_counter() - started
         rate = applied / seconds
         self.stdout.write(f"{name} is rebuilt: {applied:,} events in {seconds:.1f} s, {rate:,.0f} events a second.")
+
+    def _rebuild(self, name: str, by: str) -> int:
+        if not start_rebuild(name, by=by):
+            self.stderr.write(f"The rebuild of {name} was under way, and goes on.")
+        applied = 0
+        with self._progress() as progress:
+            bar = progress.add_task(name, total=None)
+            left = _at_work(name)
+            while left:
+                done = run_projection(name, seconds=TURN)
+                applied += done
+                left, end = _at_work(name), newest_position()
+                # A partition that has begun last says how far the whole of it is.
+                progress.update(bar, completed=min((each.position for each in left), default=end), total=end)
+                if left and not done:
+                    time.sleep(PAUSE)  # somebody else is at it, or an event is to be tried again
+        return applied
 
     def _progress(self) -> Progress:
         return Progress(
@@ -61,7 +69,7 @@ class Command(BaseCommand):
             TaskProgressColumn(),
             _Rate(),
             TimeRemainingColumn(),
-            console=Console(),
+            console=Console(file=self.stdout),  # type: ignore[arg-type]
             transient=True,
             disable=not self.stdout.isatty(),
         )
@@ -88,8 +96,3 @@ def _at_work(name: str) -> list[ProjectionCheckpoint]:
         if checkpoint.status == checkpoint.Status.PAUSED:
             raise CommandError(f"{checkpoint} was paused; when it is resumed, the rebuild goes on.")
     return [each for each in checkpoints if each.status == each.Status.REBUILDING]
-
-
-def _newest() -> int:
-    events = StoredEvent.objects.using(conf.settings().database).order_by("-position")
-    return events.values_list("position", flat=True).first() or 0

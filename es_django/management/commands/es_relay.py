@@ -4,9 +4,10 @@ from argparse import ArgumentParser
 from types import FrameType
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
 from es_django.errors import EsDjangoError, UnknownDestination
+from es_django.management.arguments import refusal, seconds
 from es_django.outbox.relay import relay
 
 NAP = 0.5
@@ -22,17 +23,18 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--destination", help="only the messages to this one; to all where absent")
         parser.add_argument("--interval", type=float, default=1.0, help="seconds between two looks at an idle outbox")
-        parser.add_argument("--once", action="store_true", help="end when nothing is due any more")
+        parser.add_argument(
+            "--once", action="store_true", help="end when nothing is due any more; with 1 if the database fails"
+        )
 
     def handle(self, *, destination: str | None, interval: float, once: bool, **options: Any) -> None:
-        if interval <= 0:
-            raise CommandError(f"--interval is more than 0 seconds, not {interval}")
+        seconds("--interval", interval)
         self._stopped = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         total = 0
         while not self._stopped:
-            published = self._relay(destination)
+            published = self._relay(destination, once=once)
             total += published
             if published == 0:
                 if once:
@@ -40,12 +42,14 @@ class Command(BaseCommand):
                 self._rest(interval)
         self.stdout.write(f"{total} messages were published")
 
-    def _relay(self, destination: str | None) -> int:
+    def _relay(self, destination: str | None, *, once: bool) -> int:
         try:
             return relay(destination, is_stopped=lambda: self._stopped)
         except UnknownDestination as error:
-            raise CommandError(str(error)) from error
+            raise refusal(error) from error
         except EsDjangoError as error:
+            if once:
+                raise refusal(error) from error
             if not error.retryable:
                 raise
             self.stderr.write(f"{error}; it goes on in a moment")

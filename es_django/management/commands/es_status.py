@@ -8,13 +8,16 @@ from django.core.management.base import BaseCommand
 from rich.console import Console
 from rich.table import Table
 
-from es_django.health import MOST, Health, Lag, status
+from es_django.errors import EsDjangoError
+from es_django.health import Health, status
+from es_django.lag import MOST, Lag
+from es_django.management.arguments import refusal, seconds
 
 
 class Command(BaseCommand):
     help = (
         "Shows how far each projection and each destination of the outbox is behind, and what holds the log back. Ends "
-        "with 1 if there is a problem."
+        "with 1 if there is a problem, or if the database does not tell."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -24,7 +27,11 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, format: str, max_lag: float, **options: Any) -> None:
-        health = status(max_lag=max_lag)
+        seconds("--max-lag", max_lag)
+        try:
+            health = status(max_lag=max_lag)
+        except EsDjangoError as error:
+            raise refusal(error) from error
         if format == "json":
             self.stdout.write(msgspec.json.format(msgspec.json.encode(health)).decode())
         else:
@@ -35,28 +42,25 @@ class Command(BaseCommand):
     def _print(self, health: Health) -> None:
         console = Console(file=self.stdout, highlight=False, markup=False)  # type: ignore[arg-type]
         log = health.log
-        console.print(
-            _table(
-                "Log", ["newest position", "readable up to", *LAG], [[log.newest, log.safe_end, *_lag(log.held_back)]]
-            )
-        )
+        rows: list[list[object]] = [[log.newest, log.safe_end, _shown(log.held_back)]]
+        console.print(_table("Log", ["newest position", "readable up to", "held back"], rows))
         rows = [
-            [each.title, each.status, each.position, *_lag(each.lag), each.last_error] for each in health.projections
+            [each.title, each.status, each.position, _shown(each.lag), each.last_error] for each in health.projections
         ]
-        console.print(_table("Projections", ["name", "status", "position", *LAG, "last error"], rows))
-        rows = [[each.name, *_lag(each.lag), each.dead] for each in health.destinations]
-        console.print(_table("Outbox", ["destination", *LAG, "dead"], rows))
+        console.print(_table("Projections", ["name", "status", "position", "behind by", "last error"], rows))
+        rows = [
+            [each.name, _shown(each.ready), each.in_flight, _shown(each.backing_off), each.dead]
+            for each in health.destinations
+        ]
+        console.print(_table("Outbox", ["destination", "ready", "in flight", "backing off", "dead"], rows))
         for problem in health.problems:
             console.print(f"Problem: {problem}")
 
 
-LAG = ("waiting", "for")
-
-
-def _lag(lag: Lag) -> list[str]:
+def _shown(lag: Lag) -> str:
     if not lag.count:
-        return ["0", ""]
-    return [f"{lag.count:,}{' or more' if lag.count >= MOST else ''}", f"{lag.seconds:,.1f} s"]
+        return "0"
+    return f"{lag.count:,}{' or more' if lag.count >= MOST else ''} for {lag.seconds:,.1f} s"
 
 
 def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:

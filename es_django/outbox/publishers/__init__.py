@@ -25,6 +25,8 @@ class Publisher(ABC):
         or a `PublishError` that says whether trying again can help.
 
         No two of them share a key. An exception counts as a retryable failure of all of them.
+        `DestinationUnreachable`, as an outcome or raised, is for a destination that takes nothing from anybody, as when
+        a connection is refused: it is no attempt of the message, and the destination rests for a while.
         """
 
 

@@ -35,8 +35,8 @@ class CeleryPublisher(Publisher):
         def note_return(error: Exception, *details: object) -> None:
             returned.append(str(error))
 
+        connection = self._connection.get()
         try:
-            connection = self._connection.get()
             # Only AMQP returns what no queue takes; in other brokers a queue is made by sending to it.
             on_return = note_return if connection.transport.driver_type == "amqp" else None
             producer = current_app.amqp.Producer(connection, on_return=on_return)

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 import kombu
 from django.core.exceptions import ImproperlyConfigured
 
+from es_django.errors import DestinationUnreachable
+
 ConnectionT = TypeVar("ConnectionT")
 
 
@@ -21,8 +23,12 @@ class PerThread(threading.local, Generic[ConnectionT]):
         self._pid = 0
 
     def get(self) -> ConnectionT:
+        """The connection. Raises `DestinationUnreachable` if it cannot be opened."""
         if self._connection is None or self._pid != os.getpid():
-            self._connection = self._connect()
+            try:
+                self._connection = self._connect()
+            except Exception as error:
+                raise DestinationUnreachable(f"{type(error).__name__}: {error}") from error
             self._pid = os.getpid()
         return self._connection
 
@@ -37,12 +43,18 @@ class ThreadConnection(PerThread[kombu.Connection]):
     """A connection to a broker. It is closed without a word, since the broker may be what hangs."""
 
     def __init__(self, connect: Callable[[], kombu.Connection]) -> None:
-        super().__init__(lambda: opened(connect()), kombu.Connection.collect)
+        super().__init__(lambda: _with_channel(opened(connect())), kombu.Connection.collect)
 
 
 def opened(connection: kombu.Connection) -> kombu.Connection:
     """The connection, opened; fails at once where the broker is down, instead of trying for as long as it takes."""
     return connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+
+
+def _with_channel(connection: kombu.Connection) -> kombu.Connection:
+    # Redis is not connected to before that.
+    _ = connection.default_channel
+    return connection
 
 
 def driver_of(url: str) -> str:

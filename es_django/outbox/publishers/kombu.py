@@ -43,8 +43,9 @@ class KombuPublisher(Publisher):
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
         outcomes: Outcomes = {}
         unknown = PublishError("the broker has not confirmed it")
+        channel = self._channel.get()
         try:
-            self._channel.get().publish(
+            channel.publish(
                 self._deliveries(messages, outcomes),
                 exchange=self._exchange,
                 # A confirm that takes longer would come after the claim has run out.

@@ -48,8 +48,8 @@ class NatsPublisher(Publisher):
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
         # An acknowledgement that takes longer would come after the claim has run out.
         timeout = conf.settings().outbox.lease / 2
+        connection = self._connection.get()
         try:
-            connection = self._connection.get()
             outcomes = run(self._publish(connection, messages, timeout))
         except Exception as error:
             self._connection.discard()

@@ -36,8 +36,9 @@ class RedisPublisher(Publisher):
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
         outcomes: Outcomes = {}
         pushed: PublishError | None = None
+        connection = self._connection.get()
         try:
-            producer = cast("Any", kombu.Producer(self._connection.get()))
+            producer = cast("Any", kombu.Producer(connection))
             # One pipeline: all are pushed, or it is not known which.
             with producer.batch():
                 for _, message, body in encoded(messages, self._format, outcomes):

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from socket import gaierror
 
 import httpx
 from django.core.exceptions import ImproperlyConfigured
 from standardwebhooks import Webhook
 
-from es_django.errors import PublishError
+from es_django.errors import DestinationUnreachable, PublishError
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.publishers.addresses import PublicTransport, RefusedAddress
 from es_django.outbox.publishers.connection import PerThread
@@ -36,8 +37,9 @@ class WebhookPublisher(Publisher):
     answer to a message must begin; `allow_private`, without which only addresses of the public Internet are connected
     to; `format`, "cloudevents" (in structured mode) or "json".
 
-    A message has arrived when the answer is 2xx. 408, 425, 429, 5xx and no answer at all are retryable errors; any
-    other answer, a redirect too, is permanent, and so is a private address. The environment's proxies are not used.
+    A message has arrived when the answer is 2xx. 408, 425, 429, 5xx and no answer at all are retryable errors, no
+    connection at all is an outage; any other answer, a redirect too, is permanent, and so is a private address. The
+    environment's proxies are not used.
     """
 
     def __init__(
@@ -84,6 +86,8 @@ class WebhookPublisher(Publisher):
             return error
         except RefusedAddress as error:
             return PublishError(str(error), retryable=False)
+        except (httpx.ConnectError, httpx.ConnectTimeout, gaierror) as error:
+            return DestinationUnreachable(f"no connection: {_names(error)}")
         except TimeoutError:
             return PublishError(f"no answer within {self._timeout} seconds")
         except Exception as error:

@@ -6,6 +6,7 @@ import kombu
 import pytest
 
 from es_django import Message
+from es_django.errors import DestinationUnreachable
 from es_django.outbox.publishers.celery import CeleryPublisher
 from es_django.store.messages import from_wire
 
@@ -51,3 +52,9 @@ def test_a_task_whose_queue_is_gone_is_an_error_and_the_next_try_finds_it_again(
         finally:
             publisher._connection.discard()
             queue.delete()
+
+
+def test_a_broker_that_is_down_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://guest:guest@127.0.0.1:1//")
+    with pytest.raises(DestinationUnreachable, match="refused"):
+        CeleryPublisher().publish([Message(type="told.news", data=None, destination="tests")])

@@ -9,6 +9,7 @@ from nats.js.api import DiscardPolicy, StreamConfig
 from pytest_django import Settings
 
 from es_django import Message
+from es_django.errors import DestinationUnreachable
 from es_django.outbox.publishers import nats as module
 from es_django.outbox.publishers.nats import NatsPublisher
 from es_django.store.messages import from_wire
@@ -111,8 +112,9 @@ def test_after_the_server_was_killed_and_restarted_messages_arrive_again(tmp_pat
         sent = news(4)
         assert publisher.publish(sent[:1]) == [None]
         server.kill()
-        outcomes = [*publisher.publish(sent[1:2]), *publisher.publish(sent[2:3])]
-        assert all(retryable(outcome) for outcome in outcomes)
+        assert retryable(*publisher.publish(sent[1:2]))
+        with pytest.raises(DestinationUnreachable):
+            publisher.publish(sent[1:2])
         server.start()
         assert publisher.publish(sent[1:]) == [None] * 3
         publisher._connection.discard()
@@ -148,15 +150,13 @@ def test_a_server_that_falls_silent_is_a_retryable_error_within_the_lease(
     assert all(retryable(outcome) for outcome in outcomes)
 
 
-def test_a_server_that_never_greets_is_a_retryable_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_greets_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.2)
-    with Proxy() as silent:
-        (outcome,) = NatsPublisher(url=f"nats://127.0.0.1:{silent.port}").publish(news(1))
-    assert retryable(outcome)
+    with Proxy() as silent, pytest.raises(DestinationUnreachable):
+        NatsPublisher(url=f"nats://127.0.0.1:{silent.port}").publish(news(1))
 
 
-def test_a_server_that_is_down_is_a_retryable_error_that_keeps_the_password() -> None:
-    (outcome,) = NatsPublisher(url="nats://user:s3cret@127.0.0.1:1").publish(news(1))
-    assert retryable(outcome)
-    assert "ConnectionRefusedError" in str(outcome)
-    assert "s3cret" not in str(outcome)
+def test_a_server_that_is_down_is_unreachable_and_the_password_is_not_told() -> None:
+    with pytest.raises(DestinationUnreachable, match="ConnectionRefusedError") as caught:
+        NatsPublisher(url="nats://user:s3cret@127.0.0.1:1").publish(news(1))
+    assert "s3cret" not in str(caught.value)

@@ -9,7 +9,7 @@ import pytest
 from pytest_django import Settings
 
 from es_django import Message
-from es_django.errors import PublishError
+from es_django.errors import DestinationUnreachable, PublishError
 from es_django.outbox.publishers import kombu as module
 from es_django.outbox.publishers.kombu import KombuPublisher
 from es_django.store.messages import from_wire
@@ -199,14 +199,13 @@ def test_a_broker_that_falls_silent_is_a_retryable_error_within_the_lease(
     assert publisher_through_proxy.publish(news(1)) == [None]
 
 
-def test_a_server_that_never_greets_is_a_retryable_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_greets_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.2)
-    with Proxy() as silent:
-        (outcome,) = KombuPublisher(url=f"amqp://guest:guest@127.0.0.1:{silent.port}//").publish(news(1))
-    assert retryable(outcome)
+    with Proxy() as silent, pytest.raises(DestinationUnreachable):
+        KombuPublisher(url=f"amqp://guest:guest@127.0.0.1:{silent.port}//").publish(news(1))
 
 
-def test_a_broker_that_is_down_is_a_retryable_error_that_keeps_the_password() -> None:
-    (outcome,) = KombuPublisher(url=NOWHERE).publish(news(1))
-    assert retryable(outcome)
-    assert "s3cret" not in str(outcome)
+def test_a_broker_that_is_down_is_unreachable_and_the_password_is_not_told() -> None:
+    with pytest.raises(DestinationUnreachable, match="refused") as caught:
+        KombuPublisher(url=NOWHERE).publish(news(1))
+    assert "s3cret" not in str(caught.value)

@@ -9,6 +9,7 @@ import kombu
 import pytest
 from pytest_django import Settings
 
+from es_django.errors import DestinationUnreachable
 from es_django.outbox.publishers import redis as module
 from es_django.outbox.publishers.redis import RedisPublisher
 from es_django.store.messages import from_wire
@@ -95,15 +96,14 @@ def test_a_server_that_falls_silent_is_a_retryable_error_within_the_lease(
     assert all(retryable(outcome) for outcome in outcomes)
 
 
-def test_a_server_that_never_answers_is_a_retryable_error(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+def test_a_server_that_never_answers_is_unreachable(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     settings.ES_DJANGO = {"OUTBOX": {"LEASE": 0.4}}
     monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.2)
-    with Proxy() as silent:
-        (outcome,) = RedisPublisher(url=f"redis://127.0.0.1:{silent.port}", queue="q").publish(news(1))
-    assert retryable(outcome)
+    with Proxy() as silent, pytest.raises(DestinationUnreachable):
+        RedisPublisher(url=f"redis://127.0.0.1:{silent.port}", queue="q").publish(news(1))
 
 
-def test_a_server_that_is_down_is_a_retryable_error_that_keeps_the_password() -> None:
-    (outcome,) = RedisPublisher(url="redis://:s3cret@127.0.0.1:1/0", queue="q").publish(news(1))
-    assert retryable(outcome)
-    assert "s3cret" not in str(outcome)
+def test_a_server_that_is_down_is_unreachable_and_the_password_is_not_told() -> None:
+    with pytest.raises(DestinationUnreachable, match="refused") as caught:
+        RedisPublisher(url="redis://:s3cret@127.0.0.1:1/0", queue="q").publish(news(1))
+    assert "s3cret" not in str(caught.value)

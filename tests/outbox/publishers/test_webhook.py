@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from es_django import Message
+from es_django.errors import DestinationUnreachable
 from es_django.outbox.publishers import addresses, webhook
 from es_django.outbox.publishers.webhook import WebhookPublisher
 from es_django.store.messages import from_wire
@@ -206,19 +207,21 @@ def test_a_server_that_closes_the_connection_is_a_retryable_error(
     assert retryable(outcome)
 
 
-def test_no_server_is_a_retryable_error_that_tells_no_secret(publishers: list[WebhookPublisher]) -> None:
+def test_no_server_is_unreachable_and_no_secret_is_told(publishers: list[WebhookPublisher]) -> None:
     url = "http://user:s3cret@127.0.0.1:1/hooks?token=s3cret"
     publishers.append(WebhookPublisher(url=url, secret=SECRET, allow_private=True))
     (outcome,) = publishers[0].publish(news(1))
-    assert retryable(outcome)
+    assert isinstance(outcome, DestinationUnreachable)
     assert "s3cret" not in str(outcome)
     assert "ConnectionRefusedError" in str(outcome)
 
 
-def test_a_name_that_does_not_resolve_is_a_retryable_error(publishers: list[WebhookPublisher]) -> None:
-    publishers.append(WebhookPublisher(url="https://nowhere.invalid/hooks", secret=SECRET))
+@pytest.mark.parametrize("allow_private", [True, False])
+def test_a_name_that_does_not_resolve_is_unreachable(publishers: list[WebhookPublisher], allow_private: bool) -> None:
+    url = "https://nowhere.invalid/hooks"
+    publishers.append(WebhookPublisher(url=url, secret=SECRET, allow_private=allow_private))
     (outcome,) = publishers[0].publish(news(1))
-    assert retryable(outcome)
+    assert isinstance(outcome, DestinationUnreachable)
 
 
 def test_a_message_that_cannot_be_encoded_does_not_stop_the_others(

@@ -1,0 +1,27 @@
+"""How long a destination rests that cannot be reached."""
+
+import pytest
+from pytest_django import Settings
+
+from es_django.errors import DestinationUnreachable
+from es_django.outbox import outages
+
+
+def test_rests_grow_as_pauses_do_but_never_so_long_that_delivery_would_not_go_on_soon(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ES_DJANGO = {"OUTBOX": {"BACKOFF": {"base": 3, "factor": 2, "max": 3600}}}
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    assert not outages.is_resting("tests")
+    for rest in (3, 6, 10, 10):
+        outages.note_unreachable("tests", DestinationUnreachable("refused"))
+        now += rest - 0.5
+        assert outages.is_resting("tests")
+        assert not outages.is_resting("others")
+        now += 0.5
+        assert not outages.is_resting("tests")
+    outages.note_reached("tests")
+    outages.note_unreachable("tests", DestinationUnreachable("refused"))
+    now += 3
+    assert not outages.is_resting("tests")

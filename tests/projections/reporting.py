@@ -1,0 +1,61 @@
+"""A projection that tells the outside of each event, once, whatever becomes of its mode and its partitions."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.models import Group
+
+from es_django import Event, Projection, RecordedEvent, StreamId, event_store, outbox, projects, upcasts
+from es_django.models import OutboxMessage
+from tests.conformance.tampering import add_events
+
+
+class Reported(Event):
+    text: str
+
+    class Meta:
+        name = "tests.reported"
+        version = 2
+
+
+@upcasts(Reported, from_version=1)
+def one_each(data: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"text": text} for text in data["texts"]]
+
+
+def _nothing(event: Reported) -> None:
+    return
+
+
+class Reporting(Projection):
+    class Meta:
+        name = "tests.reporting"
+        mode = "async"
+        models = [Group]
+
+    before_effect: Callable[[Reported], object] = staticmethod(_nothing)
+
+    @projects
+    def reported(self, event: Reported, recorded: RecordedEvent) -> None:
+        Group.objects.create(name=event.text)
+        outbox.send("tests", type="tests.report", data=event.text)
+        Reporting.before_effect(event)
+
+
+def report(*texts: str) -> None:
+    """Appends an event for each text, each to a stream of its own."""
+    for text in texts:
+        event_store.append(StreamId("report", text), [Reported(text=text)], expected=0)
+
+
+def report_of_old(key: str, *texts: str) -> None:
+    """Stores an event as the release before did, which is read as one for each text."""
+    add_events(StreamId("report", key), ("tests.reported", 1, {"texts": list(texts)}))
+
+
+def told() -> list[str]:
+    return list(OutboxMessage.objects.filter(type="tests.report").order_by("id").values_list("data", flat=True))
+
+
+def read_model() -> set[str]:
+    return set(Group.objects.values_list("name", flat=True))
