@@ -14,7 +14,7 @@ import es_django
 APPS = settings.BASE_DIR / "testproject"
 FILES = sorted([*APPS.glob("bank/**/*.py"), *APPS.glob("helpdesk/**/*.py")])
 
-PUBLIC_MODULES = {"es_django.errors", "es_django.metadata", "es_django.outbox", "es_django.testing"}
+PUBLIC_MODULES = {"es_django.admin", "es_django.errors", "es_django.metadata", "es_django.outbox", "es_django.testing"}
 # Tables have no other interface than Django's models: whoever watches over the outbox and the projections reads them.
 MODELS, WATCHES = "es_django.models", "bank/demo/"
 
