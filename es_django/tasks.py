@@ -28,7 +28,7 @@ def relay_outbox(destination: str | None = None) -> None:
     except StorageError as error:
         if not error.retryable:
             raise
-        logger.warning("%s; the next sweep goes on", error)
+        logger.warning("%s; the next sweep goes on", error, extra={"destination": destination})
 
 
 @shared_task(name="es_django.run_projections", ignore_result=True, soft_time_limit=300)

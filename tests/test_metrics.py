@@ -1,10 +1,12 @@
 """What is done is counted, and a scrape asks how the store is doing."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from wsgiref.util import setup_testing_defaults
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest, make_wsgi_app
 from pytest_django import DjangoAssertNumQueries
 
@@ -105,8 +107,11 @@ def test_a_scrape_tells_how_far_all_is() -> None:
     run_projection("tests.effects")
     count(3)
     pause("tests.effects", by="Ada")
-    for number in (1, 2):
+    for number in (1, 2, 3, 4):
         outbox.send("tests", type="tests.note", data=number)
+    later = timezone.now() + timedelta(hours=1)
+    OutboxMessage.objects.filter(data=3).update(status="claimed", claimed_by="a", claimed_until=later)
+    OutboxMessage.objects.filter(data=4).update(attempts=1, available_at=later)
     OutboxMessage.objects.filter(data=2).update(status="dead", failed_at="2026-01-01T00:00:00Z")
     effects = {"projection": "tests.effects", "partition": "0"}
     assert sample("up") == 1
@@ -119,8 +124,8 @@ def test_a_scrape_tells_how_far_all_is() -> None:
     assert lag is not None
     assert 0 <= lag < 60
     assert sample("projection_status", **effects, status="paused") == 1
-    assert sample("outbox_messages", destination="tests", state="ready") == 1
-    assert sample("outbox_messages", destination="tests", state="dead") == 1
+    for state in ("ready", "in_flight", "backing_off", "dead"):
+        assert sample("outbox_messages", destination="tests", state=state) == 1
     assert sample("projection_position", projection="balances", partition="0") is None
 
 
