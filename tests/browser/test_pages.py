@@ -51,7 +51,8 @@ def choose(page: Page, model: type[Any], action: str) -> None:
     page.goto(list_url(model))
     page.locator("input.action-select").first.check()
     page.get_by_label("Action:").select_option(action)
-    page.get_by_role("button", name="Go", exact=True).click()
+    with page.expect_navigation(wait_until="load"):
+        page.get_by_role("button", name="Go", exact=True).click()
 
 
 CONFIRMATIONS: dict[str, Do] = {
