@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 from django.conf import settings as django_settings
+from django.contrib.auth.models import User
 from pytest_django import Settings
 
 from es_django import (
@@ -71,13 +72,13 @@ class Listening(Projection):
     class Meta:
         name = "tests.logging.listening"
         mode = "async"
-        models = [InboxReceipt]
+        models = [User]
 
     @projects
     def whispered(self, event: Whispered, recorded: object) -> None:
         # the database names the value that is there already
         for _ in range(2):
-            InboxReceipt.objects.create(consumer=self.name, message_id=event.text, status="handled")
+            User.objects.create(username=event.text)
 
 
 class FailingPublisher(Publisher):

@@ -11,6 +11,7 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from es_django.models import OutboxMessage, StoredEvent, Stream
+from es_django.projections.base import registered_projections
 from tests.admin.builders import list_url, message, page_url, stored_event
 from tests.admin.pages import Page
 from tests.admin.test_queries import LOGIN
@@ -55,8 +56,10 @@ DIALECTS = {
 
 
 @pytest.fixture
-def large_log(db: None, settings: Settings) -> None:
+def large_log(db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.ES_DJANGO = {}
+    of_project = {name: each for name, each in registered_projections().items() if not name.startswith("tests.")}
+    monkeypatch.setattr("es_django.projections.base._registered", of_project)
     with connection.cursor() as cursor:
         for fill in (FILL_STREAMS, FILL_EVENTS, FILL_MESSAGES):
             cursor.execute(fill.format(**DIALECTS[connection.vendor]), [])

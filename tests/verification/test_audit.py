@@ -43,7 +43,7 @@ class Noted(Annotated):
 
 class Cached(Ledger):
     class Meta:
-        category = "cached"
+        category = "audited"
         snapshot_every = 2
 
     @applies
@@ -56,7 +56,7 @@ def noted(staged: object) -> dict[str, str]:
     return {"note": "secret"}
 
 
-CACHED = StreamId("cached", "l-1")
+CACHED = StreamId(Cached.category, "l-1")
 
 
 def findings() -> list[Finding]:
@@ -136,7 +136,7 @@ def test_events_that_are_gone_are_a_gap() -> None:
     later = position(5)
     for version in (2, 3, 4):
         delete_event(version)
-    assert texts("gap") == [f"stream 'cached' 'l-1' lacks versions 2 to 4, before version 5 at position {later}"]
+    assert texts("gap") == [f"stream 'audited' 'l-1' lacks versions 2 to 4, before version 5 at position {later}"]
 
 
 def test_a_first_event_that_is_gone_is_a_gap() -> None:
@@ -144,14 +144,14 @@ def test_a_first_event_that_is_gone_is_a_gap() -> None:
     StoredSnapshot.objects.all().delete()
     later = position(2)
     forget_events(CACHED, up_to=1)
-    assert texts("gap") == [f"stream 'cached' 'l-1' lacks version 1, before version 2 at position {later}"]
+    assert texts("gap") == [f"stream 'audited' 'l-1' lacks version 1, before version 2 at position {later}"]
 
 
 def test_last_events_that_are_gone_leave_the_stream_at_another_version() -> None:
     save(deposits=3)
     StoredSnapshot.objects.all().delete()
     delete_event(4)
-    assert texts("stream version") == ["stream 'cached' 'l-1' is at version 4, its last event has version 3"]
+    assert texts("stream version") == ["stream 'audited' 'l-1' is at version 4, its last event has version 3"]
 
 
 @pytest.mark.parametrize("version", [1, 7])
@@ -160,7 +160,7 @@ def test_a_stream_at_another_version_than_its_events_is_found(version: int) -> N
     save(deposits=2, key="l-2")
     StoredSnapshot.objects.all().delete()
     Stream.objects.filter(key="l-2").update(version=version)
-    assert texts("stream version") == [f"stream 'cached' 'l-2' is at version {version}, its last event has version 3"]
+    assert texts("stream version") == [f"stream 'audited' 'l-2' is at version {version}, its last event has version 3"]
 
 
 def test_two_events_of_one_version_are_a_duplicate(without: Callable[[type[Model], str], None]) -> None:
@@ -172,7 +172,7 @@ def test_two_events_of_one_version_are_a_duplicate(without: Callable[[type[Model
     event.save(force_insert=True)
     assert of_kind("missing constraint") == ["es_django_event has no es_django_event_version"]
     assert of_kind("duplicate") == [
-        f"stream 'cached' 'l-1' has version 2 at position {first} and at {StoredEvent.objects.latest('pk').pk}"
+        f"stream 'audited' 'l-1' has version 2 at position {first} and at {StoredEvent.objects.latest('pk').pk}"
     ]
 
 
@@ -199,7 +199,7 @@ def test_an_event_before_an_earlier_one_of_its_stream_is_out_of_order() -> None:
         event.save(force_insert=True)
     Stream.objects.filter(pk=stream.pk).update(version=3)
     assert of_kind("order") == [
-        f"stream 'cached' 'l-1' has version 3 at position {event.pk}, before the earlier version 2 at {event.pk + 1}"
+        f"stream 'audited' 'l-1' has version 3 at position {event.pk}, before the earlier version 2 at {event.pk + 1}"
     ]
 
 
@@ -234,7 +234,7 @@ def test_an_event_that_todays_code_cannot_read_is_found(
     add_events(CACHED, (type, schema_version, data))
     (told,) = texts("unreadable")
     place = StoredEvent.objects.get(version=2).pk
-    assert re.match(rf"position {place}: event 2 of stream 'cached' 'l-1' \({type}\)", told)
+    assert re.match(rf"position {place}: event 2 of stream 'audited' 'l-1' \({type}\)", told)
     assert reason in told
 
 
@@ -246,7 +246,7 @@ def test_metadata_that_cannot_be_read_is_found() -> None:
         StoredEvent.objects.update(metadata={"user": 7})
     restore_trigger()
     (told,) = texts("unreadable")
-    assert told.startswith(f"position {position_of_first()}: stream 'cached' 'l-1', version 1: its metadata: ")
+    assert told.startswith(f"position {position_of_first()}: stream 'audited' 'l-1', version 1: its metadata: ")
 
 
 def position_of_first() -> int:
@@ -265,19 +265,19 @@ def test_a_snapshot_that_replay_does_not_give_is_found() -> None:
     put_snapshot(CACHED, 4, cached_state(balance=6))
     assert findings() == []
     put_snapshot(CACHED, 4, cached_state(balance=7))
-    assert texts("snapshot") == ["stream 'cached' 'l-1', version 4: balance is not what replaying gives"]
+    assert texts("snapshot") == ["stream 'audited' 'l-1', version 4: balance is not what replaying gives"]
 
 
 def test_a_snapshot_ahead_of_its_stream_is_found() -> None:
     save(deposits=1)
     change_snapshot(CACHED, version=5)
-    assert texts("snapshot") == ["stream 'cached' 'l-1' is at version 2, its snapshot at version 5"]
+    assert texts("snapshot") == ["stream 'audited' 'l-1' is at version 2, its snapshot at version 5"]
 
 
 def test_a_snapshot_that_does_not_decode_is_found() -> None:
     save(deposits=1)
     put_snapshot(CACHED, 2, Snapshot(SnapshotCodec(Cached).schema, '{"balance": []}'))
-    assert texts("snapshot") == ["stream 'cached' 'l-1', version 2: the state does not decode"]
+    assert texts("snapshot") == ["stream 'audited' 'l-1', version 2: the state does not decode"]
 
 
 def test_a_snapshot_of_another_schema_is_counted_and_no_finding() -> None:
@@ -302,7 +302,7 @@ def test_a_snapshot_of_a_stream_that_cannot_be_replayed_is_found(
     add_events(CACHED, (type, 1, data))
     change_snapshot(CACHED, version=3)
     (told,) = texts("snapshot")
-    assert told.startswith(f"stream 'cached' 'l-1', version 3: {reason}")
+    assert told.startswith(f"stream 'audited' 'l-1', version 3: {reason}")
 
 
 def test_a_snapshot_of_no_stream_is_found() -> None:
