@@ -252,10 +252,10 @@ def test_the_safe_end_is_where_reading_ends() -> None:
         assert safe_end == event_store.read_all(categories=["none"]).position
         return safe_end
 
-    assert end() == 0
+    first = end()  # of an empty log, whose positions PostgreSQL may have drawn for other tests
     ledgers.save(Ledger.open("l-1"))
     before = end()
-    assert before > 0
+    assert before > first
     with event_store.transaction(), threads(1) as submit:
         ledgers.save(Ledger.open("l-2"))
         own, of_others = end(), submit(end).result(30)
