@@ -1,53 +1,160 @@
-"""Contenders that take turns in one run, so that their ratios hold on any machine; and a database to run them on."""
+"""Work and its floor, taking turns in one run, so that their ratio holds on any machine; and a database to run on."""
 
+import gc
+import itertools
+import multiprocessing
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from django.db import connection
-from rich.console import Console
-from rich.table import Table
+import msgspec
+import psycopg
+from django.db import connection, connections
+
+Work = Callable[[], object]
+"""What is measured, done once."""
+
+Maker = Callable[[], Work]
+"""Makes ready what the work needs, unmeasured, in the process that does it."""
+
+Contender = Callable[[], float]
+"""Does its work as often as agreed, and tells how often it would have been done in a second."""
+
+WARM_UP = 10
+
+
+class Effort(msgspec.Struct, frozen=True):
+    """How much is measured: in how many rounds, and in each of them `of` what would take long, or a part of it."""
+
+    rounds: int
+    share: int
+
+    def of(self, times: int) -> int:
+        return max(1, times // self.share)
+
+
+FULL = Effort(rounds=5, share=1)
+QUICK = Effort(rounds=1, share=50)
+
+
+class Title(msgspec.Struct, frozen=True):
+    """What is measured, in which unit, and beside what."""
+
+    part: str
+    work: str
+    unit: str
+    beside: str = "bare psycopg"
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """How much of something is done in a second, and how much of it by what it is measured beside."""
+
+    title: Title
+    rate: float
+    floor: float
+    least: float
+    """The ratio that is asked for."""
+
+    @property
+    def ratio(self) -> float:
+        return self.rate / self.floor
+
+    @property
+    def holds(self) -> bool:
+        return self.ratio >= self.least
+
+
+def compare(title: Title, ours: Contender, floor: Contender, least: float, effort: Effort) -> Figure:
+    found = medians({"ours": ours, "floor": floor}, effort)
+    return Figure(title, found["ours"], found["floor"], least)
+
+
+def medians(contenders: Mapping[str, Contender], effort: Effort) -> dict[str, float]:
+    """The median rate of each contender; in each round all of them run, in turn."""
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(effort.rounds):
+        for name, run in contenders.items():
+            found[name].append(run())
+    return {name: statistics.median(rates) for name, rates in found.items()}
+
+
+def alone(make: Maker, times: int, *, each: int = 1, warm_up: int = WARM_UP) -> Contender:
+    """Done `times` times by this process, with `each` units of work in one."""
+
+    def run() -> float:
+        work = make()
+        for _ in range(warm_up):
+            work()
+        gc.collect()
+        started = time.perf_counter()
+        for _ in range(times):
+            work()
+        return times * each / (time.perf_counter() - started)
+
+    return run
+
+
+def in_processes(make: Maker, times: int, processes: int) -> Contender:
+    """Done `times` times by each of so many processes at once."""
+
+    def run() -> float:
+        connections.close_all()
+        context = multiprocessing.get_context("fork")
+        line = context.Barrier(processes + 1)
+
+        def take_part() -> None:
+            try:
+                work = make()
+                for _ in range(WARM_UP):
+                    work()
+                line.wait()
+                for _ in range(times):
+                    work()
+                line.wait()
+            except BaseException:
+                line.abort()
+                raise
+
+        workers = [context.Process(target=take_part) for _ in range(processes)]
+        for worker in workers:
+            worker.start()
+        line.wait()
+        started = time.perf_counter()
+        line.wait()
+        taken = time.perf_counter() - started
+        for worker in workers:
+            worker.join()
+        return times * processes / taken
+
+    return run
+
+
+_numbers = itertools.count()
+
+
+def new_key() -> str:
+    """A key that no stream has."""
+    return f"{os.getpid()}-{next(_numbers)}"
+
+
+def bare_connection() -> psycopg.Connection:
+    """psycopg's own connection to the database, which prepares every statement at once."""
+    asked_for = connection.get_connection_params()
+    named = {name: asked_for[name] for name in ("dbname", "user", "password", "host", "port") if name in asked_for}
+    return psycopg.connect(**named, autocommit=True, prepare_threshold=0)
 
 
 @contextmanager
 def fresh_database() -> Iterator[None]:
     """A database of its own on the server of DATABASE_URL, with all tables and no rows."""
     if connection.vendor != "postgresql":
-        sys.exit("This measures PostgreSQL: name one in DATABASE_URL.")
+        sys.exit("This measures PostgreSQL: name one in DATABASE_URL, or run `make bench`.")
     before = connection.settings_dict["NAME"]
     connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
     try:
         yield
     finally:
         connection.creation.destroy_test_db(before, verbosity=0)
-
-
-def rates(
-    contenders: Mapping[str, Callable[[], int]], rounds: int, *, prepare: Callable[[], None] = lambda: None
-) -> dict[str, float]:
-    """What each contender does in a second, its median; in each round all of them run, in turn, after `prepare`."""
-    found: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, run in contenders.items():
-            prepare()
-            started = time.perf_counter()
-            done = run()
-            found[name].append(done / (time.perf_counter() - started))
-    return {name: statistics.median(rates) for name, rates in found.items()}
-
-
-def report(title: str, found: Mapping[str, float], ratios: Sequence[tuple[str, str, float]]) -> bool:
-    """Prints what was found and each ratio of one contender to another; whether each is as high as it must be."""
-    table = Table("", "each second", title=title)
-    for name, rate in found.items():
-        table.add_row(name, f"{rate:,.0f}")
-    console = Console()
-    console.print(table)
-    good = True
-    for name, floor, least in ratios:
-        ratio = found[name] / found[floor]
-        good = good and ratio >= least
-        console.print(f"{name} / {floor}: {ratio:.2f} (at least {least})")
-    return good

@@ -1,0 +1,60 @@
+"""How fast es_django is, beside what the database can do and beside what people would use instead.
+
+    python -m benchmarks [--quick] [PART ...]
+
+Needs a PostgreSQL in DATABASE_URL, on which it makes databases and drops them again, and RabbitMQ in AMQP_URL. Work and
+its floor take turns in one run, and what counts is the median of each; the ratios are what to look at, since absolute
+rates depend on the machine. Ends with 1 if a ratio is missed, but for the quick mode.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
+# Nudges of the relay are sent, and heard by nobody.
+os.environ["CELERY_BROKER_URL"] = "memory://localhost"
+django.setup()
+
+from django.conf import settings  # noqa: E402
+from django.test.utils import override_settings  # noqa: E402
+
+from benchmarks import appends, loads, outbox, projections, scale, startup  # noqa: E402
+from benchmarks.measure import FULL, QUICK, fresh_database  # noqa: E402
+from benchmarks.report import Report  # noqa: E402
+from benchmarks.subject import create_tables  # noqa: E402
+
+PARTS = {
+    "startup": startup.measure,
+    "appends": appends.measure,
+    "loads": loads.measure,
+    "outbox": outbox.measure,
+    "projections": projections.measure,
+    "scale": scale.measure,
+}
+DESTINATIONS = {"nowhere": {"PUBLISHER": "benchmarks.subject.Nowhere"}}
+
+
+def main() -> int:
+    parser = ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all where absent")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - PARTS.keys():
+        parser.error(f"there is no {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
+    effort = QUICK if options.quick else FULL
+    report = Report(effort)
+    with override_settings(ES_DJANGO={**settings.ES_DJANGO, "DESTINATIONS": DESTINATIONS}):
+        for part in options.parts or PARTS:
+            with fresh_database():
+                create_tables()
+                for figure in PARTS[part](effort):
+                    report.add(figure)
+    report.finish()
+    return int(not options.quick and not report.holds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

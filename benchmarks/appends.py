@@ -1,0 +1,175 @@
+"""Appends, beside bare psycopg that stores the same rows with one prepared statement and checks nothing."""
+
+import time
+from collections.abc import Iterator
+
+import msgspec
+import psycopg
+from django.db import transaction
+from uuid_utils.compat import uuid7
+
+from benchmarks.measure import Effort, Figure, Title, Work, alone, bare_connection, compare, in_processes, new_key
+from benchmarks.subject import Followed, Measured, Subject, Told, measured
+from es_django import NO_STREAM, Repository, StreamId, event_store
+
+CATEGORY = "benchmark"
+OTHER_WORK = 0.005
+
+STREAM = """
+INSERT INTO es_django_stream (category, key, version, created_at, updated_at)
+VALUES (%s, %s, %s, clock_timestamp(), clock_timestamp()) RETURNING id
+"""
+EVENT = """
+INSERT INTO es_django_event (stream_id, version, type, schema_version, data, metadata, event_id, recorded_at)
+SELECT id, 1, %s, 1, %s::jsonb, '{}', %s, clock_timestamp() FROM stream RETURNING position, version, recorded_at
+"""
+EVENTS = """
+INSERT INTO es_django_event (stream_id, version, type, schema_version, data, metadata, event_id, recorded_at)
+SELECT stream.id, new.ordinal, %s, 1, new.data::jsonb, '{}', new.event_id, clock_timestamp()
+  FROM stream CROSS JOIN unnest(%s::text[], %s::uuid[]) WITH ORDINALITY AS new (data, event_id, ordinal)
+ ORDER BY new.ordinal
+RETURNING position, version, recorded_at
+"""
+MESSAGE = """
+INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, headers, stream_id, stream_version,
+                                     status, attempts, last_error, available_at, created_at)
+SELECT %s, 'nowhere', %s, %s, %s::jsonb, %s::jsonb, id, 1, 'pending', 0, '', clock_timestamp(), clock_timestamp()
+  FROM stream
+"""
+APPEND_ONE = f"WITH stream AS ({STREAM}) {EVENT}"
+APPEND_MANY = f"WITH stream AS ({STREAM}) {EVENTS}"
+APPEND_AND_TELL = f"WITH stream AS ({STREAM}), message AS ({MESSAGE}) {EVENT}"
+PROJECT = "INSERT INTO benchmarks_tally (key, amount) VALUES (%s, %s)"
+
+encode = msgspec.json.encode
+
+
+def append(event_class: type[Measured] = Measured) -> Work:
+    return lambda: event_store.append(StreamId(CATEGORY, new_key()), [measured(1, event_class)], expected=NO_STREAM)
+
+
+def append_and_tell() -> Work:
+    return append(Told)
+
+
+def append_and_project() -> Work:
+    return append(Followed)
+
+
+def save(events: int) -> Work:
+    subjects = Repository(Subject)
+
+    def work() -> None:
+        subject = Subject(new_key())
+        for number in range(events):
+            subject.record(measured(number))
+        subjects.save(subject)
+
+    return work
+
+
+def append_in_busy_transaction() -> Work:
+    work = append()
+
+    def with_other_work() -> None:
+        with transaction.atomic():
+            work()
+            time.sleep(OTHER_WORK)
+
+    return with_other_work
+
+
+def bare_append() -> Work:
+    return _append_through(bare_connection())
+
+
+def bare_append_in_busy_transaction() -> Work:
+    bare = bare_connection()
+    work = _append_through(bare)
+
+    def with_other_work() -> None:
+        with bare.transaction():
+            work()
+            time.sleep(OTHER_WORK)
+
+    return with_other_work
+
+
+def _append_through(bare: psycopg.Connection) -> Work:
+    cursor = bare.cursor()
+
+    def work() -> None:
+        stored = ["benchmarks.measured", encode(measured(1)).decode(), uuid7()]
+        cursor.execute(APPEND_ONE, [CATEGORY, new_key(), 1, *stored]).fetchall()
+
+    return work
+
+
+def bare_append_and_tell() -> Work:
+    cursor = bare_connection().cursor()
+
+    def work() -> None:
+        event, key, event_id = measured(1), new_key(), uuid7()
+        data = encode({"account": event.account, "amount": event.amount, "currency": event.currency}).decode()
+        headers = encode({"causation_id": event_id}).decode()
+        message = [uuid7(), "benchmarks.told", key, data, headers]
+        stored = ["benchmarks.told", encode(event).decode(), event_id]
+        cursor.execute(APPEND_AND_TELL, [CATEGORY, key, 1, *message, *stored]).fetchall()
+
+    return work
+
+
+def bare_append_and_project() -> Work:
+    bare = bare_connection()
+    cursor = bare.cursor()
+
+    def work() -> None:
+        event, key = measured(1), new_key()
+        with bare.transaction():
+            stored = ["benchmarks.followed", encode(event).decode(), uuid7()]
+            cursor.execute(APPEND_ONE, [CATEGORY, key, 1, *stored]).fetchall()
+            cursor.execute(PROJECT, [key, event.amount])
+
+    return work
+
+
+def bare_save(events: int) -> Work:
+    cursor = bare_connection().cursor()
+
+    def work() -> None:
+        data = [encode(measured(number)).decode() for number in range(events)]
+        ids = [uuid7() for _ in range(events)]
+        cursor.execute(APPEND_MANY, [CATEGORY, new_key(), events, "benchmarks.measured", data, ids]).fetchall()
+
+    return work
+
+
+def measure(effort: Effort) -> Iterator[Figure]:
+    times, few, fewer = effort.of(1000), effort.of(300), effort.of(100)
+    pairs = {
+        "1 event, 1 process": (alone(append, times), alone(bare_append, times), 0.75),
+        "1 event, 8 processes": (in_processes(append, few, 8), in_processes(bare_append, few, 8), 0.7),
+        "1 event and its message": (alone(append_and_tell, times), alone(bare_append_and_tell, times), 0.65),
+        "1 event and its inline projection": (
+            alone(append_and_project, times),
+            alone(bare_append_and_project, times),
+            0.6,
+        ),
+        "10 events in one save": (
+            alone(lambda: save(10), few, each=10),
+            alone(lambda: bare_save(10), few, each=10),
+            0.6,
+        ),
+        "100 events in one save": (
+            alone(lambda: save(100), fewer, each=100),
+            alone(lambda: bare_save(100), fewer, each=100),
+            0.6,
+        ),
+        "1 event and 5 ms of other work in its transaction, 8 processes": (
+            in_processes(append_in_busy_transaction, few, 8),
+            in_processes(bare_append_in_busy_transaction, few, 8),
+            0.95,
+        ),
+    }
+    for work, (ours, floor, least) in pairs.items():
+        yield compare(Title("append", work, "events"), ours, floor, least, effort)

@@ -1,0 +1,96 @@
+"""The same work with 1,000,000 stored events as with 10,000: nothing may grow with what is stored."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from django.db import connection
+
+from benchmarks.measure import WARM_UP, Contender, Effort, Figure, Maker, Title, Work, alone, bare_connection, compare, new_key
+from benchmarks.outbox import BATCH, claim_and_settle, fill_outbox
+from benchmarks.subject import Subject, fill, measured
+from es_django import NO_STREAM, Repository, StreamId, event_store
+
+SMALL, LARGE = 10_000, 1_000_000
+LEAST = 1 / 1.15
+
+
+@contextmanager
+def small_and_large(effort: Effort) -> Iterator[tuple[str, str]]:
+    """The names of two databases: the one of now, with its few events, and one with many."""
+    small = connection.settings_dict["NAME"]
+    large = f"{small}_large"
+    connection.close()
+    with connection._nodb_cursor() as cursor:  # type: ignore[attr-defined]
+        cursor.execute(f'DROP DATABASE IF EXISTS "{large}"')
+        cursor.execute(f'CREATE DATABASE "{large}" TEMPLATE "{small}"')
+    try:
+        for name, events in ((small, SMALL), (large, effort.of(LARGE))):
+            use(name)
+            with bare_connection() as bare:
+                fill(bare, events // 10, 10)
+                fill_outbox(bare, events, status="published")
+                bare.execute("VACUUM ANALYZE", prepare=False)
+                bare.execute("CHECKPOINT", prepare=False)
+        yield small, large
+    finally:
+        use(small)
+        connection.close()
+        with connection._nodb_cursor() as cursor:  # type: ignore[attr-defined]
+            cursor.execute(f'DROP DATABASE "{large}" WITH (FORCE)')
+
+
+def use(database: str) -> None:
+    connection.close()
+    connection.settings_dict["NAME"] = database
+
+
+def in_database(name: str, run: Contender) -> Contender:
+    def contender() -> float:
+        use(name)
+        return run()
+
+    return contender
+
+
+def append() -> Work:
+    return lambda: event_store.append(StreamId(Subject.category, new_key()), [measured(1)], expected=NO_STREAM)
+
+
+def load(streams: int) -> Maker:
+    subjects, chosen = Repository(Subject), random.Random(1)
+    return lambda: lambda: subjects.get(f"s-{chosen.randint(1, streams)}")
+
+
+def read_page() -> Work:
+    middle = event_store.safe_end() // 2
+    return lambda: event_store.read_all(after=middle, limit=1000)
+
+
+def claim(times: int) -> Work:
+    with bare_connection() as bare:
+        fill_outbox(bare, times * BATCH)
+        bare.execute("ANALYZE es_django_outboxmessage", prepare=False)
+    return claim_and_settle
+
+
+def measure(effort: Effort) -> Iterator[Figure]:
+    many = effort.of(LARGE)
+    times, few = effort.of(1000), effort.of(20)
+    with small_and_large(effort) as (small, large):
+        contenders: dict[tuple[str, str], Callable[[int], Contender]] = {
+            ("append of 1 event", "events"): lambda events: alone(append, times),
+            ("load of 10 events", "aggregates"): lambda events: alone(load(events // 10), times),
+            ("page of 1,000 of the log", "events"): lambda events: alone(read_page, few, each=1000),
+            (f"claim and settle {BATCH}", "messages"): lambda events: alone(
+                lambda: claim(few + WARM_UP), few, each=BATCH
+            ),
+        }
+        for (work, unit), make in contenders.items():
+            yield compare(
+                Title("scale", f"{work}, {many:,} events stored", unit, beside=f"{SMALL:,} events stored"),
+                in_database(large, make(many)),
+                in_database(small, make(SMALL)),
+                LEAST,
+                effort,
+            )
