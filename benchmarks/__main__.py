@@ -23,8 +23,11 @@ from django.test.utils import override_settings  # noqa: E402
 
 from benchmarks import appends, loads, outbox, projections, scale, startup  # noqa: E402
 from benchmarks.measure import FULL, QUICK, fresh_database  # noqa: E402
+from benchmarks.peers import compare as peers  # noqa: E402
 from benchmarks.report import Report  # noqa: E402
 from benchmarks.subject import create_tables  # noqa: E402
+from es_django.metadata import sources  # noqa: E402
+from es_django.observability import listeners  # noqa: E402
 
 PARTS = {
     "startup": startup.measure,
@@ -33,6 +36,7 @@ PARTS = {
     "outbox": outbox.measure,
     "projections": projections.measure,
     "scale": scale.measure,
+    "peers": peers.measure,
 }
 DESTINATIONS = {"nowhere": {"PUBLISHER": "benchmarks.subject.Nowhere"}}
 
@@ -46,7 +50,10 @@ def main() -> int:
         parser.error(f"there is no {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
     effort = QUICK if options.quick else FULL
     report = Report(effort)
-    with override_settings(ES_DJANGO={**settings.ES_DJANGO, "DESTINATIONS": DESTINATIONS}):
+    # As in production: with DEBUG Django keeps every statement, and metrics and spans are extras.
+    listeners.clear()
+    sources.clear()
+    with override_settings(DEBUG=False, ES_DJANGO={**settings.ES_DJANGO, "DESTINATIONS": DESTINATIONS}):
         for part in options.parts or PARTS:
             with fresh_database():
                 create_tables()

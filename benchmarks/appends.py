@@ -1,4 +1,6 @@
-"""Appends, beside bare psycopg that stores the same rows with one prepared statement and checks nothing."""
+"""Appends, beside bare psycopg that stores the same rows with one prepared statement and checks nothing.
+
+Several events travel as one JSON text there too: as arrays they take 8 times as long."""
 
 import time
 from collections.abc import Iterator
@@ -25,9 +27,8 @@ SELECT id, 1, %s, 1, %s::jsonb, '{}', %s, clock_timestamp() FROM stream RETURNIN
 """
 EVENTS = """
 INSERT INTO es_django_event (stream_id, version, type, schema_version, data, metadata, event_id, recorded_at)
-SELECT stream.id, new.ordinal, %s, 1, new.data::jsonb, '{}', new.event_id, clock_timestamp()
-  FROM stream CROSS JOIN unnest(%s::text[], %s::uuid[]) WITH ORDINALITY AS new (data, event_id, ordinal)
- ORDER BY new.ordinal
+SELECT stream.id, new.version, %s, 1, new.data, '{}', new.id, clock_timestamp()
+  FROM stream CROSS JOIN jsonb_to_recordset(%s::jsonb) AS new (version int, data jsonb, id uuid)
 RETURNING position, version, recorded_at
 """
 MESSAGE = """
@@ -137,9 +138,9 @@ def bare_save(events: int) -> Work:
     cursor = bare_connection().cursor()
 
     def work() -> None:
-        data = [encode(measured(number)).decode() for number in range(events)]
-        ids = [uuid7() for _ in range(events)]
-        cursor.execute(APPEND_MANY, [CATEGORY, new_key(), events, "benchmarks.measured", data, ids]).fetchall()
+        rows = [{"version": number, "data": measured(number), "id": uuid7()} for number in range(1, events + 1)]
+        stored = ["benchmarks.measured", encode(rows).decode()]
+        cursor.execute(APPEND_MANY, [CATEGORY, new_key(), events, *stored]).fetchall()
 
     return work
 
