@@ -1,6 +1,7 @@
 # Needs make and Python 3.11 or newer with its venv module; all else goes into .venv.
 #   make demo [DB=postgres] [ARGS=...]   the sample project, on SQLite or PostgreSQL
 #   make test [ARGS=...]                 all tests on SQLite, then on the PostgreSQL of DATABASE_URL or an embedded one
+#   make bench [ARGS=--quick]            how fast it is, on the PostgreSQL of DATABASE_URL or an embedded one; needs RabbitMQ
 #   make lint | types | clean
 
 DB ?= $(if $(filter postgres%,$(DATABASE_URL)),postgres,sqlite)
@@ -16,7 +17,7 @@ INSTALLED-postgres := .venv/installed-embedded
 INSTALLED-sqlite := .venv/installed-demo
 $(if $(INSTALLED-$(DB)),,$(error DB is sqlite or postgres, not "$(DB)"))
 
-.PHONY: demo test lint types clean
+.PHONY: demo test bench lint types clean
 
 demo: $(INSTALLED-$(DB))
 	$(ON-$(DB)) $(RUN) manage.py demo $(ARGS)
@@ -27,6 +28,9 @@ test: .venv/installed-test
 	echo "== SQLite"; env -u DATABASE_URL $(RUN) -m pytest $(ARGS) || status=1; \
 	echo "== PostgreSQL"; $(ON-postgres) $(RUN) -m pytest $(ARGS) || status=1; \
 	exit $$status
+
+bench: .venv/installed-test
+	$(ON-postgres) $(RUN) -m benchmarks $(ARGS)
 
 lint: .venv/installed-dev
 	$(RUN) -m ruff check

@@ -42,7 +42,9 @@ DESTINATIONS = {"nowhere": {"PUBLISHER": "benchmarks.subject.Nowhere"}}
 
 
 def main() -> int:
-    parser = ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all where absent")
     options = parser.parse_args()

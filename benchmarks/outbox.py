@@ -1,5 +1,5 @@
-"""Messages claimed and settled, beside bare psycopg with the same two statements; and relayed to RabbitMQ, beside a bare
-loop of amqp that waits for the confirms once per 100 messages, and touches no database."""
+"""Messages claimed and settled, beside bare psycopg with the same two statements; and relayed to RabbitMQ, beside a
+bare loop of amqp that waits for the confirms once per 100 messages, and touches no database."""
 
 import json
 import os

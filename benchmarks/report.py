@@ -7,6 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.chart import chart
 from benchmarks.measure import Effort, Figure
 
 FOLDER = Path(__file__).resolve().parent.parent / "var" / "benchmarks"
@@ -44,3 +45,4 @@ class Report:
         self._console.print(f"Load average {load}")
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / "figures.json").write_bytes(msgspec.json.format(msgspec.json.encode(self._figures)))
+        (FOLDER / "figures.svg").write_text(chart(self._figures))

@@ -6,7 +6,19 @@ from contextlib import contextmanager
 
 from django.db import connection
 
-from benchmarks.measure import WARM_UP, Contender, Effort, Figure, Maker, Title, Work, alone, bare_connection, compare, new_key
+from benchmarks.measure import (
+    WARM_UP,
+    Contender,
+    Effort,
+    Figure,
+    Maker,
+    Title,
+    Work,
+    alone,
+    bare_connection,
+    compare,
+    new_key,
+)
 from benchmarks.outbox import BATCH, claim_and_settle, fill_outbox
 from benchmarks.subject import Subject, fill, measured
 from es_django import NO_STREAM, Repository, StreamId, event_store
@@ -21,7 +33,7 @@ def small_and_large(effort: Effort) -> Iterator[tuple[str, str]]:
     small = connection.settings_dict["NAME"]
     large = f"{small}_large"
     connection.close()
-    with connection._nodb_cursor() as cursor:  # type: ignore[attr-defined]
+    with connection._nodb_cursor() as cursor:
         cursor.execute(f'DROP DATABASE IF EXISTS "{large}"')
         cursor.execute(f'CREATE DATABASE "{large}" TEMPLATE "{small}"')
     try:
@@ -36,7 +48,7 @@ def small_and_large(effort: Effort) -> Iterator[tuple[str, str]]:
     finally:
         use(small)
         connection.close()
-        with connection._nodb_cursor() as cursor:  # type: ignore[attr-defined]
+        with connection._nodb_cursor() as cursor:
             cursor.execute(f'DROP DATABASE "{large}" WITH (FORCE)')
 
 

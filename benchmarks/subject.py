@@ -75,6 +75,8 @@ class Tally(models.Model):
     key = models.CharField(max_length=255, primary_key=True)
     amount = models.IntegerField()
 
+    objects: models.Manager["Tally"] = models.Manager()
+
     class Meta:
         app_label = "benchmarks"
         db_table = "benchmarks_tally"

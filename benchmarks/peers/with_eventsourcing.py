@@ -1,5 +1,7 @@
-"""eventsourcing at the same work: an Application on PostgreSQL, or on Django's ORM where that is named as the last of the
-arguments. Before it: dbname, host, port, user, password, how many times."""
+"""eventsourcing at the same work, on its own PostgreSQL recorder or on that of eventsourcing-django.
+
+Arguments: dbname, host, port, user, password, how many times, "postgres" or "django".
+"""
 
 import sys
 from typing import Any

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Final, Literal
+from uuid import UUID
 
 import msgspec
 
@@ -15,7 +16,7 @@ from es_django.events import MAX_NAME_LENGTH, Event, PendingEvent, StagedEvent, 
 from es_django.metadata import COLUMNS_OF_METADATA
 from es_django.payloads import encode_payload
 from es_django.store.messages import Message, StagedMessage
-from es_django.store.reactions import message_sources
+from es_django.store.reactions import is_followed_inline, message_sources
 
 
 class Expected(Enum):
@@ -65,15 +66,13 @@ class Append(msgspec.Struct, frozen=True):
     snapshot: Snapshot | None
     may_repeat: bool
     """Whether the events may be stored already without the version telling so."""
+    followed_inline: bool
+    """Whether an inline projection follows any of the events."""
 
     @property
     def creates(self) -> bool:
         """Whether the stream may be new."""
         return self.expected in (0, ANY, NO_STREAM)
-
-    @property
-    def event_classes(self) -> set[type[Event]]:
-        return {type(event.event) for event in self.events}
 
     @property
     def version(self) -> int | None:
@@ -117,12 +116,17 @@ def _refuse_duplicate_streams(writes: Sequence[StreamWrite]) -> None:
 
 
 def _refuse_duplicate_ids(appends: Sequence[Append]) -> None:
-    events = Counter(event.event_id for append in appends for event in append.events)
-    if twice := [event_id for event_id, count in events.items() if count > 1]:
+    if twice := _twice([event.event_id for append in appends for event in append.events]):
         raise DuplicateEvent(twice)
-    messages = Counter(staged.message.message_id for append in appends for staged in append.messages)
-    if twice := [message_id for message_id, count in messages.items() if count > 1]:
+    if twice := _twice([staged.message.message_id for append in appends for staged in append.messages]):
         raise DuplicateMessage(twice)
+
+
+def _twice(ids: list[UUID]) -> list[UUID]:
+    # Counting costs much more, and is hardly ever needed.
+    if len(set(ids)) == len(ids):
+        return []
+    return [each for each, count in Counter(ids).items() if count > 1]
 
 
 def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
@@ -139,14 +143,14 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
     for name, value in metadata.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise PayloadError("metadata", str(name), f"must be text with a name, not {value!r}")
-    for name in COLUMNS_OF_METADATA:
-        value = metadata.get(name, "")
-        if len(value) > MAX_NAME_LENGTH:
+    for name in metadata.keys() & COLUMNS_OF_METADATA:
+        if len(metadata[name]) > MAX_NAME_LENGTH:
             raise PayloadError("metadata", name, f"has more than {MAX_NAME_LENGTH} characters")
-        encode_payload(value, f"metadata.{name}")
+        encode_payload(metadata[name], f"metadata.{name}")
     rest = {name: value for name, value in metadata.items() if name not in COLUMNS_OF_METADATA}
     encoded = encode_payload(rest, "metadata") if rest else "{}"
-    return Append(write.stream, events, expected, messages, metadata, encoded, write.snapshot, may_repeat)
+    followed = is_followed_inline({type(event.event) for event in events})
+    return Append(write.stream, events, expected, messages, metadata, encoded, write.snapshot, may_repeat, followed)
 
 
 def _messages(staged: StagedEvent) -> Iterator[Message]:

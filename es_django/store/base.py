@@ -22,7 +22,7 @@ from es_django.observability import Kind, at_work
 from es_django.registry import registry
 from es_django.store.appends import Append, ExpectedVersion, StreamWrite, is_number, prepare_all, stage
 from es_django.store.messages import Message, StagedMessage
-from es_django.store.reactions import is_followed_inline, is_replaying, run_inline_projections
+from es_django.store.reactions import is_replaying, run_inline_projections
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -125,7 +125,7 @@ class EventStore(ABC):
     def _append_each(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         """Appends, and moves the inline projections by what is new."""
         # Asked before the first position is drawn, so that a rebuild can wait for all who were told otherwise.
-        followed = any(is_followed_inline(append.event_classes) for append in appends)
+        followed = any(append.followed_inline for append in appends)
         suspended = self._suspended_projections() if followed else frozenset()
         recorded: list[RecordedEvent] = []
         new: list[RecordedEvent] = []

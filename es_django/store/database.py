@@ -33,7 +33,7 @@ from es_django.store.base import WHOLE, EventStore, Loaded, Page, Partition
 from es_django.store.failures import dooming, refuse_swallowed_failure, storage_errors
 from es_django.store.messages import StagedMessage
 from es_django.store.outcomes import TransactionOutcome
-from es_django.store.reactions import after_messages, is_followed_inline
+from es_django.store.reactions import after_messages
 from es_django.store.rows import EventRow, TailRow, as_uuid, decoded_tail, recorded_events
 
 PAGE_SIZE = 1000
@@ -125,7 +125,7 @@ class DatabaseEventStore(EventStore):
         self._refuse_manual_transaction()
         if any(append.messages for append in appends):
             self._refuse_elsewhere(UNRELAYED)
-        if any(is_followed_inline(append.event_classes) for append in appends):
+        if any(append.followed_inline for append in appends):
             self._refuse_elsewhere(UNPROJECTED)
         with storage_errors("append"), self._unit(appends):
             recorded = self._append_each(appends)
@@ -160,7 +160,7 @@ class DatabaseEventStore(EventStore):
 
     def _unit(self, appends: Sequence[Append]) -> AbstractContextManager[None]:
         """A transaction, or a savepoint, unless one statement does it all."""
-        if self._appends_in_one_statement and len(appends) == 1 and not is_followed_inline(appends[0].event_classes):
+        if self._appends_in_one_statement and len(appends) == 1 and not appends[0].followed_inline:
             return dooming(self.using)
         return self.transaction()
 
