@@ -74,8 +74,8 @@ with override_settings(DEBUG=False, ES_DJANGO={**settings.ES_DJANGO, "DESTINATIO
         {
             "one": lambda: rate(lambda: save(1), TIMES),
             "ten": lambda: rate(lambda: save(10), TIMES // 2, 10),
-            "threads": lambda: rate_in_threads(lambda: save(1), TIMES // 2, 4),
-            "network": lambda: rate_in_threads(lambda: save(1), TIMES // 4, 16),
+            "threads": lambda: rate_in_threads(lambda: save(1), TIMES // 2, 4, end=connections.close_all),
+            "network": lambda: rate_in_threads(lambda: save(1), TIMES // 4, 16, end=connections.close_all),
             "load": lambda: rate(lambda: subjects.get("long"), TIMES // 10),
             "send": lambda: rate(send, TIMES),
             "relay": relay_all,

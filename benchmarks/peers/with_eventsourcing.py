@@ -4,6 +4,7 @@ Arguments: dbname, host, port, user, password, how many times, "postgres" or "dj
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -30,10 +31,16 @@ if recorder == "django":
     )
     django.setup()
     from django.core.management import call_command
+    from django.db import connections
 
+    end: Callable[[], object] = connections.close_all
     call_command("migrate", verbosity=0)
     environment = {"PERSISTENCE_MODULE": "eventsourcing_django"}
 else:
+
+    def end() -> None:
+        """Its connections are pooled."""
+
     environment = {
         "PERSISTENCE_MODULE": "eventsourcing.postgres",
         "POSTGRES_DBNAME": name,
@@ -85,8 +92,8 @@ answer(
     {
         "one": lambda: rate(lambda: save(1), TIMES),
         "ten": lambda: rate(lambda: save(10), TIMES // 2, 10),
-        "threads": lambda: rate_in_threads(lambda: save(1), TIMES // 2, 4),
-        "network": lambda: rate_in_threads(lambda: save(1), TIMES // 4, 16),
+        "threads": lambda: rate_in_threads(lambda: save(1), TIMES // 2, 4, end=end),
+        "network": lambda: rate_in_threads(lambda: save(1), TIMES // 4, 16, end=end),
         "load": lambda: rate(lambda: subjects.repository.get(long), TIMES // 10),
     }
 )
