@@ -64,12 +64,14 @@ def handle_message(self: Task[Any, Any], message: object) -> None:
     """Runs the handlers of a message, each once, and again after a pause where that can help.
 
     A message that the broker delivers again, since its worker ended before it was done, comes back later as one that
-    has failed: else one that kills its worker would kill the next at once, and so on for ever.
+    has failed: else one that kills its worker would kill the next at once, and so on for ever. A worker that is only
+    restarted also gives back what it has not begun, hence nothing is given up for that before its second delivery.
     """
     limits = conf.settings().outbox
     attempt = (self.request.retries or 0) + 1
-    died = bool((self.request.delivery_info or {}).get("redelivered"))
-    if receive(message, attempt=attempt, last=attempt >= limits.max_attempts, died=died) is Outcome.POSTPONED:
+    came_back = bool((self.request.delivery_info or {}).get("redelivered"))
+    limit = max(2, limits.max_attempts) if came_back else limits.max_attempts
+    if receive(message, attempt=attempt, last=attempt >= limit, came_back=came_back) is Outcome.POSTPONED:
         try:
             raise self.retry(countdown=limits.backoff.after(attempt))
         except Reject as rejected:

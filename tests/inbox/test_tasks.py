@@ -6,6 +6,8 @@ import pytest
 from celery.exceptions import Retry
 from pytest_django import Settings
 
+from es_django import StorageError
+from es_django.inbox import handling
 from es_django.models import InboxReceipt
 from es_django.store.messages import to_wire
 from es_django.tasks import handle_message
@@ -43,7 +45,7 @@ def test_a_message_whose_every_worker_died_ends_as_dead(settings: Settings) -> N
     deliver(to_wire(make_message()), retries=2, redelivered=True)
     receipt = InboxReceipt.objects.get()
     assert (receipt.status, receipt.attempts, effects()) == ("dead", 3, 0)
-    assert "WorkerDied" in receipt.last_error
+    assert receipt.last_error == "it came back from a worker that stopped or died"
 
 
 @pytest.mark.parametrize("retries", [0, 9])
@@ -53,3 +55,39 @@ def test_a_message_that_was_handled_before_its_worker_died_is_done(retries: int)
     deliver(message)
     deliver(message, retries=retries, redelivered=True)
     assert (effects(), receipts()) == (1, {"mailer": "handled"})
+
+
+def test_a_message_that_came_back_unhandled_is_handled_at_least_once_however_few_attempts_it_has(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.ES_DJANGO = {"OUTBOX": {"MAX_ATTEMPTS": 1}}
+    consumer("mailer")
+    message = make_message()
+    with pytest.raises(Retry):
+        deliver(to_wire(message), redelivered=True)
+    (record,) = (record for record in caplog.records if record.name == "es_django.inbox")
+    assert record.getMessage() == f"message {message.message_id}: it came back from a worker that stopped or died"
+    assert record.exc_info is None
+    deliver(to_wire(message), retries=1)
+    assert (effects(), receipts()) == (1, {"mailer": "handled"})
+
+
+def test_a_message_that_came_back_for_its_second_time_is_dead(settings: Settings) -> None:
+    settings.ES_DJANGO = {"OUTBOX": {"MAX_ATTEMPTS": 1}}
+    consumer("mailer")
+    deliver(to_wire(make_message()), retries=1, redelivered=True)
+    assert (effects(), receipts()) == (0, {"mailer": "dead"})
+
+
+@pytest.mark.parametrize("retries", [0, 9])
+def test_a_message_that_came_back_is_tried_again_where_the_database_cannot_tell(
+    retries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise StorageError("look for a receipt", True)
+
+    monkeypatch.setattr(handling, "outcome_on_record", unreachable)
+    monkeypatch.setattr(handling, "keep_dead", unreachable)
+    consumer("mailer")
+    with pytest.raises(Retry):
+        deliver(to_wire(make_message()), retries=retries, redelivered=True)

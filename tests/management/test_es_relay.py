@@ -69,6 +69,6 @@ def test_one_look_at_messages_that_fail_succeeds_since_they_are_told_of_elsewher
 def test_one_look_that_does_not_reach_a_destination_fails(recorder: type[Recorder], options: list[str]) -> None:
     outbox.send("tests", type="noted", data=None)
     recorder.fail = staticmethod(lambda message: DestinationUnreachable("refused\nby its host"))
-    with pytest.raises(CommandError, match="^destination tests cannot be reached: refused by its host$"):
+    with pytest.raises(CommandError, match="destination tests cannot be reached: refused by its host"):
         run(*options)
     assert row().attempts == 0
