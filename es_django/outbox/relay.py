@@ -126,7 +126,8 @@ def _publish(
             elif over or claim.message.key in held_back:
                 yield Settlement(claim, tried=False)
             elif claim.attempts > conf.settings().outbox.max_attempts:
-                yield Settlement(claim, PublishError("each worker that had it died", retryable=False), tried=False)
+                reason = claim.last_error or "its attempts are used up, and none of them came to an end"
+                yield Settlement(claim, PublishError(reason, retryable=False), tried=False)
                 hold_back(claim)
             else:
                 ready.append(claim)

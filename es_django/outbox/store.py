@@ -23,11 +23,13 @@ from es_django.store.messages import Message
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A worker's right to publish a message and settle it; `attempts` counts this one."""
+    """A worker's right to publish a message and settle it; `attempts` counts this one, and
+    `last_error` is that of an earlier one."""
 
     id: int
     attempts: int
     message: Message
+    last_error: str = ""
 
 
 class Settlement(msgspec.Struct, frozen=True):

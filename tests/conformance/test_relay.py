@@ -118,7 +118,20 @@ def test_a_message_that_kills_its_worker_ends_as_dead_and_takes_no_other_with_it
             let_leases_run_out()
     assert deaths == 3
     assert [each.status for each in rows()] == [Status.PUBLISHED, Status.DEAD, Status.PUBLISHED, Status.PUBLISHED]
-    assert rows()[1][1:3] == (3, "each worker that had it died")
+    assert rows()[1][1:3] == (3, "its attempts are used up, and none of them came to an end")
+
+
+def test_a_message_that_has_had_too_many_attempts_is_dead_of_what_failed_in_the_last(
+    recorder: type[Recorder], settings: Settings
+) -> None:
+    send("k")
+    recorder.fail = fails(0)
+    relay()
+    let_pauses_end()
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": 1}}
+    relay()
+    assert row()[:3] == (Status.DEAD, 1, "down")
+    assert len(recorder.calls) == 1
 
 
 def test_a_publisher_that_is_slower_than_the_lease_keeps_its_claims(
