@@ -6,6 +6,7 @@ from signal import SIGINT, SIGTERM, getsignal, signal
 
 import pytest
 from django.core.management import CommandError, call_command
+from pytest_django import Settings
 
 from es_django import outbox
 from es_django.errors import DestinationUnreachable, StorageError
@@ -72,3 +73,14 @@ def test_one_look_that_does_not_reach_a_destination_fails(recorder: type[Recorde
     with pytest.raises(CommandError, match="destination tests cannot be reached: refused by its host"):
         run(*options)
     assert row().attempts == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--once"]])
+@pytest.mark.parametrize("destination", ["typo", "bad"])
+def test_a_destination_that_cannot_be_had_is_told_in_one_line(
+    destination: str, options: list[str], settings: Settings
+) -> None:
+    settings.ES_DJANGO = {"DESTINATIONS": {"bad": {"PUBLISHER": "no.such\n.Publisher"}}}
+    with pytest.raises(CommandError, match=destination) as error:
+        run("--destination", destination, *options)
+    assert "\n" not in str(error.value)

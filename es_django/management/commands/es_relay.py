@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from types import FrameType
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand
 
 from es_django.errors import EsDjangoError, UnknownDestination
@@ -51,7 +52,7 @@ class Command(BaseCommand):
     def _relay(self, destination: str | None, *, once: bool) -> int:
         try:
             return relay(destination, is_stopped=lambda: self._stopped)
-        except UnknownDestination as error:
+        except (UnknownDestination, ImproperlyConfigured) as error:
             raise refusal(error) from error
         except EsDjangoError as error:
             if once:
