@@ -8,7 +8,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-# The longest that both databases can still add to or take from a date.
+# Bounded, so that every date that is so far from now is one that both databases know.
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=365 * 24 * 3600)]
 Days = Annotated[float, msgspec.Meta(ge=0, le=36_500)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]

@@ -54,13 +54,10 @@ class Command(BaseCommand):
         self.stdout.write(f"{len(moved)} messages were {move.value}{skipped}")
 
     def _refuse_unknown(self, destination: str) -> None:
-        destinations = conf.settings().destinations
-        messages = OutboxMessage.objects.using(conf.settings().database)
-        if (
-            destination not in destinations
-            and not messages.filter(destination=destination, status__in=MOVABLE).exists()
-        ):
-            raise refusal(UnknownDestination(destination, list(destinations)))
+        settings = conf.settings()
+        movable = OutboxMessage.objects.using(settings.database).filter(destination=destination, status__in=MOVABLE)
+        if destination not in settings.destinations and not movable.exists():
+            raise refusal(UnknownDestination(destination, list(settings.destinations)))
 
     def _of(self, destination: str | None, type: str | None, move: Move) -> list[UUID]:
         messages = OutboxMessage.objects.using(conf.settings().database)
