@@ -8,15 +8,17 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+# Bounded, so that every date that is so far from now is one that both databases know.
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=365 * 24 * 3600)]
+Days = Annotated[float, msgspec.Meta(ge=0, le=36_500)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
 class Backoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds to wait before another attempt: `base`, then `factor` times as much each time, up to `max`."""
 
     base: Seconds = 1.0
-    factor: Annotated[float, msgspec.Meta(ge=1)] = 2.0
+    factor: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 2.0
     max: Seconds = 3600.0
 
     def after(self, attempts: int) -> float:
@@ -34,7 +36,7 @@ class OutboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, re
     lease: Seconds = 30.0
     max_attempts: Count = 10
     backoff: Backoff = Backoff()
-    retention_days: Annotated[float, msgspec.Meta(ge=0)] = 7.0
+    retention_days: Days = 7.0
     max_bytes: Count = 2**20
 
 
@@ -55,7 +57,7 @@ class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ren
     """A receipt must outlive every delivery of its message: what comes again after `retention_days` is handled again.
     That is longer than brokers and senders keep trying, and than operators take to requeue a dead outbox message."""
 
-    retention_days: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    retention_days: Annotated[float, msgspec.Meta(gt=0, le=36_500)] = 30.0
 
 
 class IngressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):

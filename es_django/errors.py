@@ -379,15 +379,6 @@ class HandlerInterrupted(EsDjangoError):
         return f"the handler raised {self.reason}"
 
 
-class WorkerDied(EsDjangoError):
-    """A message came back from a worker that ended before it had handled it, perhaps because of the message."""
-
-    retryable = True
-
-    def __str__(self) -> str:
-        return "the worker that had it died"
-
-
 class NotReplayable(EsDjangoError):
     """There is no dead message to be replayed, or nothing that could handle it; nothing has changed."""
 

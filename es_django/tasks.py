@@ -3,20 +3,24 @@ alone is guarded in the database, never by the schedule."""
 
 import logging
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Task, shared_task
-from celery.exceptions import Reject
+from celery.exceptions import Reject, Retry
 
 from es_django import conf
 from es_django.errors import StorageError
 from es_django.inbox.handling import receive
 from es_django.inbox.receipts import Outcome, prune_receipts
+from es_django.outbox.publishers.celery import confirming_connection
+from es_django.outbox.publishers.connection import ThreadConnection
 from es_django.outbox.relay import relay
 from es_django.outbox.retention import prune_messages
 from es_django.projections import runner
 
 logger = logging.getLogger("es_django.outbox")
+
+_connection = ThreadConnection(confirming_connection)
 
 
 # The limits free the worker of a publisher or a projection that hangs; what it had is tried again.
@@ -64,14 +68,26 @@ def handle_message(self: Task[Any, Any], message: object) -> None:
     """Runs the handlers of a message, each once, and again after a pause where that can help.
 
     A message that the broker delivers again, since its worker ended before it was done, comes back later as one that
-    has failed: else one that kills its worker would kill the next at once, and so on for ever.
+    has failed: else one that kills its worker would kill the next at once, and so on for ever. A worker that is only
+    restarted also gives back what it has not begun, hence nothing is given up for that before its second delivery.
     """
     limits = conf.settings().outbox
     attempt = (self.request.retries or 0) + 1
-    died = bool((self.request.delivery_info or {}).get("redelivered"))
-    if receive(message, attempt=attempt, last=attempt >= limits.max_attempts, died=died) is Outcome.POSTPONED:
-        try:
-            raise self.retry(countdown=limits.backoff.after(attempt))
-        except Reject as rejected:
-            # The retry could not be sent: dropped now, the message would be nowhere.
-            raise Reject(rejected.args[0], requeue=True) from rejected
+    came_back = bool((self.request.delivery_info or {}).get("redelivered"))
+    limit = max(2, limits.max_attempts) if came_back else limits.max_attempts
+    if receive(message, attempt=attempt, last=attempt >= limit, came_back=came_back) is Outcome.POSTPONED:
+        _retry(self, limits.backoff.after(attempt))
+
+
+def _retry(task: Any, countdown: float) -> NoReturn:
+    if task.request.called_directly or task.request.is_eager:
+        raise task.retry(countdown=countdown)  # no broker has it
+    try:
+        producer = task.app.amqp.Producer(_connection.get())
+        raise task.retry(countdown=countdown, producer=producer, confirm_timeout=conf.settings().outbox.lease / 2)
+    except Retry:
+        raise
+    except Exception as error:
+        # The retry was not taken: dropped now, the message would be nowhere.
+        _connection.discard()
+        raise Reject(error.args[0] if isinstance(error, Reject) else error, requeue=True) from error

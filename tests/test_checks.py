@@ -9,11 +9,13 @@ from django.db import connections, router
 from django.db.models import Model
 from pytest_django import Settings
 
-from es_django import Aggregate, Projection, conf, outbox
+from es_django import Aggregate, Projection, conf, outbox, tasks
 from es_django.aggregates import categories
 from es_django.checks import check_events, check_open_messages, check_projections, check_settings
+from es_django.errors import PublishError
 from es_django.events import Event
 from es_django.outbox.publishers import publisher_for
+from es_django.outbox.store import Settlement, outbox_store
 from es_django.registry import registry, upcasts
 from testproject.bank.models import Balance
 from tests.inbox.sender import SECRET
@@ -27,6 +29,7 @@ def ids() -> set[str]:
     return {str(message.id) for message in found}
 
 
+INFINITE = float("inf")
 GOOD = {"DESTINATIONS": {"tests": {"PUBLISHER": "tests.publishers.Recorder"}}}
 
 
@@ -48,6 +51,15 @@ def test_good_settings_have_no_complaint() -> None:
     [
         {"DESTINATION": {}},
         {"OUTBOX": {"LEASE": 0}},
+        {"OUTBOX": {"LEASE": INFINITE}},
+        {"OUTBOX": {"RETENTION_DAYS": 1_000_000}},
+        {"OUTBOX": {"RETENTION_DAYS": INFINITE}},
+        {"INBOX": {"RETENTION_DAYS": 1_000_000}},
+        {"INBOX": {"RETENTION_DAYS": INFINITE}},
+        {"OUTBOX": {"BACKOFF": {"base": INFINITE}}},
+        {"OUTBOX": {"BACKOFF": {"max": INFINITE}}},
+        {"OUTBOX": {"BACKOFF": {"factor": 1e9}}},
+        {"OUTBOX": {"BATCH_SIZE": 2**63}},
         {"OUTBOX": {"BATCH_SIZE": "many"}},
         {"OUTBOX": {"BACKOFF": {"factor": 0.5}}},
         {"PROJECTIONS": {"BATCHSIZE": 5}},
@@ -59,6 +71,23 @@ def test_a_wrong_setting(wrong: dict[str, Any], settings: Settings) -> None:
     assert ids() == {"es_django.E001"}
     with pytest.raises(ImproperlyConfigured, match="ES_DJANGO"):
         conf.settings()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_longest_times_that_are_good_settings_can_be_reckoned_with(settings: Settings, recorder: object) -> None:
+    year, century = 365 * 24 * 3600, 36_500
+    backoff = {"base": year, "max": year, "factor": 1000}
+    settings.ES_DJANGO = {
+        **GOOD,
+        "OUTBOX": {"LEASE": year, "RETENTION_DAYS": century, "BACKOFF": backoff},
+        "INBOX": {"RETENTION_DAYS": century},
+    }
+    assert ids() == set()
+    outbox.send("tests", type="noted", data=None)
+    (claim,) = outbox_store().claim("tests", "a", limit=1, lease=conf.settings().outbox.lease)
+    assert outbox_store().settle("a", [Settlement(claim, PublishError("down"))]) == [None]
+    assert conf.settings().outbox.backoff.after(100) == year
+    tasks.prune()
 
 
 def test_a_database_that_is_not_there(settings: Settings) -> None:

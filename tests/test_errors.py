@@ -58,7 +58,6 @@ RETRYABLE: list[Exception] = [
     *map(with_sqlstate, ["57P01", "57P02", "57P03"]),
     from_driver(django.db.OperationalError, PoolTimeout("no connection came free")),
     errors.HandlerInterrupted("SystemExit(1)"),
-    errors.WorkerDied(),
     from_driver(django.db.OperationalError, psycopg.OperationalError("the connection is lost")),
     from_driver(django.db.InterfaceError, psycopg.InterfaceError("the connection is closed")),
     psycopg.OperationalError("the connection is lost"),

@@ -10,38 +10,39 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from es_django.errors import EsDjangoError, InvalidStreamId, WorkerDied, is_retryable
+from es_django.errors import EsDjangoError, InvalidStreamId, is_retryable
 from es_django.inbox.handlers import UNHANDLED, HandlerFunction, handlers_of
-from es_django.inbox.receipts import Outcome, bury, handle_once, keep_dead
+from es_django.inbox.receipts import Outcome, bury, handle_once, keep_dead, outcome_on_record
 from es_django.observability import Kind, at_work
 from es_django.payloads import storable_text
-from es_django.store.messages import Message, from_wire
+from es_django.store.messages import Message, from_wire, to_wire
 
 logger = logging.getLogger("es_django.inbox")
 
 MALFORMED = UUID("6d0b4f0e-1f3a-5d51-9f0e-0f8a3c2f7b61")
 """The namespace of the ids that what is no message is kept under, made of its content."""
+CAME_BACK = "it came back from a worker that stopped or died"
 
 
-def handle(message: Message, *, attempt: int = 1, last: bool = False, died: bool = False) -> Outcome:
+def handle(message: Message, *, attempt: int = 1, last: bool = False) -> Outcome:
     """Runs the handlers of a message, each once, and returns the worst of what became of it.
 
     A failure that trying again cannot help, and at the `last` attempt any, keeps the message as dead for that consumer.
-    Handlers do not wait for each other: after POSTPONED the next attempt runs those that have not succeeded. Where the
-    worker `died` that had the message, none of them runs, and each has failed that has not handled it.
+    Handlers do not wait for each other: after POSTPONED the next attempt runs those that have not succeeded.
     """
     outcomes = [
-        _handle(consumer, message, _die if died else handler, attempt=attempt, last=last)
+        _handle(consumer, message, handler, attempt=attempt, last=last)
         for consumer, handler in handlers_of(message.type).items()
     ]
     return max(outcomes, default=Outcome.NO_HANDLER)
 
 
-def receive(delivered: object, *, attempt: int, last: bool, died: bool = False) -> Outcome:
+def receive(delivered: object, *, attempt: int, last: bool, came_back: bool = False) -> Outcome:
     """Handles what a broker delivered, which has no sender to return to: HANDLED, REPEATED, DEAD or POSTPONED.
 
     A message that nobody handles is postponed, since the code that does may be about to be deployed, and dead at the
-    `last` attempt. What is no message is dead at once. What comes back from a worker that `died` has failed.
+    `last` attempt. What is no message is dead at once. Of what `came_back` from a worker that was not done with
+    it, no handler runs: it has failed for each consumer that has not handled it, and is postponed, or dead.
     """
     try:
         message = from_wire(delivered)  # type: ignore[arg-type]  # it is what it says, or else an error
@@ -49,7 +50,7 @@ def receive(delivered: object, *, attempt: int, last: bool, died: bool = False) 
         kept_as = str(uuid5(MALFORMED, json.dumps(delivered, default=repr)))
         logger.error("no message was delivered: %s", storable_text(str(error)), extra={"message_id": kept_as})
         return _keep_unhandled(kept_as, delivered, f"no message: {error}", attempt)
-    outcome = handle(message, attempt=attempt, last=last, died=died)
+    outcome = (_take_back if came_back else handle)(message, attempt=attempt, last=last)
     if outcome is not Outcome.NO_HANDLER:
         return outcome
     reason = f"no handler for messages of type {message.type!r}"
@@ -58,6 +59,28 @@ def receive(delivered: object, *, attempt: int, last: bool, died: bool = False) 
     if not last:
         return Outcome.POSTPONED
     return _keep_unhandled(str(message.message_id), delivered, reason, attempt)
+
+
+def _take_back(message: Message, *, attempt: int, last: bool) -> Outcome:
+    ids = {"message_id": message.message_id, "attempt": attempt}
+    logger.warning("message %s: %s", message.message_id, CAME_BACK, extra=ids)
+    outcomes = [_taken_back(consumer, message, attempt=attempt, last=last) for consumer in handlers_of(message.type)]
+    return max(outcomes, default=Outcome.NO_HANDLER)
+
+
+def _taken_back(consumer: str, message: Message, *, attempt: int, last: bool) -> Outcome:
+    message_id = str(message.message_id)
+    with at_work(Kind.HANDLE, consumer, 1, [message.headers]) as work:
+        try:
+            if last:
+                outcome = keep_dead(consumer, message_id, to_wire(message), CAME_BACK, attempt=attempt)
+            else:
+                outcome = outcome_on_record(consumer, message_id) or Outcome.POSTPONED
+        except EsDjangoError as failure:
+            work.error = failure
+            outcome = _not_even_kept(message_id, failure)
+        work.outcomes = {outcome.name.lower(): 1}
+    return outcome
 
 
 def _handle(consumer: str, message: Message, handler: HandlerFunction, *, attempt: int, last: bool) -> Outcome:
@@ -83,10 +106,6 @@ def _failed(consumer: str, message: Message, error: Exception, *, attempt: int, 
         return bury(consumer, message, error, attempt=attempt)
     except EsDjangoError as failure:
         return _not_even_kept(str(message.message_id), failure)
-
-
-def _die(message: Message) -> None:
-    raise WorkerDied
 
 
 def _keep_unhandled(message_id: str, content: object, reason: str, attempt: int) -> Outcome:

@@ -107,6 +107,16 @@ def keep_dead(consumer: str, message_id: str, content: object, reason: str, *, a
     return Outcome.DEAD if receipt.status == InboxReceipt.Status.DEAD else Outcome.REPEATED
 
 
+def outcome_on_record(consumer: str, message_id: str) -> Outcome | None:
+    """REPEATED or DEAD, as the consumer's receipt for the message says, or None without one. Raises `StorageError`."""
+    receipts = InboxReceipt.objects.using(conf.settings().database).filter(consumer=consumer, message_id=message_id)
+    with storage_errors("look for a receipt"):
+        status = receipts.values_list("status", flat=True).first()
+    if status is None:
+        return None
+    return Outcome.DEAD if status == InboxReceipt.Status.DEAD else Outcome.REPEATED
+
+
 def kept_content(receipt: InboxReceipt) -> Any:
     """The content that was given to `keep_dead`."""
     return json.loads(receipt.message) if isinstance(receipt.message, str) else receipt.message

@@ -33,6 +33,6 @@ def seconds(option: str, value: float) -> float:
     return value
 
 
-def refusal(error: Exception) -> CommandError:
+def refusal(error: Exception | str) -> CommandError:
     """What an error says, in one line."""
     return CommandError(" ".join(str(error).split()))

@@ -9,8 +9,10 @@ from uuid import UUID
 import msgspec
 from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
-from django.db.models.functions import Now
+from django.db.models import F
+from django.db.models.functions import Least, Now
 
+from es_django import conf
 from es_django.errors import ClaimLost
 from es_django.events import StreamId
 from es_django.models import OutboxMessage
@@ -57,7 +59,7 @@ class DatabaseOutbox(OutboxStore):
         asked_for = messages.filter(message_id__in=list(message_ids), status__in=move.origins).order_by("id")
         with storage_errors("move messages"), transaction.atomic(using=self.using):
             found = dict(asked_for.select_for_update(no_key=True).values_list("id", "message_id"))
-            messages.filter(id__in=found).update(status=move.target, **_CHANGES[move])
+            messages.filter(id__in=found).update(status=move.target, **_changes(move))
         return list(found.values())
 
     @contextmanager
@@ -71,15 +73,23 @@ class DatabaseOutbox(OutboxStore):
             yield cursor
 
 
-_CHANGES: dict[Move, dict[str, Any]] = {
-    Move.REQUEUE: {"attempts": 0, "failed_at": None, "available_at": Now()},
-    Move.RELEASE: {"claimed_by": None, "claimed_until": None, "available_at": Now()},
-    Move.DISCARD: {"failed_at": Now()},
-}
+def _changes(move: Move) -> dict[str, Any]:
+    one_left = conf.settings().outbox.max_attempts - 1
+    changes: dict[Move, dict[str, Any]] = {
+        Move.REQUEUE: {"attempts": 0, "failed_at": None, "available_at": Now()},
+        Move.RELEASE: {
+            "attempts": Least(F("attempts"), one_left),
+            "claimed_by": None,
+            "claimed_until": None,
+            "available_at": Now(),
+        },
+        Move.DISCARD: {"failed_at": Now()},
+    }
+    return changes[move]
 
 
 def _claim(destination: str, row: tuple[Any, ...]) -> Claim:
-    id, attempts, message_id, type, key, data, headers, category, stream_key, stream_version = row
+    id, attempts, message_id, type, key, data, headers, category, stream_key, stream_version, last_error = row
     message = Message(
         message_id=message_id if isinstance(message_id, UUID) else UUID(message_id),
         destination=destination,
@@ -90,7 +100,7 @@ def _claim(destination: str, row: tuple[Any, ...]) -> Claim:
         stream=StreamId(category, stream_key) if category is not None else None,
         stream_version=stream_version,
     )
-    return Claim(id, attempts, message)
+    return Claim(id, attempts, message, last_error)
 
 
 def _settlement_row(settlement: Settlement) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary, proxy
 
 import msgspec
 
+from es_django import conf
 from es_django.errors import ClaimLost
 from es_django.outbox.moves import Move, Status
 from es_django.outbox.store import Claim, OutboxStore, Settlement, outcomes_of, verdict
@@ -58,7 +59,7 @@ class MemoryOutbox(OutboxStore):
                 row.status, row.claimed_by = Move.CLAIM.target, worker
                 row.attempts += 1
                 row.claimed_until = time.monotonic() + lease
-                claims.append(Claim(row.id, row.attempts, row.message))
+                claims.append(Claim(row.id, row.attempts, row.message, row.last_error))
             return claims
 
     def _batch(self, destination: str, limit: int, now: float) -> list[Row]:
@@ -113,6 +114,8 @@ class MemoryOutbox(OutboxStore):
                 row.status, row.claimed_by = move.target, None
                 if move is Move.REQUEUE:
                     row.attempts = 0
+                if move is Move.RELEASE:
+                    row.attempts = min(row.attempts, conf.settings().outbox.max_attempts - 1)
                 if row.status is Status.PENDING:
                     row.available_at = time.monotonic()
             return [row.message.message_id for row in found]

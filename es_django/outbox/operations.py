@@ -23,7 +23,8 @@ def requeue(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
 
 
 def release(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
-    """Makes messages due at once that wait, or that a worker holds; that worker can settle them no more.
+    """Makes messages due at once that wait, or that a worker holds; that worker can settle them no more. Where their
+    attempts are used up, they have one more.
 
     A worker that still runs may publish its message all the same, so that it arrives twice. As `requeue` otherwise.
     """

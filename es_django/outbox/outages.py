@@ -21,6 +21,7 @@ LONGEST_REST = 10.0
 class _Rest(NamedTuple):
     tries: int
     ends: float
+    error: DestinationUnreachable
 
 
 _resting: dict[str, _Rest] = {}
@@ -28,17 +29,24 @@ _resting: dict[str, _Rest] = {}
 
 def is_resting(destination: str) -> bool:
     """Whether it is too soon to try a destination again."""
-    return destination in _resting and time.monotonic() < _resting[destination].ends
+    rest = _resting.get(destination)
+    return rest is not None and time.monotonic() < rest.ends
+
+
+def unreached() -> dict[str, DestinationUnreachable]:
+    """The destinations that could not be reached when they were last tried, with the reason."""
+    return {destination: rest.error for destination, rest in list(_resting.items())}
 
 
 def note_unreachable(destination: str, error: DestinationUnreachable) -> None:
     """Lets a destination rest, longer from time to time; an outage is logged when it begins."""
-    if destination not in _resting:
+    before = _resting.get(destination)
+    if before is None:
         ids = {"destination": destination}
         logger.error("destination %s cannot be reached, its messages wait: %s", destination, error, extra=ids)
-    tries = _resting[destination].tries + 1 if destination in _resting else 1
+    tries = before.tries + 1 if before is not None else 1
     pause = min(LONGEST_REST, conf.settings().outbox.backoff.after(tries))
-    _resting[destination] = _Rest(tries, time.monotonic() + pause)
+    _resting[destination] = _Rest(tries, time.monotonic() + pause, error)
 
 
 def note_reached(destination: str) -> None:

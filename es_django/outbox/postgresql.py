@@ -84,7 +84,7 @@ claimed AS (
     RETURNING message.*
 )
 SELECT claimed.id, claimed.attempts, claimed.message_id, claimed.type, claimed.key, claimed.data, claimed.headers,
-       stream.category, stream.key, claimed.stream_version
+       stream.category, stream.key, claimed.stream_version, claimed.last_error
   FROM claimed LEFT JOIN es_django_stream AS stream ON stream.id = claimed.stream_id
  ORDER BY claimed.id
 """

@@ -126,35 +126,32 @@ def _publish(
             elif over or claim.message.key in held_back:
                 yield Settlement(claim, tried=False)
             elif claim.attempts > conf.settings().outbox.max_attempts:
-                yield Settlement(claim, PublishError("each worker that had it died", retryable=False), tried=False)
+                reason = claim.last_error or "its attempts are used up, and none of them came to an end"
+                yield Settlement(claim, PublishError(reason, retryable=False), tried=False)
                 hold_back(claim)
             else:
                 ready.append(claim)
         outcomes = _outcomes(publisher, ready)
+        outage = _outage(outcomes)
         for claim, error in zip(ready, outcomes, strict=True):
             if error is not None:
                 hold_back(claim)
-            yield _settlement(claim, error)
-        over = _is_unreachable(destination, outcomes) or over
+                if outage is None:
+                    known = claim.message.message_id, claim.attempts
+                    logger.warning("message %s was not published, attempt %s: %s", *known, error, extra=_ids(claim))
+            yield Settlement(claim, error, tried=outage is None)
+        if outage is not None:
+            note_unreachable(destination, outage)
+            over = True
+        elif outcomes:
+            note_reached(destination)
         renewal.progress()
 
 
-def _settlement(claim: Claim, error: PublishError | None) -> Settlement:
-    if isinstance(error, DestinationUnreachable):
-        return Settlement(claim, tried=False)
-    if error is not None:
-        known = claim.message.message_id, claim.attempts
-        logger.warning("message %s was not published, attempt %s: %s", *known, error, extra=_ids(claim))
-    return Settlement(claim, error)
-
-
-def _is_unreachable(destination: str, outcomes: Sequence[PublishError | None]) -> bool:
-    unreachable = next((error for error in outcomes if isinstance(error, DestinationUnreachable)), None)
-    if unreachable is not None:
-        note_unreachable(destination, unreachable)
-    elif outcomes:
-        note_reached(destination)
-    return unreachable is not None
+def _outage(outcomes: Sequence[PublishError | None]) -> DestinationUnreachable | None:
+    # Where anything arrived, or failed in another way, the destination was reached.
+    unreachable = [error for error in outcomes if isinstance(error, DestinationUnreachable)]
+    return unreachable[0] if unreachable and len(unreachable) == len(outcomes) else None
 
 
 def _ids(claim: Claim) -> dict[str, object]:

@@ -23,15 +23,18 @@ from es_django.store.messages import Message
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A worker's right to publish a message and settle it; `attempts` counts this one."""
+    """A worker's right to publish a message and settle it; `attempts` counts this one, and
+    `last_error` is that of an earlier one."""
 
     id: int
     attempts: int
     message: Message
+    last_error: str = ""
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """What became of a claim: published; or an error, to be tried again or not; or handed back untried."""
+    """What became of a claim: published; or an error, to be tried again or not; or handed back untried, with the reason
+    as the error where there is one."""
 
     claim: Claim
     error: PublishError | None = None
@@ -79,11 +82,13 @@ class OutboxStore(ABC):
 def verdict(settlement: Settlement) -> Verdict:
     """What a settlement does to its message, by the limits of ES_DJANGO["OUTBOX"]."""
     error = settlement.error
+    text = "" if error is None else storable_text(str(error))
     attempts = settlement.claim.attempts if settlement.tried else settlement.claim.attempts - 1
+    if not settlement.tried and (error is None or error.retryable):
+        return Verdict(Move.HAND_BACK, attempts, text)
     if error is None:
-        return Verdict(Move.PUBLISH if settlement.tried else Move.HAND_BACK, attempts)
+        return Verdict(Move.PUBLISH, attempts)
     limits = conf.settings().outbox
-    text = storable_text(str(error))
     if not error.retryable or attempts >= limits.max_attempts:
         return Verdict(Move.BURY, attempts, text)
     longest = limits.backoff.after(attempts)

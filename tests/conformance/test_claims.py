@@ -238,6 +238,12 @@ def test_what_was_not_tried_goes_back_as_it_was() -> None:
     assert claim()[0].attempts == 1
 
 
+def test_what_was_not_tried_for_a_reason_goes_back_with_it() -> None:
+    send("k")
+    settle("a", Settlement(claim()[0], DOWN, tried=False))
+    assert row() == (Status.PENDING, 0, "down", True)
+
+
 def test_a_negative_delay_is_refused() -> None:
     with pytest.raises(ValueError, match="is not negative"):
         outbox.send("tests", type="noted", data={}, delay=timedelta(seconds=-1))

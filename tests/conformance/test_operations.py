@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable
 from uuid import UUID, uuid4
 
 import pytest
+from pytest_django import Settings
 
 from es_django import outbox
 from es_django.errors import PublishError
 from es_django.outbox.moves import Move, Status
+from es_django.outbox.relay import relay
 from es_django.outbox.store import Settlement, outbox_store
 from tests.outbox.rows import let_pauses_end, row, rows
 
@@ -74,6 +76,15 @@ def test_a_message_that_backs_off_is_due_at_once_when_released() -> None:
     outbox.release([message_id], by="ada")
     assert row()[:2] == (Status.PENDING, 1)
     assert row().is_due
+
+
+@pytest.mark.parametrize(("max_attempts", "left"), [(1, 0), (3, 1)])
+def test_a_released_message_has_at_least_one_more_attempt(max_attempts: int, left: int, settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": max_attempts}}
+    message_id = message_that_is(Status.CLAIMED)
+    outbox.release([message_id], by="ada")
+    assert row()[:2] == (Status.PENDING, left)
+    assert relay() == 1
 
 
 def test_the_worker_that_had_a_released_message_can_settle_it_no_more() -> None:

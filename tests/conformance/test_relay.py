@@ -118,7 +118,20 @@ def test_a_message_that_kills_its_worker_ends_as_dead_and_takes_no_other_with_it
             let_leases_run_out()
     assert deaths == 3
     assert [each.status for each in rows()] == [Status.PUBLISHED, Status.DEAD, Status.PUBLISHED, Status.PUBLISHED]
-    assert rows()[1][1:3] == (3, "each worker that had it died")
+    assert rows()[1][1:3] == (3, "its attempts are used up, and none of them came to an end")
+
+
+def test_a_message_that_has_had_too_many_attempts_is_dead_of_what_failed_in_the_last(
+    recorder: type[Recorder], settings: Settings
+) -> None:
+    send("k")
+    recorder.fail = fails(0)
+    relay()
+    let_pauses_end()
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": 1}}
+    relay()
+    assert row()[:3] == (Status.DEAD, 1, "down")
+    assert len(recorder.calls) == 1
 
 
 def test_a_publisher_that_is_slower_than_the_lease_keeps_its_claims(
@@ -269,7 +282,7 @@ def test_an_outage_of_a_destination_uses_up_no_attempts_and_is_logged_once(
     for _ in range(5):
         assert relay() == 0
         let_rests_end()
-    assert rows() == [(Status.PENDING, 0, "", True)] * 3
+    assert rows() == [(Status.PENDING, 0, reason, True) for reason in ("refused", "", "refused")]
     assert [numbers(call) for call in recorder.calls] == [[0, 2]] * 5
     recorder.fail = fails()
     assert relay() == 3
@@ -300,10 +313,24 @@ def test_what_a_publisher_had_taken_before_an_outage_counts_and_the_rest_of_the_
 ) -> None:
     monkeypatch.setattr("es_django.outbox.relay.CALL", 2)
     send("k", "l", "m", "n", "o", "p")
-    recorder.fail = fails(3, error=DestinationUnreachable("refused"))
-    assert relay() == 3
-    assert numbers(recorder.published) == [0, 1, 2]
-    assert [each[:2] for each in rows()] == [(Status.PUBLISHED, 1)] * 3 + [(Status.PENDING, 0)] * 3
+    recorder.fail = fails(2, 3, error=DestinationUnreachable("refused"))
+    assert relay() == 2
+    assert [numbers(call) for call in recorder.calls] == [[0, 1], [2, 3]]
+    assert [each[:2] for each in rows()] == [(Status.PUBLISHED, 1)] * 2 + [(Status.PENDING, 0)] * 4
+
+
+@pytest.mark.parametrize("other", [None, DOWN])
+def test_a_destination_that_takes_or_refuses_anything_is_reached_and_the_rest_of_the_call_has_failed(
+    recorder: type[Recorder], other: PublishError | None
+) -> None:
+    outcomes = {0: other, 1: DestinationUnreachable("refused")}
+    recorder.fail = staticmethod(lambda message: outcomes[message.data["number"]])
+    send("k", "l")
+    relay()
+    assert rows()[1] == (Status.PENDING, 1, "refused", False)
+    outcomes[1] = None
+    let_pauses_end()
+    assert relay() >= 1, "it does not rest"
 
 
 def test_destinations_take_turns(settings: Settings, recorder: type[Recorder]) -> None:
@@ -378,7 +405,7 @@ def test_a_publisher_may_raise_that_its_destination_is_unreachable(settings: Set
     settings.ES_DJANGO = {"DESTINATIONS": {"tests": {"PUBLISHER": f"{__name__}.Unreachable"}}}
     send("k", "l")
     assert relay() == 0
-    assert rows() == [(Status.PENDING, 0, "", True)] * 2
+    assert rows() == [(Status.PENDING, 0, "refused", True)] * 2
 
 
 def test_a_database_that_fails_is_told_once_and_not_for_each_destination(

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from celery.exceptions import Reject, Retry
+from celery.exceptions import Retry
 
 from es_django import HandlerRejected, Message, StorageError
 from es_django.inbox import handling
@@ -183,13 +183,3 @@ def test_a_failure_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture
     handle(message)
     assert f"consumer mailer failed on message {message.message_id}" in caplog.text
     assert "deliveries.py" in caplog.text
-
-
-def test_a_retry_that_cannot_be_sent_leaves_the_message_with_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    def retry(*, countdown: float) -> Retry:
-        raise Reject(ConnectionRefusedError(), requeue=False)
-
-    monkeypatch.setattr(handle_message, "retry", retry)
-    with pytest.raises(Reject) as rejected:
-        handle_message(to_wire(make_message("nobody.handles_this")))
-    assert rejected.value.requeue  # type: ignore[attr-defined]

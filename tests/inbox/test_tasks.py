@@ -1,11 +1,17 @@
 """The task that handles messages: what it makes of a delivery whose worker has died."""
 
+from collections.abc import Iterator
 from typing import Any, cast
+from uuid import uuid4
 
+import kombu
 import pytest
-from celery.exceptions import Retry
+from celery import current_app
+from celery.exceptions import Reject, Retry
 from pytest_django import Settings
 
+from es_django import StorageError, tasks
+from es_django.inbox import handling
 from es_django.models import InboxReceipt
 from es_django.store.messages import to_wire
 from es_django.tasks import handle_message
@@ -14,9 +20,9 @@ from tests.inbox.deliveries import consumer, effects, make_message, receipts
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def deliver(message: Any, *, retries: int = 0, redelivered: bool = False) -> None:
+def deliver(message: Any, *, retries: int = 0, redelivered: bool = False, queue: str = "celery") -> None:
     """As a worker takes it from a broker."""
-    delivery = {"exchange": "", "routing_key": "celery", "redelivered": redelivered}
+    delivery = {"exchange": "", "routing_key": queue, "redelivered": redelivered}
     task = cast("Any", handle_message)
     task.push_request(args=[message], kwargs={}, retries=retries, delivery_info=delivery, called_directly=False)
     try:
@@ -43,7 +49,7 @@ def test_a_message_whose_every_worker_died_ends_as_dead(settings: Settings) -> N
     deliver(to_wire(make_message()), retries=2, redelivered=True)
     receipt = InboxReceipt.objects.get()
     assert (receipt.status, receipt.attempts, effects()) == ("dead", 3, 0)
-    assert "WorkerDied" in receipt.last_error
+    assert receipt.last_error == "it came back from a worker that stopped or died"
 
 
 @pytest.mark.parametrize("retries", [0, 9])
@@ -53,3 +59,79 @@ def test_a_message_that_was_handled_before_its_worker_died_is_done(retries: int)
     deliver(message)
     deliver(message, retries=retries, redelivered=True)
     assert (effects(), receipts()) == (1, {"mailer": "handled"})
+
+
+def test_a_message_that_came_back_unhandled_is_handled_at_least_once_however_few_attempts_it_has(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.ES_DJANGO = {"OUTBOX": {"MAX_ATTEMPTS": 1}}
+    consumer("mailer")
+    message = make_message()
+    with pytest.raises(Retry):
+        deliver(to_wire(message), redelivered=True)
+    (record,) = (record for record in caplog.records if record.name == "es_django.inbox")
+    assert record.getMessage() == f"message {message.message_id}: it came back from a worker that stopped or died"
+    assert record.exc_info is None
+    deliver(to_wire(message), retries=1)
+    assert (effects(), receipts()) == (1, {"mailer": "handled"})
+
+
+def test_a_message_that_came_back_for_its_second_time_is_dead(settings: Settings) -> None:
+    settings.ES_DJANGO = {"OUTBOX": {"MAX_ATTEMPTS": 1}}
+    consumer("mailer")
+    deliver(to_wire(make_message()), retries=1, redelivered=True)
+    assert (effects(), receipts()) == (0, {"mailer": "dead"})
+
+
+@pytest.mark.parametrize("retries", [0, 9])
+def test_a_message_that_came_back_is_tried_again_where_the_database_cannot_tell(
+    retries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise StorageError("look for a receipt", True)
+
+    monkeypatch.setattr(handling, "outcome_on_record", unreachable)
+    monkeypatch.setattr(handling, "keep_dead", unreachable)
+    consumer("mailer")
+    with pytest.raises(Retry):
+        deliver(to_wire(make_message()), retries=retries, redelivered=True)
+
+
+@pytest.fixture
+def full_queue(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[kombu.Queue]:
+    """A queue that takes one message and no more."""
+    monkeypatch.setenv("CELERY_BROKER_URL", rabbitmq_url)
+    tasks._connection.discard()
+    with kombu.Connection(rabbitmq_url) as connection:
+        queue = kombu.Queue(
+            f"es_django.tests.{uuid4().hex}",
+            queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"},
+            channel=connection.default_channel,
+        )
+        queue.declare()
+        monkeypatch.setitem(current_app.amqp.queues, queue.name, queue)
+        yield queue
+        tasks._connection.discard()
+        queue.delete()
+
+
+def test_a_retry_that_the_broker_refuses_leaves_the_message_with_it(
+    full_queue: kombu.Queue, settings: Settings
+) -> None:
+    message = to_wire(make_message("nobody.handles_this"))
+    with pytest.raises(Retry):
+        deliver(message, queue=full_queue.name)
+    with pytest.raises(Reject) as rejected:
+        deliver(message, queue=full_queue.name)
+    assert rejected.value.requeue  # type: ignore[attr-defined]
+    assert full_queue.get(no_ack=True) is not None
+    with pytest.raises(Retry):
+        deliver(message, queue=full_queue.name)
+
+
+def test_a_retry_that_cannot_be_sent_leaves_the_message_with_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://guest:guest@127.0.0.1:1//")
+    tasks._connection.discard()
+    with pytest.raises(Reject, match="refused") as rejected:
+        deliver(to_wire(make_message("nobody.handles_this")))
+    assert rejected.value.requeue  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
+from pytest_django import Settings
 
 from es_django import outbox
 from es_django.models import OutboxMessage
@@ -51,7 +52,20 @@ def test_messages_are_chosen_by_destination_and_type(caplog: pytest.LogCaptureFi
     assert statuses() == ["discarded", "dead", "discarded"]
     assert caplog.text.count("was discarded by ada") == 2
     assert run("requeue", "--destination", "tests") == "1 messages were requeued"
-    assert run("release", "--destination", "elsewhere") == "0 messages were released"
+    assert run("requeue", "--destination", "tests") == "0 messages were requeued"
+
+
+def test_a_destination_that_nothing_has_is_told_and_one_that_is_configured_no_more_is_not(settings: Settings) -> None:
+    send("noted")
+    relay()
+    settings.ES_DJANGO = {}
+    assert run("requeue", "--destination", "tests") == "1 messages were requeued"
+    for operation in ("requeue", "release", "discard"):
+        with pytest.raises(CommandError, match="no destination 'typo' in"):
+            run(operation, "--destination", "typo")
+    assert run("discard", "--destination", "tests") == "1 messages were discarded"
+    with pytest.raises(CommandError, match="no destination 'tests' in"):
+        run("requeue", "--destination", "tests")
 
 
 @pytest.mark.parametrize(

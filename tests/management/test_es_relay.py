@@ -6,9 +6,10 @@ from signal import SIGINT, SIGTERM, getsignal, signal
 
 import pytest
 from django.core.management import CommandError, call_command
+from pytest_django import Settings
 
 from es_django import outbox
-from es_django.errors import StorageError
+from es_django.errors import DestinationUnreachable, StorageError
 from es_django.outbox.store import OutboxStore, outbox_store
 from tests.outbox.rows import row
 from tests.publishers import Recorder, never
@@ -63,3 +64,23 @@ def test_one_look_at_messages_that_fail_succeeds_since_they_are_told_of_elsewher
     recorder.fail = staticmethod(lambda message: never)
     assert run("--once") == ("0 messages were published", "")
     assert row().last_error == "never"
+
+
+@pytest.mark.parametrize("options", [["--once"], ["--once", "--destination", "tests"]])
+def test_one_look_that_does_not_reach_a_destination_fails(recorder: type[Recorder], options: list[str]) -> None:
+    outbox.send("tests", type="noted", data=None)
+    recorder.fail = staticmethod(lambda message: DestinationUnreachable("refused\nby its host"))
+    with pytest.raises(CommandError, match="destination tests cannot be reached: refused by its host"):
+        run(*options)
+    assert row().attempts == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--once"]])
+@pytest.mark.parametrize("destination", ["typo", "bad"])
+def test_a_destination_that_cannot_be_had_is_told_in_one_line(
+    destination: str, options: list[str], settings: Settings
+) -> None:
+    settings.ES_DJANGO = {"DESTINATIONS": {"bad": {"PUBLISHER": "no.such\n.Publisher"}}}
+    with pytest.raises(CommandError, match=destination) as error:
+        run("--destination", destination, *options)
+    assert "\n" not in str(error.value)

@@ -14,6 +14,7 @@ def test_rests_grow_as_pauses_do_but_never_so_long_that_delivery_would_not_go_on
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     assert not outages.is_resting("tests")
+    assert outages.unreached() == {}
     for rest in (3, 6, 10, 10):
         outages.note_unreachable("tests", DestinationUnreachable("refused"))
         now += rest - 0.5
@@ -21,7 +22,20 @@ def test_rests_grow_as_pauses_do_but_never_so_long_that_delivery_would_not_go_on
         assert not outages.is_resting("others")
         now += 0.5
         assert not outages.is_resting("tests")
+        assert [(name, str(error)) for name, error in outages.unreached().items()] == [("tests", "refused")]
     outages.note_reached("tests")
+    assert outages.unreached() == {}
     outages.note_unreachable("tests", DestinationUnreachable("refused"))
     now += 3
     assert not outages.is_resting("tests")
+
+
+def test_a_rest_may_end_in_another_thread_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Vanishing(dict[str, object]):
+        def __contains__(self, name: object) -> bool:
+            return super().__contains__(name) and self.pop(str(name)) is not None
+
+    outages.note_unreachable("tests", DestinationUnreachable("refused"))
+    monkeypatch.setattr(outages, "_resting", Vanishing(outages._resting))
+    outages.is_resting("tests")
+    outages.note_unreachable("tests", DestinationUnreachable("refused"))

@@ -5,7 +5,8 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 
 from es_django import conf, outbox
-from es_django.management.arguments import add_by
+from es_django.errors import UnknownDestination
+from es_django.management.arguments import add_by, refusal
 from es_django.models import OutboxMessage
 from es_django.outbox.moves import Move
 
@@ -14,6 +15,7 @@ OPERATIONS = {
     "release": (outbox.release, Move.RELEASE),
     "discard": (outbox.discard, Move.DISCARD),
 }
+MOVABLE = frozenset().union(*(move.origins for _, move in OPERATIONS.values()))
 
 
 class Command(BaseCommand):
@@ -43,11 +45,19 @@ class Command(BaseCommand):
             raise CommandError("Name either message ids or a --destination.")
         if type and not destination:
             raise CommandError("--type goes with --destination.")
+        if destination:
+            self._refuse_unknown(destination)
         function, move = OPERATIONS[operation]
         wanted = message_ids or self._of(destination, type, move)
         moved = function(wanted, by=by)
         skipped = f"; {len(wanted) - len(moved)} were not where that starts" if len(wanted) > len(moved) else ""
         self.stdout.write(f"{len(moved)} messages were {move.value}{skipped}")
+
+    def _refuse_unknown(self, destination: str) -> None:
+        settings = conf.settings()
+        movable = OutboxMessage.objects.using(settings.database).filter(destination=destination, status__in=MOVABLE)
+        if destination not in settings.destinations and not movable.exists():
+            raise refusal(UnknownDestination(destination, list(settings.destinations)))
 
     def _of(self, destination: str | None, type: str | None, move: Move) -> list[UUID]:
         messages = OutboxMessage.objects.using(conf.settings().database)

@@ -4,10 +4,12 @@ from argparse import ArgumentParser
 from types import FrameType
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand
 
 from es_django.errors import EsDjangoError, UnknownDestination
 from es_django.management.arguments import refusal, seconds
+from es_django.outbox.outages import unreached
 from es_django.outbox.relay import relay
 
 NAP = 0.5
@@ -24,7 +26,9 @@ class Command(BaseCommand):
         parser.add_argument("--destination", help="only the messages to this one; to all where absent")
         parser.add_argument("--interval", type=float, default=1.0, help="seconds between two looks at an idle outbox")
         parser.add_argument(
-            "--once", action="store_true", help="end when nothing is due any more; with 1 if the database fails"
+            "--once",
+            action="store_true",
+            help="end when nothing is due any more; with 1 if the database fails or a destination is not reached",
         )
 
     def handle(self, *, destination: str | None, interval: float, once: bool, **options: Any) -> None:
@@ -41,11 +45,14 @@ class Command(BaseCommand):
                     break
                 self._rest(interval)
         self.stdout.write(f"{total} messages were published")
+        if once and (errors := unreached()):
+            told = "; ".join(f"destination {name} cannot be reached: {error}" for name, error in errors.items())
+            raise refusal(told)
 
     def _relay(self, destination: str | None, *, once: bool) -> int:
         try:
             return relay(destination, is_stopped=lambda: self._stopped)
-        except UnknownDestination as error:
+        except (UnknownDestination, ImproperlyConfigured) as error:
             raise refusal(error) from error
         except EsDjangoError as error:
             if once:

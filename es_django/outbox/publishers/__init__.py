@@ -26,7 +26,8 @@ class Publisher(ABC):
 
         No two of them share a key. An exception counts as a retryable failure of all of them.
         `DestinationUnreachable`, as an outcome or raised, is for a destination that takes nothing from anybody, as when
-        a connection is refused: it is no attempt of the message, and the destination rests for a while.
+        a connection is refused: if it is the outcome of all of them, it is no attempt of theirs, and the destination
+        rests for a while; else it is as any other failure.
         """
 
 

@@ -24,7 +24,7 @@ class CeleryPublisher(Publisher):
     def __init__(self, task: str = HANDLER_TASK, queue: str | None = None) -> None:
         self._task = task
         self._queue = queue
-        self._connection = ThreadConnection(_confirming_connection)
+        self._connection = ThreadConnection(confirming_connection)
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
         # A confirm that takes longer would come after the claim has run out.
@@ -63,8 +63,8 @@ class CeleryPublisher(Publisher):
         return outcomes
 
 
-def _confirming_connection() -> kombu.Connection:
-    # Without confirms RabbitMQ drops what it cannot take, and nobody is told.
+def confirming_connection() -> kombu.Connection:
+    """A new connection to the broker; without confirms RabbitMQ drops what it cannot take, and nobody is told."""
     connection = current_app.connection_for_write()
     options = connection.transport_options or {}
     return connection.clone(transport_options={**options, "confirm_publish": True})
