@@ -138,6 +138,10 @@ class EventStore(ABC):
                 else:
                     new += events
             recorded += events
+        if new and len(new) < sum(len(append.events) for append in appends):
+            added = {each.event_id for each in new}
+            every = [event.event_id for append in appends for event in append.events]
+            raise DuplicateEvent([event_id for event_id in every if event_id not in added])
         run_inline_projections(new, besides=suspended)
         return recorded
 
