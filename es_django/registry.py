@@ -62,7 +62,11 @@ class EventType:
             again = self._decoder.decode(data)
         except msgspec.MsgspecError as error:
             raise PayloadError(self.name, "", f"does not fit its own class: {error}") from error
-        if again != event:
+        try:
+            same = again == event
+        except ArithmeticError as error:
+            raise PayloadError(self.name, "", "holds a signalling NaN, which nothing compares with") from error
+        if not same:
             changed = [name for name in event.__struct_fields__ if getattr(event, name) != getattr(again, name)]
             raise PayloadError(self.name, ", ".join(changed), "would be read back as another value")
         return again

@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from inspect import iscoroutinefunction
+from inspect import isawaitable, iscoroutine, iscoroutinefunction
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid5
 
 from asgiref.sync import sync_to_async
 
 from es_django.aggregates import Aggregate
-from es_django.errors import AggregateNotFound, ConcurrencyError, ReplayError, StorageError
+from es_django.errors import AggregateNotFound, ConcurrencyError, DuplicateEvent, ReplayError, StorageError
 from es_django.events import RecordedEvent, StreamId
 from es_django.sameness import changed
 from es_django.seconds import refuse_no_seconds
 from es_django.snapshots import SnapshotCodec
 from es_django.store import store_for
-from es_django.store.appends import Snapshot, StreamWrite
+from es_django.store.appends import Snapshot, StreamWrite, is_number, refuse_no_number, refuse_one
 from es_django.store.base import EventStore, Loaded
 from es_django.store.failures import is_conflict
 
@@ -38,10 +38,12 @@ class Repository(Generic[A]):
 
     They live in the database `using` (ES_DJANGO["DATABASE"] where it is None), or in `store`. Messages and inline
     projections belong to ES_DJANGO["DATABASE"]: saving events that have any in another one raises
-    `ImproperlyConfigured`.
+    `ImproperlyConfigured`. Raises `TypeError` for what is no aggregate class.
     """
 
     def __init__(self, aggregate: type[A], *, store: EventStore | None = None, using: str | None = None) -> None:
+        if not isinstance(aggregate, type) or not issubclass(aggregate, Aggregate):
+            raise TypeError(f"a Repository is made of a subclass of Aggregate, not of {aggregate!r}")
         self._aggregate = aggregate
         self._given_store = store
         self._using = using
@@ -54,11 +56,12 @@ class Repository(Generic[A]):
     def get(self, key: str, *, version: int | None = None) -> A:
         """The aggregate as it is now, or as it was at `version`.
 
-        Raises `AggregateNotFound` if it has no events (that far), and the kind of `ReplayError` that tells why a
-        stored event cannot be read.
+        Raises `AggregateNotFound` if it has no events (that far), the kind of `ReplayError` that tells why a stored
+        event cannot be read, and `ValueError` for a `version` that is no number from 0 on.
         """
         aggregate = self._aggregate(key)
-        if version is not None and version < 1:
+        refuse_no_number(version=1 if version is None else version)
+        if version == 0:
             raise AggregateNotFound(aggregate.stream, version)
         self._fold(aggregate, version)
         if aggregate.version == 0 or (version is not None and aggregate.version < version):
@@ -101,6 +104,7 @@ class Repository(Generic[A]):
     def save_all(self, aggregates: Iterable[A]) -> None:
         """Saves several aggregates, all or none. Raises as `save`, and `DuplicateStream` before any write if two of
         them are of one stream."""
+        refuse_one("aggregates", aggregates, Aggregate)
         self._save_all(list(aggregates))
 
     def _save_all(self, aggregates: Sequence[A]) -> list[RecordedEvent]:
@@ -126,17 +130,21 @@ class Repository(Generic[A]):
         too. Inside a transaction it does not try again: only the owner of the transaction can.
         `decide` may run several times, so it must do nothing but decide. With a `command_id` it takes effect once: if
         the command's events are stored already, nothing happens, and the aggregate comes back as it is now.
+        Raises `ValueError` for `attempts` below 1 and a `command_id` that is blank, and `TypeError` if `decide` is or
+        returns something to be awaited; nothing is saved then.
         """
         if iscoroutinefunction(decide):
-            raise TypeError("decide is a plain function, not an async one: it must do nothing but decide")
-        if attempts < 1:
-            raise ValueError(f"attempts is a number from 1 on, not {attempts}")
+            raise TypeError(_ASYNC_DECISION)
+        if not is_number(attempts) or attempts < 1:
+            raise ValueError(f"attempts is a number from 1 on, not {attempts!r}")
+        if isinstance(command_id, str) and not command_id.strip():
+            raise ValueError("a command_id is not blank: all commands without one of their own would be the same")
         last = 1 if self.store.in_transaction else attempts
         for attempt in range(1, last + 1):
             aggregate = self.get(key)
             if command_id is not None and self.store.contains(_event_id(aggregate.stream, command_id, 1)):
                 return aggregate
-            decide(aggregate)
+            _refuse_awaitable(decide(aggregate))
             if command_id is not None:
                 aggregate._identify_pending(partial(_event_id, aggregate.stream, command_id))
             decided = aggregate.pending_events
@@ -146,6 +154,11 @@ class Repository(Generic[A]):
                 if attempt == last or not is_conflict(error):
                     raise
                 time.sleep(random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)))  # noqa: S311
+            except DuplicateEvent as error:
+                # As below, and it has decided on fewer events.
+                if command_id is None or _event_id(aggregate.stream, command_id, 1) not in error.event_ids:
+                    raise
+                return self.get(key)
             else:
                 # Another execution of this command may have come first, and decided otherwise.
                 return aggregate if stored == decided else self.get(key)
@@ -157,8 +170,10 @@ class Repository(Generic[A]):
 
         The block is a transaction, and the lock lasts until the outermost one ends. Raises `LockTimeout` after
         `timeout` seconds of waiting (None waits for ever), `ValueError` for a time that is none, and as `get` and
-        `save`. An error in the block saves nothing. Writers that do not
-        lock do not wait; against them the version decides.
+        `save`. An error in the block saves nothing. Writers that do not lock do not wait; against them the version
+        decides. On SQLite all writers of all processes wait for each other, each for as long as the connection's own
+        `timeout` lets it: the holder of another stream counts in the wait, and a database that stays locked is a
+        `LockTimeout` too, or a retryable `StorageError` where no `timeout` was given.
 
         There is no asynchronous twin, since Django's transactions are bound to a thread: use `aexecute`, or call a
         plain function that holds the lock by `sync_to_async`.
@@ -260,6 +275,16 @@ class Repository(Generic[A]):
 
     def _stream(self, key: str) -> StreamId:
         return self._aggregate._stream_of(key)
+
+
+_ASYNC_DECISION = "decide is a plain function, not an async one: it must do nothing but decide"
+
+
+def _refuse_awaitable(decided: object) -> None:
+    if iscoroutine(decided):
+        decided.close()
+    if isawaitable(decided):
+        raise TypeError(_ASYNC_DECISION)
 
 
 def _event_id(stream: StreamId, command_id: str | UUID, number: int) -> UUID:

@@ -44,12 +44,22 @@ def shared(values: Mapping[str, Any]) -> set[str]:
 
 
 def _mutable(value: Any) -> Iterator[Any]:
+    if _is_mutable(value):
+        yield value
+    for part in _parts(value) or ():
+        yield from _mutable(part)
+
+
+def _is_mutable(value: Any) -> bool:
+    if isinstance(value, msgspec.Struct):
+        return not value.__struct_config__.frozen
+    if is_dataclass(value):
+        return not vars(type(value))["__dataclass_params__"].frozen
     try:
         hash(value)
     except TypeError:
-        yield value
-        for part in _parts(value) or ():
-            yield from _mutable(part)
+        return True
+    return False
 
 
 def _parts(value: Any) -> Sequence[Any] | None:

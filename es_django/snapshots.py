@@ -1,9 +1,9 @@
 """An aggregate's state as JSON, and back: a cache that is ignored wherever it might not fit.
 
-A snapshot carries a schema: a digest of the state's fields and types, of the events that make it with their upcasters,
-and of what the aggregate class and its bases hold: code, default arguments, initial values and constants. When one of
-these changes, older snapshots are passed over. What it cannot see is a change in other code that the class calls:
-delete the snapshots then.
+A snapshot carries a schema: a digest of the state's fields and types, of the events that make it with their fields and
+upcasters, and of what the classes of both and their bases hold: code, default arguments, initial values and constants.
+When one of these changes, older snapshots are passed over. What it cannot see is a change in other code that a class
+calls, such as a function or a constant of a module: delete the snapshots then.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ import msgspec
 
 from es_django.aggregates import Aggregate
 from es_django.errors import EsDjangoError, ImproperlyConfigured
+from es_django.events import Event
 from es_django.payloads import encode_payload
 from es_django.registry import registry
 from es_django.sameness import changed, shared
@@ -99,14 +100,29 @@ def _digest(aggregate: type[Aggregate], described: bytes) -> str:
     digest = hashlib.sha256(described)
     for event_type in sorted(map(registry.of, aggregate._appliers), key=lambda event_type: event_type.name):
         upcasters = _essence(sorted(event_type.upcasters.items()))
-        digest.update(f"{event_type.name} {event_type.version} {upcasters}".encode())
-    for cls in aggregate.__mro__:
-        if cls in (Aggregate, object):
-            continue
-        for name, member in sorted(vars(cls).items(), key=lambda item: item[0]):
-            if _counts(name, member):
-                digest.update(f"{name} {_essence(member)}".encode())
+        digest.update(f"{event_type.name} {event_type.version} {upcasters} {_fields(event_type.cls)}".encode())
+        digest.update(_members(event_type.cls, Event))
+    digest.update(_members(aggregate, Aggregate))
     return digest.hexdigest()[:32]
+
+
+def _fields(event: type[Event]) -> str:
+    return _essence(
+        [
+            (each.name, each.encode_name, str(msgspec.inspect.type_info(each.type)), each.default, each.default_factory)
+            for each in msgspec.structs.fields(event)
+        ]
+    )
+
+
+def _members(subclass: type, base: type) -> bytes:
+    return "".join(
+        f"{name} {_essence(member)}"
+        for cls in subclass.__mro__
+        if cls not in base.__mro__
+        for name, member in sorted(vars(cls).items(), key=lambda item: item[0])
+        if _counts(name, member)
+    ).encode()
 
 
 def _counts(name: str, member: object) -> bool:

@@ -41,6 +41,20 @@ class Opaque(msgspec.Struct, eq=False):
     amount: Any
 
 
+@dataclass(eq=False)
+class Handle:
+    amount: Any
+
+
+@dataclass(frozen=True)
+class Coin:
+    amount: Any
+
+
+class Note(msgspec.Struct, frozen=True):
+    amount: Any
+
+
 NOON = datetime(2026, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin"))
 
 
@@ -117,6 +131,10 @@ def test_a_name_on_one_side_has_changed() -> None:
 
 ITEMS = [1]
 MONEY = Money(1)
+HANDLE = Handle(1)
+OPAQUE = Opaque(1)
+COIN = Coin(1)
+NOTE = Note(1)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +145,10 @@ MONEY = Money(1)
         ({"a": {"x": (ITEMS,)}, "b": Line(ITEMS), "c": 1}, {"a", "b"}),
         ({"a": MONEY, "b": deque([MONEY])}, {"a", "b"}),
         ({"a": Money(ITEMS), "b": ITEMS}, {"a", "b"}),
+        ({"a": HANDLE, "b": [HANDLE], "c": Handle(1)}, {"a", "b"}),
+        ({"a": (OPAQUE,), "b": {"x": OPAQUE}}, {"a", "b"}),
+        ({"a": Coin(HANDLE), "b": HANDLE}, {"a", "b"}),
+        ({"a": COIN, "b": COIN, "c": NOTE, "d": (NOTE,)}, set()),
         ({"a": [1], "b": [1]}, set()),
         ({"a": "text", "b": "text", "c": None, "d": None}, set()),
         ({"a": Pair(1, 2), "b": [Pair(1, 2)]}, set()),

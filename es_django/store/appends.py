@@ -84,6 +84,8 @@ class Append(msgspec.Struct, frozen=True):
 
 def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> list[Append]:
     """The writes that have events, each checked and encoded. Raises what `EventStore.append_all` does for bad input."""
+    for write in writes:
+        _refuse_malformed(write)
     _refuse_duplicate_streams(writes)
     # In one order everywhere, so that two writers of the same streams cannot deadlock.
     ordered = sorted((write for write in writes if write.events), key=lambda write: write.stream)
@@ -105,6 +107,23 @@ def stage(message: Message, ordinal: int) -> StagedMessage:
 def is_number(value: object) -> bool:
     """Whether it counts versions or positions: neither a truth value nor more than the databases can hold."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def refuse_no_number(**values: object) -> None:
+    for name, value in values.items():
+        if not is_number(value):
+            raise ValueError(f"{name} is a number from 0 on, not {value!r}")
+
+
+def refuse_no_stream(stream: object) -> None:
+    if not isinstance(stream, StreamId):
+        raise TypeError(f"a stream is a StreamId, as in StreamId('order', 'o-1'), not {stream!r}")
+
+
+def refuse_one(name: str, values: object, *kinds: type) -> None:
+    """Raises `TypeError` for one of a kind where several are meant."""
+    if isinstance(values, kinds):
+        raise TypeError(f"{name} are several, in a list, not one {type(values).__name__} alone")
 
 
 def _refuse_duplicate_streams(writes: Sequence[StreamWrite]) -> None:
@@ -129,10 +148,16 @@ def _twice(ids: list[UUID]) -> list[UUID]:
     return [each for each, count in Counter(ids).items() if count > 1]
 
 
-def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
+def _refuse_malformed(write: StreamWrite) -> None:
+    refuse_no_stream(write.stream)
+    refuse_one("events", write.events, Event, PendingEvent)
     expected = write.expected
     if not isinstance(expected, Expected) and not is_number(expected):
         raise ValueError(f"expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}")
+
+
+def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
+    expected = write.expected
     events = [event if isinstance(event, PendingEvent) else PendingEvent(event) for event in write.events]
     messages = [
         stage(message, ordinal)

@@ -20,7 +20,16 @@ from es_django.events import Event, PendingEvent, RecordedEvent, StreamId
 from es_django.metadata import current_metadata
 from es_django.observability import Kind, at_work
 from es_django.registry import registry
-from es_django.store.appends import Append, ExpectedVersion, StreamWrite, is_number, prepare_all, stage
+from es_django.store.appends import (
+    Append,
+    ExpectedVersion,
+    StreamWrite,
+    prepare_all,
+    refuse_no_number,
+    refuse_no_stream,
+    refuse_one,
+    stage,
+)
 from es_django.store.messages import Message, StagedMessage
 from es_django.store.reactions import is_replaying, run_inline_projections
 
@@ -138,6 +147,10 @@ class EventStore(ABC):
                 else:
                     new += events
             recorded += events
+        if new and len(new) < sum(len(append.events) for append in appends):
+            added = {each.event_id for each in new}
+            every = [event.event_id for append in appends for event in append.events]
+            raise DuplicateEvent([event_id for event_id in every if event_id not in added])
         run_inline_projections(new, besides=suspended)
         return recorded
 
@@ -178,7 +191,6 @@ class EventStore(ABC):
     @abstractmethod
     def _send(self, staged: StagedMessage) -> None: ...
 
-    @abstractmethod
     def archive(self, stream: StreamId) -> None:
         """Closes a stream for good, in the caller's transaction if there is one: it is read and loaded as before, and
         every later append to it raises `StreamArchived`. Archiving it again changes nothing.
@@ -186,6 +198,11 @@ class EventStore(ABC):
         An append that is in flight comes before it or is refused. Raises `AggregateNotFound` if the stream has no
         events, and `StorageError` if the database fails.
         """
+        refuse_no_stream(stream)
+        self._archive(stream)
+
+    @abstractmethod
+    def _archive(self, stream: StreamId) -> None: ...
 
     def read_stream(
         self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
@@ -195,7 +212,8 @@ class EventStore(ABC):
         They come in bounded memory. Raises the kind of `ReplayError` that tells why an event cannot be read, and
         `ValueError` for a negative `after` or `limit`.
         """
-        _refuse_no_number(after=after, limit=0 if limit is None else limit)
+        refuse_no_stream(stream)
+        refuse_no_number(after=after, limit=0 if limit is None else limit)
         return self._read_stream(stream, after, limit, backwards)
 
     @abstractmethod
@@ -243,7 +261,8 @@ class EventStore(ABC):
         read, and one that would begin with it raises its `ReplayError`, with its `position`. Raises `ValueError` for a
         negative `after` or `limit`.
         """
-        _refuse_no_number(after=after, limit=limit)
+        refuse_no_number(after=after, limit=limit)
+        refuse_one("types", types, type)
         if limit == 0:
             return Page([], after)
         stored_names = None if types is None else registry.stored_names(types)
@@ -261,9 +280,13 @@ class EventStore(ABC):
     def safe_end(self) -> int:
         """The position up to which no event can appear any more; `read_all` ends there."""
 
-    @abstractmethod
     def version(self, stream: StreamId) -> int:
         """The number of events in a stream; 0 if there is none."""
+        refuse_no_stream(stream)
+        return self._version(stream)
+
+    @abstractmethod
+    def _version(self, stream: StreamId) -> int: ...
 
     async def aappend(
         self,
@@ -322,9 +345,3 @@ class EventStore(ABC):
     @abstractmethod
     def in_transaction(self) -> bool:
         """Whether the caller has a transaction open, so that a conflict cannot be retried here."""
-
-
-def _refuse_no_number(**values: object) -> None:
-    for name, value in values.items():
-        if not is_number(value):
-            raise ValueError(f"{name} is a number from 0 on, not {value!r}")

@@ -171,7 +171,7 @@ class DatabaseEventStore(EventStore):
     _appends_in_one_statement: bool
     _send_statement: str
 
-    def archive(self, stream: StreamId) -> None:
+    def _archive(self, stream: StreamId) -> None:
         with storage_errors("archive a stream"):
             found = Stream.objects.using(self.using).filter(category=stream.category, key=stream.key)
             # The row's lock lets an append in flight end first, and the next one sees the mark.
@@ -308,7 +308,7 @@ class DatabaseEventStore(EventStore):
             cursor.execute(statement, [stream.category, stream.key, after, before, limit])
             return cast("list[EventRow]", cursor.fetchall())
 
-    def version(self, stream: StreamId) -> int:
+    def _version(self, stream: StreamId) -> int:
         with storage_errors("read a stream's version"):
             found = Stream.objects.using(self.using).filter(category=stream.category, key=stream.key)
             return found.values_list("version", flat=True).first() or 0

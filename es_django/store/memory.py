@@ -128,7 +128,8 @@ class MemoryEventStore(EventStore):
         fits = before > 0 if append.expected is STREAM_EXISTS else append.version in (None, before)
         if not fits or append.stream in self._archived:
             return None
-        if known := [event.event_id for event in append.events if event.event_id in self._ids()]:
+        ids = {stored.recorded.event_id for stored in self._log}
+        if known := [event.event_id for event in append.events if event.event_id in ids]:
             raise DuplicateEvent(known)
         for number, pending in enumerate(append.events, start=1):
             event_type = registry.of(type(pending.event))
@@ -171,9 +172,6 @@ class MemoryEventStore(EventStore):
         """The messages that may be published, in order, and when each was sent, on the monotonic clock."""
         return list(zip(self.messages, self._sent_at, strict=True))[: self._committed_messages]
 
-    def _ids(self) -> set[UUID]:
-        return {stored.recorded.event_id for stored in self._log}
-
     def _repeated(self, append: Append) -> list[RecordedEvent] | None:
         ids = [event.event_id for event in append.events]
         known = [stored.recorded for stored in self._log if stored.recorded.event_id in ids]
@@ -190,7 +188,7 @@ class MemoryEventStore(EventStore):
             raise StreamArchived(append.stream)
         raise ConcurrencyError(append.stream, append.expected, len(self._streams[append.stream]))
 
-    def archive(self, stream: StreamId) -> None:
+    def _archive(self, stream: StreamId) -> None:
         with self.transaction():
             if not self._streams.get(stream):
                 raise AggregateNotFound(stream)
@@ -219,7 +217,7 @@ class MemoryEventStore(EventStore):
     def contains(self, event_id: UUID) -> bool:
         return any(stored.recorded.event_id == event_id for stored in self._visible(self._log))
 
-    def version(self, stream: StreamId) -> int:
+    def _version(self, stream: StreamId) -> int:
         return len(self._visible(self._streams.get(stream, ())))
 
     def _read_all(

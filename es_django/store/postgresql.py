@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import psycopg
+from django.db import Error as DatabaseFailure
+from django.db import OperationalError
 from django.db.backends.utils import CursorWrapper
 
 from es_django import conf
@@ -57,6 +59,9 @@ WAITING_LIMIT = "SELECT current_setting('lock_timeout')"
 LIMIT_WAITING = "SELECT set_config('lock_timeout', %s, true)"
 
 LOCK_NOT_AVAILABLE = "55P03"
+
+NO_LONGER_PREPARED = frozenset({"0A000", "26000"})
+"""A column is of another type by now, or the statement is gone: DISCARD ALL, or a pooler, has taken it away."""
 
 # Two statements in one round trip: what the second one sees begins after the first one has been granted the lock.
 SUSPENDED_PROJECTIONS = """
@@ -189,5 +194,12 @@ class PostgresqlEventStore(DatabaseEventStore):
         try:
             with connection._prepare_cursor(psycopg.Cursor(driver)) as cursor:  # type: ignore[attr-defined]
                 yield cursor
+        except DatabaseFailure as failure:
+            if getattr(failure.__cause__, "sqlstate", None) not in NO_LONGER_PREPARED:
+                raise
+            # Not _prepared.clear(): it would deallocate after the next statement, and with it what that one prepares.
+            driver._prepared._names.clear()
+            # By its SQLSTATE it could not be tried again, but now it can.
+            raise OperationalError(f"what was prepared no longer holds: {failure}") from None
         finally:
             driver.prepare_threshold = before

@@ -6,16 +6,17 @@ later; there is no watermark here, on purpose.
 
 import json
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 from uuid import UUID
 
-from es_django.errors import DuplicateEvent, DuplicateMessage, LockTimeout
+from es_django.errors import DuplicateEvent, DuplicateMessage, LockTimeout, StorageError
 from es_django.events import RecordedEvent, StreamId
 from es_django.registry import registry
 from es_django.store.appends import STREAM_EXISTS, Append
 from es_django.store.base import Partition
 from es_django.store.database import DatabaseEventStore
+from es_django.store.failures import storage_errors
 from es_django.store.rows import recorded_from
 from es_django.store.tickets import ticket_lock
 
@@ -154,7 +155,14 @@ class SqliteEventStore(DatabaseEventStore):
         with ticket_lock((self.using, stream)).held(0 if alone else timeout) as granted:
             if not granted and not alone:
                 raise LockTimeout(stream, timeout or 0)
-            with self.transaction():
+            with ExitStack() as block:
+                try:
+                    with storage_errors("lock a stream"):
+                        block.enter_context(self.transaction())
+                except StorageError as error:
+                    if timeout is not None and error.retryable:
+                        raise LockTimeout(stream, timeout) from error
+                    raise
                 yield
 
     def _suspended_projections(self) -> Set[str]:

@@ -117,6 +117,26 @@ def test_events_of_which_some_are_stored_are_refused_and_named(expected: Expecte
     assert len(event_store.read_all().events) == 2
 
 
+@pytest.mark.parametrize("expected", [ANY, 0])
+@pytest.mark.parametrize("keys", [["l-1", "l-2"], ["l-2", "l-1"]], ids=["stored first", "new first"])
+def test_streams_of_which_some_have_their_events_already_are_refused_all_and_the_events_named(
+    keys: list[str], expected: ExpectedVersion
+) -> None:
+    known = StreamWrite(StreamId("ledger", keys[0]), [PendingEvent(Annotated(note=1))], expected)
+    new = StreamWrite(StreamId("ledger", keys[1]), [PendingEvent(Annotated(note=2))], expected)
+    first = event_store.append_all([known])
+    with pytest.raises(DuplicateEvent) as caught:
+        event_store.append_all([known, new])
+    assert list(caught.value.event_ids) == [first[0].event_id]
+    assert (event_store.version(known.stream), event_store.version(new.stream)) == (1, 0)
+
+
+def test_streams_that_all_have_their_events_already_give_what_is_stored() -> None:
+    writes = [StreamWrite(StreamId("ledger", key), [PendingEvent(Annotated(note=key))], 0) for key in ("l-1", "l-2")]
+    assert event_store.append_all(writes) == event_store.append_all(writes)
+    assert len(event_store.read_all().events) == 2
+
+
 @pytest.mark.parametrize("keys", [["l-1", "l-1"], ["l-1", "l-2"]], ids=["to one stream", "to two streams"])
 def test_an_event_twice_in_one_call_is_refused_before_any_write_and_named(keys: list[str]) -> None:
     event = PendingEvent(Annotated(note=1))

@@ -154,3 +154,58 @@ def test_an_aggregate_of_another_class() -> None:
     for save in (ledgers.save, lambda impostor: ledgers.save_all([Ledger.open("l-1"), impostor])):
         with pytest.raises(TypeError, match="is no Ledger: save it with a repository of its own"):
             save(Impostor("l-1"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("version", [-1, 2**63, True, False, 1.5, float("nan"), "3"], ids=repr)
+def test_a_version_that_is_none(version: Any) -> None:
+    with pytest.raises(ValueError, match="version is a number from 0 on, not"):
+        ledgers.get("l-1", version=version)
+
+
+@pytest.mark.parametrize("stream", [("ledger", "l-1"), "l-1", ["ledger", "l-1"], None, Ledger("l-1")], ids=repr)
+def test_a_stream_that_is_none(stream: Any) -> None:
+    uses: list[Callable[[], object]] = [
+        lambda: event_store.append(stream, [OPENED], expected=ANY),
+        lambda: event_store.append(stream, [], expected=ANY),
+        lambda: event_store.append_all([StreamWrite(STREAM, [OPENED], 0), StreamWrite(stream, [OPENED], 0)]),
+        lambda: event_store.version(stream),
+        lambda: event_store.archive(stream),
+        lambda: event_store.read_stream(stream),
+    ]
+    for use in uses:
+        with pytest.raises(TypeError, match="a stream is a StreamId"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("name", "use", "one"),
+    [
+        ("events", lambda one: event_store.append(STREAM, one, expected=0), OPENED),
+        ("events", lambda one: event_store.append(STREAM, one, expected=0), PendingEvent(OPENED)),
+        ("aggregates", ledgers.save_all, Ledger.open("l-1")),
+        ("types", lambda one: event_store.read_all(types=one), LedgerOpened),
+    ],
+    ids=["an event", "a pending event", "an aggregate", "an event class"],
+)
+def test_one_where_several_are_meant(name: str, use: Callable[[Any], object], one: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} are several, in a list, not one {type(one).__name__} alone"):
+        use(one)
+
+
+@pytest.mark.parametrize("expected", [-1, "x", None, True], ids=repr)
+def test_an_expected_version_that_is_none_without_events(expected: Any) -> None:
+    with pytest.raises(ValueError, match="expected is a version from 0 on"):
+        event_store.append(STREAM, [], expected=expected)
+
+
+@pytest.mark.parametrize("aggregate", ["Ledger", Ledger("l-1"), LedgerOpened, None], ids=repr)
+def test_a_repository_of_no_aggregate_class(aggregate: Any) -> None:
+    with pytest.raises(TypeError, match="a Repository is made of a subclass of Aggregate, not of"):
+        Repository(aggregate)
+
+
+def test_an_amount_that_nothing_compares_with() -> None:
+    ledger = Ledger("l-1")
+    with pytest.raises(PayloadError, match=r"tests\.deposited.*signalling NaN"):
+        ledger.deposit("sNaN")
+    ledgers.save(ledger)

@@ -5,6 +5,7 @@ import time
 from concurrent.futures import wait
 from contextlib import nullcontext
 from decimal import Decimal
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -13,7 +14,7 @@ from asgiref.sync import async_to_sync
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.db.transaction import TransactionManagementError
-from pytest_django import DjangoAssertNumQueries
+from pytest_django import DjangoAssertNumQueries, DjangoCaptureOnCommitCallbacks
 
 from es_django import (
     Aggregate,
@@ -110,7 +111,7 @@ def test_an_aggregate_comes_back_as_it_was_at_a_version() -> None:
     ledgers.save(ledger)
     earlier = ledgers.get("l-1", version=2)
     assert (earlier.balance, earlier.version) == (Decimal(5), 2)
-    for version in (-1, 0, 4):
+    for version in (0, 4):
         with pytest.raises(AggregateNotFound):
             ledgers.get("l-1", version=version)
 
@@ -478,3 +479,35 @@ def test_what_is_recorded_while_a_save_is_in_flight_stays_pending(monkeypatch: p
     assert (ledger.committed_version, ledger.pending_events) == (1, [Deposited(amount=Decimal(5))])
     ledgers.save(ledger)
     assert versions("l-1") == [1, 2]
+
+
+@pytest.mark.database_alone
+@pytest.mark.parametrize("inner", [False, True], ids=["in a transaction", "in a savepoint"])
+def test_a_failing_callback_of_the_caller_does_not_make_a_commit_a_rollback(inner: bool) -> None:
+    ledger = Ledger.open("l-1")
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        transaction.on_commit(lambda: 1 / 0)
+        with transaction.atomic() if inner else nullcontext():
+            ledgers.save(ledger)
+            ledger.deposit(5)
+            ledgers.save(ledger)
+        with pytest.raises(KeyError), transaction.atomic():
+            ledger.deposit(7)
+            ledgers.save(ledger)
+            raise KeyError
+    assert (ledger.committed_version, ledger.pending_events) == (2, [Deposited(amount=Decimal(7))])
+    ledgers.save(ledger)
+    assert versions("l-1") == [1, 2, 3]
+
+
+@pytest.mark.database_alone
+@pytest.mark.django_db
+def test_a_save_leaves_the_callbacks_that_a_test_captures_to_it(
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    called: list[str] = []
+    for key in ("l-1", "l-2"):
+        with django_capture_on_commit_callbacks(execute=True):
+            transaction.on_commit(partial(called.append, key))
+            ledgers.save(Ledger.open(key))
+    assert called == ["l-1", "l-2"]

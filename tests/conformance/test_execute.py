@@ -2,7 +2,10 @@
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
@@ -14,6 +17,7 @@ from es_django import (
     StorageError,
     event_store,
 )
+from es_django.errors import DuplicateEvent
 from es_django.store import store_for
 from tests.domain import Deposited, Ledger
 from tests.threads import threads
@@ -61,8 +65,8 @@ def test_execute_pauses_longer_each_time_and_at_random(monkeypatch: pytest.Monke
     assert pauses == [most / 2 for _, most in longest]
 
 
-@pytest.mark.parametrize("attempts", [0, -1])
-def test_execute_tries_at_least_once(attempts: int) -> None:
+@pytest.mark.parametrize("attempts", [0, -1, "5", 1.5, True])
+def test_execute_tries_at_least_once(attempts: Any) -> None:
     with pytest.raises(ValueError, match="attempts is a number from 1 on"):
         ledgers.execute("l-1", lambda ledger: None, attempts=attempts)
 
@@ -114,12 +118,60 @@ def test_the_loser_of_a_race_of_one_command_gets_what_was_stored() -> None:
     assert ledgers.execute("l-1", decide, command_id="c-1").balance == ledgers.get("l-1").balance == 20
 
 
-def test_an_asynchronous_decision_is_refused() -> None:
-    async def decide(ledger: Ledger) -> None:
+def test_the_loser_of_a_race_of_one_command_that_decided_on_more_gets_what_was_stored() -> None:
+    ledgers.save(Ledger.open("l-1"))
+
+    def decide(ledger: Ledger) -> None:
+        ledgers.execute("l-1", lambda ledger: ledger.deposit(20), command_id="c-1")
+        ledger.deposit(1)
+        ledger.deposit(2)
+
+    assert ledgers.execute("l-1", decide, command_id="c-1").balance == 20
+    assert ledgers.get("l-1").version == 2
+
+
+def test_a_duplicate_that_is_not_of_the_command_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledgers.save(Ledger.open("l-1"))
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise DuplicateEvent([uuid4()])
+
+    monkeypatch.setattr(type(store_for()), "append_all", fail)
+    for command_id in (None, "c-1"):
+        with pytest.raises(DuplicateEvent):
+            ledgers.execute("l-1", lambda ledger: ledger.deposit(1), command_id=command_id)
+
+
+@pytest.mark.parametrize("command_id", ["", " \n"])
+def test_a_blank_command_is_refused(command_id: str) -> None:
+    ledgers.save(Ledger.open("l-1"))
+    with pytest.raises(ValueError, match="a command_id is not blank"):
+        ledgers.execute("l-1", lambda ledger: ledger.deposit(1), command_id=command_id)
+    assert ledgers.get("l-1").version == 1
+
+
+class Decision:
+    async def __call__(self, ledger: Ledger) -> None:
         ledger.deposit(1)
 
+
+class Later:
+    """Can be awaited, and is no coroutine."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        ledger.deposit(1)
+
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("decide", [Decision().__call__, Decision(), lambda ledger: Decision()(ledger), Later])
+def test_an_asynchronous_decision_is_refused(decide: Callable[[Ledger], object]) -> None:
+    ledgers.save(Ledger.open("l-1"))
     with pytest.raises(TypeError, match="plain function"):
         ledgers.execute("l-1", decide)
+    assert ledgers.get("l-1").version == 1
 
 
 @pytest.mark.requires_postgresql

@@ -19,6 +19,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from es_django import ANY, Aggregate, ConcurrencyError, Event, Repository, StreamId, applies, event_store, upcasts
 from es_django.models import Snapshot as StoredSnapshot
+from es_django.registry import registry
 from es_django.snapshots import SnapshotCodec
 from es_django.store.appends import ExpectedVersion, Snapshot
 from es_django.testing import in_memory
@@ -514,6 +515,36 @@ WHERE = [
 def test_whatever_the_class_or_a_base_holds_makes_the_schema(where: str) -> None:
     three, again, four = (SnapshotCodec(interest(rate, where=where)).schema for rate in (3, 3, 4))
     assert three == again != four
+
+
+def following(event: type[Event]) -> type[Aggregate]:
+    def apply(self: Aggregate, event: Event) -> None: ...
+
+    apply.__annotations__["event"] = event
+    return type("Following", (Aggregate,), {"apply": applies(apply), "__module__": __name__})
+
+
+def noted(fields: dict[str, Any], **members: Any) -> type[Event]:
+    return type("Noted", (Event,), {"__annotations__": fields, "__module__": __name__, **members})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: noted({"amount": int, "by": str}),
+        lambda: noted({"amount": Decimal}),
+        lambda: noted({"amount": int}, amount=1),
+        lambda: noted({"amount": int}, amount=msgspec.field(default_factory=int)),
+        lambda: noted({"amount": int}, amount=msgspec.field(name="sum")),
+        lambda: noted({"amount": int}, FACTOR=2),
+        lambda: noted({"amount": int}, FACTOR=1, doubled=property(lambda self: self.amount * 2)),
+    ],
+    ids=["a field more", "a type", "a default", "a factory", "a stored name", "a constant", "a property"],
+)
+def test_whatever_the_events_hold_makes_the_schema(other: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_by_name", {name: dict(claims) for name, claims in registry._by_name.items()})
+    schemas = [SnapshotCodec(following(each)).schema for each in (noted({"amount": int}), noted({"amount": int}))]
+    assert schemas[0] == schemas[1] != SnapshotCodec(following(other())).schema
 
 
 def test_a_partial_makes_the_schema_by_all_that_it_holds() -> None:

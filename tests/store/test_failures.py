@@ -1,5 +1,6 @@
 """Whatever the store is asked for, a failing database is told as a `StorageError` that names what was asked."""
 
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from es_django import ANY, Message, StorageError, StreamId, event_store
+from es_django.errors import LockTimeout
 from es_django.events import PendingEvent
 from es_django.models import Stream
 from es_django.store.failures import storage_errors
@@ -55,6 +57,30 @@ def test_a_failing_database_grants_no_lock() -> None:
         event_store.lock(STREAM, 5),
     ):
         raise AssertionError("it was granted")
+
+
+@pytest.mark.requires_sqlite
+def test_a_database_that_another_process_has_locked_is_told_by_the_lock() -> None:
+    ask = "SELECT file FROM pragma_database_list WHERE name = 'main'"
+    with connection.cursor() as cursor:
+        (file,) = cursor.execute(ask).fetchone()
+        (before,) = cursor.execute("PRAGMA busy_timeout").fetchone()
+        cursor.execute("PRAGMA busy_timeout = 0")
+    other = sqlite3.connect(file, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LockTimeout, match="'l-1'"), event_store.lock(STREAM, 0.1):
+            raise AssertionError("it was granted")
+        with pytest.raises(StorageError, match="failed to lock a stream") as caught, event_store.lock(STREAM, None):
+            raise AssertionError("it was granted")
+        assert caught.value.retryable
+        other.execute("ROLLBACK")
+        with event_store.lock(STREAM, 0.1):
+            assert event_store.in_transaction
+    finally:
+        other.close()
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout = {before}")
 
 
 @pytest.mark.requires_postgresql

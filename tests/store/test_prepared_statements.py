@@ -1,10 +1,13 @@
 """On PostgreSQL what is done again and again is planned once for each connection, unless the setting forbids it."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from pytest_django import Settings
 
-from es_django import Repository
+from es_django import Repository, StorageError
 from tests.domain import Ledger
 
 pytestmark = [pytest.mark.django_db, pytest.mark.requires_postgresql]
@@ -47,3 +50,56 @@ def test_the_connections_own_threshold_is_left_alone() -> None:
     before = connection.connection.prepare_threshold
     save_and_load()
     assert connection.connection.prepare_threshold == before
+
+
+@pytest.fixture
+def _a_connection_of_its_own() -> Iterator[None]:
+    yield
+    connection.close()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("_a_connection_of_its_own")
+@pytest.mark.parametrize("inner", [False, True], ids=["alone", "in a transaction"])
+@pytest.mark.parametrize("words", [b"DISCARD ALL", b"DEALLOCATE ALL"])
+def test_statements_that_were_taken_away_are_prepared_again_at_the_next_try(words: bytes, inner: bool) -> None:
+    def unit() -> AbstractContextManager[None]:
+        return transaction.atomic() if inner else nullcontext()
+
+    save_and_load()
+    connection.connection.pgconn.exec_(words)  # behind psycopg's back, as a pooler does it
+    with pytest.raises(StorageError) as caught, unit():
+        ledgers.get("l-1")
+    assert caught.value.retryable
+    for version in range(2, 5):
+        with unit():
+            ledgers.execute("l-1", lambda ledger: ledger.deposit(1))
+        assert ledgers.get("l-1").version == version
+    assert prepared() == {"append", "load"}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("_a_connection_of_its_own")
+def test_a_statement_whose_column_has_another_type_is_planned_again_at_the_next_try() -> None:
+    save_and_load()
+    ((before,),) = ask(
+        "SELECT format_type(atttypid, atttypmod) FROM pg_attribute "
+        "WHERE attrelid = 'es_django_event'::regclass AND attname = 'type'"
+    )
+    for kind in ("text", before):
+        ask(f"ALTER TABLE es_django_event ALTER COLUMN type TYPE {kind}")
+        try:
+            with pytest.raises(StorageError, match="cached plan must not change result type") as caught:
+                ledgers.get("l-1")
+            assert caught.value.retryable
+            for _ in range(3):
+                assert ledgers.get("l-1").version == 1
+        except BaseException:
+            ask(f"ALTER TABLE es_django_event ALTER COLUMN type TYPE {before}")
+            raise
+
+
+def ask(statement: str) -> list[tuple[str, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []
