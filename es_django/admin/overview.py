@@ -65,22 +65,26 @@ class Overview:
         return not (self.sees_events or self.sees_outbox or self.sees_projections or self.sees_inbox)
 
     @cached_property
-    def health(self) -> Health | None:
+    def _told(self) -> Health | EsDjangoError:
         try:
             return health.status()
         except EsDjangoError as error:
-            self.trouble = str(error)
-            return None
+            return error
 
-    trouble = ""
-    """Why the health cannot be told; known once it was asked for."""
+    @property
+    def health(self) -> Health | None:
+        return None if isinstance(self._told, EsDjangoError) else self._told
+
+    @property
+    def trouble(self) -> str:
+        """Why the health cannot be told."""
+        return str(self._told) if isinstance(self._told, EsDjangoError) else ""
 
     @property
     def problems(self) -> list[str] | None:
         """A sentence for each; None for who may not see all that they are about."""
-        if not (self.sees_events and self.sees_outbox and self.sees_projections) or self.health is None:
-            return None
-        return self.health.problems
+        sees_all = self.sees_events and self.sees_outbox and self.sees_projections and self.sees_inbox
+        return self.health.problems if sees_all and self.health is not None else None
 
     @cached_property
     def chart(self) -> EventsPerMinute:
@@ -114,9 +118,9 @@ class Overview:
             for each in self.health.projections
         ]
 
-    @cached_property
+    @property
     def dead_receipts(self) -> str:
-        dead = InboxReceipt.objects.using(self._using).filter(status=InboxReceipt.Status.DEAD)[: lag.MOST].count()
+        dead = 0 if self.health is None else self.health.dead_receipts
         return amount(dead, at_least=dead >= lag.MOST)
 
     @cached_property

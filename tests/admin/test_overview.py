@@ -130,6 +130,13 @@ def test_problems_come_first(get: Get, settings: object) -> None:
     assert "1 messages to ledger are dead." in page.text
 
 
+def test_dead_messages_of_the_inbox_are_not_well(get: Get) -> None:
+    receipt(status="dead", message={})
+    page = get(overview_url())
+    assert sections(page)[0] == "✕ Needs a look"
+    assert "1 inbox message is dead." in page.text
+
+
 @pytest.mark.parametrize(
     ("permission", "section"),
     [

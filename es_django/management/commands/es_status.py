@@ -16,8 +16,8 @@ from es_django.management.arguments import refusal, seconds
 
 class Command(BaseCommand):
     help = (
-        "Shows how far each projection and each destination of the outbox is behind, and what holds the log back. Ends "
-        "with 1 if there is a problem, or if the database does not tell."
+        "Shows how far each projection and each destination of the outbox is behind, what holds the log back, and how "
+        "many messages of the inbox are dead. Ends with 1 if there is a problem, or if the database does not tell."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -53,6 +53,7 @@ class Command(BaseCommand):
             for each in health.destinations
         ]
         console.print(_table("Outbox", ["destination", "ready", "in flight", "backing off", "dead"], rows))
+        console.print(f"Inbox: {health.dead_receipts:,}{' or more' if health.dead_receipts >= MOST else ''} dead")
         for problem in health.problems:
             console.print(f"Problem: {problem}")
 
