@@ -59,7 +59,7 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
 
     @admin.action(permissions=["replay"], description="Replay the selected dead messages")
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[InboxReceipt]) -> TemplateResponse | None:
-        receipts = self.chosen_by_hand(request, queryset)
+        receipts = self.chosen_by_hand(request)
         if self.is_confirmed(request):
             self._replay(request, receipts)
             return None
@@ -71,7 +71,7 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
             answer="Yes, replay them",
         )
 
-    def _replay(self, request: HttpRequest, receipts: QuerySet[InboxReceipt]) -> None:
+    def _replay(self, request: HttpRequest, receipts: list[InboxReceipt]) -> None:
         counts = {"replayed": 0, "failed again": 0, "skipped": 0}
         for receipt in receipts:
             try:

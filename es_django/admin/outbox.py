@@ -142,7 +142,6 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     def requeue(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
         return self._move(
             request,
-            chosen,
             Move.REQUEUE,
             outbox.requeue,
             title="Requeue messages?",
@@ -155,7 +154,6 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     def release(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
         return self._move(
             request,
-            chosen,
             Move.RELEASE,
             outbox.release,
             title="Release messages?",
@@ -168,7 +166,6 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     def discard(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
         return self._move(
             request,
-            chosen,
             Move.DISCARD,
             outbox.discard,
             title="Discard messages?",
@@ -180,12 +177,11 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     def _move(
         self,
         request: HttpRequest,
-        chosen: QuerySet[OutboxMessage],
         move: Move,
         operation: Callable[..., list[UUID]],
         **question: str,
     ) -> HttpResponse | None:
-        rows = list(self.chosen_by_hand(request, chosen))
+        rows = self.chosen_by_hand(request)
         if not self.is_confirmed(request):
             choices = [Choice(each, _as_shown(each)) for each in rows]
             return self.confirmation(request, choices=choices, **question)
@@ -198,7 +194,7 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
             request, f"{_messages(len(moved))} {move.value}.", messages.SUCCESS if moved else messages.INFO
         )
         if skipped:
-            statuses = chosen.filter(pk__in=skipped).values_list("status", flat=True)
+            statuses = self.get_queryset(request).filter(pk__in=skipped).values_list("status", flat=True)
             self.message_user(request, _why_skipped(len(skipped), statuses, move), messages.WARNING)
         return None
 

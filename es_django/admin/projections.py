@@ -109,11 +109,11 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
 
     @admin.action(description="Pause", permissions=OPERATE)
     def pause(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
-        return self._operate(request, chosen, "Pause", lambda each, by: projections.pause(each.name, by=by))
+        return self._operate(request, "Pause", lambda each, by: projections.pause(each.name, by=by))
 
     @admin.action(description="Resume", permissions=OPERATE)
     def resume(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
-        return self._operate(request, chosen, "Resume", lambda each, by: projections.resume(each.name, by=by))
+        return self._operate(request, "Resume", lambda each, by: projections.resume(each.name, by=by))
 
     @admin.action(description="Skip the event at which it fails", permissions=OPERATE)
     def skip(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
@@ -124,13 +124,12 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
             position = checkpoint.failed_position or 0
             projections.skip(checkpoint.name, position if str(position) in shown else 0, by=by)
 
-        return self._operate(request, chosen, "Skip the failing event of", skip_shown, once=False)
+        return self._operate(request, "Skip the failing event of", skip_shown, once=False)
 
     @admin.action(description="Rebuild from the beginning of the log", permissions=OPERATE)
     def rebuild(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
         return self._operate(
             request,
-            chosen,
             "Empty the read model and replay the log of",
             lambda each, by: projections.start_rebuild(each.name, by=by),
         )
@@ -138,14 +137,13 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
     def _operate(
         self,
         request: HttpRequest,
-        chosen: QuerySet[ProjectionCheckpoint],
         what: str,
         operate: Callable[[ProjectionCheckpoint, str], object],
         *,
         once: bool = True,
     ) -> HttpResponse | None:
         """Asks, or does it if the answer is there; `once` for a projection, whatever the number of its partitions."""
-        checkpoints = list(self.chosen_by_hand(request, chosen))
+        checkpoints = self.chosen_by_hand(request)
         if once:
             checkpoints = list({each.name: each for each in checkpoints}.values())
         if not self.is_confirmed(request):
