@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from django.db.models import Max, Model
+from django.http import HttpRequest
 from django.utils import timezone
 
 from es_django import conf, health, lag
 from es_django.admin.chart import EventsPerMinute
 from es_django.admin.elements import amount, duration, status_badge
+from es_django.admin.sensitive import error_shown
 from es_django.admin.standing import STANDINGS
 from es_django.errors import EsDjangoError
 from es_django.health import Health
@@ -53,7 +55,8 @@ class Overview:
 
     standings = ("ready", "in_flight", "backing_off", "dead")
 
-    def __init__(self, visible: Collection[type[Model]]) -> None:
+    def __init__(self, request: HttpRequest, visible: Collection[type[Model]]) -> None:
+        self._request = request
         self.sees_events = StoredEvent in visible
         self.sees_outbox = OutboxMessage in visible
         self.sees_projections = ProjectionCheckpoint in visible
@@ -113,7 +116,7 @@ class Overview:
                 if each.position is None
                 else amount(each.lag.count, at_least=each.lag.count >= lag.MOST),
                 duration(each.lag.seconds) if each.lag.count else "",
-                each.last_error,
+                error_shown(self._request, each.last_error),
             )
             for each in self.health.projections
         ]

@@ -10,12 +10,12 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
 
 from es_django import conf, projections
 from es_django.admin.confirmation import Choice, ConfirmingAdmin, username
 from es_django.admin.elements import error_text, moment, status_badge
 from es_django.admin.readonly import Fact
+from es_django.admin.sensitive import error_column, error_shown
 from es_django.errors import EsDjangoError
 from es_django.models import ProjectionCheckpoint, SkippedEvent, StoredEvent
 from es_django.models.projections import CheckpointStatus as Status
@@ -27,7 +27,7 @@ SHOWN_SKIPS = 10
 
 @admin.register(ProjectionCheckpoint)
 class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
-    list_display = ["status_and_shape", "name", "share", "place", "behind", "attempts", "updated", "error"]
+    list_display = ["status_and_shape", "name", "share", "place", "behind", "attempts", "updated"]
     list_display_links = ["name"]
     ordering = ["name", "partition"]
     actions = ["pause", "resume", "skip", "rebuild"]
@@ -70,9 +70,8 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
     def updated(self, checkpoint: ProjectionCheckpoint) -> SafeString:
         return moment(checkpoint.updated_at)
 
-    @admin.display(description="last error")
-    def error(self, checkpoint: ProjectionCheckpoint) -> str:
-        return Truncator(checkpoint.last_error).chars(100)
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [*self.list_display, error_column(request)]
 
     def facts(self, request: HttpRequest, checkpoint: ProjectionCheckpoint) -> list[Fact]:
         failed = checkpoint.failed_position
@@ -86,7 +85,7 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
             ("Attempts", checkpoint.attempts),
             ("Next attempt", moment(checkpoint.retry_at) if checkpoint.retry_at else None),
             ("Failed at", failed and self._event(request, failed)),
-            ("Last error", error_text(checkpoint.last_error)),
+            ("Last error", error_text(error_shown(request, checkpoint.last_error))),
             ("Skipped", self._skipped(request, checkpoint)),
             ("Updated", moment(checkpoint.updated_at)),
         ]
