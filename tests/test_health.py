@@ -284,6 +284,15 @@ def test_the_command_ends_with_1_where_there_is_one_and_says_which(an_hour_ago: 
     assert es_status("--max-lag", "4000")[0] == 0
 
 
+def test_the_command_prints_no_control_characters_of_an_error() -> None:
+    count(1)
+    pause("tests.effects", by="Ada")
+    ProjectionCheckpoint.objects.filter(name="tests.effects").update(last_error="a\x1b]0;b\x07\x9bc")
+    shown = es_status()[1]
+    assert "a]0;bc" in shown
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown)
+
+
 def test_the_command_tells_programs_in_json() -> None:
     count(1)
     pause("tests.effects", by="Ada")

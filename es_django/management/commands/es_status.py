@@ -12,6 +12,7 @@ from es_django.errors import EsDjangoError
 from es_django.health import Health, status
 from es_django.lag import MOST, Lag
 from es_django.management.arguments import refusal, seconds
+from es_django.management.terminal import printable
 
 
 class Command(BaseCommand):
@@ -55,7 +56,7 @@ class Command(BaseCommand):
         console.print(_table("Outbox", ["destination", "ready", "in flight", "backing off", "dead"], rows))
         console.print(f"Inbox: {health.dead_receipts:,}{' or more' if health.dead_receipts >= MOST else ''} dead")
         for problem in health.problems:
-            console.print(f"Problem: {problem}")
+            console.print(printable(f"Problem: {problem}"))
 
 
 def _shown(lag: Lag) -> str:
@@ -67,5 +68,5 @@ def _shown(lag: Lag) -> str:
 def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
+        table.add_row(*("" if value is None else printable(value) for value in row))
     return table
