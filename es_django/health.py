@@ -1,4 +1,5 @@
-"""Whether the store keeps up: how far each projection and each destination is behind, and what holds the log back.
+"""Whether the store keeps up: how far each projection and each destination is behind, what holds the log back, and what
+the inbox has given up.
 
 Lags are measured against the newest event that is committed, on the database's clock, so that a runner that hangs and
 an append that never ends show as what they are. Nothing is counted beyond `es_django.lag.MOST`.
@@ -12,7 +13,7 @@ from es_django import conf, lag
 from es_django.errors import ModeChanged
 from es_django.lag import NO_LAG, lag_of
 from es_django.lag import Lag as Lag
-from es_django.models import ProjectionCheckpoint, StoredEvent
+from es_django.models import InboxReceipt, ProjectionCheckpoint, StoredEvent
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.outbox.health import DestinationHealth as DestinationHealth
 from es_django.outbox.health import destinations, problems_of
@@ -48,11 +49,15 @@ class ProjectionHealth(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Everything at one moment; `problems` has a sentence for each thing that somebody should look at."""
+    """Everything at one moment; `problems` has a sentence for each thing that somebody should look at.
+
+    `dead_receipts` is how many messages of the inbox are dead.
+    """
 
     log: LogHealth
     projections: list[ProjectionHealth]
     destinations: list[DestinationHealth]
+    dead_receipts: int
     problems: list[str]
 
 
@@ -65,12 +70,15 @@ def status(*, max_lag: float = 60.0) -> Health:
         log = _log()
         projections = [health for each in registered_projections().values() for health in _projection(each)]
         found = destinations()
+        dead_receipts = _dead_receipts()
     problems = [*_log_problems(log, max_lag)]
     for projection in projections:
         problems += _projection_problems(projection, max_lag)
     for destination in found:
         problems += problems_of(destination, max_lag)
-    return Health(log, projections, found, problems)
+    if dead_receipts:
+        problems.append("1 inbox message is dead" if dead_receipts == 1 else f"{dead_receipts} inbox messages are dead")
+    return Health(log, projections, found, dead_receipts, problems)
 
 
 def _events() -> QuerySet[StoredEvent]:
@@ -106,6 +114,11 @@ def _partition(checkpoint: ProjectionCheckpoint) -> ProjectionHealth:
         checkpoint.failed_position,
         checkpoint.last_error,
     )
+
+
+def _dead_receipts() -> int:
+    receipts = InboxReceipt.objects.using(conf.settings().database)
+    return receipts.filter(status=InboxReceipt.Status.DEAD)[: lag.MOST].count()
 
 
 def _log_problems(log: LogHealth, max_lag: float) -> list[str]:

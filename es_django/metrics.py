@@ -99,6 +99,7 @@ def _gauges(health: Health) -> Iterator[Metric]:
         )
     ]
     yield _gauge("outbox_messages", "Messages by what they wait for", ["destination", "state"], states)
+    yield _gauge("inbox_dead_messages", "Messages that consumers have given up", [], [([], health.dead_receipts)])
 
 
 def _gauge(

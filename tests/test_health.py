@@ -21,7 +21,7 @@ from pytest_django import Settings
 from es_django import Projection, health, outbox
 from es_django.health import DestinationHealth, Health, ProjectionHealth
 from es_django.lag import NO_LAG
-from es_django.models import OutboxMessage, ProjectionCheckpoint, StoredEvent
+from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, StoredEvent
 from es_django.projections import pause, run_projections, start_rebuild
 from es_django.projections.checkpoints import lock_due
 from testproject.bank.services import open_account
@@ -229,6 +229,21 @@ def test_messages_to_a_destination_that_was_removed_are_a_problem(columns: dict[
     assert tells(found, r'messages to tests wait, and ES_DJANGO\["DESTINATIONS"\] does not have it: .*')
 
 
+def kill(*message_ids: str) -> None:
+    for message_id in message_ids:
+        InboxReceipt.objects.create(consumer="mailer", message_id=message_id, status="dead", message={})
+
+
+def test_dead_messages_of_the_inbox_are_a_problem() -> None:
+    InboxReceipt.objects.create(consumer="mailer", message_id="handled", status="handled")
+    assert (health.status().dead_receipts, health.status().problems) == (0, [])
+    kill("a")
+    assert health.status().problems == ["1 inbox message is dead"]
+    kill("b", "c")
+    found = health.status()
+    assert (found.dead_receipts, found.problems) == (3, ["3 inbox messages are dead"])
+
+
 def test_nothing_is_counted_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("es_django.lag.MOST", 4)
     count(*range(1, 8))
@@ -237,7 +252,9 @@ def test_nothing_is_counted_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> 
     found = health.status()
     assert (projection(found).lag.count, destination(found).ready.count) == (4, 4)
     OutboxMessage.objects.update(status="dead", failed_at=timezone.now())
-    assert destination(health.status()).dead == 4
+    kill(*"abcdef")
+    found = health.status()
+    assert (destination(found).dead, found.dead_receipts) == (4, 4)
 
 
 def es_status(*options: str) -> tuple[int, str]:
@@ -267,6 +284,15 @@ def test_the_command_ends_with_1_where_there_is_one_and_says_which(an_hour_ago: 
     assert es_status("--max-lag", "4000")[0] == 0
 
 
+def test_the_command_prints_no_control_characters_of_an_error() -> None:
+    count(1)
+    pause("tests.effects", by="Ada")
+    ProjectionCheckpoint.objects.filter(name="tests.effects").update(last_error="a\x1b]0;b\x07\x9bc")
+    shown = es_status()[1]
+    assert "a]0;bc" in shown
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown)
+
+
 def test_the_command_tells_programs_in_json() -> None:
     count(1)
     pause("tests.effects", by="Ada")
@@ -285,6 +311,13 @@ def test_the_command_shows_what_becomes_of_the_messages() -> None:
     assert re.split(r"\s*[┃|]\s*", columns)[1:-1] == ["destination", "ready", "in flight", "backing off", "dead"]
     row = next(line for line in shown.splitlines() if re.match(r"[│|] tests ", line))
     assert re.fullmatch(r"[│|] tests +[│|] 1 for 0\.\d s +[│|] 0 +[│|] 1 for 0\.\d s +[│|] 0 +[│|]", row)
+
+
+def test_the_command_shows_the_dead_messages_of_the_inbox() -> None:
+    assert "Inbox: 0 dead" in es_status()[1]
+    kill("a", "b")
+    code, shown = es_status()
+    assert (code, "Inbox: 2 dead" in shown, "Problem: 2 inbox messages are dead" in shown) == (1, True, True)
 
 
 def test_the_command_ends_with_1_and_one_line_where_the_database_is_away() -> None:

@@ -13,7 +13,7 @@ from pytest_django import DjangoAssertNumQueries
 from es_django import ConcurrencyError, StorageError, StreamId, StreamWrite, event_store, metrics, outbox
 from es_django.errors import PublishError
 from es_django.inbox.handling import handle
-from es_django.models import OutboxMessage
+from es_django.models import InboxReceipt, OutboxMessage
 from es_django.outbox.relay import relay
 from es_django.projections import pause, run_projection
 from es_django.store.base import SEVERAL
@@ -113,9 +113,11 @@ def test_a_scrape_tells_how_far_all_is() -> None:
     OutboxMessage.objects.filter(data=3).update(status="claimed", claimed_by="a", claimed_until=later)
     OutboxMessage.objects.filter(data=4).update(attempts=1, available_at=later)
     OutboxMessage.objects.filter(data=2).update(status="dead", failed_at="2026-01-01T00:00:00Z")
+    InboxReceipt.objects.create(consumer="mailer", message_id="a", status="dead", message={})
     effects = {"projection": "tests.effects", "partition": "0"}
     assert sample("up") == 1
-    assert sample("problems") == 1
+    assert sample("problems") == 2
+    assert sample("inbox_dead_messages") == 1
     assert sample("log_newest_position") == sample("log_safe_end_position") == position_of(3)
     assert sample("log_held_back_seconds") == 0
     assert sample("projection_position", **effects) == position_of(2)

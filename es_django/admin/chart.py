@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
 
@@ -37,7 +37,8 @@ class EventsPerMinute:
 
     @classmethod
     def of_the_last_hour(cls, using: str) -> "EventsPerMinute":
-        minute = timezone.localtime().replace(second=0, microsecond=0)
+        # In UTC, since an hour that is there twice has no sum.
+        minute = timezone.now().astimezone(UTC).replace(second=0, microsecond=0)
         start = minute - timedelta(minutes=MINUTES - 1)
         bounds = [start + timedelta(minutes=n) for n in range(MINUTES)]
         places = places_since(StoredEvent, "recorded_at", [*bounds, minute + timedelta(days=1)], using=using)
@@ -80,4 +81,4 @@ class EventsPerMinute:
         return Bar(WIDTH * number + 1, HEIGHT - height, height, f"{self._minute(number):%H:%M}: {count:,}")
 
     def _minute(self, number: int) -> datetime:
-        return self.start + timedelta(minutes=number)
+        return timezone.localtime(self.start + timedelta(minutes=number))

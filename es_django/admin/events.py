@@ -18,7 +18,7 @@ from es_django.admin.elements import code, moment, status_badge
 from es_django.admin.outbox import step_of
 from es_django.admin.reading import read_today
 from es_django.admin.readonly import LONGEST_DOCUMENT, Fact, ReadOnlyAdmin, parsed_uuid
-from es_django.admin.sensitive import hidden_keys
+from es_django.admin.sensitive import error_shown, hidden_keys
 from es_django.admin.timeline import place_in_timeline
 from es_django.models import OutboxMessage, StoredEvent, Stream
 
@@ -107,6 +107,5 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
             return ShownNode("Message", "that you may not see", [], "", False, effects)
         attempts = f"attempts {row.attempts}" if row.attempts > 1 else ""
         details = [status_badge(row.status), format_html("{} {}", *step_of(row)), attempts]
-        return ShownNode(
-            "Message", self.link(request, OutboxMessage, row.pk, row), details, row.last_error, False, effects
-        )
+        link, error = self.link(request, OutboxMessage, row.pk, row), error_shown(request, row.last_error)
+        return ShownNode("Message", link, details, error, False, effects)

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
@@ -13,6 +13,7 @@ from es_django import conf
 from es_django.admin.readonly import may_see
 from es_django.admin.sensitive import hidden_keys
 from es_django.admin.timeline import Timeline
+from es_django.errors import InvalidStreamId
 from es_django.events import StreamId
 from es_django.models import StoredEvent, Stream
 
@@ -32,7 +33,8 @@ class EventHistoryMixin(ModelAdmin):
     object_history_template = "es_django/admin/event_history.html"
 
     def event_stream(self, obj: Any) -> StreamId | None:
-        """The stream behind an object; None where there is none."""
+        """The stream behind an object; None where there is none. If it raises `InvalidStreamId`, the page says why it
+        shows no events."""
         raise NotImplementedError(f"{type(self).__name__} has no event_stream(obj), which returns a StreamId or None")
 
     def history_view(
@@ -48,9 +50,15 @@ class EventHistoryMixin(ModelAdmin):
         return super().history_view(request, object_id, {**events, **(extra_context or {})})
 
     def _events_of(self, request: HttpRequest, obj: Model | None) -> dict[str, Any]:
-        identity = self.event_stream(obj)
+        try:
+            identity = self.event_stream(obj)
+        except InvalidStreamId as error:
+            self.message_user(request, f"No events are shown: {error}.", messages.ERROR)
+            return {}
         if identity is None:
             return {}
+        if not isinstance(identity, StreamId):
+            raise TypeError(f"{type(self).__name__}.event_stream returns a StreamId or None, not {identity!r}")
         streams = Stream.objects.using(conf.settings().database)
         stream = streams.filter(category=identity.category, key=identity.key).first()
         if stream is None:

@@ -1,6 +1,7 @@
 """The inbox: which consumer has handled which message, and which messages it would not."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
@@ -13,6 +14,7 @@ from es_django.admin.confirmation import Choice, ConfirmingAdmin
 from es_django.admin.elements import code, error_text, moment, status_badge
 from es_django.admin.filters import StatusFilter
 from es_django.admin.readonly import Fact
+from es_django.admin.sensitive import error_column, error_shown
 from es_django.errors import NotReplayable
 from es_django.inbox.replay import replay
 from es_django.models import InboxReceipt
@@ -21,7 +23,7 @@ from es_django.payloads import storable_text
 
 @admin.register(InboxReceipt)
 class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
-    list_display = ["status_and_shape", "message_id", "consumer", "attempts", "handled", "error"]
+    list_display = ["status_and_shape", "message_id", "consumer", "attempts", "handled"]
     list_display_links = ["message_id"]
     list_filter = [StatusFilter]
     ordering = ["-id"]
@@ -37,9 +39,8 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
     def handled(self, receipt: InboxReceipt) -> SafeString:
         return moment(receipt.handled_at)
 
-    @admin.display(description="last error")
-    def error(self, receipt: InboxReceipt) -> str:
-        return Truncator(receipt.last_error).chars(100)
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [*self.list_display, error_column(request)]
 
     def readings(self, term: str) -> Iterator[Q]:
         yield Q(message_id=term.strip())
@@ -49,7 +50,7 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
             ("Status", status_badge(receipt.status)),
             ("Handled", moment(receipt.handled_at)),
             ("Attempts", receipt.attempts),
-            ("Last error", error_text(receipt.last_error)),
+            ("Last error", error_text(error_shown(request, receipt.last_error))),
             ("Consumer", receipt.consumer),
             ("Message id", code(receipt.message_id)),
         ]
@@ -59,7 +60,7 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
 
     @admin.action(permissions=["replay"], description="Replay the selected dead messages")
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[InboxReceipt]) -> TemplateResponse | None:
-        receipts = self.chosen_by_hand(request, queryset)
+        receipts = self.chosen_by_hand(request)
         if self.is_confirmed(request):
             self._replay(request, receipts)
             return None
@@ -71,7 +72,7 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
             answer="Yes, replay them",
         )
 
-    def _replay(self, request: HttpRequest, receipts: QuerySet[InboxReceipt]) -> None:
+    def _replay(self, request: HttpRequest, receipts: list[InboxReceipt]) -> None:
         counts = {"replayed": 0, "failed again": 0, "skipped": 0}
         for receipt in receipts:
             try:
@@ -82,8 +83,9 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
                 continue
             except Exception as error:
                 counts["failed again"] += 1
-                told = f"failed again: {storable_text(error)}"
-                self.message_user(request, f"Message {receipt} {Truncator(told).chars(300)}", messages.ERROR)
+                told = "failed again"
+                reason = Truncator(error_shown(request, storable_text(error))).chars(300)
+                self.message_user(request, f"Message {receipt} failed again: {reason}", messages.ERROR)
             else:
                 counts["replayed"] += 1
                 told = "handled"

@@ -20,6 +20,7 @@ from es_django.admin.elements import code, error_text, moment, status_badge
 from es_django.admin.filters import ColumnFilter
 from es_django.admin.moments import places_since
 from es_django.admin.readonly import Fact, parsed_uuid
+from es_django.admin.sensitive import error_column, error_shown
 from es_django.admin.standing import STANDINGS
 from es_django.admin.timeline import place_in_timeline
 from es_django.models import OutboxMessage, Stream
@@ -78,7 +79,7 @@ class AgeFilter(ColumnFilter):
 
 @admin.register(OutboxMessage)
 class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
-    list_display = ["status_and_shape", "type", "key", "destination", "attempts", "step", "error"]
+    list_display = ["status_and_shape", "type", "key", "destination", "attempts", "step"]
     list_display_links = ["type"]
     list_filter = [StandingFilter, DestinationFilter, AgeFilter]
     ordering = ["-id"]
@@ -94,9 +95,8 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     def step(self, message: OutboxMessage) -> SafeString:
         return format_html('<span class="es-step">{}</span> {}', *step_of(message))
 
-    @admin.display(description="last error")
-    def error(self, message: OutboxMessage) -> str:
-        return Truncator(message.last_error).chars(100)
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [*self.list_display, error_column(request)]
 
     def readings(self, term: str) -> Iterator[Q]:
         if (message_id := parsed_uuid(term.strip())) is not None:
@@ -110,7 +110,7 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
             (label.capitalize(), time),
             ("Claimed by", message.claimed_by),
             ("Attempts", message.attempts),
-            ("Last error", error_text(message.last_error)),
+            ("Last error", error_text(error_shown(request, message.last_error))),
             ("Destination", message.destination),
             ("Type", message.type),
             ("Key", message.key),
@@ -142,7 +142,6 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     def requeue(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
         return self._move(
             request,
-            chosen,
             Move.REQUEUE,
             outbox.requeue,
             title="Requeue messages?",
@@ -155,7 +154,6 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     def release(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
         return self._move(
             request,
-            chosen,
             Move.RELEASE,
             outbox.release,
             title="Release messages?",
@@ -168,7 +166,6 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     def discard(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
         return self._move(
             request,
-            chosen,
             Move.DISCARD,
             outbox.discard,
             title="Discard messages?",
@@ -180,14 +177,13 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     def _move(
         self,
         request: HttpRequest,
-        chosen: QuerySet[OutboxMessage],
         move: Move,
         operation: Callable[..., list[UUID]],
         **question: str,
     ) -> HttpResponse | None:
-        rows = list(self.chosen_by_hand(request, chosen))
+        rows = self.chosen_by_hand(request)
         if not self.is_confirmed(request):
-            choices = [Choice(each, _as_shown(each)) for each in rows]
+            choices = [Choice(each, _as_shown(request, each)) for each in rows]
             return self.confirmation(request, choices=choices, **question)
         moved = set(operation([each.message_id for each in rows], by=username(request)))
         for each in rows:
@@ -198,7 +194,7 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
             request, f"{_messages(len(moved))} {move.value}.", messages.SUCCESS if moved else messages.INFO
         )
         if skipped:
-            statuses = chosen.filter(pk__in=skipped).values_list("status", flat=True)
+            statuses = self.get_queryset(request).filter(pk__in=skipped).values_list("status", flat=True)
             self.message_user(request, _why_skipped(len(skipped), statuses, move), messages.WARNING)
         return None
 
@@ -216,9 +212,9 @@ def _why_skipped(count: int, statuses: Iterable[str], move: Move) -> str:
     return f"{_messages(count)} skipped: {reasons}; only what is {origins} can be {move.value}."
 
 
-def _as_shown(message: OutboxMessage) -> str:
+def _as_shown(request: HttpRequest, message: OutboxMessage) -> str:
     key = f", key {message.key}" if message.key else ""
-    error = f": {Truncator(message.last_error).chars(100)}" if message.last_error else ""
+    error = f": {Truncator(error_shown(request, message.last_error)).chars(100)}" if message.last_error else ""
     return f"{message.get_status_display()}: {message}{key}, attempts {message.attempts}{error}"
 
 

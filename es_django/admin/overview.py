@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from django.db.models import Max, Model
+from django.http import HttpRequest
 from django.utils import timezone
 
 from es_django import conf, health, lag
 from es_django.admin.chart import EventsPerMinute
 from es_django.admin.elements import amount, duration, status_badge
+from es_django.admin.sensitive import error_shown
 from es_django.admin.standing import STANDINGS
 from es_django.errors import EsDjangoError
 from es_django.health import Health
@@ -53,7 +55,8 @@ class Overview:
 
     standings = ("ready", "in_flight", "backing_off", "dead")
 
-    def __init__(self, visible: Collection[type[Model]]) -> None:
+    def __init__(self, request: HttpRequest, visible: Collection[type[Model]]) -> None:
+        self._request = request
         self.sees_events = StoredEvent in visible
         self.sees_outbox = OutboxMessage in visible
         self.sees_projections = ProjectionCheckpoint in visible
@@ -65,22 +68,26 @@ class Overview:
         return not (self.sees_events or self.sees_outbox or self.sees_projections or self.sees_inbox)
 
     @cached_property
-    def health(self) -> Health | None:
+    def _told(self) -> Health | EsDjangoError:
         try:
             return health.status()
         except EsDjangoError as error:
-            self.trouble = str(error)
-            return None
+            return error
 
-    trouble = ""
-    """Why the health cannot be told; known once it was asked for."""
+    @property
+    def health(self) -> Health | None:
+        return None if isinstance(self._told, EsDjangoError) else self._told
+
+    @property
+    def trouble(self) -> str:
+        """Why the health cannot be told."""
+        return str(self._told) if isinstance(self._told, EsDjangoError) else ""
 
     @property
     def problems(self) -> list[str] | None:
         """A sentence for each; None for who may not see all that they are about."""
-        if not (self.sees_events and self.sees_outbox and self.sees_projections) or self.health is None:
-            return None
-        return self.health.problems
+        sees_all = self.sees_events and self.sees_outbox and self.sees_projections and self.sees_inbox
+        return self.health.problems if sees_all and self.health is not None else None
 
     @cached_property
     def chart(self) -> EventsPerMinute:
@@ -109,14 +116,14 @@ class Overview:
                 if each.position is None
                 else amount(each.lag.count, at_least=each.lag.count >= lag.MOST),
                 duration(each.lag.seconds) if each.lag.count else "",
-                each.last_error,
+                error_shown(self._request, each.last_error),
             )
             for each in self.health.projections
         ]
 
-    @cached_property
+    @property
     def dead_receipts(self) -> str:
-        dead = InboxReceipt.objects.using(self._using).filter(status=InboxReceipt.Status.DEAD)[: lag.MOST].count()
+        dead = 0 if self.health is None else self.health.dead_receipts
         return amount(dead, at_least=dead >= lag.MOST)
 
     @cached_property

@@ -10,12 +10,12 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
 
 from es_django import conf, projections
 from es_django.admin.confirmation import Choice, ConfirmingAdmin, username
 from es_django.admin.elements import error_text, moment, status_badge
 from es_django.admin.readonly import Fact
+from es_django.admin.sensitive import error_column, error_shown
 from es_django.errors import EsDjangoError
 from es_django.models import ProjectionCheckpoint, SkippedEvent, StoredEvent
 from es_django.models.projections import CheckpointStatus as Status
@@ -27,7 +27,7 @@ SHOWN_SKIPS = 10
 
 @admin.register(ProjectionCheckpoint)
 class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
-    list_display = ["status_and_shape", "name", "share", "place", "behind", "attempts", "updated", "error"]
+    list_display = ["status_and_shape", "name", "share", "place", "behind", "attempts", "updated"]
     list_display_links = ["name"]
     ordering = ["name", "partition"]
     actions = ["pause", "resume", "skip", "rebuild"]
@@ -70,9 +70,8 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
     def updated(self, checkpoint: ProjectionCheckpoint) -> SafeString:
         return moment(checkpoint.updated_at)
 
-    @admin.display(description="last error")
-    def error(self, checkpoint: ProjectionCheckpoint) -> str:
-        return Truncator(checkpoint.last_error).chars(100)
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [*self.list_display, error_column(request)]
 
     def facts(self, request: HttpRequest, checkpoint: ProjectionCheckpoint) -> list[Fact]:
         failed = checkpoint.failed_position
@@ -86,7 +85,7 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
             ("Attempts", checkpoint.attempts),
             ("Next attempt", moment(checkpoint.retry_at) if checkpoint.retry_at else None),
             ("Failed at", failed and self._event(request, failed)),
-            ("Last error", error_text(checkpoint.last_error)),
+            ("Last error", error_text(error_shown(request, checkpoint.last_error))),
             ("Skipped", self._skipped(request, checkpoint)),
             ("Updated", moment(checkpoint.updated_at)),
         ]
@@ -109,11 +108,11 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
 
     @admin.action(description="Pause", permissions=OPERATE)
     def pause(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
-        return self._operate(request, chosen, "Pause", lambda each, by: projections.pause(each.name, by=by))
+        return self._operate(request, "Pause", lambda each, by: projections.pause(each.name, by=by))
 
     @admin.action(description="Resume", permissions=OPERATE)
     def resume(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
-        return self._operate(request, chosen, "Resume", lambda each, by: projections.resume(each.name, by=by))
+        return self._operate(request, "Resume", lambda each, by: projections.resume(each.name, by=by))
 
     @admin.action(description="Skip the event at which it fails", permissions=OPERATE)
     def skip(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
@@ -124,13 +123,12 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
             position = checkpoint.failed_position or 0
             projections.skip(checkpoint.name, position if str(position) in shown else 0, by=by)
 
-        return self._operate(request, chosen, "Skip the failing event of", skip_shown, once=False)
+        return self._operate(request, "Skip the failing event of", skip_shown, once=False)
 
     @admin.action(description="Rebuild from the beginning of the log", permissions=OPERATE)
     def rebuild(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
         return self._operate(
             request,
-            chosen,
             "Empty the read model and replay the log of",
             lambda each, by: projections.start_rebuild(each.name, by=by),
         )
@@ -138,14 +136,13 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
     def _operate(
         self,
         request: HttpRequest,
-        chosen: QuerySet[ProjectionCheckpoint],
         what: str,
         operate: Callable[[ProjectionCheckpoint, str], object],
         *,
         once: bool = True,
     ) -> HttpResponse | None:
         """Asks, or does it if the answer is there; `once` for a projection, whatever the number of its partitions."""
-        checkpoints = list(self.chosen_by_hand(request, chosen))
+        checkpoints = self.chosen_by_hand(request)
         if once:
             checkpoints = list({each.name: each for each in checkpoints}.values())
         if not self.is_confirmed(request):

@@ -10,6 +10,7 @@ from django.db.models.functions import Cast, Length
 
 from es_django import conf
 from es_django.admin.json_text import Document, document
+from es_django.admin.sensitive import without_reason
 from es_django.errors import EsDjangoError, UndecodableEvent, UpcastError
 from es_django.events import StreamId
 from es_django.models import StoredEvent
@@ -55,7 +56,7 @@ def read_today(event: StoredEvent, *, limit: int, hidden: Collection[str]) -> Re
 def told(error: Exception, hidden: Collection[str]) -> str:
     """What an error says, but for one that may quote values while some are hidden."""
     if hidden and (isinstance(error, UndecodableEvent | UpcastError) or not isinstance(error, EsDjangoError)):
-        return f"{type(error).__name__}: its reason is hidden, since it may quote sensitive values."
+        return without_reason(type(error).__name__)
     return f"{type(error).__name__}: {error}"
 
 

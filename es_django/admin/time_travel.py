@@ -15,7 +15,7 @@ from es_django.aggregates import Aggregate
 from es_django.models import Stream
 from es_django.repository import Repository
 
-MOST_FOLDED = 5_000
+MOST_FOLDED = 50_000
 LONGEST_VALUE = 4_000
 
 
@@ -35,7 +35,8 @@ class ShownField:
 class TimeTravel:
     """The state of a stream's aggregate after version `at`: `fields`, or the `error` for which it cannot be told.
 
-    At most `MOST_FOLDED` events are folded; `is_cut` tells that the stream has more.
+    At most `MOST_FOLDED` events are folded: `highest` is the last version whose state can be told, and `is_cut` tells
+    that the stream has more.
     """
 
     def __init__(
@@ -44,10 +45,12 @@ class TimeTravel:
         self.aggregate = f"{aggregate.__module__}.{aggregate.__qualname__}"
         self.total = stream.version
         self.highest = min(self.total, MOST_FOLDED)
-        self.at = max(1, min(whole_number(query.get("at"), default=self.highest), self.highest))
+        self.at = max(1, min(whole_number(query.get("at"), default=self.total), self.total))
         self.error = ""
         self.fields: list[ShownField] = []
-        if self.highest:
+        if self.at > self.highest > 0:
+            self.error = f"Version {self.at} cannot be shown: only the first {self.highest} events are folded here."
+        elif self.highest:
             try:
                 before, after = _state(aggregate, stream.key, self.at - 1), _state(aggregate, stream.key, self.at)
             except Exception as error:  # an @applies method may raise anything
@@ -64,9 +67,9 @@ class TimeTravel:
         """Where one may step from here."""
         steps = [
             ("First", 1, self.at > 1),
-            ("Previous", self.at - 1, self.at > 1),
+            ("Previous", min(self.at - 1, self.highest), self.at > 1),
             ("Next", self.at + 1, self.at < self.highest),
-            ("Last", self.highest, self.at < self.highest),
+            ("Last" if not self.is_cut else "Last that can be shown", self.highest, self.at != self.highest),
         ]
         return [(label, f"?{urlencode({'at': version})}") for label, version, leads_on in steps if leads_on]
 

@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 
 from es_django import conf
 from es_django.admin.elements import moment
-from es_django.admin.json_text import Document, document, stored_text
+from es_django.admin.json_text import MASK, Document, document, stored_text
 from es_django.models import StoredEvent, Stream
 
 EVENTS_PER_PAGE = 25
@@ -133,7 +133,8 @@ def place_in_timeline(version: int) -> str:
 
 
 def _shown(row: Mapping[str, Any], hidden: Collection[str]) -> ShownEvent:
-    causes = (("User", row["user"]), ("Correlation", row["correlation_id"]), ("Causation", row["causation_id"]))
+    user = MASK if row["user"] and "user" in hidden else row["user"]
+    causes = (("User", user), ("Correlation", row["correlation_id"]), ("Causation", row["causation_id"]))
     return ShownEvent(
         row["position"],
         row["version"],

@@ -7,6 +7,8 @@ from getpass import getuser
 
 from django.core.management.base import CommandError
 
+from es_django.management.terminal import printable
+
 
 def add_by(parser: ArgumentParser) -> None:
     """Adds --by, who asks for it; the user of this shell where absent."""
@@ -35,4 +37,4 @@ def seconds(option: str, value: float) -> float:
 
 def refusal(error: Exception | str) -> CommandError:
     """What an error says, in one line."""
-    return CommandError(" ".join(str(error).split()))
+    return CommandError(printable(" ".join(str(error).split())))

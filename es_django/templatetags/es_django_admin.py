@@ -7,7 +7,8 @@ from es_django.admin.overview import Overview
 register = template.Library()
 
 
-@register.simple_tag
-def es_django_overview(app_list: list[dict[str, Any]]) -> Overview:
+@register.simple_tag(takes_context=True)
+def es_django_overview(context: template.RequestContext, app_list: list[dict[str, Any]]) -> Overview:
     """How everything is, as far as the user of the page may view it: `app_list` is what an admin site shows to them."""
-    return Overview({model["model"] for app in app_list for model in app["models"] if model["perms"].get("view")})
+    visible = {model["model"] for app in app_list for model in app["models"] if model["perms"].get("view")}
+    return Overview(context.request, visible)

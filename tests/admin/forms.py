@@ -9,10 +9,10 @@ from tests.admin.builders import list_url
 from tests.admin.pages import Page
 
 
-def choose(client: Client, action: str, *rows: Any, **more: str) -> HttpResponse:
-    """What is answered when rows are chosen for an action."""
+def choose(client: Client, action: str, *rows: Any, filtered: str = "", **more: Any) -> HttpResponse:
+    """What is answered when rows are chosen for an action, in a list with the query `filtered`."""
     query = {"action": action, "_selected_action": [row.pk for row in rows], "index": "0", **more}
-    response: Any = client.post(list_url(type(rows[0])), query)
+    response: Any = client.post(list_url(type(rows[0])) + filtered, query)
     return response  # type: ignore[no-any-return]
 
 

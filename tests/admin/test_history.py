@@ -67,6 +67,25 @@ def test_an_object_without_a_stream_has_the_log_of_django_alone(
     assert get(history).all("ol.es-timeline") == []
 
 
+@pytest.mark.parametrize("wrong", [("account", "ada"), "account ada", 7])
+def test_what_is_no_stream_id_is_refused_with_what_it_must_be(
+    superuser: Client, history: str, monkeypatch: pytest.MonkeyPatch, wrong: object
+) -> None:
+    monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: wrong)
+    with pytest.raises(TypeError, match=r"BalanceAdmin\.event_stream returns a StreamId or None, not "):
+        superuser.get(history)
+
+
+def test_a_key_that_no_stream_can_have_is_told_above_the_log_of_django(
+    get: Get, history: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: StreamId("account", 7))  # type: ignore[arg-type]
+    page = get(history)
+    told = [item.text for item in page.one("ul.messagelist").all("li")]
+    assert told == ["No events are shown: a stream's key must be text, got 7."]
+    assert page.all("ol.es-timeline") == []
+
+
 def test_an_object_that_does_not_exist_is_not_found(superuser: Client, history: str) -> None:
     response = superuser.get(history.replace("ada", "nobody"))
     assert response.status_code == 302

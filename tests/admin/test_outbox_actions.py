@@ -10,7 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.utils import timezone
 
-from es_django.models import OutboxMessage
+from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint
 from tests.admin.builders import list_url, message
 from tests.admin.forms import choose, confirm
 from tests.admin.pages import Page
@@ -65,6 +65,37 @@ def test_what_is_skipped_is_counted_with_the_reason(superuser: Client) -> None:
         "3 messages were skipped: 2 are pending, 1 is published; only what is dead can be requeued.",
     ]
     assert LogEntry.objects.count() == 2
+
+
+def said(client: Client) -> list[str]:
+    page = Page(client.get(list_url(OutboxMessage)).content.decode())
+    return [item.text for item in page.one("ul.messagelist").all("li")]
+
+
+def test_what_has_left_a_filtered_list_since_it_was_shown_is_skipped_with_the_reason(superuser: Client) -> None:
+    dead, requeued, gone = message("dead"), message("pending"), message("dead")
+    OutboxMessage.objects.filter(pk=gone.pk).delete()
+    chosen = choose(superuser, "requeue", dead, requeued, gone, filtered="?status=dead", confirmed="yes")
+    assert chosen.status_code == 302
+    assert said(superuser) == [
+        "1 row was skipped: no longer there.",
+        "1 message was requeued.",
+        "1 message was skipped: 1 is pending; only what is dead can be requeued.",
+    ]
+
+
+@pytest.mark.parametrize("model", [OutboxMessage, InboxReceipt, ProjectionCheckpoint])
+@pytest.mark.parametrize("nonsense", ["x", "", "1.5", "9" * 40, "\x00"])
+@pytest.mark.parametrize("confirmed", [{}, {"confirmed": "yes"}])
+def test_what_is_no_key_is_nothing_chosen(
+    superuser: Client, model: type[Any], nonsense: str, confirmed: dict[str, str]
+) -> None:
+    action = {OutboxMessage: "requeue", InboxReceipt: "replay_selected", ProjectionCheckpoint: "pause"}[model]
+    query = {"action": action, "index": "0", "_selected_action": [nonsense], **confirmed}
+    assert superuser.post(list_url(model), query).status_code < 500
+    ticked = message("dead")
+    choose(superuser, "requeue", ticked, _selected_action=[nonsense, ticked.pk], confirmed="yes")
+    assert statuses() == ["pending"]
 
 
 def test_the_permission_for_one_action_is_not_that_for_another(staff: Staff) -> None:

@@ -1,7 +1,8 @@
 """The app's first page tells how everything is, to each as far as they may view it."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
+from es_django.admin.chart import EventsPerMinute
 from es_django.models import OutboxMessage, StoredEvent, Stream
 from tests.admin.builders import list_url, message, notes, page_url, receipt
 from tests.admin.pages import Page
@@ -101,6 +103,22 @@ def test_the_chart_has_a_bar_for_each_minute_with_events_and_says_the_same_in_wo
     assert heights == [100.0, 42.9]
 
 
+@pytest.mark.parametrize(("day", "hour"), [((2026, 10, 25), "02:30"), ((2026, 3, 29), "03:30")])
+def test_the_chart_is_right_where_the_clocks_are_changed(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, db: None, day: tuple[int, int, int], hour: str
+) -> None:
+    settings.TIME_ZONE = "Europe/Berlin"
+    now = datetime(*day, 1, 30, 20, tzinfo=UTC)
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    for age in (90, 59, 30, 0):
+        recorded(timedelta(minutes=age), 1)
+    chart = EventsPerMinute.of_the_last_hour("default")
+    assert [number for number, count in enumerate(chart.counts) if count] == [0, 29, 59]
+    shown = [bar.told for bar in chart.bars]
+    assert shown[1] == ("02:00: 1" if day[1] == 10 else "03:00: 1")
+    assert (shown[2], f"{chart.end:%H:%M}") == (f"{hour}: 1", hour)
+
+
 def test_positions_that_were_drawn_before_the_log_was_emptied_do_not_count(get: Get) -> None:
     recorded(timedelta(), 3, first_position=1_000)
     assert get(overview_url()).one("p.es-told").text.startswith("3 events in the last hour")
@@ -128,6 +146,13 @@ def test_problems_come_first(get: Get, settings: object) -> None:
     page = get(overview_url())
     assert sections(page)[0] == "✕ Needs a look"
     assert "1 messages to ledger are dead." in page.text
+
+
+def test_dead_messages_of_the_inbox_are_not_well(get: Get) -> None:
+    receipt(status="dead", message={})
+    page = get(overview_url())
+    assert sections(page)[0] == "✕ Needs a look"
+    assert "1 inbox message is dead." in page.text
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_nothing_happens_before_it_is_confirmed(operator: Client) -> None:
     assert effects() == 1
 
 
-def test_it_tells_how_many_were_replayed_failed_again_and_were_skipped_and_why(operator: Client) -> None:
+def test_it_tells_how_many_were_replayed_failed_again_and_were_skipped_and_why(superuser: Client) -> None:
     def handle(message: Message) -> None:
         if message.data == "bad":
             raise ValueError("still a <bug>")
@@ -91,7 +91,7 @@ def test_it_tells_how_many_were_replayed_failed_again_and_were_skipped_and_why(o
     consumer("mailer", handle)
     good, bad, gone = dead(make_message()), dead(make_message(data="bad")), dead(make_message(), "gone")
     done = InboxReceipt.objects.create(consumer="mailer", message_id="done", status="handled")
-    messages = said(confirm(operator, good, bad, gone, done))
+    messages = said(confirm(superuser, good, bad, gone, done))
     assert messages[-1] == "Dead messages: 1 replayed, 1 failed again, 2 skipped."
     assert f"Message {bad} failed again: ValueError('still a <bug>')" in messages
     assert f"Message {done} was skipped: it is handled." in messages
@@ -107,7 +107,7 @@ def test_each_replay_is_recorded_with_who_did_it(operator: Client) -> None:
     entries = LogEntry.objects.values_list("user__username", "object_id", "change_message")
     assert set(entries) == {
         ("staff", str(good.pk), "Replayed: handled"),
-        ("staff", str(bad.pk), "Replayed: failed again: ValueError('a bug')"),
+        ("staff", str(bad.pk), "Replayed: failed again"),
     }
 
 

@@ -1,19 +1,24 @@
 """What an event marks as sensitive is on no page of who lacks the permission, however old or broken it is."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
 from django.test import Client
+from django.urls import reverse
 
 from es_django import Aggregate, Event, StreamId, applies, event_store, upcasts
 from es_django.admin.json_text import MASK, document
-from es_django.models import Snapshot, StoredEvent, Stream
-from tests.admin.builders import message, page_url, receipt
+from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, Snapshot, StoredEvent, Stream
+from tests.admin.builders import checkpoint, list_url, message, notes, page_url, receipt, stored_event, stream_of
+from tests.admin.forms import choose, confirm
 from tests.admin.pages import Page
+from tests.inbox.deliveries import consumer, dead, failing, make_message
 
 SECRET = "DE02-SECRET"
 VIEWS = ("view_stream", "view_storedevent", "view_outboxmessage", "view_inboxreceipt", "view_snapshot")
@@ -142,6 +147,64 @@ def test_it_is_masked_in_what_is_made_of_an_event(staff: Staff) -> None:
         html = client.get(page_url(row)).content.decode()
         assert "SECRET" not in html, row
         assert MASK in html
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (f"ValueError: no {SECRET}", "ValueError: its reason is hidden"),
+        (f"ValueError('{SECRET}: no')", "ValueError: its reason is hidden"),
+        (f"{SECRET}: no such account", "Error: its reason is hidden"),
+        (f"the account {SECRET} is closed", "Error: its reason is hidden"),
+    ],
+)
+def test_of_an_error_only_the_class_is_on_any_page(staff: Staff, settings: Any, error: str, shown: str) -> None:
+    settings.ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": "tests.publishers.Recorder"}}}
+    notes()
+    message("dead", last_error=error, stream=stream_of(), stream_version=1)
+    receipt(status="dead", message={}, last_error=error)
+    checkpoint(name="statements", status="failed", failed_position=1, last_error=error)
+    operations = ("requeue_outboxmessage", "operate_projectioncheckpoint", "view_projectioncheckpoint")
+    client = staff(*VIEWS, *operations)
+
+    def texts() -> Iterator[str]:
+        yield client.get(reverse("admin:app_list", args=["es_django"])).content.decode()
+        yield client.get(page_url(stored_event(1))).content.decode()
+        for model in (OutboxMessage, InboxReceipt, ProjectionCheckpoint):
+            yield client.get(list_url(model)).content.decode()
+            yield client.get(page_url(model.objects.get())).content.decode()
+        yield choose(client, "requeue", OutboxMessage.objects.get()).content.decode()
+
+    for html in texts():
+        assert "SECRET" not in html
+        assert shown in html
+    User.objects.get(username="staff").user_permissions.add(Permission.objects.get(codename="view_sensitive_data"))
+    for html in texts():
+        assert "SECRET" in html
+
+
+def test_what_a_replay_fails_with_is_masked_and_never_logged(staff: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("es_django.inbox.handlers._handlers", {})
+    row = dead(make_message())
+    consumer("mailer", failing(ValueError(SECRET)))
+    client = staff("view_inboxreceipt", "replay_inboxreceipt")
+    (told, _) = confirm(client, "replay_selected", row)
+    assert told == f"Message {row} failed again: ValueError: its reason is hidden, since it may quote sensitive values."
+    assert LogEntry.objects.get().change_message == "Replayed: failed again"
+
+
+def test_the_user_in_the_metadata_is_masked_among_the_events_of_a_stream_too(staff: Staff) -> None:
+    class LoggedIn(Event):
+        user: str
+
+        class Meta:
+            name = "tests.admin.logged_in"
+            sensitive = {"user"}
+
+    event_store.append(StreamId("tests.logins", "1"), [LoggedIn(user=SECRET)], expected=0, metadata={"user": SECRET})
+    html = staff(*VIEWS).get(page_url(Stream.objects.get(key="1"))).content.decode()
+    assert "SECRET" not in html
+    assert html.count(MASK) == 2
 
 
 def test_the_state_is_masked_by_the_names_of_its_fields_and_of_keys_in_them(staff: Staff) -> None:

@@ -91,9 +91,22 @@ def test_an_event_that_cannot_be_read_is_told_with_its_place(get: Get) -> None:
 def test_a_long_stream_is_folded_up_to_a_limit_and_that_is_said(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_travel, "MOST_FOLDED", 3)
     notes(5)
-    page = get(state_url())
+    for url, version in ((state_url(), 5), (f"{state_url()}?at=4", 4)):
+        page = get(url)
+        assert page.one("h1").text == f"note note-1 after version {version}"
+        told = f"Version {version} cannot be shown: only the first 3 events are folded here."
+        assert page.one("pre.es-error").text == told
+        assert page.all("table.es-state") == []
+    assert [page.link(label) for label in ("Previous", "Next", "Last that can be shown")] == ["?at=3", None, "?at=3"]
+    page = get(state_url(), at=3)
     assert "Only the first 3 of 5 events are folded here." in page.text
-    assert page.one("h1").text == "note note-1 after version 3"
+    assert fields(page)["edits changed"] == ["3", "2"]
+
+
+def test_a_stream_of_some_thousand_events_is_shown_to_its_end(get: Get) -> None:
+    for _ in range(2):
+        notes(2_600)
+    assert fields(get(state_url()))["edits changed"] == ["5200", "5199"]
 
 
 def test_a_stream_of_no_aggregate_or_without_events_has_no_state(get: Get, superuser: Client) -> None:

@@ -172,3 +172,35 @@ def test_without_javascript_all_can_be_read(browse: Browse) -> None:
         page.get_by_label("Version", exact=True).fill("9")
         page.get_by_role("button", name="Go", exact=True).click()
         expect(page.get_by_role("heading", level=1)).to_contain_text("after version 9")
+
+
+@pytest.mark.parametrize("width", [1280, 1440])
+def test_the_outbox_shows_the_time_and_the_error_beside_a_long_type(browse: Browse, width: int) -> None:
+    message(
+        "dead",
+        type="com.example." + "shipment_requested" * 4,
+        destination="d" * 60,
+        key="k" * 200,
+        last_error="e" * 500,
+    )
+    with browse(width=width) as page:
+        page.goto(list_url(OutboxMessage))
+        for column in ("step", "error"):
+            expect(page.locator(f"td.field-{column}")).to_be_in_viewport(ratio=1)
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_the_overview_shows_what_is_dead_on_a_narrow_screen_in_the_color_of_errors(
+    browse: Browse, color_scheme: str
+) -> None:
+    message("dead", destination="d" * 60)
+    checkpoint(name="statements", status="failed", last_error="e" * 500, failed_position=1)
+    with browse(width=390, color_scheme=color_scheme) as page:
+        page.goto(overview_url())
+        for panel in page.locator(".es-scrolling").all():
+            assert panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth")
+        dead = page.locator("td a.es-alarm")
+        expect(dead).to_be_visible()
+        expect(page.locator("td[data-label='Oldest due for']").last).to_be_visible()
+        color = page.locator(".es-trouble").evaluate("panel => getComputedStyle(panel).borderLeftColor")
+        expect(dead).to_have_css("color", color)

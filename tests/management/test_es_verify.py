@@ -38,6 +38,12 @@ def test_the_data_of_the_bank_give_no_finding() -> None:
     assert lines[0].endswith(" events a second.")
 
 
+def test_what_a_finding_quotes_does_not_reach_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = "stream \x1b[2J\x9b31mred\x07 c-1\nof two lines"
+    monkeypatch.setattr(Audit, "findings", lambda self: iter([finding]))
+    assert es_verify()[1][:2] == ["stream [2J31mred c-1", "of two lines"]
+
+
 def store(streams: int, events_each: int = 10) -> None:
     first = Stream.objects.count() + 1
     new = [

@@ -12,12 +12,13 @@ from es_django.errors import EsDjangoError
 from es_django.health import Health, status
 from es_django.lag import MOST, Lag
 from es_django.management.arguments import refusal, seconds
+from es_django.management.terminal import printable
 
 
 class Command(BaseCommand):
     help = (
-        "Shows how far each projection and each destination of the outbox is behind, and what holds the log back. Ends "
-        "with 1 if there is a problem, or if the database does not tell."
+        "Shows how far each projection and each destination of the outbox is behind, what holds the log back, and how "
+        "many messages of the inbox are dead. Ends with 1 if there is a problem, or if the database does not tell."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -53,8 +54,9 @@ class Command(BaseCommand):
             for each in health.destinations
         ]
         console.print(_table("Outbox", ["destination", "ready", "in flight", "backing off", "dead"], rows))
+        console.print(f"Inbox: {health.dead_receipts:,}{' or more' if health.dead_receipts >= MOST else ''} dead")
         for problem in health.problems:
-            console.print(f"Problem: {problem}")
+            console.print(printable(f"Problem: {problem}"))
 
 
 def _shown(lag: Lag) -> str:
@@ -66,5 +68,5 @@ def _shown(lag: Lag) -> str:
 def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
+        table.add_row(*("" if value is None else printable(value) for value in row))
     return table

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from es_django.errors import EsDjangoError
+from es_django.management.terminal import printable
 from es_django.probes import is_migrated
 from es_django.verification import STEPS, Audit
 
@@ -35,9 +36,9 @@ class Command(BaseCommand):
             try:
                 for finding in audit.findings():
                     found += 1
-                    console.print(str(finding), soft_wrap=True)
+                    console.print(printable(finding), soft_wrap=True)
             except EsDjangoError as error:
-                raise CommandError(str(error)) from error
+                raise CommandError(printable(error)) from error
         counted = ", ".join(f"{count:,} {what}" for what, count in audit.counts.items()) or "nothing"
         seconds = time.perf_counter() - started
         rate = f"{audit.counts['events'] / seconds:,.0f} events a second"
