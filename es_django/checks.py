@@ -142,7 +142,8 @@ def check_modes(databases: Collection[str] | None = None, **kwargs: Any) -> list
     return [
         Error(
             f"Projection {name} was inline and is async now: it would miss what is appended from now on.",
-            hint=f"Set Meta.mode back, pause it (manage.py es_project --pause {name}), change the mode, and resume it.",
+            hint=f"Set Meta.mode back to inline, migrate, pause it (manage.py es_project --pause {name}), change the "
+            f"mode again, and rebuild it (manage.py es_rebuild {name}).",
             id="es_django.E022",
         )
         for name in names

@@ -89,6 +89,24 @@ def test_one_that_was_inline_is_not_run_as_async_since_it_may_have_missed_someth
     assert check_modes(["other"]) == check_modes(None) == []
 
 
+def test_one_that_has_missed_events_is_mended_by_what_the_error_and_the_check_say(become: Become) -> None:
+    become("inline")
+    note_inline_projections("default")
+    report("one")
+    become("async")
+    report("two")
+    with pytest.raises(ModeChanged) as refused:
+        run_projection(NAME)
+    (error,) = check_modes(["default"])
+    for remedy in (str(refused.value), str(error.hint)):
+        assert remedy.rstrip(".").endswith(f"change the mode again, and rebuild it (manage.py es_rebuild {NAME})")
+    become("inline")
+    pause(NAME, by="Ada")
+    become("async")
+    call_command("es_rebuild", NAME, stdout=StringIO())
+    assert read_model() == {"one", "two"}
+
+
 def test_one_that_was_paused_goes_on_in_another_mode_where_it_stood(become: Become) -> None:
     become("inline")
     report("one")
