@@ -4,6 +4,7 @@ A crash anywhere repeats nothing and loses nothing. Whoever locks the checkpoint
 """
 
 import logging
+import random
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from django.db import transaction
 from es_django import conf
 from es_django.errors import EsDjangoError
 from es_django.events import RecordedEvent
+from es_django.interruptions import ends_the_process
 from es_django.models import ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.observability import Kind, at_work
@@ -42,7 +44,10 @@ def run_projections(*, seconds: float = 20.0) -> int:
     returns how many events were applied. Each has at least one batch, and no more are begun after about `seconds`. One
     that fails does not stop the others."""
     deadline = time.monotonic() + seconds
-    waiting = {projection.name: _batches(projection) for projection in _runnable()}
+    projections = _runnable()
+    # One that takes its process along, out of memory for instance, would otherwise keep those behind it from every run.
+    random.shuffle(projections)
+    waiting = {projection.name: _batches(projection) for projection in projections}
     total = 0
     # A batch of each in turn, so that one that is far behind does not starve the others.
     while waiting:
@@ -112,8 +117,8 @@ def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
             page = _next_page(projection, checkpoint)
             _apply(projection, page.events, checkpoint)
             _move(projection, checkpoint, page)
-    except Exception as error:
-        if before is None:
+    except BaseException as error:
+        if before is None or ends_the_process(error):
             raise
         return 0, note_failure(before, sorted({each.position for each in page.events}), error)
     if projection.is_inline() and not page.has_more:
@@ -181,7 +186,9 @@ def _give_to_appends(projection: Projection) -> None:
             checkpoint.forget_failure()
             checkpoint.become(Status.INLINE)
             save(checkpoint)
-    except Exception as error:
+    except BaseException as error:
+        if ends_the_process(error):
+            raise
         # A batch meets whatever it is as well, and notes it.
         ids = {"projection": projection.name}
         logger.warning(

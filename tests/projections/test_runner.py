@@ -25,6 +25,7 @@ from tests.projections.effects import (
     count,
     effects,
     fail_at,
+    fail_with,
     let_pauses_end,
     no_mishap,
     position_of,
@@ -248,16 +249,34 @@ def test_what_trying_again_can_help_is_never_given_up(settings: Settings) -> Non
     settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
     count(1)
 
-    def fail(event: Counted) -> None:
-        raise ConnectionError("for now")
-
-    Effects.before_effect = staticmethod(fail)
+    fail_with(ConnectionError("for now"))
     for attempts in (1, 2, 3):
         run_projections()
         assert (checkpoint().status, checkpoint().attempts) == (Status.RUNNING, attempts)
         let_pauses_end()
     no_mishap()
     assert run_projection("tests.effects") == 1
+
+
+@pytest.mark.parametrize("error", [SystemExit("usage: ..."), GeneratorExit()])
+def test_a_projection_that_would_end_its_runner_only_fails(error: BaseException, settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 2}}
+    count(1)
+    fail_with(error)
+    for status in (Status.RUNNING, Status.FAILED):
+        run_projections()
+        assert (checkpoint().status, checkpoint().failed_position) == (status, position_of(1))
+        let_pauses_end()
+    assert type(error).__name__ in checkpoint().last_error
+    assert effects("tests.batches") == 1
+
+
+def test_the_end_of_the_process_is_no_failure_of_the_event() -> None:
+    count(1)
+    fail_with(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run_projection("tests.effects")
+    assert (checkpoint().attempts, checkpoint().position) == (0, 0)
 
 
 def test_a_projection_that_recovers_goes_on() -> None:
