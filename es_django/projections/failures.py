@@ -19,11 +19,11 @@ logger = logging.getLogger("es_django.projections")
 
 
 def note_failure(before: ProjectionCheckpoint, positions: Sequence[int], error: BaseException) -> bool:
-    """Writes down that a batch failed which began at `before` and had events at `positions`, in a transaction of its
-    own, since that of the batch is gone. Returns whether a smaller batch can be tried at once."""
+    """Writes down that a batch failed which began at `before` and had events at `positions`, one at least, in a
+    transaction of its own, since that of the batch is gone. Returns whether a smaller batch can be tried at once."""
     settings = conf.settings().projections
     is_to_be_found = len(positions) > 1
-    position = positions[0] if positions else getattr(error, "position", None)
+    position = positions[0]
     with (
         storage_errors("note a projection's failure"),
         transaction.atomic(using=conf.settings().database, durable=True),

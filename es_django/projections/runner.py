@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from django.db import transaction
 
 from es_django import conf
-from es_django.errors import EsDjangoError
+from es_django.errors import ReplayError
 from es_django.events import RecordedEvent
 from es_django.interruptions import ends_the_process
 from es_django.models import ProjectionCheckpoint
@@ -54,7 +54,7 @@ def run_projections(*, seconds: float = 20.0) -> int:
         for name, batches in list(waiting.items()):
             try:
                 applied = next(batches, None)
-            except EsDjangoError:
+            except Exception:
                 logger.exception("projection %s could not be run", name, extra={"projection": name})
                 applied = None
             if applied is None:
@@ -72,8 +72,8 @@ def run_projection(name: str, *, seconds: float = 20.0) -> int:
 
     An event that fails is tried again later, after growing pauses; after PROJECTIONS["MAX_ATTEMPTS"] the projection is
     `failed` at that event until an operator decides, unless the error `is_retryable`. Raises `UnknownProjection`,
-    `PartitionsChanged`, `ModeChanged`, and `StorageError` if the database fails before the projection does, or if not
-    even the failure can be noted.
+    `PartitionsChanged`, `ModeChanged`, and whatever belongs to no event: `StorageError` if the database fails before
+    the projection does, or refuses to read the log, or if not even a failure can be noted.
     """
     deadline = time.monotonic() + seconds
     total = 0
@@ -118,12 +118,20 @@ def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
             _apply(projection, page.events, checkpoint)
             _move(projection, checkpoint, page)
     except BaseException as error:
-        if before is None or ends_the_process(error):
+        positions = _positions(page, error)
+        if before is None or not positions or ends_the_process(error):
             raise
-        return 0, note_failure(before, sorted({each.position for each in page.events}), error)
+        return 0, note_failure(before, positions, error)
     if projection.is_inline() and not page.has_more:
         _give_to_appends(projection)
     return len(page.events), page.has_more
+
+
+def _positions(page: Page, error: BaseException) -> list[int]:
+    """Those of the events of which one has failed; none where it was the database, or how it is set up."""
+    if isinstance(error, ReplayError) and error.position is not None and not page.events:
+        return [error.position]
+    return sorted({each.position for each in page.events})
 
 
 def _next_page(projection: Projection, checkpoint: ProjectionCheckpoint) -> Page:

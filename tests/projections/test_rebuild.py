@@ -7,8 +7,8 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
-from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from django.db import transaction
 from pytest_django import Settings
@@ -307,7 +307,7 @@ class Appending(Projection):
     class Meta:
         name = "tests.appending"
         mode = "async"
-        models = [Session]
+        models = [LogEntry]
 
     asks = True
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -17,6 +18,7 @@ from es_django.models import InboxReceipt, ProjectionCheckpoint, StoredEvent, St
 from es_django.projections import run_projection, run_projections, skip
 from es_django.projections.checkpoints import ensure_checkpoints, lock_due
 from es_django.projections.failures import note_failure
+from es_django.store import store_for
 from tests.domain import Deposited, Ledger
 from tests.projections.effects import (
     Counted,
@@ -215,6 +217,38 @@ def test_a_database_that_fails_is_no_failure_of_the_event_that_is_tried(monkeypa
     with pytest.raises(StorageError, match="locked"):
         run_projection("tests.effects")
     assert (checkpoint().attempts, checkpoint().failed_position) == (1, position_of(1))
+
+
+@pytest.mark.parametrize("error", [StorageError("read the log", False, "repeatable read"), ImproperlyConfigured("no")])
+def test_an_error_that_belongs_to_no_event_is_told_and_is_no_failed_attempt(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    count(1)
+    ensure_checkpoints(Effects())
+
+    def fail(**options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(store_for(), "read_all", fail)
+    with pytest.raises(type(error)):
+        run_projection("tests.effects")
+    assert run_projections() == 0
+    assert "projection tests.effects could not be run" in caplog.text
+    state = checkpoint()
+    assert (state.attempts, state.failed_position, state.retry_at, state.status) == (0, None, None, Status.RUNNING)
+
+
+@pytest.mark.requires_postgresql
+def test_a_log_that_must_not_be_read_fails_no_projection() -> None:
+    count(1)
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_isolation TO 'repeatable read'")
+    try:
+        with pytest.raises(StorageError, match="repeatable read"):
+            run_projection("tests.effects")
+    finally:
+        connection.close()
+    assert (checkpoint().attempts, checkpoint().last_error) == (0, "")
 
 
 @pytest.mark.requires_postgresql
