@@ -38,13 +38,15 @@ def ensure_checkpoints(projection: Projection) -> None:
         create_checkpoints(projection)
 
 
-def ensure_inline_checkpoints() -> None:
-    """Makes those of inline projections, which tell later that the appends have moved them."""
+def ensure_inline_checkpoints() -> list[str]:
+    """Makes those of inline projections, which tell later that the appends have moved them, and returns the names of
+    those that had none."""
     stored = ProjectionCheckpoint.objects.using(conf.settings().database).values_list("name", flat=True)
     known = set(stored)
-    for projection in registered_projections().values():
-        if projection.is_inline() and projection.name not in known:
-            create_checkpoints(projection)
+    new = [each for each in registered_projections().values() if each.is_inline() and each.name not in known]
+    for projection in new:
+        create_checkpoints(projection)
+    return [projection.name for projection in new]
 
 
 def create_checkpoints(projection: Projection, status: Status | None = None) -> None:

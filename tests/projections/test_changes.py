@@ -4,7 +4,9 @@ from collections.abc import Callable
 from io import StringIO
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
+from django.db.models.signals import post_migrate
 from pytest_django import Settings
 
 from es_django import StreamId, event_store, health
@@ -253,6 +255,31 @@ def test_a_migration_notes_which_projections_are_inline() -> None:
         assert checkpoint("balances").status == Status.INLINE
         assert not ProjectionCheckpoint.objects.filter(name=NAME).exists()
         assert not ProjectionCheckpoint.objects.exclude(status=Status.INLINE).exists()
+
+
+def migrate(verbosity: int = 1) -> str:
+    out = StringIO()
+    sender = apps.get_app_config("es_django")
+    post_migrate.connect(note_inline_projections, sender=sender)
+    try:
+        call_command("migrate", verbosity=verbosity, stdout=out)
+    finally:
+        post_migrate.disconnect(note_inline_projections, sender=sender)
+    return out.getvalue()
+
+
+def test_a_migration_tells_of_an_inline_projection_that_lacks_what_was_appended_before(become: Become) -> None:
+    assert "is new" not in migrate()
+    report("one")
+    become("inline")
+    ProjectionCheckpoint.objects.filter(name=NAME).delete()
+    line = (
+        f"projection {NAME} is new, and the log has events already: manage.py es_rebuild {NAME} builds its read model"
+    )
+    assert migrate().splitlines().count(line) == 1
+    assert "is new" not in migrate()
+    ProjectionCheckpoint.objects.filter(name=NAME).delete()
+    assert "is new" not in migrate(verbosity=0)
 
 
 def test_appends_look_at_no_other_projection(become: Become) -> None:
