@@ -11,7 +11,7 @@ from django.db import connections, router
 from django.db.models import Model
 from pytest_django import Settings
 
-from es_django import Aggregate, Projection, conf, outbox
+from es_django import Aggregate, Projection, conf, outbox, projects
 from es_django.aggregates import categories
 from es_django.checks import check_events, check_open_messages, check_projections, check_settings
 from es_django.events import Event
@@ -185,7 +185,13 @@ def test_messages_that_wait_for_a_destination_that_was_removed(settings: Setting
 
 
 def own(model: type[Model], name: str) -> None:
-    type(name, (Projection,), {"Meta": type("Meta", (), {"name": f"tests.{name}", "models": [model]})})
+    def moved(self: Projection, event: Event, recorded: object) -> None: ...
+
+    meta = type("Meta", (), {"name": f"tests.{name}", "models": [model]})
+    moved.__annotations__["event"] = type(
+        f"{name}Moved", (Event,), {"Meta": type("Meta", (), {"name": f"{name}.moved"})}
+    )
+    type(name, (Projection,), {"Meta": meta, "moved": projects(moved)})
 
 
 def test_two_projections_that_own_one_model(monkeypatch: pytest.MonkeyPatch) -> None:

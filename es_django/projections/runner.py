@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from copy import copy
 from itertools import groupby
-from typing import TYPE_CHECKING, cast
 
 from django.db import transaction
 
@@ -22,16 +21,13 @@ from es_django.models import ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.observability import Kind, at_work
 from es_django.projections.base import Projection, projection_named, registered_projections
-from es_django.projections.checkpoints import MOVING, ensure_checkpoints, lock_due, save
+from es_django.projections.checkpoints import MOVING, ensure_checkpoints, hold_appends, lock_due, save
 from es_django.projections.failures import note_failure
 from es_django.projections.told import told_positions, told_until
 from es_django.store import store_for
 from es_django.store.base import Page, Partition
 from es_django.store.failures import refuse_swallowed_failure, storage_errors
 from es_django.store.reactions import replaying
-
-if TYPE_CHECKING:
-    from es_django.store.database import DatabaseEventStore
 
 logger = logging.getLogger("es_django.projections")
 
@@ -184,8 +180,7 @@ def _give_to_appends(projection: Projection) -> None:
             checkpoint = lock_due(projection, 0)
             if checkpoint is None:
                 return
-            store = cast("DatabaseEventStore", store_for())
-            store.hold_inline_projections()
+            store = hold_appends(projection.name)
             page = store.read_settled(after=checkpoint.position, limit=MOST_LEFT, types=projection.event_classes)
             if page.has_more:
                 return

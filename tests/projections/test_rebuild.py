@@ -66,6 +66,10 @@ class Unowned(Projection):
     class Meta:
         name = "tests.unowned"
 
+    @projects
+    def said(self, event: Said, recorded: RecordedEvent) -> None:
+        """Writes to no model."""
+
 
 class TellingInline(Projection):
     class Meta:
