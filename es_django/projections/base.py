@@ -64,7 +64,9 @@ class Projection:
         cls._projectors = {**getattr(cls, "_projectors", {}), **marked_methods(cls, _PROJECTS, parameters=2)}
         cls.event_classes = frozenset(cls._batch_classes() or cls._projectors)
         if not cls.event_classes:
-            raise ImproperlyConfigured(f"{cls.__qualname__} follows no event: mark a method with @projects, or write project_batch")
+            raise ImproperlyConfigured(
+                f"{cls.__qualname__} follows no event: mark a method with @projects, or write project_batch"
+            )
         _register(cls())
 
     @classmethod

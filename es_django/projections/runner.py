@@ -9,9 +9,11 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from copy import copy
+from datetime import timedelta
 from itertools import groupby
 
 from django.db import transaction
+from django.db.models.functions import Now
 
 from es_django import conf
 from es_django.errors import ReplayError
@@ -163,7 +165,7 @@ def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) 
     if page.position == checkpoint.position and not is_rebuilt:
         return
     checkpoint.position = page.position
-    if checkpoint.failing_until is None or page.position >= checkpoint.failing_until:
+    if checkpoint.failing_until is not None and page.position >= checkpoint.failing_until:
         checkpoint.forget_failure()
     if is_rebuilt:
         checkpoint.become(Status.RUNNING)
@@ -173,7 +175,7 @@ def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) 
 
 def _give_to_appends(projection: Projection) -> None:
     """Has an inline projection moved by the appends from now on: applies what is left, while none is in flight. If that
-    fails, or is too much to keep appends waiting for, the next run tries again."""
+    fails, it is tried again after growing pauses; if it is too much to keep appends waiting for, by the next run."""
     try:
         with storage_errors("end a rebuild"), transaction.atomic(using=conf.settings().database, durable=True):
             # The lock first, so that no append waits for another runner.
@@ -197,3 +199,16 @@ def _give_to_appends(projection: Projection) -> None:
         logger.warning(
             "projection %s could not be given back to the appends yet: %r", projection.name, error, extra=ids
         )
+        _put_off(projection)
+
+
+def _put_off(projection: Projection) -> None:
+    """Each time that it is tried beside an append that does not end, the others wait. No event has failed: the count
+    serves the pause alone."""
+    with storage_errors("put off the end of a rebuild"), transaction.atomic(using=conf.settings().database):
+        checkpoint = lock_due(projection, 0)
+        if checkpoint is not None:
+            checkpoint.attempts += 1
+            pause = conf.settings().projections.backoff.after(checkpoint.attempts)
+            checkpoint.retry_at = Now() + timedelta(seconds=pause)
+            save(checkpoint)
