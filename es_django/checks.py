@@ -22,6 +22,7 @@ from es_django.outbox.messages import publications
 from es_django.outbox.moves import Move
 from es_django.outbox.publishers import publisher_for
 from es_django.projections.base import registered_projections
+from es_django.projections.foreign import foreign_relations
 from es_django.registry import registry
 
 
@@ -41,7 +42,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 @register("es_django")
 def check_projections(**kwargs: Any) -> list[CheckMessage]:
-    return [*_check_owned_models()]
+    return [*_check_owned_models(), *_check_foreign_relations()]
 
 
 @register("es_django")
@@ -142,7 +143,8 @@ def check_modes(databases: Collection[str] | None = None, **kwargs: Any) -> list
     return [
         Error(
             f"Projection {name} was inline and is async now: it would miss what is appended from now on.",
-            hint=f"Set Meta.mode back, pause it (manage.py es_project --pause {name}), change the mode, and resume it.",
+            hint=f"Set Meta.mode back to inline, migrate, pause it (manage.py es_project --pause {name}), change the "
+            f"mode again, and rebuild it (manage.py es_rebuild {name}).",
             id="es_django.E022",
         )
         for name in names
@@ -224,6 +226,18 @@ def _check_owned_models() -> Iterator[CheckMessage]:
                 "empty what the others wrote.",
                 hint="Give each projection models of its own.",
                 id="es_django.E020",
+            )
+
+
+def _check_foreign_relations() -> Iterator[CheckMessage]:
+    for projection in registered_projections().values():
+        for field in foreign_relations(projection.models):
+            yield Error(
+                f"{field} points into Meta.models of projection {projection.name}, which a rebuild empties: its rows "
+                "would be deleted too, or forbid it.",
+                hint="Set on_delete=DO_NOTHING and db_constraint=False, keep the value in a plain field, or add the "
+                "model to Meta.models if the projection alone writes it.",
+                id="es_django.E023",
             )
 
 

@@ -303,8 +303,8 @@ class ModeChanged(EsDjangoError):
     def __str__(self) -> str:
         return (
             f"projection {self.name!r} was inline and is async now, and what it has missed since is not known: set "
-            f"Meta.mode back to inline, pause it (manage.py es_project --pause {self.name}), then change the mode and "
-            "resume it"
+            f"Meta.mode back to inline, migrate, pause it (manage.py es_project --pause {self.name}), change the mode "
+            f"again, and rebuild it (manage.py es_rebuild {self.name})"
         )
 
 

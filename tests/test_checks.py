@@ -3,19 +3,22 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.models import ContentType
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 from django.db.models import Model
 from pytest_django import Settings
 
-from es_django import Aggregate, Projection, conf, outbox, tasks
+from es_django import Aggregate, Projection, conf, outbox, projects, tasks
 from es_django.aggregates import categories
 from es_django.checks import check_events, check_open_messages, check_projections, check_settings
 from es_django.errors import PublishError
 from es_django.events import Event
 from es_django.outbox.publishers import publisher_for
 from es_django.outbox.store import Settlement, outbox_store
+from es_django.projections.foreign import foreign_relations
 from es_django.registry import registry, upcasts
 from testproject.bank.models import Balance
 from tests.inbox.sender import SECRET
@@ -211,7 +214,13 @@ def test_messages_that_wait_for_a_destination_that_was_removed(settings: Setting
 
 
 def own(model: type[Model], name: str) -> None:
-    type(name, (Projection,), {"Meta": type("Meta", (), {"name": f"tests.{name}", "models": [model]})})
+    def moved(self: Projection, event: Event, recorded: object) -> None: ...
+
+    meta = type("Meta", (), {"name": f"tests.{name}", "models": [model]})
+    moved.__annotations__["event"] = type(
+        f"{name}Moved", (Event,), {"Meta": type("Meta", (), {"name": f"{name}.moved"})}
+    )
+    type(name, (Projection,), {"Meta": meta, "moved": projects(moved)})
 
 
 def test_two_projections_that_own_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +230,20 @@ def test_two_projections_that_own_one_model(monkeypatch: pytest.MonkeyPatch) -> 
     assert ids() == set()
     own(Balance, "Second")
     assert ids() == {"es_django.E020"}
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [(ContentType, "auth.Permission.content_type"), (Permission, "auth.User_user_permissions.permission")],
+)
+def test_rows_of_others_that_a_rebuild_would_delete(
+    model: type[Model], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("es_django.projections.base._registered", {})
+    own(model, "Foreign")
+    assert ids() == {"es_django.E023"}
+    assert told in " ".join(message.msg for message in check_projections())
+    assert "auth.Permission.content_type" not in foreign_relations([ContentType, Permission])
 
 
 def test_a_read_model_in_another_database_than_its_events(monkeypatch: pytest.MonkeyPatch) -> None:

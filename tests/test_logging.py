@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 from django.conf import settings as django_settings
-from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.utils import timezone
 from pytest_django import Settings
 
 from es_django import (
@@ -72,13 +73,13 @@ class Listening(Projection):
     class Meta:
         name = "tests.logging.listening"
         mode = "async"
-        models = [User]
+        models = [Session]
 
     @projects
     def whispered(self, event: Whispered, recorded: object) -> None:
         # the database names the value that is there already
         for _ in range(2):
-            User.objects.create(username=event.text)
+            Session.objects.create(session_key=event.text, expire_date=timezone.now())
 
 
 class FailingPublisher(Publisher):

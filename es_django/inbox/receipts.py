@@ -17,6 +17,7 @@ from es_django import conf
 from es_django.errors import HandlerInterrupted, PayloadError
 from es_django.events import MAX_NAME_LENGTH
 from es_django.inbox.handlers import HandlerFunction
+from es_django.interruptions import ends_the_process
 from es_django.metadata import metadata
 from es_django.models import InboxReceipt
 from es_django.payloads import encode_payload, storable_text
@@ -77,7 +78,7 @@ def run_handler(handler: HandlerFunction, message: Message) -> None:
         except Exception:
             raise
         except BaseException as error:
-            if _ends_the_process(error):
+            if ends_the_process(error):
                 raise
             raise HandlerInterrupted(storable_text(error)) from error
     refuse_swallowed_failure(conf.settings().database, "handle a message")
@@ -147,14 +148,6 @@ def _identity(consumer: str, message: Message) -> tuple[str, str]:
         if not value.strip() or len(value) > MAX_NAME_LENGTH:
             raise ValueError(f"a {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}")
     return identity
-
-
-def _ends_the_process(error: BaseException) -> bool:
-    # Celery has its own kinds of SystemExit, and its pool processes end on a signal with the code -(256 - signal). What
-    # is left is a handler that calls sys.exit(): it would come back again and again if it took its worker along.
-    if isinstance(error, SystemExit):
-        return type(error) is not SystemExit or (isinstance(error.code, int) and -256 < error.code <= -192)
-    return isinstance(error, KeyboardInterrupt)
 
 
 def _storable(content: object) -> object:

@@ -1,6 +1,6 @@
 """Projections: code that keeps a read model up to date from events."""
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from typing import Any, ClassVar, TypeVar
 
 from django.db import models
@@ -53,16 +53,20 @@ class Projection:
             raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.name is 1 to {MAX_NAME_LENGTH} characters")
         cls.name = name
         cls.mode = options.get("mode", "inline")
-        cls.models = tuple(options.get("models", ()))
+        cls.models = _models(options.get("models", ()), f"{cls.__qualname__}.Meta.models")
         cls.partitions = options.get("partitions", 1)
         if cls.mode not in ("inline", "async"):
             raise ImproperlyConfigured(f'{cls.__qualname__}.Meta.mode is "inline" or "async", not {cls.mode!r}')
-        if not isinstance(cls.partitions, int) or cls.partitions < 1:
+        if type(cls.partitions) is not int or cls.partitions < 1:
             raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.partitions is a number from 1 on")
         if cls.partitions > 1 and cls.is_inline():
             raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.partitions: an inline projection has no runners")
         cls._projectors = {**getattr(cls, "_projectors", {}), **marked_methods(cls, _PROJECTS, parameters=2)}
         cls.event_classes = frozenset(cls._batch_classes() or cls._projectors)
+        if not cls.event_classes:
+            raise ImproperlyConfigured(
+                f"{cls.__qualname__} follows no event: mark a method with @projects, or write project_batch"
+            )
         _register(cls())
 
     @classmethod
@@ -96,6 +100,13 @@ def projection_named(name: str) -> Projection:
     if name not in _registered:
         raise UnknownProjection(name, list(_registered))
     return _registered[name]
+
+
+def _models(given: Any, where: str) -> Sequence[type[models.Model]]:
+    is_list = isinstance(given, Collection) and not isinstance(given, str)
+    if not is_list or not all(isinstance(each, type) and issubclass(each, models.Model) for each in given):
+        raise ImproperlyConfigured(f"{where} is a list of model classes, not {given!r}")
+    return tuple(given)
 
 
 def _register(projection: Projection) -> None:

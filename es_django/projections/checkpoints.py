@@ -1,20 +1,17 @@
 """The checkpoints of projections, one for each partition."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
 
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from es_django import conf
-from es_django.errors import ModeChanged, PartitionsChanged
+from es_django.errors import ModeChanged, PartitionsChanged, ProjectionStatusError
 from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.projections.base import Projection, registered_projections
 from es_django.store import store_for
-
-if TYPE_CHECKING:
-    from es_django.store.database import DatabaseEventStore
+from es_django.store.database import DatabaseEventStore
 
 MOVING = (Status.RUNNING, Status.REBUILDING)
 """The statuses in which runners move a checkpoint."""
@@ -38,13 +35,15 @@ def ensure_checkpoints(projection: Projection) -> None:
         create_checkpoints(projection)
 
 
-def ensure_inline_checkpoints() -> None:
-    """Makes those of inline projections, which tell later that the appends have moved them."""
+def ensure_inline_checkpoints() -> list[str]:
+    """Makes those of inline projections, which tell later that the appends have moved them, and returns the names of
+    those that had none."""
     stored = ProjectionCheckpoint.objects.using(conf.settings().database).values_list("name", flat=True)
     known = set(stored)
-    for projection in registered_projections().values():
-        if projection.is_inline() and projection.name not in known:
-            create_checkpoints(projection)
+    new = [each for each in registered_projections().values() if each.is_inline() and each.name not in known]
+    for projection in new:
+        create_checkpoints(projection)
+    return [projection.name for projection in new]
 
 
 def create_checkpoints(projection: Projection, status: Status | None = None) -> None:
@@ -85,10 +84,19 @@ def pause_checkpoint(checkpoint: ProjectionCheckpoint) -> None:
     """Pauses one that the caller has locked. What the appends have moved stands at the newest event from now on; the
     lock comes before the hold on the appends, so that they wait for no runner."""
     if checkpoint.status == Status.INLINE:
-        cast("DatabaseEventStore", store_for()).hold_inline_projections()
+        hold_appends(checkpoint.name)
         checkpoint.position = newest_position()
     checkpoint.become(Status.PAUSED)
     save(checkpoint)
+
+
+def hold_appends(name: str) -> DatabaseEventStore:
+    """Has the appends that an inline projection follows wait until the transaction ends, and returns their store."""
+    store = store_for()
+    if not isinstance(store, DatabaseEventStore):
+        raise ProjectionStatusError(name, "taken from the appends", "the event store is not in the database")
+    store.hold_inline_projections()
+    return store
 
 
 def save(checkpoint: ProjectionCheckpoint) -> None:
@@ -102,6 +110,6 @@ def newest_position() -> int:
     return events.values_list("position", flat=True).first() or 0
 
 
-def refuse_nameless(by: str) -> None:
-    if not by.strip():
-        raise ValueError("what is done to a projection is done by somebody: name who asked for it")
+def refuse_nameless(by: object) -> None:
+    if not isinstance(by, str) or not by.strip():
+        raise ValueError(f"what is done to a projection is done by somebody: name who asked for it, not {by!r}")

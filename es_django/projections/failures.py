@@ -18,12 +18,12 @@ from es_django.store.failures import storage_errors
 logger = logging.getLogger("es_django.projections")
 
 
-def note_failure(before: ProjectionCheckpoint, positions: Sequence[int], error: Exception) -> bool:
-    """Writes down that a batch failed which began at `before` and had events at `positions`, in a transaction of its
-    own, since that of the batch is gone. Returns whether a smaller batch can be tried at once."""
+def note_failure(before: ProjectionCheckpoint, positions: Sequence[int], error: BaseException) -> bool:
+    """Writes down that a batch failed which began at `before` and had events at `positions`, one at least, in a
+    transaction of its own, since that of the batch is gone. Returns whether a smaller batch can be tried at once."""
     settings = conf.settings().projections
     is_to_be_found = len(positions) > 1
-    position = positions[0] if positions else getattr(error, "position", None)
+    position = positions[0]
     with (
         storage_errors("note a projection's failure"),
         transaction.atomic(using=conf.settings().database, durable=True),
@@ -56,6 +56,6 @@ def _standing(checkpoint: ProjectionCheckpoint) -> tuple[int, int, int | None]:
     return checkpoint.position, checkpoint.attempts, checkpoint.failing_until
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """This package's errors say what to do."""
     return storable_text(f"{type(error).__name__}: {error}" if isinstance(error, EsDjangoError) else error)

@@ -22,6 +22,7 @@ from es_django.projections.checkpoints import (
     refuse_other_mode,
     save,
 )
+from es_django.projections.foreign import foreign_relations
 from es_django.projections.told import told_by
 from es_django.store.failures import storage_errors
 
@@ -35,13 +36,17 @@ def start_rebuild(name: str, *, by: str) -> bool:
     a rebuild is under way. `by` tells who wants it. Appends that an inline projection follows must be made under READ
     COMMITTED, PostgreSQL's own default; a start that is cut short leaves such a projection paused.
 
-    Raises `UnknownProjection`, `ModeChanged`, `ProjectionStatusError` if the projection has no `Meta.models`, and
-    `StorageError`, retryable where appends to an inline projection are in flight for too long.
+    Raises `UnknownProjection`, `ModeChanged`, `ProjectionStatusError` if the projection has no `Meta.models`, or if a
+    relation of another model into them cascades, protects or restricts, and `StorageError`, retryable where appends to
+    an inline projection are in flight for too long.
     """
     projection = projection_named(name)
     refuse_nameless(by)
     if not projection.models:
         raise ProjectionStatusError(name, "rebuilt", "it has no Meta.models, so what to empty is not known")
+    if foreign := foreign_relations(projection.models):
+        reason = f"{', '.join(foreign)} would lose rows that are not the projection's, or forbid to empty its models"
+        raise ProjectionStatusError(name, "rebuilt", reason)
     with storage_errors("start a rebuild"):
         _take_from_appends(projection)
         is_started = _empty_and_set_back(projection)

@@ -4,32 +4,32 @@ A crash anywhere repeats nothing and loses nothing. Whoever locks the checkpoint
 """
 
 import logging
+import random
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from copy import copy
+from datetime import timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING, cast
 
 from django.db import transaction
+from django.db.models.functions import Now
 
 from es_django import conf
-from es_django.errors import EsDjangoError
+from es_django.errors import ReplayError
 from es_django.events import RecordedEvent
+from es_django.interruptions import ends_the_process
 from es_django.models import ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.observability import Kind, at_work
 from es_django.projections.base import Projection, projection_named, registered_projections
-from es_django.projections.checkpoints import MOVING, ensure_checkpoints, lock_due, save
+from es_django.projections.checkpoints import MOVING, ensure_checkpoints, hold_appends, lock_due, save
 from es_django.projections.failures import note_failure
 from es_django.projections.told import told_positions, told_until
 from es_django.store import store_for
 from es_django.store.base import Page, Partition
 from es_django.store.failures import refuse_swallowed_failure, storage_errors
 from es_django.store.reactions import replaying
-
-if TYPE_CHECKING:
-    from es_django.store.database import DatabaseEventStore
 
 logger = logging.getLogger("es_django.projections")
 
@@ -42,14 +42,17 @@ def run_projections(*, seconds: float = 20.0) -> int:
     returns how many events were applied. Each has at least one batch, and no more are begun after about `seconds`. One
     that fails does not stop the others."""
     deadline = time.monotonic() + seconds
-    waiting = {projection.name: _batches(projection) for projection in _runnable()}
+    projections = _runnable()
+    # One that takes its process along, out of memory for instance, would otherwise keep those behind it from every run.
+    random.shuffle(projections)
+    waiting = {projection.name: _batches(projection) for projection in projections}
     total = 0
     # A batch of each in turn, so that one that is far behind does not starve the others.
     while waiting:
         for name, batches in list(waiting.items()):
             try:
                 applied = next(batches, None)
-            except EsDjangoError:
+            except Exception:
                 logger.exception("projection %s could not be run", name, extra={"projection": name})
                 applied = None
             if applied is None:
@@ -67,8 +70,8 @@ def run_projection(name: str, *, seconds: float = 20.0) -> int:
 
     An event that fails is tried again later, after growing pauses; after PROJECTIONS["MAX_ATTEMPTS"] the projection is
     `failed` at that event until an operator decides, unless the error `is_retryable`. Raises `UnknownProjection`,
-    `PartitionsChanged`, `ModeChanged`, and `StorageError` if the database fails before the projection does, or if not
-    even the failure can be noted.
+    `PartitionsChanged`, `ModeChanged`, and whatever belongs to no event: `StorageError` if the database fails before
+    the projection does, or refuses to read the log, or if not even a failure can be noted.
     """
     deadline = time.monotonic() + seconds
     total = 0
@@ -112,13 +115,21 @@ def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
             page = _next_page(projection, checkpoint)
             _apply(projection, page.events, checkpoint)
             _move(projection, checkpoint, page)
-    except Exception as error:
-        if before is None:
+    except BaseException as error:
+        positions = _positions(page, error)
+        if before is None or not positions or ends_the_process(error):
             raise
-        return 0, note_failure(before, sorted({each.position for each in page.events}), error)
+        return 0, note_failure(before, positions, error)
     if projection.is_inline() and not page.has_more:
         _give_to_appends(projection)
     return len(page.events), page.has_more
+
+
+def _positions(page: Page, error: BaseException) -> list[int]:
+    """Those of the events of which one has failed; none where it was the database, or how it is set up."""
+    if isinstance(error, ReplayError) and error.position is not None and not page.events:
+        return [error.position]
+    return sorted({each.position for each in page.events})
 
 
 def _next_page(projection: Projection, checkpoint: ProjectionCheckpoint) -> Page:
@@ -154,7 +165,7 @@ def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) 
     if page.position == checkpoint.position and not is_rebuilt:
         return
     checkpoint.position = page.position
-    if checkpoint.failing_until is None or page.position >= checkpoint.failing_until:
+    if checkpoint.failing_until is not None and page.position >= checkpoint.failing_until:
         checkpoint.forget_failure()
     if is_rebuilt:
         checkpoint.become(Status.RUNNING)
@@ -164,15 +175,14 @@ def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) 
 
 def _give_to_appends(projection: Projection) -> None:
     """Has an inline projection moved by the appends from now on: applies what is left, while none is in flight. If that
-    fails, or is too much to keep appends waiting for, the next run tries again."""
+    fails, it is tried again after growing pauses; if it is too much to keep appends waiting for, by the next run."""
     try:
         with storage_errors("end a rebuild"), transaction.atomic(using=conf.settings().database, durable=True):
             # The lock first, so that no append waits for another runner.
             checkpoint = lock_due(projection, 0)
             if checkpoint is None:
                 return
-            store = cast("DatabaseEventStore", store_for())
-            store.hold_inline_projections()
+            store = hold_appends(projection.name)
             page = store.read_settled(after=checkpoint.position, limit=MOST_LEFT, types=projection.event_classes)
             if page.has_more:
                 return
@@ -181,9 +191,24 @@ def _give_to_appends(projection: Projection) -> None:
             checkpoint.forget_failure()
             checkpoint.become(Status.INLINE)
             save(checkpoint)
-    except Exception as error:
+    except BaseException as error:
+        if ends_the_process(error):
+            raise
         # A batch meets whatever it is as well, and notes it.
         ids = {"projection": projection.name}
         logger.warning(
             "projection %s could not be given back to the appends yet: %r", projection.name, error, extra=ids
         )
+        _put_off(projection)
+
+
+def _put_off(projection: Projection) -> None:
+    """Each time that it is tried beside an append that does not end, the others wait. No event has failed: the count
+    serves the pause alone."""
+    with storage_errors("put off the end of a rebuild"), transaction.atomic(using=conf.settings().database):
+        checkpoint = lock_due(projection, 0)
+        if checkpoint is not None:
+            checkpoint.attempts += 1
+            pause = conf.settings().projections.backoff.after(checkpoint.attempts)
+            checkpoint.retry_at = Now() + timedelta(seconds=pause)
+            save(checkpoint)

@@ -8,6 +8,8 @@ from es_django.errors import ProjectionTimeout
 from es_django.models import ProjectionCheckpoint
 from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import newest_position, stored_or_new
+from es_django.seconds import refuse_no_seconds
+from es_django.store.appends import is_number
 from es_django.store.failures import storage_errors
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
@@ -17,10 +19,14 @@ def wait_for(name: str, position: int | None = None, timeout: float = 5.0) -> No
     """Returns as soon as a projection has applied the event at `position` and all before it; where it is absent, the
     newest event of this moment.
 
-    Raises `UnknownProjection`, and `ProjectionTimeout` if that takes more than `timeout` seconds. Call it after the
-    commit of the event: within its transaction the wait would be in vain.
+    Raises `UnknownProjection`, `ValueError` for a position or a timeout that is none, and `ProjectionTimeout` if that
+    takes more than `timeout` seconds. Call it after the commit of the event: within its transaction the wait would be
+    in vain.
     """
     projection = projection_named(name)
+    refuse_no_seconds("timeout", timeout)
+    if position is not None and not is_number(position):
+        raise ValueError(f"position is a number from 0 on, not {position!r}")
     if position is None:
         with storage_errors("look how long the log is"):
             position = newest_position()

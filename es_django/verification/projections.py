@@ -1,4 +1,4 @@
-"""Checkpoints that are ahead of the log: what is appended up to there would be passed by."""
+"""Checkpoints that are ahead of the log, so that what is appended up to there would be passed by, or nobody's."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ from django.db import connections
 from django.db.models import Max
 
 from es_django.models import ProjectionCheckpoint, StoredEvent
+from es_django.projections.base import registered_projections
 from es_django.projections.told import told_until
 from es_django.verification.findings import Finding, Watch
 
@@ -15,9 +16,12 @@ LAST_DRAWN = "SELECT last_value - (NOT is_called)::int FROM es_django_event_posi
 def findings(watch: Watch) -> Iterator[Finding]:
     # Before the end is looked up, since both move on.
     checkpoints = list(ProjectionCheckpoint.objects.using(watch.using).order_by("name", "partition"))
-    end = _end(watch.using)
+    end, known = _end(watch.using), registered_projections()
     for each in checkpoints:
         watch.counts["checkpoints"] += 1
+        if each.name not in known:
+            text = f"projection {each} does not exist (any more): delete its row of es_django_projectioncheckpoint"
+            yield Finding("checkpoint", text)
         places = {"is at": each.position, "has told the outside up to": told_until(each.told or [])}
         for place, position in places.items():
             if position > end:

@@ -47,6 +47,13 @@ def fail_at(number: int) -> None:
     Effects.before_effect = staticmethod(fail)
 
 
+def fail_with(error: BaseException) -> None:
+    def fail(event: Counted) -> None:
+        raise error
+
+    Effects.before_effect = staticmethod(fail)
+
+
 def count(*numbers: int) -> None:
     """Appends an event for each number, each to a stream of its own."""
     for number in numbers:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from typing import Any
-
-from django.contrib.auth.models import Group
+from uuid import NAMESPACE_OID, uuid5
 
 from es_django import Event, Projection, RecordedEvent, StreamId, event_store, outbox, projects, upcasts
 from es_django.models import OutboxMessage
+from testproject.bank.models import LedgerEntry
 from tests.conformance.tampering import add_events
 
 
@@ -31,13 +31,13 @@ class Reporting(Projection):
     class Meta:
         name = "tests.reporting"
         mode = "async"
-        models = [Group]
+        models = [LedgerEntry]
 
     before_effect: Callable[[Reported], object] = staticmethod(_nothing)
 
     @projects
     def reported(self, event: Reported, recorded: RecordedEvent) -> None:
-        Group.objects.create(name=event.text)
+        LedgerEntry.objects.create(message_id=uuid5(NAMESPACE_OID, event.text), account=event.text, amount=0)
         outbox.send("tests", type="tests.report", data=event.text)
         Reporting.before_effect(event)
 
@@ -58,4 +58,4 @@ def told() -> list[str]:
 
 
 def read_model() -> set[str]:
-    return set(Group.objects.values_list("name", flat=True))
+    return set(LedgerEntry.objects.values_list("account", flat=True))

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from io import StringIO
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
+from django.db.models.signals import post_migrate
 from pytest_django import Settings
 
 from es_django import StreamId, event_store, health
@@ -87,6 +89,24 @@ def test_one_that_was_inline_is_not_run_as_async_since_it_may_have_missed_someth
     (error,) = check_modes(["default"])
     assert (error.id, NAME in error.msg, NAME in str(error.hint)) == ("es_django.E022", True, True)
     assert check_modes(["other"]) == check_modes(None) == []
+
+
+def test_one_that_has_missed_events_is_mended_by_what_the_error_and_the_check_say(become: Become) -> None:
+    become("inline")
+    note_inline_projections("default")
+    report("one")
+    become("async")
+    report("two")
+    with pytest.raises(ModeChanged) as refused:
+        run_projection(NAME)
+    (error,) = check_modes(["default"])
+    for remedy in (str(refused.value), str(error.hint)):
+        assert remedy.rstrip(".").endswith(f"change the mode again, and rebuild it (manage.py es_rebuild {NAME})")
+    become("inline")
+    pause(NAME, by="Ada")
+    become("async")
+    call_command("es_rebuild", NAME, stdout=StringIO())
+    assert read_model() == {"one", "two"}
 
 
 def test_one_that_was_paused_goes_on_in_another_mode_where_it_stood(become: Become) -> None:
@@ -235,6 +255,31 @@ def test_a_migration_notes_which_projections_are_inline() -> None:
         assert checkpoint("balances").status == Status.INLINE
         assert not ProjectionCheckpoint.objects.filter(name=NAME).exists()
         assert not ProjectionCheckpoint.objects.exclude(status=Status.INLINE).exists()
+
+
+def migrate(verbosity: int = 1) -> str:
+    out = StringIO()
+    sender = apps.get_app_config("es_django")
+    post_migrate.connect(note_inline_projections, sender=sender)
+    try:
+        call_command("migrate", verbosity=verbosity, stdout=out)
+    finally:
+        post_migrate.disconnect(note_inline_projections, sender=sender)
+    return out.getvalue()
+
+
+def test_a_migration_tells_of_an_inline_projection_that_lacks_what_was_appended_before(become: Become) -> None:
+    assert "is new" not in migrate()
+    report("one")
+    become("inline")
+    ProjectionCheckpoint.objects.filter(name=NAME).delete()
+    line = (
+        f"projection {NAME} is new, and the log has events already: manage.py es_rebuild {NAME} builds its read model"
+    )
+    assert migrate().splitlines().count(line) == 1
+    assert "is new" not in migrate()
+    ProjectionCheckpoint.objects.filter(name=NAME).delete()
+    assert "is new" not in migrate(verbosity=0)
 
 
 def test_appends_look_at_no_other_projection(become: Become) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from io import StringIO
 from typing import Any
 
@@ -14,7 +15,7 @@ from django.core.management import CommandError, call_command
 from es_django import StorageError, event_store
 from es_django.management.commands import es_project
 from es_django.models import ProjectionCheckpoint, SkippedEvent
-from es_django.projections import wait_for
+from es_django.projections import pause, run_projections, wait_for
 from testproject.bank.services import open_account
 from tests.background import environment_of_test_database
 from tests.projections.effects import checkpoint, count, effects, fail_at, let_pauses_end, no_mishap, position_of
@@ -32,6 +33,35 @@ def test_once_brings_all_projections_to_the_end() -> None:
     count(1, 2)
     es_project_("--once")
     assert effects() == 2
+
+
+def test_once_ends_with_an_error_short_of_the_end() -> None:
+    count(1, 2)
+    fail_at(1)
+    with pytest.raises(CommandError, match=f"log: tests.effects is running, and fails at position {position_of(1)}"):
+        es_project_("--once")
+    ProjectionCheckpoint.objects.filter(name="tests.effects").update(failed_position=None)
+    with pytest.raises(CommandError, match=f"log: tests.effects is running, at position 0 of {position_of(2)}"):
+        es_project_("--once")
+    pause("tests.effects", by="Ada")
+    es_project_("--once")
+
+
+def test_once_goes_on_though_a_long_run_has_applied_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    count(1)
+    monkeypatch.setattr(es_project, "LONG_TURN", 0.5)
+    turns: list[int] = []
+
+    def run(seconds: float) -> int:
+        turns.append(0)
+        if len(turns) == 1:
+            time.sleep(seconds)  # over events that nobody follows
+            return 0
+        return run_projections(seconds=60)
+
+    monkeypatch.setattr(es_project, "run_projections", run)
+    es_project_("--once")
+    assert effects() == 1
 
 
 def test_it_runs_until_it_is_told_to_stop() -> None:
@@ -70,7 +100,8 @@ def test_it_survives_a_database_that_is_away_for_a_while(monkeypatch: pytest.Mon
 def test_projections_are_paused_resumed_and_made_to_skip() -> None:
     count(1, 2)
     fail_at(1)
-    es_project_("--once")
+    with pytest.raises(CommandError):
+        es_project_("--once")
     no_mishap()
     es_project_("--pause", "tests.effects")
     let_pauses_end()

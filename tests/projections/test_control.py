@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from pytest_django import Settings
@@ -12,6 +13,8 @@ from es_django.errors import ProjectionStatusError
 from es_django.models import InboxReceipt, ProjectionCheckpoint, SkippedEvent
 from es_django.models.projections import MOVES, CheckpointStatus
 from es_django.projections import pause, resume, run_projection, run_projections, skip, start_rebuild
+from es_django.projections.checkpoints import ensure_inline_checkpoints
+from es_django.testing.memory import in_memory
 from testproject.bank.models import Balance
 from testproject.bank.services import deposit, open_account
 from tests.projections.effects import Counted, checkpoint, count, effects, fail_at, no_mishap, position_of
@@ -152,3 +155,19 @@ def test_a_status_is_followed_by_those_in_the_table_only(before: CheckpointStatu
     else:
         with pytest.raises(ProjectionStatusError, match=f"cannot be {after}: it is {before}"):
             state.become(after)
+
+
+@pytest.mark.parametrize("by", [None, 7, " "])
+def test_who_asks_is_named(by: Any) -> None:
+    for change in (pause, resume, start_rebuild):
+        with pytest.raises(ValueError, match="name who asked for it"):
+            change(NAME, by=by)
+
+
+def test_an_event_store_in_memory_moves_inline_projections_always() -> None:
+    ensure_inline_checkpoints()
+    with in_memory():
+        for change in (pause, start_rebuild):
+            with pytest.raises(ProjectionStatusError, match="the event store is not in the database"):
+                change("balances", by="Ada")
+    assert checkpoint("balances").status == CheckpointStatus.INLINE

@@ -23,6 +23,7 @@ from es_django import (
 from es_django.models import InboxReceipt
 from es_django.projections import base
 from es_django.store import reactions
+from testproject.bank.models import Balance
 from tests.domain import Annotated, Ledger
 from tests.projections.effects import effects
 
@@ -164,7 +165,7 @@ def test_a_projection_takes_events_in_one_way_only() -> None:
         type("Both", (Projection,), both)
 
 
-@pytest.mark.parametrize(("mode", "partitions"), [("inline", 2), ("async", 0), ("async", "many")])
+@pytest.mark.parametrize(("mode", "partitions"), [("inline", 2), ("async", 0), ("async", "many"), ("async", True)])
 def test_partitions_that_cannot_be_are_refused(mode: str, partitions: object) -> None:
     meta = type("Meta", (), {"name": "tests.parted", "mode": mode, "partitions": partitions})
     with pytest.raises(ImproperlyConfigured, match=r"Meta\.partitions"):
@@ -179,9 +180,21 @@ def test_a_projection_without_a_name_or_with_a_wrong_mode_is_refused() -> None:
         type("Wrong", (Projection,), wrong)
 
 
+@pytest.mark.parametrize("models", ["bank.Balance", ["bank.Balance"], Balance, [Balance, None], 7])
+def test_models_that_are_no_list_of_model_classes_are_refused(models: object) -> None:
+    meta = type("Meta", (), {"name": "tests.modelled", "models": models})
+    with pytest.raises(ImproperlyConfigured, match=r"Modelled\.Meta\.models is a list of model classes, not"):
+        type("Modelled", (Projection,), {"Meta": meta, "moved": Second.moved})
+
+
+def test_a_projection_that_follows_nothing_is_refused() -> None:
+    with pytest.raises(ImproperlyConfigured, match="Idle follows no event: mark a method with @projects"):
+        type("Idle", (Projection,), {"Meta": type("Meta", (), {"name": "tests.idle"})})
+
+
 def test_two_projections_of_one_name_are_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"are both named 'tests\.inline'"):
-        type("Second", (Projection,), {"Meta": type("Meta", (), {"name": "tests.inline"})})
+        type("Second", (Projection,), {"Meta": type("Meta", (), {"name": "tests.inline"}), "moved": Second.moved})
     assert sum(each.name == "tests.inline" for each in map(_named, reactions.inline_projections)) == 1
     assert base.registered_projections()["tests.inline"] in reactions.inline_projections
 

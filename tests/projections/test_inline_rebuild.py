@@ -10,17 +10,19 @@ from threading import Event as Signal
 
 import pytest
 from django.db import connection, transaction
+from pytest_django import Settings
 
 from es_django import Projection, StorageError, event_store
 from es_django.errors import is_retryable
 from es_django.models import ProjectionCheckpoint
 from es_django.projections import rebuild, run_projection, run_projections, runner, start_rebuild
+from es_django.store import store_for
 from testproject.bank.events import MoneyIn, MoneyOut
 from testproject.bank.models import Balance
 from testproject.bank.projections import Balances
 from testproject.bank.services import deposit, open_account
 from tests.processes import run_processes
-from tests.projections.effects import checkpoint, count
+from tests.projections.effects import checkpoint, count, let_pauses_end
 from tests.threads import threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -94,8 +96,37 @@ def test_no_rebuild_ends_while_an_append_is_in_flight_that_it_would_miss() -> No
         assert (balances(), is_rebuilding()) == ({"ada": Decimal(0)}, True)
         go_on.set()
         slow.result(30)
+    let_pauses_end()
     run_projection("balances")
     assert (balances(), is_rebuilding()) == ({"ada": Decimal(5)}, False)
+
+
+def test_the_end_of_a_rebuild_is_tried_again_after_growing_pauses(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1, "BACKOFF": {"base": 60}}}
+    held: list[int] = []
+
+    def hold(store: object) -> None:
+        held.append(0)
+        raise StorageError("hold the appends", True)
+
+    open_account("ada", owner="Ada")
+    start_rebuild("balances", by="Eve")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store_for()), "hold_inline_projections", hold)
+        for times, pause in enumerate((60, 120, 240), start=1):
+            for _ in range(2):
+                run_projection("balances")
+            state = checkpoint("balances")
+            assert state.retry_at is not None
+            assert (len(held), round((state.retry_at - state.updated_at).total_seconds())) == (times, pause)
+            assert (state.status, state.failed_position) == (ProjectionCheckpoint.Status.REBUILDING, None)
+            deposit("ada", Decimal(1))
+            let_pauses_end()
+    run_projection("balances")
+    state = checkpoint("balances")
+    assert (balances(), is_rebuilding(), state.attempts, state.retry_at) == ({"ada": Decimal(3)}, False, 0, None)
 
 
 @pytest.mark.requires_postgresql

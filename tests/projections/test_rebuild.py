@@ -7,13 +7,14 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from django.contrib.sessions.models import Session
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
 from django.core.management import CommandError, call_command
 from django.db import transaction
 from pytest_django import Settings
 
 from es_django import ANY, Event, Projection, RecordedEvent, StreamId, event_store, outbox, projects
-from es_django.models import Lease, OutboxMessage, ProjectionCheckpoint, Snapshot, StoredEvent
+from es_django.models import InboxReceipt, Lease, OutboxMessage, ProjectionCheckpoint, Snapshot, StoredEvent
 from es_django.projections import is_replaying, pause, resume, run_projection, run_projections, skip, start_rebuild
 from testproject.bank.models import Balance, StatementLine
 from testproject.bank.services import deposit, open_account
@@ -64,6 +65,10 @@ class Telling(Projection):
 class Unowned(Projection):
     class Meta:
         name = "tests.unowned"
+
+    @projects
+    def said(self, event: Said, recorded: RecordedEvent) -> None:
+        """Writes to no model."""
 
 
 class TellingInline(Projection):
@@ -125,6 +130,15 @@ def test_a_projection_without_models_is_refused() -> None:
     with pytest.raises(CommandError, match=r"it has no Meta\.models"):
         rebuild("tests.unowned")
     assert not ProjectionCheckpoint.objects.filter(name="tests.unowned").exists()
+
+
+def test_a_projection_whose_models_take_rows_of_others_along_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    count(1)
+    run_projection(NAME)
+    monkeypatch.setattr(Effects, "models", (InboxReceipt, Permission))
+    with pytest.raises(CommandError, match=r"auth\.Group_permissions\.permission, auth\.User_user_permissions"):
+        rebuild(NAME)
+    assert (effects(), checkpoint().status) == (1, Status.RUNNING)
 
 
 def test_an_unknown_projection_is_refused() -> None:
@@ -297,7 +311,7 @@ class Appending(Projection):
     class Meta:
         name = "tests.appending"
         mode = "async"
-        models = [Session]
+        models = [LogEntry]
 
     asks = True
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -17,6 +18,7 @@ from es_django.models import InboxReceipt, ProjectionCheckpoint, StoredEvent, St
 from es_django.projections import run_projection, run_projections, skip
 from es_django.projections.checkpoints import ensure_checkpoints, lock_due
 from es_django.projections.failures import note_failure
+from es_django.store import store_for
 from tests.domain import Deposited, Ledger
 from tests.projections.effects import (
     Counted,
@@ -25,6 +27,7 @@ from tests.projections.effects import (
     count,
     effects,
     fail_at,
+    fail_with,
     let_pauses_end,
     no_mishap,
     position_of,
@@ -216,6 +219,38 @@ def test_a_database_that_fails_is_no_failure_of_the_event_that_is_tried(monkeypa
     assert (checkpoint().attempts, checkpoint().failed_position) == (1, position_of(1))
 
 
+@pytest.mark.parametrize("error", [StorageError("read the log", False, "repeatable read"), ImproperlyConfigured("no")])
+def test_an_error_that_belongs_to_no_event_is_told_and_is_no_failed_attempt(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    count(1)
+    ensure_checkpoints(Effects())
+
+    def fail(**options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(store_for(), "read_all", fail)
+    with pytest.raises(type(error)):
+        run_projection("tests.effects")
+    assert run_projections() == 0
+    assert "projection tests.effects could not be run" in caplog.text
+    state = checkpoint()
+    assert (state.attempts, state.failed_position, state.retry_at, state.status) == (0, None, None, Status.RUNNING)
+
+
+@pytest.mark.requires_postgresql
+def test_a_log_that_must_not_be_read_fails_no_projection() -> None:
+    count(1)
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_isolation TO 'repeatable read'")
+    try:
+        with pytest.raises(StorageError, match="repeatable read"):
+            run_projection("tests.effects")
+    finally:
+        connection.close()
+    assert (checkpoint().attempts, checkpoint().last_error) == (0, "")
+
+
 @pytest.mark.requires_postgresql
 def test_a_second_runner_steps_aside() -> None:
     count(1, 2)
@@ -248,16 +283,34 @@ def test_what_trying_again_can_help_is_never_given_up(settings: Settings) -> Non
     settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
     count(1)
 
-    def fail(event: Counted) -> None:
-        raise ConnectionError("for now")
-
-    Effects.before_effect = staticmethod(fail)
+    fail_with(ConnectionError("for now"))
     for attempts in (1, 2, 3):
         run_projections()
         assert (checkpoint().status, checkpoint().attempts) == (Status.RUNNING, attempts)
         let_pauses_end()
     no_mishap()
     assert run_projection("tests.effects") == 1
+
+
+@pytest.mark.parametrize("error", [SystemExit("usage: ..."), GeneratorExit()])
+def test_a_projection_that_would_end_its_runner_only_fails(error: BaseException, settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 2}}
+    count(1)
+    fail_with(error)
+    for status in (Status.RUNNING, Status.FAILED):
+        run_projections()
+        assert (checkpoint().status, checkpoint().failed_position) == (status, position_of(1))
+        let_pauses_end()
+    assert type(error).__name__ in checkpoint().last_error
+    assert effects("tests.batches") == 1
+
+
+def test_the_end_of_the_process_is_no_failure_of_the_event() -> None:
+    count(1)
+    fail_with(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run_projection("tests.effects")
+    assert (checkpoint().attempts, checkpoint().position) == (0, 0)
 
 
 def test_a_projection_that_recovers_goes_on() -> None:

@@ -1,5 +1,7 @@
 """Waiting for the read side ends when it is there, or with an error that says where it is."""
 
+from typing import Any
+
 import pytest
 from asgiref.sync import async_to_sync
 
@@ -78,3 +80,15 @@ def test_all_partitions_are_waited_for() -> None:
 def test_an_unknown_projection_is_told() -> None:
     with pytest.raises(UnknownProjection):
         wait_for("nobody", 1, 0)
+
+
+@pytest.mark.parametrize("position", ["abc", "1", -1, 1.5, True])
+def test_a_position_that_is_none_is_refused(position: Any) -> None:
+    with pytest.raises(ValueError, match="position is a number from 0 on"):
+        wait_for(NAME, position, 0)
+
+
+@pytest.mark.parametrize("timeout", [None, "1", -1, float("nan")])
+def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
+    with pytest.raises(ValueError, match="timeout is a number of seconds"):
+        wait_for(NAME, 1, timeout)

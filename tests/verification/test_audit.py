@@ -327,6 +327,13 @@ def test_a_checkpoint_beyond_the_log_is_found(field: str, told: str) -> None:
     assert texts("checkpoint") == [f"projection tests.effects {told.format(end + 1)}, the log ends at {end}"]
 
 
+def test_a_checkpoint_of_no_projection_is_found() -> None:
+    ProjectionCheckpoint.objects.create(name="tests.renamed")
+    (text,) = texts("checkpoint")
+    assert text.startswith("projection tests.renamed does not exist")
+    assert "delete its row of es_django_projectioncheckpoint" in text
+
+
 @pytest.mark.requires_postgresql
 def test_a_checkpoint_behind_an_append_that_was_rolled_back_is_not_beyond_the_log() -> None:
     count(1)

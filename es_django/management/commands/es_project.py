@@ -1,5 +1,7 @@
 import signal
+import time
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from threading import Event
 from types import FrameType
 from typing import Any
@@ -9,10 +11,16 @@ from django.db import close_old_connections
 
 from es_django.errors import EsDjangoError
 from es_django.management.arguments import add_by, refusal, seconds
+from es_django.models.projections import CheckpointStatus as Status
 from es_django.projections import pause, resume, run_projections, skip
+from es_django.projections.base import registered_projections
+from es_django.projections.checkpoints import stored_or_new
+from es_django.store import store_for
+from es_django.store.failures import storage_errors
 
 TURN = 2.0
 """Seconds of work after which a signal to stop is heeded."""
+LONG_TURN = 20.0
 
 
 class Command(BaseCommand):
@@ -25,7 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--interval", type=float, default=1.0, help="seconds between two looks at an idle log")
         add_by(parser)
         what = parser.add_mutually_exclusive_group()
-        what.add_argument("--once", action="store_true", help="end at the end of the log")
+        what.add_argument("--once", action="store_true", help="end at the end of the log, or with 1 short of it")
         what.add_argument("--pause", metavar="NAME", help="stop a projection until it is resumed")
         what.add_argument("--resume", metavar="NAME", help="let a projection that is paused or failed go on")
         what.add_argument(
@@ -43,12 +51,24 @@ class Command(BaseCommand):
                 name, position = options["skip"]
                 skip(name, _position(position), by=by)
             elif once:
-                while run_projections():
-                    pass
+                self._run_to_the_end()
             else:
                 self._run(interval)
         except EsDjangoError as error:
             raise refusal(error) from error
+
+    def _run_to_the_end(self) -> None:
+        is_done = False
+        while not is_done:
+            deadline = time.monotonic() + LONG_TURN
+            with storage_errors("look how long the log is"):
+                end = store_for().safe_end()
+            # Events that nobody follows count as none applied, and take their time as well.
+            is_done = not run_projections(seconds=LONG_TURN) and time.monotonic() < deadline
+        with storage_errors("look where the projections are"):
+            behind = list(_behind(end))
+        if behind:
+            raise CommandError(f"Not at the end of the log: {'; '.join(behind)}.")
 
     def _run(self, interval: float) -> None:
         stopped = Event()
@@ -74,6 +94,17 @@ class Command(BaseCommand):
                 raise
             self.stderr.write(f"{error}; it goes on in a moment")
             return 0
+
+
+def _behind(end: int) -> Iterator[str]:
+    for projection in registered_projections().values():
+        for checkpoint in stored_or_new(projection):
+            if checkpoint.status == Status.PAUSED or (checkpoint.status == Status.INLINE and projection.is_inline()):
+                continue
+            if checkpoint.failed_position is not None:
+                yield f"{checkpoint} is {checkpoint.status}, and fails at position {checkpoint.failed_position}"
+            elif checkpoint.position < end:
+                yield f"{checkpoint} is {checkpoint.status}, at position {checkpoint.position} of {end}"
 
 
 def _position(text: str) -> int:
