@@ -12,7 +12,7 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from es_django.errors import InvalidStreamId
-from es_django.payloads import encode_payload, in_stored_order
+from es_django.payloads import as_stored, encode_payload
 from es_django.registry import MAX_NAME_LENGTH as MAX_NAME_LENGTH
 from es_django.registry import registry
 
@@ -91,7 +91,7 @@ class PendingEvent(msgspec.Struct, frozen=True):
         if not isinstance(self.event, Event) or type(self.event) is Event:
             raise TypeError(f"{self.event!r} is no Event: record and append instances of Event subclasses")
         event_type = registry.of(type(self.event))
-        data = in_stored_order(encode_payload(self.event, event_type.name))
+        data = as_stored(encode_payload(self.event, event_type.name))
         # A copy of its own: what its writer makes of the event's lists later is no part of it.
         msgspec.structs.force_setattr(self, "event", event_type.faithful(self.event, data))
         msgspec.structs.force_setattr(self, "data", data)

@@ -7,6 +7,7 @@ both, when the payload is made, so that nothing fails at commit or reads back as
 import math
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ import msgspec
 from es_django.errors import PayloadError
 
 LONGEST_ERROR = 10_000
+SHORTEST_WITH_EXPONENT = 1e16
+"""From there on floats are encoded with an exponent, which jsonb writes out."""
 DEEPEST = 100
 """Levels of a payload; what one process can encode, another with less stack left might not decode."""
 
@@ -39,19 +42,27 @@ def encode_payload(payload: object, owner: str) -> str:
     return encoded.decode()
 
 
-def in_stored_order(encoded: str) -> str:
-    """The same JSON with the keys of its objects in the order in which PostgreSQL's jsonb gives them back, so that what
-    goes by that order today goes by the same one after reading."""
-    if encoded.count("{") < 2:  # the fields of a payload have an order of their own, that of its class
+def as_stored(encoded: str) -> str:
+    """The same JSON as PostgreSQL's jsonb gives it back: the keys of its objects in another order, 1e16 as a whole
+    number, and -0.0 without its sign; so that what goes by these today goes by the same ones after reading."""
+    # The fields of a payload have an order of their own, that of its class.
+    if encoded.count("{") < 2 and not _REWRITTEN.search(encoded):
         return encoded
-    return _encoder.encode(_ordered(msgspec.json.decode(encoded))).decode()
+    return _encoder.encode(_normalized(msgspec.json.decode(encoded))).decode()
 
 
-def _ordered(value: Any) -> Any:
+_REWRITTEN = re.compile(r"\de\d|-0\.0")
+
+
+def _normalized(value: Any) -> Any:
     if isinstance(value, dict):
         keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
-        return {key: _ordered(value[key]) for key in keys}
-    return [_ordered(each) for each in value] if isinstance(value, list) else value
+        return {key: _normalized(value[key]) for key in keys}
+    if isinstance(value, list):
+        return [_normalized(each) for each in value]
+    if isinstance(value, float):
+        return int(Decimal(repr(value))) if abs(value) >= SHORTEST_WITH_EXPONENT else value + 0.0
+    return value
 
 
 def storable_text(error: object) -> str:

@@ -18,6 +18,7 @@ from hypothesis.extra.django import TestCase
 from pytest_django import DjangoAssertNumQueries
 
 from es_django import ANY, Aggregate, ConcurrencyError, Event, Repository, StreamId, applies, event_store, upcasts
+from es_django.errors import PayloadError
 from es_django.models import Snapshot as StoredSnapshot
 from es_django.registry import registry
 from es_django.snapshots import SnapshotCodec
@@ -232,6 +233,20 @@ class TestSnapshots:
         found = [recorded.note, stored.event.note, *ledger.notes, *ledgers.get("l-1").notes]
         assert found == [note] * 4
         assert len(set(map(json.dumps, found))) == 1
+
+    @pytest.mark.parametrize("number", [1e16, -1e22, -0.0, 1e15, 1e-7, 0.1, 2**64, [1e16, {"deep": -0.0}]])
+    def test_a_number_of_no_declared_type_is_the_same_in_memory_and_after_reading(self, number: object) -> None:
+        ledger = Ledger.open("l-1")
+        ledger.annotate(number)
+        Repository(Ledger).save(ledger)
+        (read,) = Repository(Ledger).get("l-1").notes
+        assert read == number
+        assert repr(read) == repr(ledger.notes[0])
+
+    @pytest.mark.parametrize("number", [1e23, 1.5e300])
+    def test_a_number_that_would_be_read_as_another_one_is_refused(self, number: float) -> None:
+        with pytest.raises(PayloadError, match="would be read back as another value"):
+            Ledger.open("l-1").annotate(number)
 
     def test_a_state_that_holds_a_mutable_value_twice_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
         class Aliased(Ledger):
