@@ -11,7 +11,7 @@ from django.db import transaction
 from uuid_utils.compat import uuid7
 
 from benchmarks.measure import Effort, Figure, Title, Work, alone, bare_connection, compare, in_processes, new_key
-from benchmarks.subject import Followed, Measured, Subject, Told, measured
+from benchmarks.subject import PROJECT, Followed, Measured, Subject, Told, measured
 from es_django import NO_STREAM, Repository, StreamId, event_store
 
 CATEGORY = "benchmark"
@@ -40,7 +40,6 @@ SELECT %s, 'nowhere', %s, %s, %s::jsonb, %s::jsonb, id, 1, 'pending', 0, '', clo
 APPEND_ONE = f"WITH stream AS ({STREAM}) {EVENT}"
 APPEND_MANY = f"WITH stream AS ({STREAM}) {EVENTS}"
 APPEND_AND_TELL = f"WITH stream AS ({STREAM}), message AS ({MESSAGE}) {EVENT}"
-PROJECT = "INSERT INTO benchmarks_tally (key, amount) VALUES (%s, %s)"
 
 encode = msgspec.json.encode
 

@@ -3,9 +3,10 @@
 Whoever does one of these tells it here, and knows of no metrics and no traces; these listen where they are installed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from enum import Enum
+from types import TracebackType
 
 import msgspec
 
@@ -51,18 +52,31 @@ listeners: list[Listener] = []
 """Each is entered before the work begins, and left when its outcomes and its error are known."""
 
 
-@contextmanager
-def at_work(kind: Kind, subject: str = "", size: int = 0, causes: Iterable[Mapping[str, str]] = ()) -> Iterator[Work]:
+class at_work:
     """Tells the listeners of the work in this block, which may still say what it is about. If it does not tell the
     outcomes, all is "done"; "conflict" or "failed" if it raises."""
-    work = Work(kind, subject, size, causes)
-    with ExitStack() as stack:
-        for listener in listeners:
-            stack.enter_context(listener(work))
-        try:
-            yield work
-        except BaseException as error:
+
+    def __init__(self, kind: Kind, subject: str = "", size: int = 0, causes: Iterable[Mapping[str, str]] = ()) -> None:
+        self._work = Work(kind, subject, size, causes)
+        self._entered: ExitStack | None = None
+
+    def __enter__(self) -> Work:
+        if listeners:
+            with ExitStack() as stack:
+                for listener in listeners:
+                    stack.enter_context(listener(self._work))
+                self._entered = stack.pop_all()
+        return self._work
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._entered is None:
+            return
+        work = self._work
+        if error is not None:
             work.error = error
             work.outcomes = {"conflict" if isinstance(error, ConcurrencyError) else "failed": work.size}
-            raise
-        work.outcomes = work.outcomes or {"done": work.size}
+        elif not work.outcomes:
+            work.outcomes = {"done": work.size}
+        self._entered.__exit__(kind, error, trace)

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -144,10 +144,11 @@ class EventRegistry:
 
     def of(self, cls: "type[Event]") -> EventType:
         """The type of an event class. Raises `ImproperlyConfigured` if it is none or another class claims its name."""
-        if cls not in self._by_class:
+        event_type = self._by_class.get(cls)
+        if event_type is None:
             raise ImproperlyConfigured(f"{cls!r} is no subclass of Event")
-        event_type = self._by_class[cls]
-        self._named(event_type.name)
+        if len(self._by_name[event_type.name]) > 1:
+            self._refuse_conflict(event_type.name)
         return event_type
 
     def stored_names(self, classes: "Iterable[type[Event]]") -> list[str]:
@@ -197,10 +198,14 @@ class EventRegistry:
         if claims is None:
             return None
         if len(claims) > 1:
-            raise ImproperlyConfigured(
-                f"{' and '.join(sorted(claims))} are both stored as {name!r}: give one of them another Meta.name"
-            )
+            self._refuse_conflict(name)
         return next(iter(claims.values()))
+
+    def _refuse_conflict(self, name: str) -> NoReturn:
+        raise ImproperlyConfigured(
+            f"{' and '.join(sorted(self._by_name[name]))} are both stored as {name!r}: "
+            "give one of them another Meta.name"
+        )
 
 
 registry = EventRegistry()

@@ -12,7 +12,7 @@ from threading import Event, Lock, Thread
 import celery.app.amqp  # noqa: F401  # now, since an import in the thread could be cut in two by a fork
 import kombu
 from celery import current_app
-from django.db import connections, transaction
+from django.db import connections
 
 from es_django.outbox.publishers.connection import ThreadConnection
 from es_django.store.reactions import after_messages
@@ -83,10 +83,11 @@ def nudge_relay() -> None:
 
 def nudge_on_commit(using: str) -> None:
     connection = connections[using]
-    alive = set(connection.savepoint_ids)
-    if any(entry[1] is nudge_relay and entry[0] <= alive for entry in connection.run_on_commit):
-        return
-    transaction.on_commit(nudge_relay, using=using, robust=True)
+    if connection.run_on_commit:
+        alive = set(connection.savepoint_ids)
+        if any(entry[1] is nudge_relay and entry[0] <= alive for entry in connection.run_on_commit):
+            return
+    connection.on_commit(nudge_relay, robust=True)
 
 
 after_messages.append(nudge_on_commit)

@@ -89,7 +89,10 @@ def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> l
     _refuse_duplicate_streams(writes)
     # In one order everywhere, so that two writers of the same streams cannot deadlock.
     ordered = sorted((write for write in writes if write.events), key=lambda write: write.stream)
-    appends = [_prepare(write, metadata) for write in ordered]
+    if not ordered:
+        return []
+    encoded_metadata = _encoded(metadata)
+    appends = [_prepare(write, metadata, encoded_metadata) for write in ordered]
     _refuse_duplicate_ids(appends)
     return appends
 
@@ -156,15 +159,27 @@ def _refuse_malformed(write: StreamWrite) -> None:
         raise ValueError(f"expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}")
 
 
-def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
-    expected = write.expected
+def _prepare(write: StreamWrite, metadata: Mapping[str, str], encoded_metadata: str) -> Append:
     events = [event if isinstance(event, PendingEvent) else PendingEvent(event) for event in write.events]
-    messages = [
-        stage(message, ordinal)
-        for ordinal, event in enumerate(events, start=1)
-        for message in _messages(StagedEvent(write.stream, event.event, event.event_id, metadata))
-    ]
-    may_repeat = expected in (ANY, STREAM_EXISTS) and any(isinstance(event, PendingEvent) for event in write.events)
+    classes = {type(event.event) for event in events}
+    messages = [] if classes.isdisjoint(message_sources) else list(_staged(write.stream, events, metadata))
+    is_open = write.expected is ANY or write.expected is STREAM_EXISTS
+    may_repeat = is_open and any(isinstance(event, PendingEvent) for event in write.events)
+    return Append(
+        write.stream,
+        events,
+        write.expected,
+        messages,
+        metadata,
+        encoded_metadata,
+        write.snapshot,
+        may_repeat,
+        is_followed_inline(classes),
+    )
+
+
+def _encoded(metadata: Mapping[str, str]) -> str:
+    """The metadata that has no column of its own. Raises `PayloadError` for what cannot be stored of it."""
     for name, value in metadata.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise PayloadError("metadata", str(name), f"must be text with a name, not {value!r}")
@@ -173,13 +188,13 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str]) -> Append:
             raise PayloadError("metadata", name, f"has more than {MAX_NAME_LENGTH} characters")
         encode_payload(metadata[name], f"metadata.{name}")
     rest = {name: value for name, value in metadata.items() if name not in COLUMNS_OF_METADATA}
-    encoded = encode_payload(rest, "metadata") if rest else "{}"
-    followed = is_followed_inline({type(event.event) for event in events})
-    return Append(write.stream, events, expected, messages, metadata, encoded, write.snapshot, may_repeat, followed)
+    return encode_payload(rest, "metadata") if rest else "{}"
 
 
-def _messages(staged: StagedEvent) -> Iterator[Message]:
-    for source in message_sources.get(type(staged.event), ()):
-        message = source(staged)
-        if message is not None:
-            yield message
+def _staged(stream: StreamId, events: Sequence[PendingEvent], metadata: Mapping[str, str]) -> Iterator[StagedMessage]:
+    for ordinal, pending in enumerate(events, start=1):
+        staged = StagedEvent(stream, pending.event, pending.event_id, metadata)
+        for source in message_sources.get(type(pending.event), ()):
+            message = source(staged)
+            if message is not None:
+                yield stage(message, ordinal)

@@ -133,9 +133,6 @@ class EventStore(ABC):
 
     def _append_each(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         """Appends, and moves the inline projections by what is new."""
-        # Asked before the first position is drawn, so that a rebuild can wait for all who were told otherwise.
-        followed = any(append.followed_inline for append in appends)
-        suspended = self._suspended_projections() if followed else frozenset()
         recorded: list[RecordedEvent] = []
         new: list[RecordedEvent] = []
         for append in appends:
@@ -151,11 +148,12 @@ class EventStore(ABC):
             added = {each.event_id for each in new}
             every = [event.event_id for append in appends for event in append.events]
             raise DuplicateEvent([event_id for event_id in every if event_id not in added])
-        run_inline_projections(new, besides=suspended)
+        if any(append.followed_inline for append in appends):
+            run_inline_projections(new, besides=self._suspended_projections())
         return recorded
 
     def _suspended_projections(self) -> Set[str]:
-        """The projections that are moved from a checkpoint at this time, and by no append."""
+        """The projections that are moved from a checkpoint and by no append, until this transaction ends."""
         return frozenset()
 
     @abstractmethod

@@ -109,7 +109,8 @@ class DatabaseEventStore(EventStore):
         return TransactionOutcome(self.using) if self.in_transaction else committed
 
     def _refuse_manual_transaction(self) -> None:
-        if not self.connection.in_atomic_block and not self.connection.get_autocommit():
+        connection = self.connection
+        if not connection.in_atomic_block and not connection.get_autocommit():
             raise TransactionManagementError(
                 f"autocommit is off on {self.using!r}, so nobody tells of a rollback: write inside atomic() instead"
             )
@@ -123,14 +124,19 @@ class DatabaseEventStore(EventStore):
 
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         self._refuse_manual_transaction()
-        if any(append.messages for append in appends):
+        told = followed = False
+        for append in appends:
+            told = told or bool(append.messages)
+            followed = followed or append.followed_inline
+        if told:
             self._refuse_elsewhere(UNRELAYED)
-        if any(append.followed_inline for append in appends):
+        if followed:
             self._refuse_elsewhere(UNPROJECTED)
         with storage_errors("append"), self._unit(appends):
             recorded = self._append_each(appends)
-            refuse_swallowed_failure(self.using, "append")
-            if any(append.messages for append in appends):
+            if followed:
+                refuse_swallowed_failure(self.using, "append")
+            if told:
                 for hook in after_messages:
                     hook(self.using)
         return recorded
@@ -164,7 +170,7 @@ class DatabaseEventStore(EventStore):
             return dooming(self.using)
         return self.transaction()
 
-    def _prepared_cursor(self) -> AbstractContextManager[CursorWrapper]:
+    def _prepared_cursor(self) -> CursorWrapper:
         """For statements that are made again and again."""
         return self.connection.cursor()
 

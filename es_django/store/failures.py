@@ -4,8 +4,6 @@ An error that passed for something else would be retried for ever, or given up t
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -22,28 +20,37 @@ from es_django.errors import (
 )
 
 
-@contextmanager
-def storage_errors(operation: str) -> Iterator[None]:
+# Classes, as generators would cost each append several times as much.
+class storage_errors:
     """Turns what the database raises within the block into this package's errors."""
-    try:
-        yield
-    except DatabaseFailure as failure:
-        raise _domain_error(operation, failure) from failure.__cause__ or failure
+
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DatabaseFailure):
+            raise _domain_error(self._operation, error) from error.__cause__ or error
 
 
-@contextmanager
-def dooming(using: str) -> Iterator[None]:
+class dooming:
     """Marks the caller's transaction for rollback when the database fails within the block.
 
     PostgreSQL answers the COMMIT of a failed transaction with a rollback and no error, so whoever catches the error and
     goes on must not be told that all is well.
     """
-    try:
-        yield
-    except DatabaseFailure:
-        if connections[using].in_atomic_block:
-            transaction.set_rollback(True, using=using)
-        raise
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DatabaseFailure) and connections[self._using].in_atomic_block:
+            transaction.set_rollback(True, using=self._using)
 
 
 def is_conflict(error: EsDjangoError) -> bool:
@@ -64,7 +71,7 @@ def refuse_swallowed_failure(using: str, operation: str) -> None:
 def _is_failed(connection: Any) -> bool:
     if connection.vendor != "postgresql" or not connection.in_atomic_block:
         return False
-    return bool(connection.connection.info.transaction_status.name == "INERROR")
+    return bool(connection.connection.pgconn.transaction_status == _IN_ERROR)
 
 
 def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
@@ -74,6 +81,9 @@ def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
     reason = diagnosis.message_primary if diagnosis is not None and diagnosis.message_primary else str(failure)
     return StorageError(operation, is_retryable(failure), reason)
 
+
+_IN_ERROR = 3
+"""psycopg.pq.TransactionStatus.INERROR, which is not to be imported where there is no PostgreSQL."""
 
 _CONFLICTS = frozenset({"40001", "40P01"})
 

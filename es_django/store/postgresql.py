@@ -9,12 +9,8 @@ from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Any, cast
 
-import psycopg
-from django.db import Error as DatabaseFailure
-from django.db import OperationalError
 from django.db.backends.utils import CursorWrapper
 
-from es_django import conf
 from es_django.errors import LockTimeout, StorageError
 from es_django.events import RecordedEvent, StreamId
 from es_django.store.appends import Append
@@ -22,6 +18,7 @@ from es_django.store.base import Partition
 from es_django.store.database import DatabaseEventStore
 from es_django.store.failures import storage_errors
 from es_django.store.postgresql_append import FLOOR_NAMESPACE, append_statement
+from es_django.store.prepared import fetch_binary, prepared_cursor
 from es_django.store.rows import recorded_from
 
 HIGHEST_POSITION = """
@@ -60,14 +57,7 @@ LIMIT_WAITING = "SELECT set_config('lock_timeout', %s, true)"
 
 LOCK_NOT_AVAILABLE = "55P03"
 
-NO_LONGER_PREPARED = frozenset({"0A000", "26000"})
-"""A column is of another type by now, or the statement is gone: DISCARD ALL, or a pooler, has taken it away."""
-
-# Two statements in one round trip: what the second one sees begins after the first one has been granted the lock.
-SUSPENDED_PROJECTIONS = """
-SELECT pg_advisory_xact_lock_shared(25971, 5);
-SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'inline'
-"""
+SUSPENDED_PROJECTIONS = "SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'inline'"
 
 HOLD_INLINE_PROJECTIONS = "SELECT pg_advisory_xact_lock(25971, 5)"
 
@@ -105,10 +95,9 @@ class PostgresqlEventStore(DatabaseEventStore):
     _send_statement = SEND
 
     def _append(self, append: Append) -> list[RecordedEvent] | None:
-        with self._prepared_cursor() as cursor:
-            cursor.execute(*append_statement(append))
-            rows = cursor.fetchall()
-        return recorded_from(append, rows) if rows else None
+        connection = self.connection
+        rows = fetch_binary(connection, *append_statement(append, alone=not connection.in_atomic_block))
+        return recorded_from(append, sorted(rows)) if rows else None
 
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:
@@ -133,10 +122,8 @@ class PostgresqlEventStore(DatabaseEventStore):
             yield
 
     def _suspended_projections(self) -> Set[str]:
-        with self.connection.cursor() as cursor:
-            cursor.execute(SUSPENDED_PROJECTIONS)
-            cursor.nextset()
-            return {name for (name,) in cursor.fetchall()}
+        # The append has taken the lock that whoever changes this waits for, and this statement begins after it.
+        return {name for (name,) in fetch_binary(self.connection, SUSPENDED_PROJECTIONS)}
 
     def hold_inline_projections(self) -> None:
         with storage_errors("wait for the appends in flight"), self.connection.cursor() as cursor:
@@ -180,26 +167,5 @@ class PostgresqlEventStore(DatabaseEventStore):
             cursor.execute(LOG, parameters)
             return cast("list[tuple[Any, ...]]", cursor.fetchall())
 
-    @contextmanager
-    def _prepared_cursor(self) -> Iterator[CursorWrapper]:
-        """Its statements are planned once for each connection, if ES_DJANGO["PREPARED_STATEMENTS"] allows it: planning
-        an append costs more than the append. Django's own cursors never prepare, and bind on the client."""
-        connection = self.connection
-        connection.close_if_health_check_failed()
-        connection.ensure_connection()
-        driver = connection.connection
-        before = driver.prepare_threshold
-        if conf.settings().prepared_statements:
-            driver.prepare_threshold = 0
-        try:
-            with connection._prepare_cursor(psycopg.Cursor(driver)) as cursor:  # type: ignore[attr-defined]
-                yield cursor
-        except DatabaseFailure as failure:
-            if getattr(failure.__cause__, "sqlstate", None) not in NO_LONGER_PREPARED:
-                raise
-            # Not _prepared.clear(): it would deallocate after the next statement, and with it what that one prepares.
-            driver._prepared._names.clear()
-            # By its SQLSTATE it could not be tried again, but now it can.
-            raise OperationalError(f"what was prepared no longer holds: {failure}") from None
-        finally:
-            driver.prepare_threshold = before
+    def _prepared_cursor(self) -> CursorWrapper:
+        return prepared_cursor(self.connection)

@@ -1,30 +1,42 @@
 """The one statement of an append in PostgreSQL: made of the parts that this append needs, each of them a constant.
 
-A part that would do nothing costs as much to plan and to start as one that does something, and events and messages
-travel as one JSON text each, since arrays are slow to make in Python.
+A part that would do nothing costs as much to plan and to start as one that does something. Several events travel as one
+JSON text, and so do messages, since arrays are slow to make in Python.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from es_django.events import PendingEvent
 from es_django.registry import registry
 from es_django.store.appends import Append
 
 FLOOR_NAMESPACE = 0x6573
 """Tells the floors of in-flight appends from all other advisory locks; it fits in the key above the position's bits."""
 
-# Once per transaction, a lock on "my positions are all above this", before the first position is drawn. A rollback to a
-# savepoint undoes the setting together with the lock.
+# A lock on "my positions are all above this", before the first position is drawn.
 FLOOR = """
-floor AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock_shared((%(namespace)s::bigint << 47) | (last_value - (NOT is_called)::int))
+      FROM es_django_event_position_seq
+"""
+
+# The same, once per transaction. A rollback to a savepoint undoes the setting together with the lock.
+FLOOR_ONCE = """
     SELECT pg_advisory_xact_lock_shared((%(namespace)s::bigint << 47) | (last_value - (NOT is_called)::int)),
            set_config('es_django.floor', 'held', true)
       FROM es_django_event_position_seq
      WHERE coalesce(current_setting('es_django.floor', true), '') = ''
-)
+"""
+
+# And a lock on "which inline projections are suspended", before the first position too: a rebuild waits for all who may
+# have seen otherwise.
+FOLLOWED_INLINE = """
+     UNION ALL
+    SELECT pg_advisory_xact_lock_shared(25971, 5), NULL
 """
 
 # The version check, where the stream may be new or must be there: it returns a row only to the one writer that may go
@@ -50,7 +62,20 @@ stream AS (
 )
 """
 
-# The events, in order, only if there is such a row.
+# The event, only if there is such a row.
+EVENT = """
+event AS (
+    INSERT INTO es_django_event (stream_id, version, type, schema_version, data, metadata, correlation_id,
+                                 causation_id, event_id, recorded_at)
+    SELECT stream.id, stream.version, %(type)s::text, %(schema_version)s::int, %(data)s::jsonb, %(metadata)s::jsonb,
+           %(correlation_id)s::text, %(causation_id)s::text, %(event_id)s::uuid, clock_timestamp()
+      FROM stream
+     CROSS JOIN (SELECT count(*) FROM floor) AS floor
+    RETURNING position, version, recorded_at
+)
+"""
+
+# Several of them, in order.
 EVENTS = """
 event AS (
     INSERT INTO es_django_event (stream_id, version, type, schema_version, data, metadata, correlation_id,
@@ -94,7 +119,7 @@ message AS (
 )
 """
 
-STORED = "SELECT position, version, recorded_at FROM event ORDER BY version"
+STORED = "SELECT position, version, recorded_at FROM event"
 
 
 class _NewEvent(msgspec.Struct, frozen=True):
@@ -115,9 +140,9 @@ class _NewMessage(msgspec.Struct, frozen=True):
     delay: float
 
 
-def append_statement(append: Append) -> tuple[str, dict[str, Any]]:
-    """The statement and its parameters. It returns the stored events' position, version and time; no row at all if the
-    stream is not where the writer expected it."""
+def append_statement(append: Append, *, alone: bool) -> tuple[str, dict[str, Any]]:
+    """The statement, for a transaction of its own if `alone`, and its parameters. It returns the stored events'
+    position, version and time, in any order; no row at all if the stream is not where the writer expected it."""
     parameters = {
         "namespace": FLOOR_NAMESPACE,
         "category": append.stream.category,
@@ -127,18 +152,21 @@ def append_statement(append: Append) -> tuple[str, dict[str, Any]]:
         "metadata": append.encoded_metadata,
         "correlation_id": append.metadata.get("correlation_id"),
         "causation_id": append.metadata.get("causation_id"),
-        "events": _events(append),
     }
+    several = len(append.events) > 1
+    parameters |= {"events": _events(append.events)} if several else _event(append.events[0])
     if append.snapshot is not None:
         parameters |= {"schema": append.snapshot.schema, "state": append.snapshot.state}
     if append.messages:
         parameters["messages"] = _messages(append)
-    return _statement(append.creates, append.snapshot is not None, bool(append.messages)), parameters
+    floor = FLOOR if alone else FLOOR_ONCE + FOLLOWED_INLINE if append.followed_inline else FLOOR_ONCE
+    return _statement(floor, append.creates, several, append.snapshot is not None, bool(append.messages)), parameters
 
 
 @cache
-def _statement(creates: bool, has_snapshot: bool, has_messages: bool) -> str:
-    parts = [FLOOR, OPENED_STREAM if creates else MOVED_STREAM, EVENTS]
+def _statement(floor: str, creates: bool, several: bool, has_snapshot: bool, has_messages: bool) -> str:
+    stream, event = OPENED_STREAM if creates else MOVED_STREAM, EVENTS if several else EVENT
+    parts = [f"floor AS MATERIALIZED ({floor})", stream, event]
     if has_snapshot:
         parts.append(SNAPSHOT)
     if has_messages:
@@ -146,9 +174,19 @@ def _statement(creates: bool, has_snapshot: bool, has_messages: bool) -> str:
     return f"WITH {','.join(parts)}{STORED}"
 
 
-def _events(append: Append) -> str:
+def _event(pending: PendingEvent) -> dict[str, Any]:
+    event_type = registry.of(type(pending.event))
+    return {
+        "type": event_type.name,
+        "schema_version": event_type.version,
+        "data": pending.data,
+        "event_id": pending.event_id.hex,
+    }
+
+
+def _events(events: Sequence[PendingEvent]) -> str:
     rows = []
-    for pending in append.events:
+    for pending in events:
         event_type = registry.of(type(pending.event))
         rows.append(_NewEvent(event_type.name, event_type.version, msgspec.Raw(pending.data), pending.event_id))
     return _json(rows)
