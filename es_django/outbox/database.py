@@ -28,7 +28,9 @@ class DatabaseOutbox(OutboxStore):
 
     def __init__(self, using: str) -> None:
         self.using = using
-        self._sql = {"postgresql": postgresql, "sqlite": sqlite}[connections[using].vendor]
+        vendor = connections[using].vendor
+        self._sql = {"postgresql": postgresql, "sqlite": sqlite}[vendor]
+        self.is_concurrent = vendor == "postgresql"
 
     def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
         if limit < 1:

@@ -53,6 +53,9 @@ class Verdict(msgspec.Struct, frozen=True):
 class OutboxStore(ABC):
     """Claim messages, renew and settle the claims, and move messages by hand."""
 
+    is_concurrent = False
+    """Whether it works for one relay while another one publishes, so that two are faster than one."""
+
     @abstractmethod
     def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
         """Claims up to `limit` messages for `lease` seconds, in order; those that others hold are passed over.
