@@ -61,7 +61,7 @@ def claiming_and_settling(batches: int) -> Work:
 def barely_claiming_and_settling(batches: int) -> Work:
     refill(batches * BATCH, "nowhere")
     cursor = bare_connection().cursor()
-    asked_for = {"destination": "nowhere", "worker": "worker", "limit": BATCH, "lease": 60}
+    asked_for = {"destination": "nowhere", "worker": "worker", "limit": BATCH, "lease": 60, "suspect_from": 2}
     published = {"status": "published", "error": "", "delay": 0}
 
     def work() -> None:

@@ -18,7 +18,7 @@ from es_django.events import StreamId
 from es_django.models import OutboxMessage
 from es_django.outbox import postgresql, sqlite
 from es_django.outbox.moves import Move
-from es_django.outbox.store import Claim, OutboxStore, Settlement, outcomes_of, verdict
+from es_django.outbox.store import Claim, OutboxStore, Settlement, outcomes_of, suspect_from, verdict
 from es_django.store.failures import storage_errors
 from es_django.store.messages import Message
 
@@ -28,14 +28,23 @@ class DatabaseOutbox(OutboxStore):
 
     def __init__(self, using: str) -> None:
         self.using = using
-        self._sql = {"postgresql": postgresql, "sqlite": sqlite}[connections[using].vendor]
+        vendor = connections[using].vendor
+        self._sql = {"postgresql": postgresql, "sqlite": sqlite}[vendor]
+        self.is_concurrent = vendor == "postgresql"
 
     def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
         if limit < 1:
             return []
         with self._transaction("claim messages") as cursor:
             cursor.execute(
-                self._sql.CLAIM, {"destination": destination, "worker": worker, "limit": limit, "lease": lease}
+                self._sql.CLAIM,
+                {
+                    "destination": destination,
+                    "worker": worker,
+                    "limit": limit,
+                    "lease": lease,
+                    "suspect_from": suspect_from(),
+                },
             )
             return sorted((_claim(destination, row) for row in cursor.fetchall()), key=lambda claim: claim.id)
 

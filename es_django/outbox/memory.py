@@ -1,5 +1,6 @@
 """The outbox of the event store in memory: the shortest honest implementation of the port, and the one for tests."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ import msgspec
 from es_django import conf
 from es_django.errors import ClaimLost
 from es_django.outbox.moves import Move, Status
-from es_django.outbox.store import Claim, OutboxStore, Settlement, outcomes_of, verdict
+from es_django.outbox.store import Claim, OutboxStore, Settlement, outcomes_of, suspect_from, verdict
 from es_django.store.memory import MemoryEventStore
 from es_django.store.messages import Message
 
@@ -63,22 +64,26 @@ class MemoryOutbox(OutboxStore):
             return claims
 
     def _batch(self, destination: str, limit: int, now: float) -> list[Row]:
-        due: list[Row] = []
-        seen: set[str] = set()
-        held_back: set[str] = set()
-        for row in self.rows:
-            key = row.message.key
-            if row.message.destination != destination or row.status not in Move.CLAIM.origins:
-                continue
-            if row.status is Status.CLAIMED and row.is_due(now) and key not in seen:
-                return [row][:limit]
-            if row.status is Status.PENDING and row.is_due(now) and key not in held_back:
-                due.append(row)
-            elif key is not None:
-                held_back.add(key)
-            if key is not None:
-                seen.add(key)
-        return due[:limit]
+        still_open = [
+            row for row in self.rows if row.message.destination == destination and row.status in Move.CLAIM.origins
+        ]
+
+        def claimable(status: Status, attempts: range) -> list[Row]:
+            """Those of this kind, but for what comes behind one of another kind in its key."""
+            taken: list[Row] = []
+            held_back: set[str] = set()
+            for row in still_open:
+                key = row.message.key
+                if row.status is status and row.is_due(now) and row.attempts in attempts and key not in held_back:
+                    taken.append(row)
+                elif key is not None:
+                    held_back.add(key)
+            return taken
+
+        suspects = claimable(Status.CLAIMED, range(suspect_from(), sys.maxsize))
+        abandoned = claimable(Status.CLAIMED, range(suspect_from()))
+        due = claimable(Status.PENDING, range(sys.maxsize))
+        return (suspects[:1] or abandoned or due)[:limit]
 
     def extend(self, worker: str, claims: Sequence[Claim], *, lease: float) -> set[int]:
         with self._lock:

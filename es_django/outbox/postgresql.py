@@ -1,6 +1,8 @@
 """The statements of the outbox in PostgreSQL."""
 
-# abandoned: the first message whose worker has died, if it is the first open one of its key. It comes alone.
+# suspect:   the first message whose worker has died after so many attempts, if it is the first open one of its key. It
+#            comes alone.
+# abandoned: else those whose worker has died, unless the first open message of their key is still held, or waits.
 # busy:      keys whose first open message another worker has, or waits; looked up once, so that a long queue behind it
 #            is passed over fast. Only so many, so that they always fit a hash table: of the keys beyond them the first
 #            open message is looked up for each that is due.
@@ -10,11 +12,11 @@
 # What follows a hole is left out. Since that is judged on the statement's own snapshot, claims need not wait for each
 # other: of two at once, the one that skipped the head of a key takes nothing of it.
 CLAIM = """
-WITH abandoned AS MATERIALIZED (
+WITH suspect AS MATERIALIZED (
     SELECT message.id, message.key
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s AND message.status = 'claimed'
-       AND message.claimed_until <= clock_timestamp()
+       AND message.claimed_until <= clock_timestamp() AND message.attempts >= %(suspect_from)s
        AND (message.key IS NULL OR message.id = (
             SELECT head.id
               FROM es_django_outboxmessage AS head
@@ -23,6 +25,22 @@ WITH abandoned AS MATERIALIZED (
              ORDER BY head.id LIMIT 1))
      ORDER BY message.id
      LIMIT 1
+       FOR UPDATE SKIP LOCKED
+),
+abandoned AS MATERIALIZED (
+    SELECT message.id, message.key
+      FROM es_django_outboxmessage AS message
+     WHERE message.destination = %(destination)s AND message.status = 'claimed'
+       AND message.claimed_until <= clock_timestamp() AND message.attempts < %(suspect_from)s
+       AND (message.key IS NULL OR (
+            SELECT head.status = 'claimed' AND head.claimed_until <= clock_timestamp()
+              FROM es_django_outboxmessage AS head
+             WHERE head.destination = %(destination)s AND head.key = message.key
+               AND head.status IN ('pending', 'claimed')
+             ORDER BY head.id LIMIT 1))
+       AND NOT EXISTS (SELECT FROM suspect)
+     ORDER BY message.id
+     LIMIT %(limit)s
        FOR UPDATE SKIP LOCKED
 ),
 busy AS MATERIALIZED (
@@ -58,13 +76,13 @@ due AS MATERIALIZED (
              WHERE head.destination = %(destination)s AND head.key = message.key
                AND head.status IN ('pending', 'claimed')
              ORDER BY head.id LIMIT 1))
-       AND NOT EXISTS (SELECT FROM abandoned)
+       AND NOT EXISTS (SELECT FROM suspect) AND NOT EXISTS (SELECT FROM abandoned)
      ORDER BY message.id
      LIMIT %(limit)s
        FOR UPDATE SKIP LOCKED
 ),
 batch AS MATERIALIZED (
-    SELECT id, key FROM abandoned UNION ALL SELECT id, key FROM due
+    SELECT id, key FROM suspect UNION ALL SELECT id, key FROM abandoned UNION ALL SELECT id, key FROM due
 ),
 hole AS MATERIALIZED (
     SELECT wanted.key, (

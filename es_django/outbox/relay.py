@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from es_django import conf
 from es_django.errors import ClaimLost, DestinationUnreachable, EsDjangoError, PublishError, StorageError
 from es_django.observability import Kind, at_work
+from es_django.outbox.companion import Companion
 from es_django.outbox.outages import is_resting, note_reached, note_unreachable
 from es_django.outbox.publishers import Publisher, publisher_for
 from es_django.outbox.renewal import Renewal
@@ -37,7 +38,8 @@ def relay(
 
     It ends when nothing is left to claim, after about `seconds`, or when `is_stopped` says so; what it has claimed and
     not yet handed to the publisher goes back then. Any number of relays may run at once. A destination that cannot be
-    reached rests for some seconds, in which nothing is claimed for it. Of several destinations, one whose publisher
+    reached rests for some seconds, in which nothing is claimed for it. While whole batches are due, a second thread
+    relays as well, with connections of its own, and asks `is_stopped` too. Of several destinations, one whose publisher
     cannot be made is logged and does not stop the others; one that is asked for by name raises. Raises `StorageError`
     if the database fails, and RuntimeError inside an open transaction.
     """
@@ -46,6 +48,17 @@ def relay(
     def is_over() -> bool:
         return is_stopped() or time.monotonic() >= deadline
 
+    def accompany(is_alone: Callable[[], bool]) -> int:
+        return _relay_in_turn(destination, lambda: is_alone() or is_over())
+
+    with Companion(accompany) as companion:
+        published = _relay_in_turn(destination, is_over, companion.call)
+    return published + companion.published
+
+
+def _relay_in_turn(
+    destination: str | None, is_over: Callable[[], bool], call_for_help: Callable[[], None] = lambda: None
+) -> int:
     waiting = [destination] if destination is not None else list(conf.settings().destinations)
     published = 0
     # A batch of each in turn, so that a slow destination does not starve the others.
@@ -64,7 +77,13 @@ def relay(
             published += done
             if claimed == 0 or is_resting(name):
                 waiting.remove(name)
+            elif _is_worth_help(claimed):
+                call_for_help()
     return published
+
+
+def _is_worth_help(claimed: int) -> bool:
+    return outbox_store().is_concurrent and CALL < claimed == conf.settings().outbox.batch_size
 
 
 def _relay_batch(destination: str, is_over: Callable[[], bool]) -> tuple[int, int]:

@@ -2,11 +2,11 @@
 
 # As in PostgreSQL, where each part is told of; nothing is skipped here, since no other writer is in between.
 CLAIM = """
-WITH abandoned AS MATERIALIZED (
+WITH suspect AS MATERIALIZED (
     SELECT message.id, message.key
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s AND message.status = 'claimed'
-       AND message.claimed_until <= strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+       AND message.claimed_until <= strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') AND message.attempts >= %(suspect_from)s
        AND (message.key IS NULL OR message.id = (
             SELECT head.id
               FROM es_django_outboxmessage AS head
@@ -15,6 +15,21 @@ WITH abandoned AS MATERIALIZED (
              ORDER BY head.id LIMIT 1))
      ORDER BY message.id
      LIMIT 1
+),
+abandoned AS MATERIALIZED (
+    SELECT message.id, message.key
+      FROM es_django_outboxmessage AS message
+     WHERE message.destination = %(destination)s AND message.status = 'claimed'
+       AND message.claimed_until <= strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') AND message.attempts < %(suspect_from)s
+       AND (message.key IS NULL OR (
+            SELECT head.status = 'claimed' AND head.claimed_until <= strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+              FROM es_django_outboxmessage AS head
+             WHERE head.destination = %(destination)s AND head.key = message.key
+               AND head.status IN ('pending', 'claimed')
+             ORDER BY head.id LIMIT 1))
+       AND NOT EXISTS (SELECT 1 FROM suspect)
+     ORDER BY message.id
+     LIMIT %(limit)s
 ),
 busy AS MATERIALIZED (
     SELECT held.key
@@ -49,12 +64,12 @@ due AS MATERIALIZED (
              WHERE head.destination = %(destination)s AND head.key = message.key
                AND head.status IN ('pending', 'claimed')
              ORDER BY head.id LIMIT 1))
-       AND NOT EXISTS (SELECT 1 FROM abandoned)
+       AND NOT EXISTS (SELECT 1 FROM suspect) AND NOT EXISTS (SELECT 1 FROM abandoned)
      ORDER BY message.id
      LIMIT %(limit)s
 ),
 batch AS MATERIALIZED (
-    SELECT id, key FROM abandoned UNION ALL SELECT id, key FROM due
+    SELECT id, key FROM suspect UNION ALL SELECT id, key FROM abandoned UNION ALL SELECT id, key FROM due
 ),
 hole AS MATERIALIZED (
     SELECT wanted.key, (

@@ -53,11 +53,15 @@ class Verdict(msgspec.Struct, frozen=True):
 class OutboxStore(ABC):
     """Claim messages, renew and settle the claims, and move messages by hand."""
 
+    is_concurrent = False
+    """Whether it works for one relay while another one publishes, so that two are faster than one."""
+
     @abstractmethod
     def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
         """Claims up to `limit` messages for `lease` seconds, in order; those that others hold are passed over.
 
-        One whose worker has died comes alone: it may be what killed it, and would take the others with it again.
+        Those whose worker has died come first. One of which that is true again, or that has only one attempt left,
+        comes alone: it may be what killed them, and would take the others with it once more.
         Raises RuntimeError inside an open transaction, since nobody may publish what could still be rolled back.
         """
 
@@ -93,6 +97,11 @@ def verdict(settlement: Settlement) -> Verdict:
         return Verdict(Move.BURY, attempts, text)
     longest = limits.backoff.after(attempts)
     return Verdict(Move.RETRY, attempts, text, random.uniform(longest / 2, longest))  # noqa: S311
+
+
+def suspect_from() -> int:
+    """The attempts from which on a message whose worker has died comes alone."""
+    return min(2, conf.settings().outbox.max_attempts - 1)
 
 
 def outcomes_of(worker: str, claims: Sequence[Claim], settled: Set[int]) -> list[ClaimLost | None]:

@@ -200,7 +200,7 @@ def test_a_claim_can_be_renewed_by_its_worker_while_it_lives() -> None:
     assert held == {claims[0].id}
     while len(taken := claim("b")) < 1:
         assert time.monotonic() - started < 5
-    assert numbers(taken) == [1]
+    assert numbers(taken) == [1, 2]
     let_leases_run_out()
     assert outbox_store().extend("a", claims, lease=LEASE) == set()
     assert settle("a", Settlement(claims[0])) == [False]
@@ -309,7 +309,30 @@ def test_a_blocked_key_does_not_fill_the_batch() -> None:
     assert numbers(claim("b", limit=2)) == [5]
 
 
-def test_a_message_whose_worker_died_comes_alone() -> None:
+def test_the_claims_of_a_worker_that_died_come_back_together_up_to_a_batch() -> None:
+    send("k", "l", "k", "m", "k", "n")
+    claim("dies", limit=5)
+    let_leases_run_out()
+    claims = claim("x", limit=4)
+    assert numbers(claims) == [0, 1, 2, 3]
+    assert numbers(claim("y")) == [5]
+    assert settle("x", *map(Settlement, claims)) == [True] * 4
+    assert numbers(claim("y")) == [4]
+
+
+def test_a_message_whose_worker_died_twice_comes_alone() -> None:
+    send("a", "b", "c", "d")
+    claim("dies", limit=2)
+    let_leases_run_out()
+    assert numbers(claim("dies too")) == [0, 1]
+    let_leases_run_out()
+    assert numbers(claim("x")) == [0]
+    assert numbers(claim("y")) == [1]
+    assert numbers(claim("z")) == [2, 3]
+
+
+def test_a_message_whose_worker_died_comes_alone_where_it_has_one_attempt_left(settings: Settings) -> None:
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": 2}}
     send("a", "b", "c", "d")
     claim("dies", limit=2)
     let_leases_run_out()

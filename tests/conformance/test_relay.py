@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 from pytest_django import Settings
 
 from es_django import Message, StreamId, event_store, outbox
@@ -340,6 +341,100 @@ def test_destinations_take_turns(settings: Settings, recorder: type[Recorder]) -
         outbox.send(destination, type="noted", data={"number": number})
     assert relay() == 4
     assert [message.destination for message in recorder.published] == ["a", "b", "a", "b"]
+
+
+def relayed_beside(monkeypatch: pytest.MonkeyPatch, settings: Settings, *, batches: int) -> None:
+    """So many batches are due, and each is more than a call."""
+    monkeypatch.setattr("es_django.outbox.relay.CALL", 1)
+    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"BATCH_SIZE": 2}}
+    send(*[None] * 2 * batches)
+
+
+@pytest.mark.requires_postgresql
+def test_while_whole_batches_are_due_two_threads_publish_at_once(
+    recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    relayed_beside(monkeypatch, settings, batches=5)
+    both = threading.Barrier(2)
+    publishing: set[int] = set()
+
+    def meet(message: Message) -> None:
+        if message.data["number"] > 1:
+            both.wait(20)
+        publishing.add(threading.get_ident())
+
+    recorder.fail = staticmethod(meet)
+    assert relay() == 10
+    assert len(publishing) == 2
+    assert {each[:2] for each in rows()} == {(Status.PUBLISHED, 1)}
+
+
+@pytest.mark.requires_sqlite
+def test_where_nothing_is_won_by_it_one_thread_publishes(
+    recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    relayed_beside(monkeypatch, settings, batches=3)
+    publishing: set[int] = set()
+    recorder.fail = staticmethod(lambda message: publishing.add(threading.get_ident()))
+    assert relay() == 6
+    assert publishing == {threading.get_ident()}
+
+
+@pytest.mark.requires_postgresql
+def test_a_relay_that_is_stopped_gives_back_what_either_of_its_threads_has_not_sent(
+    recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    relayed_beside(monkeypatch, settings, batches=4)
+    both = threading.Barrier(2)
+    over = threading.Event()
+
+    def stop_together(message: Message) -> None:
+        if message.data["number"] > 1:
+            both.wait(20)
+            over.set()
+
+    recorder.fail = staticmethod(stop_together)
+    assert relay(is_stopped=over.is_set) == 4
+    assert sorted(each[:2] for each in rows()) == [(Status.PENDING, 0)] * 4 + [(Status.PUBLISHED, 1)] * 4
+
+
+@pytest.mark.requires_postgresql
+@pytest.mark.parametrize("failing", ["first", "second"])
+def test_a_relay_of_which_either_thread_fails_raises_and_keeps_no_claims(
+    failing: str, recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    relayed_beside(monkeypatch, settings, batches=4)
+    both = threading.Barrier(2)
+    first = threading.get_ident()
+    store_class = type(outbox_store())
+    settle = store_class.settle
+
+    def meet(message: Message) -> None:
+        if 1 < message.data["number"] < 6:
+            both.wait(20)
+
+    def fail(store: OutboxStore, worker: str, settlements: Any) -> Any:
+        outcomes = settle(store, worker, settlements)
+        is_first = threading.get_ident() == first
+        if settlements[0].claim.message.data["number"] > 1 and is_first == (failing == "first"):
+            raise StorageError("settle messages", False, "no idea")
+        return outcomes
+
+    recorder.fail = staticmethod(meet)
+    monkeypatch.setattr(store_class, "settle", fail)
+    with pytest.raises(StorageError, match="no idea"):
+        relay()
+    wait_until(lambda: all(each.status is not Status.CLAIMED for each in rows()))
+    wait_until(lambda: companions_at_work() == 0)
+
+
+def companions_at_work() -> int:
+    """Connections of other threads to the database."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return int(cursor.fetchone()[0])
 
 
 def test_a_relay_inside_a_transaction_is_refused(recorder: type[Recorder]) -> None:

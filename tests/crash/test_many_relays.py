@@ -9,6 +9,7 @@ from django.test import override_settings
 from pytest_django import Settings
 
 from es_django.models import OutboxMessage
+from es_django.outbox import relay as relay_module
 from es_django.outbox.moves import Move, Status
 from es_django.outbox.relay import relay
 from tests.crash.deliveries import assert_each_key_is_in_order, counts, deliveries, noting, send
@@ -22,6 +23,7 @@ OPEN = Move.CLAIM.origins
 
 def relay_all(barrier: Barrier, es_django: dict[str, Any]) -> int:
     override_settings(ES_DJANGO=es_django).enable()
+    relay_module.CALL = 10  # so that each has a second thread
     barrier.wait()
     published = 0
     while OutboxMessage.objects.filter(status__in=OPEN).exists():

@@ -158,6 +158,7 @@ def run_claim(prefix: str) -> list[Any]:
     assert isinstance(store, DatabaseOutbox)
     with connection.cursor() as cursor:
         parameters: dict[str, str | int] = {"destination": "tests", "worker": "a", "limit": 500, "lease": 60}
+        parameters["suspect_from"] = 2
         cursor.execute(prefix + store._sql.CLAIM, parameters)
         found: list[Any] = cursor.fetchall()
         return found

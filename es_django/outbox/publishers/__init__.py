@@ -17,7 +17,7 @@ _EXTRAS = {"httpx": "webhooks", "standardwebhooks": "webhooks", "nats": "nats", 
 
 
 class Publisher(ABC):
-    """Sends messages to one destination; made once per process, with the destination's OPTIONS."""
+    """Sends messages to one destination; made once per process, with the destination's OPTIONS, for all its threads."""
 
     @abstractmethod
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:

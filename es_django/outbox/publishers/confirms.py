@@ -7,6 +7,7 @@ no queue takes just before it confirms it.
 import struct
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 import amqp
@@ -15,9 +16,12 @@ from amqp.exceptions import FrameSyntaxError
 
 from es_django.errors import PublishError
 from es_django.outbox.publishers.formats import Outcomes
+from es_django.outbox.publishers.frames import Delivery, frames_of
 
 UNCONFIRMED = 100
 """How many messages may be on their way at once."""
+WRITE = 4096
+"""Bytes that are written at once; while the broker works on them, the next ones are made."""
 
 
 class ConfirmingChannel:
@@ -31,43 +35,54 @@ class ConfirmingChannel:
         self._channel.events["basic_return"].add(self._returned)
         self._channel.confirm_select()
         self._delivery_tag = 0
+        self._unwritten = bytearray()
         self._unconfirmed: dict[int, tuple[int, str]] = {}
         self._unroutable: dict[str, PublishError] = {}
         self._outcomes: Outcomes = {}
 
     def publish(
-        self,
-        deliveries: Iterable[tuple[int, str, amqp.Message]],
-        *,
-        exchange: str,
-        timeout: float,
-        outcomes: Outcomes,
+        self, deliveries: Iterable[tuple[int, Delivery]], *, exchange: str, timeout: float, outcomes: Outcomes
     ) -> None:
-        """Publishes messages, each with its index and routing key, and notes in `outcomes` what became of it.
+        """Publishes messages, each with its index, and notes in `outcomes` what became of it.
 
         It returns when all are confirmed or refused. Raises whatever ends the connection or the channel, and
         `TimeoutError` after `timeout` seconds; what is not in `outcomes` by then may have arrived or not.
         """
         self._outcomes = outcomes
         deadline = time.monotonic() + timeout
-        for index, routing_key, message in deliveries:
+        frame_max = self._channel.connection.frame_max
+        for index, delivery in deliveries:
             try:
-                self._channel.basic_publish(
-                    message, exchange, routing_key, mandatory=True, timeout=_left_until(deadline)
-                )
+                frames = frames_of(delivery, channel=self._channel.channel_id, exchange=exchange, frame_max=frame_max)
             except (struct.error, UnicodeError, FrameSyntaxError) as error:
                 outcomes[index] = PublishError(f"AMQP cannot express it: {error}", retryable=False)
                 continue
+            self._unwritten += frames
             self._delivery_tag += 1
-            self._unconfirmed[self._delivery_tag] = (index, message.properties["message_id"])
-            self._wait(deadline, at_most=UNCONFIRMED - 1)
-        self._wait(deadline, at_most=0)
+            self._unconfirmed[self._delivery_tag] = (index, delivery.message_id)
+            if len(self._unwritten) >= WRITE:
+                self._write(deadline)
+            if len(self._unconfirmed) >= UNCONFIRMED:
+                self._wait(deadline)
+        self._wait(deadline)
 
     def collect(self) -> None:
         self._connection.collect()
 
-    def _wait(self, deadline: float, *, at_most: int) -> None:
-        while len(self._unconfirmed) > at_most:
+    def _write(self, deadline: float) -> None:
+        # It may say that it has closed the connection; and it would not read on for ever while it is not heard.
+        with suppress(TimeoutError):
+            while True:
+                self._connection.drain_events(timeout=0)
+        transport = self._channel.connection.transport
+        with transport.having_timeout(_left_until(deadline)):
+            transport.write(self._unwritten)
+        self._unwritten.clear()
+
+    def _wait(self, deadline: float) -> None:
+        if self._unwritten:
+            self._write(deadline)
+        while self._unconfirmed:
             self._connection.drain_events(timeout=_left_until(deadline))
 
     def _returned(self, error: Exception, exchange: str, routing_key: str, message: amqp.Message) -> None:

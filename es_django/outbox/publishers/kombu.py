@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-import amqp
 import kombu
 from django.core.exceptions import ImproperlyConfigured
 
@@ -12,9 +11,9 @@ from es_django.outbox.publishers import Publisher
 from es_django.outbox.publishers.confirms import ConfirmingChannel
 from es_django.outbox.publishers.connection import PerThread, driver_of, opened
 from es_django.outbox.publishers.formats import Outcomes, encoded, format_named
+from es_django.outbox.publishers.frames import Delivery
 from es_django.store.messages import Message
 
-PERSISTENT = 2
 CONNECT_TIMEOUT = 5
 SOCKET_TIMEOUT = 30
 
@@ -57,17 +56,16 @@ class KombuPublisher(Publisher):
             unknown = PublishError(repr(error))
         return [outcomes.get(index, unknown) for index in range(len(messages))]
 
-    def _deliveries(self, messages: Sequence[Message], outcomes: Outcomes) -> Iterator[tuple[int, str, amqp.Message]]:
+    def _deliveries(self, messages: Sequence[Message], outcomes: Outcomes) -> Iterator[tuple[int, Delivery]]:
         for index, message, body in encoded(messages, self._format, outcomes):
-            delivery = amqp.Message(
+            delivery = Delivery(
+                self._routing_key or message.type,
+                str(message.message_id),
+                self._format.content_type,
+                message.headers,
                 body,
-                content_type=self._format.content_type,
-                content_encoding="utf-8",
-                delivery_mode=PERSISTENT,
-                message_id=str(message.message_id),
-                application_headers=dict(message.headers),
             )
-            yield index, self._routing_key or message.type, delivery
+            yield index, delivery
 
 
 def _connection(url: str) -> kombu.Connection:

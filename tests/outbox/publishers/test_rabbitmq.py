@@ -131,6 +131,31 @@ def test_a_message_that_amqp_cannot_express_is_dead_at_once_and_the_others_are_n
     assert received(queue) == [first, last]
 
 
+def test_a_message_whose_headers_fill_more_than_a_frame_is_dead_at_once_and_the_others_are_not(
+    publisher: KombuPublisher, queue: kombu.Queue
+) -> None:
+    first, last = news(2)
+    long_headers = Message(type="told.news", data=None, headers={"h": "x" * 200_000})
+    outcomes = publisher.publish([first, long_headers, last])
+    assert (outcomes[0], outcomes[2]) == (None, None)
+    assert permanent(outcomes[1])
+    assert received(queue) == [first, last]
+
+
+@pytest.mark.parametrize("size", [1_000, 100_000, 500_000])
+def test_messages_of_any_size_arrive_whole_and_come_back_where_no_queue_takes_them(
+    size: int, publisher: KombuPublisher, queue: kombu.Queue
+) -> None:
+    def sized(type: str) -> list[Message]:
+        return [Message(type=type, data=f"{number}{'x' * size}") for number in range(20)]
+
+    sent = sized("told.news")
+    outcomes = publisher.publish([*sized("unheard.of"), *sent])
+    assert all(retryable(outcome) for outcome in outcomes[:20])
+    assert outcomes[20:] == [None] * 20
+    assert received(queue) == sent
+
+
 def test_a_message_that_cannot_be_encoded_does_not_stop_the_others(
     publisher: KombuPublisher, queue: kombu.Queue
 ) -> None:
