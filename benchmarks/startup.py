@@ -40,7 +40,7 @@ def start(project: str) -> Maker:
 def measure(effort: Effort) -> Iterator[Figure]:
     times = effort.of(5)
     yield compare(
-        Title("start", "import es_django, and django.setup() with it", "starts", beside="without it"),
+        Title("start", "import es_django and django.setup()", "starts", beside="without it"),
         alone(start("import es_django" + PROJECT.format(app='"es_django"')), times, warm_up=1),
         alone(start(PROJECT.format(app="")), times, warm_up=1),
         1 / 1.3,
