@@ -165,7 +165,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
             alone(lambda: bare_save(100), fewer, each=100),
             0.6,
         ),
-        "1 event and 5 ms of other work in its transaction, 8 processes": (
+        "1 event + 5 ms of other work, 8 processes": (
             in_processes(append_in_busy_transaction, few, 8),
             in_processes(bare_append_in_busy_transaction, few, 8),
             0.95,

@@ -1,31 +1,60 @@
-"""The figures as bars: each as long as its ratio, with a mark at the ratio that is asked for."""
+"""The figures as bars, by part: each as long as its ratio, with a mark at the ratio that is asked for.
 
-from collections.abc import Sequence
+It has a background of its own, so that it can stand on any page, and tells what is missed in words too.
+"""
+
+from collections.abc import Iterator, Sequence
 from html import escape
 
-from benchmarks.measure import Figure
+from benchmarks.measure import Figure, grouped
 
-ROW, LABELS, SCALE, LONGEST = 24, 520, 200, 2.5
+WIDTH, MARGIN, HEAD, PART, ROW, BAR = 760, 24, 64, 36, 44, 14
+LONGEST = 2.0
+"""The ratio of the longest bar; what is above it is told by its number alone."""
+UNIT = (WIDTH - 2 * MARGIN - 210) / LONGEST
 
-STYLE = """text { font: 13px system-ui, sans-serif; fill: #334 } .good { fill: #2a7d5f } .bad { fill: #b3402e }
-.mark { stroke: #334; stroke-width: 2 } .beside { fill: #778 }
-@media (prefers-color-scheme: dark) { text { fill: #dde } .beside { fill: #99a } .mark { stroke: #dde } }"""
+STYLE = """.page { fill: #fff; stroke: #d0d7de } text { font: 13px system-ui, sans-serif; fill: #1f2933 }
+.title { font-size: 16px; font-weight: 600 } .part { font-weight: 600 } .beside { fill: #5b6672 }
+.room { fill: #edf0f3 } .held { fill: #0072b2 } .missed { fill: #e08a00 } .mark { stroke: #1f2933; stroke-width: 3 }
+@media (prefers-color-scheme: dark) { .page { fill: #0d1117; stroke: #30363d } text { fill: #e6edf3 }
+.beside { fill: #9aa5b1 } .room { fill: #21262d } .held { fill: #4aa8e0 } .missed { fill: #f0a83a }
+.mark { stroke: #e6edf3 } }"""
 
 
 def chart(figures: Sequence[Figure]) -> str:
-    width, height = LABELS + int(SCALE * LONGEST) + 80, ROW * len(figures) + 16
-    rows = [_row(figure, 8 + ROW * index) for index, figure in enumerate(figures)]
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">'
-    return "\n".join([head, f"<style>{STYLE}</style>", *rows, "</svg>\n"])
+    rows, top = [], HEAD
+    for part, group in grouped(figures, lambda title: title.part).items():
+        rows.append(_text(MARGIN, top + PART - 12, escape(part), "part"))
+        top += PART
+        for figure in group:
+            rows += _row(figure, top)
+            top += ROW
+    height = top + MARGIN // 2
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">'
+    page = f'<rect class="page" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>'
+    return "\n".join([head, f"<style>{STYLE}</style>", page, *_head(), *rows, "</svg>\n"])
 
 
-def _row(figure: Figure, top: int) -> str:
-    title, middle = figure.title, top + ROW // 2 + 4
-    length, mark = (LABELS + SCALE * min(ratio, LONGEST) for ratio in (figure.ratio, figure.least))
-    told = f'{escape(title.part)}: {escape(title.work)} <tspan class="beside">/ {escape(title.beside)}</tspan>'
-    return (
-        f'<text x="{LABELS - 8}" y="{middle}" text-anchor="end">{told}</text>'
-        f'<rect class="{"good" if figure.holds else "bad"}" x="{LABELS}" y="{top + 4}" width="{length - LABELS:.0f}"'
-        f' height="{ROW - 8}"/><line class="mark" x1="{mark:.0f}" x2="{mark:.0f}" y1="{top + 1}" y2="{top + ROW - 1}"/>'
-        f'<text x="{length + 6:.0f}" y="{middle}">{figure.ratio:.2f}</text>'
-    )
+def _head() -> Iterator[str]:
+    yield _text(MARGIN, 32, "es_django, in ratio to what it is measured beside", "title")
+    yield _text(MARGIN, 54, f"1.00 is as much; whole width is {LONGEST:.2f}; the mark is what is asked for", "beside")
+
+
+def _row(figure: Figure, top: int) -> Iterator[str]:
+    title, bar = figure.title, top + 20
+    length, mark = (UNIT * min(ratio, LONGEST) for ratio in (figure.ratio, figure.least))
+    told = f'{escape(title.work)} <tspan class="beside">/ {escape(title.beside)}</tspan>'
+    asked = f"{figure.least:.2f} asked for" if figure.holds else f"missed: {figure.least:.2f} asked for"
+    yield _text(MARGIN, top + 14, told)
+    yield _bar("room", UNIT * LONGEST, bar)
+    yield _bar("held" if figure.holds else "missed", length, bar)
+    yield f'<path class="mark" d="M{MARGIN + mark:.0f} {bar - 3}v{BAR + 6}"/>'
+    yield _text(MARGIN + UNIT * LONGEST + 10, bar + 12, f'{figure.ratio:.2f} <tspan class="beside">{asked}</tspan>')
+
+
+def _bar(kind: str, length: float, top: int) -> str:
+    return f'<rect class="{kind}" x="{MARGIN}" y="{top}" width="{length:.0f}" height="{BAR}"/>'
+
+
+def _text(left: float, bottom: float, text: str, kind: str = "") -> str:
+    return f'<text class="{kind}" x="{left:.0f}" y="{bottom}">{text}</text>'

@@ -7,7 +7,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
@@ -65,6 +65,13 @@ class Figure(msgspec.Struct, frozen=True):
     @property
     def holds(self) -> bool:
         return self.ratio >= self.least
+
+
+def grouped(figures: Iterable[Figure], heading: Callable[[Title], str]) -> dict[str, list[Figure]]:
+    groups: dict[str, list[Figure]] = {}
+    for figure in figures:
+        groups.setdefault(heading(figure.title), []).append(figure)
+    return groups
 
 
 def compare(title: Title, ours: Contender, floor: Contender, least: float, effort: Effort) -> Figure:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.chart import chart
-from benchmarks.measure import Effort, Figure
+from benchmarks.measure import Effort, Figure, Title, grouped
 
 FOLDER = Path(__file__).resolve().parent.parent / "var" / "benchmarks"
 
@@ -28,21 +28,24 @@ class Report:
         self._console.print(f"{figure.title.part}: {figure.title.work}: {figure.ratio:.2f}")
 
     def finish(self) -> None:
-        table = Table("", "es_django", "beside it", "", "ratio", "at least", title=f"Median of {self._effort.rounds}")
-        for figure in self._figures:
-            title = figure.title
-            table.add_row(
-                f"{title.part}: {title.work}",
-                f"{figure.rate:,.0f} {title.unit}",
-                f"{figure.floor:,.0f}",
-                title.beside,
-                f"{figure.ratio:.2f}",
-                f"{figure.least:.2f}",
-                style="" if figure.holds else "red",
-            )
-        self._console.print(table)
+        table = Table("", "es_django", "beside", "ratio", "asked", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        for heading, group in grouped(self._figures, _heading).items():
+            table.add_row(heading, style="bold")
+            for figure in group:
+                table.add_row(*_cells(figure), style="" if figure.holds else "yellow")
+        self._console.print(f"Median of {self._effort.rounds}; * is less than asked for", table, sep="\n")
         load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
         self._console.print(f"Load average {load}")
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / "figures.json").write_bytes(msgspec.json.format(msgspec.json.encode(self._figures)))
         (FOLDER / "figures.svg").write_text(chart(self._figures))
+
+
+def _heading(title: Title) -> str:
+    return f"{title.part} / {title.beside}"
+
+
+def _cells(figure: Figure) -> list[str]:
+    title, missed = figure.title, "" if figure.holds else " *"
+    rate, floor = (f"{value:,.1f}" if value < 10 else f"{value:,.0f}" for value in (figure.rate, figure.floor))
+    return [f"  {title.work}", f"{rate} {title.unit}", floor, f"{figure.ratio:.2f}", f"{figure.least:.2f}{missed}"]

@@ -100,7 +100,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
         }
         for (work, unit), make in contenders.items():
             yield compare(
-                Title("scale", f"{work}, {many:,} events stored", unit, beside=f"{SMALL:,} events stored"),
+                Title(f"scale, {many:,} events stored", work, unit, beside=f"{SMALL:,} events stored"),
                 in_database(large, make(many)),
                 in_database(small, make(SMALL)),
                 LEAST,

@@ -4,8 +4,9 @@ The names below are the public ones. They are imported on first use, so that `IN
 before the app registry is ready.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from es_django.public import on_first_use
 
 if TYPE_CHECKING:
     from es_django.aggregates import Aggregate as Aggregate
@@ -68,8 +69,4 @@ _HOME = {
 
 __all__ = sorted([*_HOME, "outbox"])  # noqa: PLE0605
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'es_django' has no attribute {name!r}")
-    return getattr(import_module(f"es_django.{_HOME[name]}"), name)
+__getattr__ = on_first_use(__name__, _HOME)

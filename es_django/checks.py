@@ -15,7 +15,6 @@ from django.urls import NoReverseMatch, reverse
 
 from es_django import conf
 from es_django.aggregates import categories
-from es_django.inbox.signatures import is_secret
 from es_django.models import OutboxMessage, ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.outbox.messages import publications
@@ -101,6 +100,8 @@ def _check_destinations(settings: conf.Settings) -> Iterator[CheckMessage]:
 
 
 def _check_ingress(settings: conf.Settings) -> Iterator[CheckMessage]:
+    from es_django.inbox.signatures import is_secret
+
     for index, secret in enumerate(settings.ingress.secrets):
         if not is_secret(secret):
             yield Error(

@@ -8,6 +8,7 @@ when a scrape comes by. In prometheus-client's multiprocess mode, where a scrape
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from django.db import connections
 from prometheus_client import REGISTRY, Counter, Histogram
@@ -16,8 +17,10 @@ from prometheus_client.registry import Collector
 
 from es_django import conf
 from es_django.errors import EsDjangoError
-from es_django.health import Health, status
 from es_django.observability import Kind, Work, listeners
+
+if TYPE_CHECKING:
+    from es_django.health import Health
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -46,6 +49,8 @@ class HealthCollector(Collector):
     """Asks `es_django.health.status()` at each scrape; if that fails, `es_django_up` is 0 and all else is absent."""
 
     def collect(self) -> Iterator[Metric]:
+        from es_django.health import status
+
         connection = connections[conf.settings().database]
         was_open = connection.connection is not None
         try:
@@ -65,7 +70,7 @@ class HealthCollector(Collector):
         return []
 
 
-def _gauges(health: Health) -> Iterator[Metric]:
+def _gauges(health: "Health") -> Iterator[Metric]:
     log = health.log
     yield _gauge("problems", "What es_status calls a problem", [], [([], len(health.problems))])
     yield _gauge("log_newest_position", "Position of the newest event", [], [([], log.newest)])

@@ -10,7 +10,7 @@ from django.utils import timezone
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest, make_wsgi_app
 from pytest_django import DjangoAssertNumQueries
 
-from es_django import ConcurrencyError, StorageError, StreamId, StreamWrite, event_store, metrics, outbox
+from es_django import ConcurrencyError, StorageError, StreamId, StreamWrite, event_store, health, metrics, outbox
 from es_django.errors import PublishError
 from es_django.inbox.handling import handle
 from es_django.models import InboxReceipt, OutboxMessage
@@ -136,7 +136,7 @@ def test_a_database_that_does_not_tell_leaves_the_counters(monkeypatch: pytest.M
         raise StorageError("tell the status", True, "gone")
 
     count(1)
-    monkeypatch.setattr(metrics, "status", fail)
+    monkeypatch.setattr(health, "status", fail)
     assert sample("up") == 0
     assert sample("log_newest_position") is None
     assert sample("append_events_total", category="counter", outcome="done")

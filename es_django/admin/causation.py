@@ -5,12 +5,12 @@ names the event's stream and version. Both are indexed.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from typing import TypeVar
 from uuid import UUID
 
+import msgspec
 from django.db.models import Q, QuerySet
 
 from es_django import conf
@@ -24,16 +24,14 @@ Row = StoredEvent | OutboxMessage
 RowT = TypeVar("RowT", StoredEvent, OutboxMessage)
 
 
-@dataclass
-class Node:
+class Node(msgspec.Struct):
     """An event or a message, with what it caused."""
 
     row: Row
-    effects: list["Node"] = field(default_factory=list)
+    effects: list["Node"] = []
 
 
-@dataclass
-class Causation:
+class Causation(msgspec.Struct):
     """The chain of causes that leads to an event, as one tree down to it, with what it caused below.
 
     `is_cut` tells that there is more than is shown.

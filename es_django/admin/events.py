@@ -1,10 +1,10 @@
 """Events: the log, newest first, and one event with all that is stored of it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+import msgspec
 from django.contrib import admin
 from django.db.models import Q
 from django.http import HttpRequest
@@ -13,20 +13,20 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from es_django import conf
-from es_django.admin.causation import Node, causation_of
 from es_django.admin.elements import code, moment, status_badge
 from es_django.admin.outbox import step_of
-from es_django.admin.reading import read_today
 from es_django.admin.readonly import LONGEST_DOCUMENT, Fact, ReadOnlyAdmin, parsed_uuid
 from es_django.admin.sensitive import error_shown, hidden_keys
 from es_django.admin.timeline import place_in_timeline
 from es_django.models import OutboxMessage, StoredEvent, Stream
 
+if TYPE_CHECKING:
+    from es_django.admin.causation import Node
+
 HIGHEST_POSITION = 2**63 - 1
 
 
-@dataclass(frozen=True)
-class ShownNode:
+class ShownNode(msgspec.Struct, frozen=True):
     """An event or a message in the tree of causes and effects, ready to be shown."""
 
     kind: str
@@ -81,6 +81,9 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
         return hidden_keys(request, event.type)
 
     def page_context(self, request: HttpRequest, event: StoredEvent) -> dict[str, Any]:
+        from es_django.admin.causation import causation_of
+        from es_django.admin.reading import read_today
+
         beside = StoredEvent.objects.using(conf.settings().database).filter(
             stream_id=event.stream_id, version__in=(event.version - 1, event.version + 1)
         )
@@ -95,7 +98,7 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
             "tree": self._shown(request, event, causation.root),
         }
 
-    def _shown(self, request: HttpRequest, this: StoredEvent, node: Node) -> ShownNode:
+    def _shown(self, request: HttpRequest, this: StoredEvent, node: "Node") -> ShownNode:
         row, effects = node.row, [self._shown(request, this, effect) for effect in node.effects]
         if isinstance(row, StoredEvent):
             is_this = row.pk == this.pk

@@ -16,7 +16,6 @@ from es_django.admin.filters import StatusFilter
 from es_django.admin.readonly import Fact
 from es_django.admin.sensitive import error_column, error_shown
 from es_django.errors import NotReplayable
-from es_django.inbox.replay import replay
 from es_django.models import InboxReceipt
 from es_django.payloads import storable_text
 
@@ -73,6 +72,8 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
         )
 
     def _replay(self, request: HttpRequest, receipts: list[InboxReceipt]) -> None:
+        from es_django.inbox.replay import replay
+
         counts = {"replayed": 0, "failed again": 0, "skipped": 0}
         for receipt in receipts:
             try:

@@ -7,8 +7,8 @@ beginning of a document is readable without its end.
 import json
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from django.db.models import F, TextField
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast, Left, Length
@@ -29,8 +29,7 @@ _MARKS = {
 }
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """A piece of JSON to show: what it is, its readable text, and how much of what is stored that text covers."""
 
     label: str

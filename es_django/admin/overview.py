@@ -5,9 +5,9 @@ counts.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from functools import cached_property
 
+import msgspec
 from django.db.models import Max, Model
 from django.http import HttpRequest
 from django.utils import timezone
@@ -23,8 +23,7 @@ from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, 
 from es_django.outbox.health import DestinationHealth
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(msgspec.Struct, frozen=True):
     """A number of messages, and the standing that leads to them in the list."""
 
     standing: str
@@ -33,15 +32,13 @@ class Cell:
     is_bad: bool
 
 
-@dataclass(frozen=True)
-class Destination:
+class Destination(msgspec.Struct, frozen=True):
     name: str
     cells: list[Cell]
     oldest_due: str
 
 
-@dataclass(frozen=True)
-class ShownProjection:
+class ShownProjection(msgspec.Struct, frozen=True):
     title: str
     status: str
     checkpoint: int | None

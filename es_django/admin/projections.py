@@ -19,7 +19,6 @@ from es_django.admin.sensitive import error_column, error_shown
 from es_django.errors import EsDjangoError
 from es_django.models import ProjectionCheckpoint, SkippedEvent, StoredEvent
 from es_django.models.projections import CheckpointStatus as Status
-from es_django.projections.told import told_until
 
 OPERATE = ["operate"]
 SHOWN_SKIPS = 10
@@ -74,6 +73,8 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
         return [*self.list_display, error_column(request)]
 
     def facts(self, request: HttpRequest, checkpoint: ProjectionCheckpoint) -> list[Fact]:
+        from es_django.projections.told import told_until
+
         failed = checkpoint.failed_position
         silent_until = told_until(checkpoint.told or [])
         return [

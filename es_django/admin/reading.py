@@ -1,7 +1,6 @@
 """An event as today's code reads it, beside what is stored of it."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
 
 import msgspec
 from django.core.exceptions import ImproperlyConfigured
@@ -19,13 +18,12 @@ from es_django.registry import registry
 LONGEST_READ = 2_000_000
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """What a payload is read as: `documents`, one for each event that upcasting makes of it, unless `note` says all."""
 
     note: str = ""
     error: str = ""
-    documents: list[Document] = field(default_factory=list)
+    documents: list[Document] = []
 
 
 def read_today(event: StoredEvent, *, limit: int, hidden: Collection[str]) -> Reading:

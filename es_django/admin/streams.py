@@ -19,7 +19,6 @@ from es_django.admin.elements import moment
 from es_django.admin.filters import ColumnFilter
 from es_django.admin.readonly import Fact, ReadOnlyAdmin
 from es_django.admin.sensitive import hidden_keys
-from es_django.admin.time_travel import TimeTravel
 from es_django.admin.timeline import Timeline
 from es_django.aggregates import categories
 from es_django.models import Snapshot, StoredEvent, Stream
@@ -93,6 +92,8 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
 
     def state_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """What the stream's aggregate was at a version: `at` in the URL, or the last one."""
+        from es_django.admin.time_travel import TimeTravel
+
         stream = self.visible_object(request, object_id)
         if not self.may_see(request, StoredEvent):
             raise PermissionDenied

@@ -1,7 +1,6 @@
 """An aggregate's state as it was at any version, and what the event of that version changed."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,8 +18,7 @@ MOST_FOLDED = 50_000
 LONGEST_VALUE = 4_000
 
 
-@dataclass(frozen=True)
-class ShownField:
+class ShownField(msgspec.Struct, frozen=True):
     """A field of the state, after the event and, if that changed it, before."""
 
     name: str

@@ -5,11 +5,11 @@ index leads straight to it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
 from django.db.models import QuerySet
 from django.db.models.fields.json import KT
 from django.utils.safestring import SafeString
@@ -25,8 +25,7 @@ LOOKED_AT = 2_000
 SAMPLED_FOR_TYPES = 500
 
 
-@dataclass(frozen=True)
-class ShownEvent:
+class ShownEvent(msgspec.Struct, frozen=True):
     position: int
     version: int
     type: str

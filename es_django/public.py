@@ -1,0 +1,15 @@
+"""The public names of a package that imports the modules behind them on first use, so that it is cheap to import."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+
+def on_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
+    """The `__getattr__` of a package: finds each name in the module of es_django that is its home."""
+
+    def find(name: str) -> object:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"es_django.{homes[name]}"), name)
+
+    return find
