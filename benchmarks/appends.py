@@ -11,7 +11,7 @@ from django.db import transaction
 from uuid_utils.compat import uuid7
 
 from benchmarks.measure import Effort, Figure, Title, Work, alone, bare_connection, compare, in_processes, new_key
-from benchmarks.subject import PROJECT, Followed, Measured, Subject, Told, measured
+from benchmarks.subject import PROJECT, Followed, Measured, Subject, Told, fill, measured
 from es_django import NO_STREAM, Repository, StreamId, event_store
 
 CATEGORY = "benchmark"
@@ -145,6 +145,9 @@ def bare_save(events: int) -> Work:
 
 
 def measure(effort: Effort) -> Iterator[Figure]:
+    with bare_connection() as bare:
+        fill(bare, 1000, 10)
+        bare.execute("VACUUM ANALYZE", prepare=False)
     times, few, fewer = effort.of(1000), effort.of(300), effort.of(100)
     pairs = {
         "1 event, 1 process": (alone(append, times), alone(bare_append, times), 0.75),
