@@ -5,6 +5,7 @@ to, so that nothing is found wrong when half of it is stored.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
+from operator import attrgetter
 from typing import Final, Literal
 from uuid import UUID
 
@@ -88,7 +89,7 @@ def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> l
         _refuse_malformed(write)
     _refuse_duplicate_streams(writes)
     # In one order everywhere, so that two writers of the same streams cannot deadlock.
-    ordered = sorted((write for write in writes if write.events), key=lambda write: write.stream)
+    ordered = sorted([write for write in writes if write.events], key=attrgetter("stream"))
     if not ordered:
         return []
     encoded_metadata = _encoded(metadata)
