@@ -1,5 +1,6 @@
 """The public names of a package that imports the modules behind them on first use, so that it is cheap to import."""
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
@@ -10,6 +11,8 @@ def on_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], obje
     def find(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"es_django.{homes[name]}"), name)
+        found = getattr(import_module(f"es_django.{homes[name]}"), name)
+        setattr(sys.modules[package], name, found)
+        return found
 
     return find

@@ -145,7 +145,7 @@ class DatabaseEventStore(EventStore):
         message = staged.message
         self._refuse_elsewhere(UNRELAYED)
         self._refuse_manual_transaction()
-        with storage_errors("store an outbox message"), dooming(self.using), self.connection.cursor() as cursor:
+        with storage_errors("store an outbox message"), dooming(self.using), self._prepared_cursor() as cursor:
             native_uuid = self.connection.features.has_native_uuid_field
             cursor.execute(
                 self._send_statement,
