@@ -17,13 +17,13 @@ from es_django.store.appends import Append
 from es_django.store.base import Partition
 from es_django.store.database import DatabaseEventStore
 from es_django.store.failures import storage_errors
+from es_django.store.positions import LAST_DRAWN
 from es_django.store.postgresql_append import FLOOR_NAMESPACE, append_statement
 from es_django.store.prepared import fetch_binary, prepared_cursor
 from es_django.store.rows import recorded_from
 
-HIGHEST_POSITION = """
-SELECT last_value - (NOT is_called)::int, current_setting('transaction_isolation'), pg_is_in_recovery()
-  FROM es_django_event_position_seq
+HIGHEST_POSITION = f"""
+SELECT {LAST_DRAWN}, current_setting('transaction_isolation'), pg_is_in_recovery()
 """
 
 # The reader's own appends do not hold it back: it sees them, and they share its fate.

@@ -14,21 +14,20 @@ import msgspec
 from es_django.events import PendingEvent
 from es_django.registry import registry
 from es_django.store.appends import Append
+from es_django.store.positions import LAST_DRAWN
 
 FLOOR_NAMESPACE = 0x6573
 """Tells the floors of in-flight appends from all other advisory locks; it fits in the key above the position's bits."""
 
 # A lock on "my positions are all above this", before the first position is drawn.
-FLOOR = """
-    SELECT pg_advisory_xact_lock_shared((%(namespace)s::bigint << 47) | (last_value - (NOT is_called)::int))
-      FROM es_django_event_position_seq
+FLOOR = f"""
+    SELECT pg_advisory_xact_lock_shared((%(namespace)s::bigint << 47) | {LAST_DRAWN})
 """
 
 # The same, once per transaction. A rollback to a savepoint undoes the setting together with the lock.
-FLOOR_ONCE = """
-    SELECT pg_advisory_xact_lock_shared((%(namespace)s::bigint << 47) | (last_value - (NOT is_called)::int)),
+FLOOR_ONCE = f"""
+    SELECT pg_advisory_xact_lock_shared((%(namespace)s::bigint << 47) | {LAST_DRAWN}),
            set_config('es_django.floor', 'held', true)
-      FROM es_django_event_position_seq
      WHERE coalesce(current_setting('es_django.floor', true), '') = ''
 """
 

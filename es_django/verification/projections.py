@@ -8,9 +8,8 @@ from django.db.models import Max
 from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.projections.base import registered_projections
 from es_django.projections.told import told_until
+from es_django.store.positions import LAST_DRAWN
 from es_django.verification.findings import Finding, Watch
-
-LAST_DRAWN = "SELECT last_value - (NOT is_called)::int FROM es_django_event_position_seq"
 
 
 def findings(watch: Watch) -> Iterator[Finding]:
@@ -34,5 +33,5 @@ def _end(using: str) -> int:
         return int(newest)
     # A position that an append drew and did not keep is an end of the log too.
     with connections[using].cursor() as cursor:
-        cursor.execute(LAST_DRAWN)
+        cursor.execute(f"SELECT {LAST_DRAWN}")
         return max(int(newest), int(cursor.fetchone()[0]))
