@@ -35,6 +35,11 @@ class PreparedCursor(psycopg.Cursor[TupleRow]):
         finally:
             connection.prepare_threshold = threshold
 
+    def _convert_query(self, query: Any, params: Any = None) -> Any:
+        # What Django shows of it where it logs queries, which psycopg keeps of statements that are not prepared alone.
+        self._query = super()._convert_query(query, params)
+        return self._query
+
 
 def prepared_cursor(connection: BaseDatabaseWrapper) -> CursorWrapper:
     """A new cursor, to be closed, as Django's own are."""
@@ -45,15 +50,18 @@ def fetch_binary(connection: BaseDatabaseWrapper, statement: str, parameters: An
     """The rows of a statement, in the types that psycopg makes of binary ones. By a cursor that stays open for the next
     statement, as making it would cost a tenth of an append."""
     driver = _driver(connection)
-    cursor = _binary_cursors.get(connection)
+    # Not there while it is in use: an execute_wrapper may append as well.
+    cursor = _idle_cursors.pop(connection, None)
     if cursor is None or cursor.connection is not driver:
-        cursor = _binary_cursors[connection] = PreparedCursor(driver)
+        cursor = PreparedCursor(driver)
         cursor.format = psycopg.pq.Format.BINARY
     _wrapped(connection, cursor).execute(statement, parameters)
-    return cursor.fetchall()
+    rows = cursor.fetchall()
+    _idle_cursors[connection] = cursor
+    return rows
 
 
-_binary_cursors: WeakKeyDictionary[BaseDatabaseWrapper, PreparedCursor] = WeakKeyDictionary()
+_idle_cursors: WeakKeyDictionary[BaseDatabaseWrapper, PreparedCursor] = WeakKeyDictionary()
 
 
 def _driver(connection: BaseDatabaseWrapper) -> Any:

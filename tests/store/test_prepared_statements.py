@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
-from es_django import Repository, StorageError
-from tests.domain import Ledger
+from es_django import ANY, Repository, StorageError, StreamId, event_store
+from tests.domain import Annotated, Ledger
 
 pytestmark = [pytest.mark.django_db, pytest.mark.requires_postgresql]
 
@@ -50,6 +52,33 @@ def test_the_connections_own_threshold_is_left_alone() -> None:
     before = connection.connection.prepare_threshold
     save_and_load()
     assert connection.connection.prepare_threshold == before
+
+
+def test_django_shows_what_was_prepared_where_it_logs_queries() -> None:
+    with CaptureQueriesContext(connection) as captured:
+        save_and_load()
+    append, load = (query["sql"] for query in captured.captured_queries)
+    assert "INSERT INTO es_django_event" in append
+    assert "FROM es_django_event AS event" in load
+
+
+def test_an_append_within_an_append_does_not_take_its_result() -> None:
+    """As by an execute_wrapper that records what is executed."""
+    executed: list[str] = []
+
+    def record(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        result = execute(sql, params, many, context)
+        executed.append(sql)
+        if len(executed) == 1:
+            event_store.append(StreamId("audit", "inner"), [Annotated(note="inner")] * 2, expected=ANY)
+        return result
+
+    save_and_load()
+    with connection.execute_wrapper(record):
+        outer = event_store.append(StreamId("audit", "outer"), [Annotated(note="outer")], expected=ANY)
+    # Neither had to look up what it stored.
+    assert len(executed) == 2
+    assert outer == list(event_store.read_stream(StreamId("audit", "outer")))
 
 
 @pytest.fixture
