@@ -69,4 +69,4 @@ _HOME = {
 
 __all__ = sorted([*_HOME, "outbox"])  # noqa: PLE0605
 
-__getattr__ = on_first_use(__name__, _HOME)
+__getattr__, __dir__ = on_first_use(__name__, _HOME)

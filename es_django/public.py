@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 
 
-def on_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """The `__getattr__` of a package: finds each name in the module of es_django that is its home."""
+def on_first_use(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """The `__getattr__` of a package, which finds each name in the module of es_django that is its home, and its
+    `__dir__`, which knows them all."""
 
     def find(name: str) -> object:
         if name not in homes:
@@ -15,4 +16,4 @@ def on_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], obje
         setattr(sys.modules[package], name, found)
         return found
 
-    return find
+    return find, lambda: sorted({*vars(sys.modules[package]), *homes})

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from types import ModuleType
@@ -12,6 +13,22 @@ from es_django import outbox, projections
 def test_every_public_name_can_be_imported(package: ModuleType) -> None:
     for name in package._HOME:
         assert getattr(package, name) is not None
+
+
+@pytest.mark.parametrize("package", ["es_django", "es_django.outbox", "es_django.projections"])
+def test_all_public_names_are_listed_and_come_with_a_star(package: str) -> None:
+    code = f"""
+import django; django.setup()
+import {package} as package
+print(set(package._HOME) - set(dir(package)))
+from {package} import *
+print(set(package._HOME) - set(globals()))
+"""
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "testproject.settings"}
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30, env=environment
+    )
+    assert told.stdout.split() == ["set()", "set()"]
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:

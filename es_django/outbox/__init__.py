@@ -21,4 +21,6 @@ _HOME = {
     "send": "outbox.messages",
 }
 
-__getattr__ = on_first_use(__name__, _HOME)
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+__getattr__, __dir__ = on_first_use(__name__, _HOME)

@@ -125,6 +125,8 @@ def _addressed(message: Message, destination: str, causes: Mapping[str, str] | N
     for name, header in message.headers.items():
         if not isinstance(name, str) or not isinstance(header, str):
             raise PayloadError(message.type, f"headers[{name!r}]", f"must be text with a name, not {header!r}")
+    if not isinstance(message.delay, timedelta | None):
+        raise TypeError(f"a message's delay is a timedelta, not {message.delay!r}")
     if message.delay_seconds < 0:
         raise ValueError(f"a message's delay is not negative, {message.delay} is")
     known = current_metadata() if causes is None else causes

@@ -31,4 +31,6 @@ _HOME = {
     "wait_for": "projections.waiting",
 }
 
-__getattr__ = on_first_use(__name__, _HOME)
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+__getattr__, __dir__ = on_first_use(__name__, _HOME)

@@ -244,9 +244,11 @@ def test_what_was_not_tried_for_a_reason_goes_back_with_it() -> None:
     assert row() == (Status.PENDING, 0, "down", True)
 
 
-def test_a_negative_delay_is_refused() -> None:
+def test_a_negative_delay_is_refused_and_one_that_is_no_timedelta() -> None:
     with pytest.raises(ValueError, match="is not negative"):
         outbox.send("tests", type="noted", data={}, delay=timedelta(seconds=-1))
+    with pytest.raises(TypeError, match="is a timedelta, not 5"):
+        outbox.send("tests", type="noted", data={}, delay=5)  # type: ignore[arg-type]
 
 
 @pytest.mark.database_alone
