@@ -119,6 +119,7 @@ def in_processes(make: Maker, times: int, processes: int) -> Contender:
                 work = make()
                 for _ in range(WARM_UP):
                     work()
+                gc.collect()
                 line.wait()
                 for _ in range(times):
                     work()

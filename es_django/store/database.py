@@ -1,7 +1,7 @@
 """What the two databases share: transactions and reading."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from itertools import groupby
 from operator import itemgetter
@@ -11,7 +11,6 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import CursorWrapper
 from django.db.models.functions import Coalesce, Now
 from django.db.transaction import TransactionManagementError
 
@@ -64,26 +63,28 @@ UNRELAYED = "messages would never be published from the database"
 UNPROJECTED = "an inline projection follows these events, and its read models are not in the commit of the database"
 
 TAIL = """
-SELECT event.version, event.type, event.schema_version, event.data
+SELECT event.version, event.type, event.schema_version, CAST(event.data AS text)
   FROM es_django_event AS event
- WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %s AND key = %s) AND event.version > %s
- ORDER BY event.version LIMIT %s
+ WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %(category)s AND key = %(key)s)
+   AND event.version > %(after)s
+ ORDER BY event.version LIMIT %(limit)s
 """
 
 SNAPSHOT_AND_TAIL = """
 WITH snapshot AS (
     SELECT snapshot.version, snapshot.state
       FROM es_django_snapshot AS snapshot JOIN es_django_stream AS stream ON stream.id = snapshot.stream_id
-     WHERE stream.category = %s AND stream.key = %s AND snapshot.schema = %s AND snapshot.version <= stream.version
+     WHERE stream.category = %(category)s AND stream.key = %(key)s
+       AND snapshot.schema = %(schema)s AND snapshot.version <= stream.version
 )
 SELECT version, NULL AS type, NULL AS schema_version, state AS data FROM snapshot
  UNION ALL
 SELECT * FROM (
     SELECT event.version, event.type, event.schema_version, CAST(event.data AS text) AS data
       FROM es_django_event AS event
-     WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %s AND key = %s)
+     WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %(category)s AND key = %(key)s)
        AND event.version > coalesce((SELECT version FROM snapshot), 0)
-     ORDER BY event.version LIMIT %s) AS tail
+     ORDER BY event.version LIMIT %(limit)s) AS tail
  ORDER BY version
 """
 
@@ -145,21 +146,17 @@ class DatabaseEventStore(EventStore):
         message = staged.message
         self._refuse_elsewhere(UNRELAYED)
         self._refuse_manual_transaction()
-        with storage_errors("store an outbox message"), dooming(self.using), self._prepared_cursor() as cursor:
-            native_uuid = self.connection.features.has_native_uuid_field
-            cursor.execute(
-                self._send_statement,
-                {
-                    "message_id": message.message_id if native_uuid else message.message_id.hex,
-                    "destination": message.destination,
-                    "type": message.type,
-                    "key": message.key,
-                    "data": staged.data,
-                    "headers": staged.headers,
-                    "delay": message.delay_seconds,
-                },
-            )
-            if cursor.rowcount == 0:
+        parameters = {
+            "message_id": message.message_id.hex,
+            "destination": message.destination,
+            "type": message.type,
+            "key": message.key,
+            "data": staged.data,
+            "headers": staged.headers,
+            "delay": message.delay_seconds,
+        }
+        with storage_errors("store an outbox message"), dooming(self.using):
+            if not self._fetch(self._send_statement, parameters):
                 raise DuplicateMessage([message.message_id])
         for hook in after_messages:
             hook(self.using)
@@ -170,9 +167,11 @@ class DatabaseEventStore(EventStore):
             return dooming(self.using)
         return self.transaction()
 
-    def _prepared_cursor(self) -> CursorWrapper:
-        """For statements that are made again and again."""
-        return self.connection.cursor()
+    def _fetch(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of a statement that is made again and again."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return cast("list[tuple[Any, ...]]", cursor.fetchall())
 
     _appends_in_one_statement: bool
     _send_statement: str
@@ -225,10 +224,11 @@ class DatabaseEventStore(EventStore):
     def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
         if schema is None:
             return Loaded(None, self._tail(stream, self._select_tail(stream, 0, limit), limit))
-        with storage_errors("load a stream"), self._prepared_cursor() as cursor:
-            identity = [stream.category, stream.key]
-            cursor.execute(SNAPSHOT_AND_TAIL, [*identity, schema, *identity, PAGE_SIZE])
-            rows = cast("list[TailRow]", cursor.fetchall())
+        identity = {"category": stream.category, "key": stream.key}
+        with storage_errors("load a stream"):
+            rows = cast(
+                "list[TailRow]", self._fetch(SNAPSHOT_AND_TAIL, {**identity, "schema": schema, "limit": PAGE_SIZE})
+            )
         if not rows or rows[0][1] is not None:
             return Loaded(None, self._tail(stream, rows, None))
         version, _, _, state = rows.pop(0)
@@ -262,9 +262,9 @@ class DatabaseEventStore(EventStore):
         size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit - after)
         if size < 1:
             return []
-        with storage_errors("load a stream"), self._prepared_cursor() as cursor:
-            cursor.execute(TAIL, [stream.category, stream.key, after, size])
-            return cast("list[TailRow]", cursor.fetchall())
+        parameters = {"category": stream.category, "key": stream.key, "after": after, "limit": size}
+        with storage_errors("load a stream"):
+            return cast("list[TailRow]", self._fetch(TAIL, parameters))
 
     def _read_all(
         self, after: int, limit: int, categories: list[str] | None, types: list[str] | None, partition: Partition

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Any, cast
 
-from django.db.backends.utils import CursorWrapper
-
 from es_django.errors import LockTimeout, StorageError
 from es_django.events import RecordedEvent, StreamId
 from es_django.store.appends import Append
@@ -19,7 +17,7 @@ from es_django.store.database import DatabaseEventStore
 from es_django.store.failures import storage_errors
 from es_django.store.positions import LAST_DRAWN
 from es_django.store.postgresql_append import FLOOR_NAMESPACE, append_statement
-from es_django.store.prepared import fetch_binary, prepared_cursor
+from es_django.store.prepared import Parameters, fetch
 from es_django.store.rows import recorded_from
 
 HIGHEST_POSITION = f"""
@@ -87,6 +85,7 @@ INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, h
 VALUES (%(message_id)s, %(destination)s, %(type)s, %(key)s, %(data)s, %(headers)s, 'pending', 0, '',
         clock_timestamp() + make_interval(secs => %(delay)s), clock_timestamp())
     ON CONFLICT (message_id) DO NOTHING
+RETURNING id
 """
 
 
@@ -96,7 +95,7 @@ class PostgresqlEventStore(DatabaseEventStore):
 
     def _append(self, append: Append) -> list[RecordedEvent] | None:
         connection = self.connection
-        rows = fetch_binary(connection, *append_statement(append, alone=not connection.in_atomic_block))
+        rows = fetch(connection, *append_statement(append, alone=not connection.in_atomic_block))
         return recorded_from(append, sorted(rows)) if rows else None
 
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
@@ -123,7 +122,7 @@ class PostgresqlEventStore(DatabaseEventStore):
 
     def _suspended_projections(self) -> Set[str]:
         # The append has taken the lock that whoever changes this waits for, and this statement begins after it.
-        return {name for (name,) in fetch_binary(self.connection, SUSPENDED_PROJECTIONS)}
+        return {name for (name,) in self._fetch(SUSPENDED_PROJECTIONS, {})}
 
     def hold_inline_projections(self) -> None:
         with storage_errors("wait for the appends in flight"), self.connection.cursor() as cursor:
@@ -167,5 +166,5 @@ class PostgresqlEventStore(DatabaseEventStore):
             cursor.execute(LOG, parameters)
             return cast("list[tuple[Any, ...]]", cursor.fetchall())
 
-    def _prepared_cursor(self) -> CursorWrapper:
-        return prepared_cursor(self.connection)
+    def _fetch(self, statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+        return fetch(self.connection, statement, parameters)

@@ -1,75 +1,112 @@
 """Statements that PostgreSQL plans once for each connection, since planning an append costs more than the append.
 
-Django's own cursors never prepare, and bind on the client.
+Django's own cursors never prepare, and bind on the client. psycopg's can, but their Python takes longer than all else
+that an append does outside the server; so these statements go to libpq by psycopg's own means, but for its cursor.
 """
 
-from typing import Any, Self
+import re
+from collections.abc import Mapping
+from functools import cache
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import CursorWrapper
+from django.db.backends.postgresql.psycopg_any import mogrify
+from psycopg.abc import PQGen
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
+from psycopg.generators import execute
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
 from es_django import conf
 
-
-class PreparedCursor(psycopg.Cursor[TupleRow]):
-    """Prepares each of its statements, if ES_DJANGO["PREPARED_STATEMENTS"] allows it."""
-
-    def execute(
-        self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool | None = None
-    ) -> Self:
-        connection = self.connection
-        threshold = connection.prepare_threshold
-        if conf.settings().prepared_statements:
-            connection.prepare_threshold = 0
-        try:
-            return super().execute(query, params, prepare=prepare, binary=binary)
-        except (psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidSqlStatementName) as failure:
-            # A column is of another type by now, or the statement is gone: DISCARD ALL, or a pooler, has taken it away.
-            # Not _prepared.clear(): it would deallocate after the next statement, and with it what that one prepares.
-            connection._prepared._names.clear()
-            # By its SQLSTATE it could not be tried again, but now it can.
-            raise psycopg.OperationalError(f"what was prepared no longer holds: {failure}") from None
-        finally:
-            connection.prepare_threshold = threshold
-
-    def _convert_query(self, query: Any, params: Any = None) -> Any:
-        # What Django shows of it where it logs queries, which psycopg keeps of statements that are not prepared alone.
-        self._query = super()._convert_query(query, params)
-        return self._query
+Driver = psycopg.Connection[Any]
+Parameters = Mapping[str, Any]
 
 
-def prepared_cursor(connection: BaseDatabaseWrapper) -> CursorWrapper:
-    """A new cursor, to be closed, as Django's own are."""
-    return _wrapped(connection, PreparedCursor(_driver(connection)))
-
-
-def fetch_binary(connection: BaseDatabaseWrapper, statement: str, parameters: Any = None) -> list[TupleRow]:
-    """The rows of a statement, in the types that psycopg makes of binary ones. By a cursor that stays open for the next
-    statement, as making it would cost a tenth of an append."""
-    driver = _driver(connection)
-    # Not there while it is in use: an execute_wrapper may append as well.
-    cursor = _idle_cursors.pop(connection, None)
-    if cursor is None or cursor.connection is not driver:
-        cursor = PreparedCursor(driver)
-        cursor.format = psycopg.pq.Format.BINARY
-    _wrapped(connection, cursor).execute(statement, parameters)
-    rows = cursor.fetchall()
-    _idle_cursors[connection] = cursor
-    return rows
-
-
-_idle_cursors: WeakKeyDictionary[BaseDatabaseWrapper, PreparedCursor] = WeakKeyDictionary()
-
-
-def _driver(connection: BaseDatabaseWrapper) -> Any:
+def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameters) -> list[TupleRow]:
+    """The rows of a statement with named parameters, each of a type that the statement tells."""
     connection.close_if_health_check_failed()
     connection.ensure_connection()
-    return connection.connection
+    cursor = PreparedCursor(connection)
+    connection._prepare_cursor(cursor).execute(statement, parameters)  # type: ignore[attr-defined]
+    return cursor.rows
 
 
-def _wrapped(connection: BaseDatabaseWrapper, cursor: PreparedCursor) -> CursorWrapper:
-    wrapped: CursorWrapper = connection._prepare_cursor(cursor)  # type: ignore[attr-defined]
-    return wrapped
+class PreparedCursor:
+    """What Django needs of a cursor to execute one statement, and to show it to whoever listens."""
+
+    rows: list[TupleRow]
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, parameters: Parameters) -> None:
+        self._executed = statement, parameters
+        driver = self._connection.connection
+        transformer = Transformer(driver)
+        query, names = _numbered(statement)
+        values = transformer.dump_sequence([parameters[name] for name in names], [PyFormat.TEXT] * len(names))
+        with driver.lock:
+            result = driver.wait(_result(driver, query, values))
+        transformer.set_pgresult(result)
+        self.rows = transformer.load_rows(0, result.ntuples, tuple)
+
+    @property
+    def _query(self) -> SimpleNamespace:
+        """Where Django looks for what it logs."""
+        statement, parameters = self._executed
+        return SimpleNamespace(query=mogrify(statement, parameters, self._connection).encode())
+
+
+@cache
+def _numbered(statement: str) -> tuple[bytes, list[str]]:
+    """The statement with numbers in place of names, and the names in their order."""
+    names = list(dict.fromkeys(_PLACEHOLDER.findall(statement)))
+    return _PLACEHOLDER.sub(lambda found: f"${names.index(found[1]) + 1}", statement).encode(), names
+
+
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
+
+
+def _result(driver: Driver, query: bytes, values: Any) -> PQGen[PGresult]:
+    yield from driver._start_query()
+    pgconn = driver.pgconn
+    # Where psycopg prepares as well, it sometimes takes all that is prepared away.
+    if driver.prepare_threshold is None and conf.settings().prepared_statements:
+        prepared = _prepared.setdefault(driver, {})
+        name = prepared.get(query)
+        if name is None:
+            name = b"es_django_%d" % next(_numbers)
+            pgconn.send_prepare(name, query)
+            yield from _checked(driver)
+            prepared[query] = name
+        pgconn.send_query_prepared(name, values, result_format=Format.BINARY)
+    else:
+        pgconn.send_query_params(query, values, result_format=Format.BINARY)
+    return (yield from _checked(driver))
+
+
+def _checked(driver: Driver) -> PQGen[PGresult]:
+    result: PGresult
+    (result,) = yield from execute(driver.pgconn)
+    if result.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+        return result
+    failure = error_from_result(result)
+    if isinstance(failure, FeatureNotSupported | InvalidSqlStatementName):
+        # A column is of another type by now, or the statement is gone: DISCARD ALL, or a pooler, has taken it away.
+        _prepared.pop(driver, None)
+        # By its SQLSTATE it could not be tried again, but now it can.
+        raise psycopg.OperationalError(f"what was prepared no longer holds: {failure}")
+    raise failure
+
+
+_prepared: WeakKeyDictionary[Driver, dict[bytes, bytes]] = WeakKeyDictionary()
+"""The names of what each connection has prepared."""
+
+_numbers = count()

@@ -102,6 +102,7 @@ VALUES (%(message_id)s, %(destination)s, %(type)s, %(key)s, %(data)s, %(headers)
         strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || %(delay)s || ' seconds'),
         strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
     ON CONFLICT (message_id) DO NOTHING
+RETURNING id
 """
 
 

@@ -12,7 +12,7 @@ from pytest_django import Settings
 from es_django import ANY, Repository, StorageError, StreamId, event_store
 from tests.domain import Annotated, Ledger
 
-pytestmark = [pytest.mark.django_db, pytest.mark.requires_postgresql]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.requires_postgresql]
 
 ledgers = Repository(Ledger)
 
@@ -22,13 +22,15 @@ def prepared() -> set[str]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT statement FROM pg_prepared_statements")
         found = {statement for (statement,) in cursor.fetchall()}
-    return {"append" if "es_django_stream AS stream" in statement else "load" for statement in found}
+    ours = {statement for statement in found if "es_django" in statement}
+    return {"append" if "es_django_stream AS stream" in statement else "load" for statement in ours}
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_prepared_yet() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DEALLOCATE ALL")
+def _a_connection_of_its_own() -> Iterator[None]:
+    connection.close()
+    yield
+    connection.close()
 
 
 def save_and_load() -> None:
@@ -47,11 +49,23 @@ def test_nothing_is_prepared_where_the_setting_forbids_it(settings: Settings) ->
     assert prepared() == set()
 
 
-def test_the_connections_own_threshold_is_left_alone() -> None:
+def test_nothing_is_prepared_where_psycopg_prepares_and_takes_all_away_with_each_rollback() -> None:
     connection.ensure_connection()
-    before = connection.connection.prepare_threshold
+    connection.connection.prepare_threshold = 0
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            save_and_load()
+            assert prepared() == set()
+            raise ZeroDivisionError
     save_and_load()
-    assert connection.connection.prepare_threshold == before
+
+
+def test_a_rollback_leaves_prepared_what_is_prepared() -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        save_and_load()
+        raise ZeroDivisionError
+    assert prepared() == {"append", "load"}
+    save_and_load()
 
 
 def test_django_shows_what_was_prepared_where_it_logs_queries() -> None:
@@ -60,6 +74,10 @@ def test_django_shows_what_was_prepared_where_it_logs_queries() -> None:
     append, load = (query["sql"] for query in captured.captured_queries)
     assert "INSERT INTO es_django_event" in append
     assert "FROM es_django_event AS event" in load
+    for shown in append, load:
+        # As it can be executed elsewhere, by its values.
+        assert "'l-1'" in shown
+        assert ask(f"EXPLAIN {shown}")
 
 
 def test_an_append_within_an_append_does_not_take_its_result() -> None:
@@ -83,14 +101,6 @@ def test_an_append_within_an_append_does_not_take_its_result() -> None:
     assert outer == list(event_store.read_stream(StreamId("audit", "outer")))
 
 
-@pytest.fixture
-def _a_connection_of_its_own() -> Iterator[None]:
-    yield
-    connection.close()
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("_a_connection_of_its_own")
 @pytest.mark.parametrize("inner", [False, True], ids=["alone", "in a transaction"])
 @pytest.mark.parametrize("words", [b"DISCARD ALL", b"DEALLOCATE ALL"])
 def test_statements_that_were_taken_away_are_prepared_again_at_the_next_try(words: bytes, inner: bool) -> None:
@@ -109,8 +119,6 @@ def test_statements_that_were_taken_away_are_prepared_again_at_the_next_try(word
     assert prepared() == {"append", "load"}
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("_a_connection_of_its_own")
 def test_a_statement_whose_column_has_another_type_is_planned_again_at_the_next_try() -> None:
     save_and_load()
     ((before,),) = ask(
