@@ -34,7 +34,10 @@ def metadata(**values: Value | None) -> Iterator[None]:
 
 def current_metadata() -> Mapping[str, str]:
     """The metadata that an event or a message written now would get."""
-    known = {name: value() if callable(value) else value for name, value in _current.get().items()}
+    current = _current.get()
+    if not current and not sources:
+        return {}
+    known = {name: value() if callable(value) else value for name, value in current.items()}
     found = {name: value for name, value in known.items() if value is not None}
     for source in sources:
         found.update(source())

@@ -87,13 +87,13 @@ def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> l
     """The writes that have events, each checked and encoded. Raises what `EventStore.append_all` does for bad input."""
     for write in writes:
         _refuse_malformed(write)
-    _refuse_duplicate_streams(writes)
-    # In one order everywhere, so that two writers of the same streams cannot deadlock.
-    ordered = sorted([write for write in writes if write.events], key=attrgetter("stream"))
-    if not ordered:
-        return []
-    encoded_metadata = _encoded(metadata)
-    appends = [_prepare(write, metadata, encoded_metadata) for write in ordered]
+    wanted = [write for write in writes if write.events]
+    if len(writes) > 1:
+        _refuse_duplicate_streams(writes)
+        # In one order everywhere, so that two writers of the same streams cannot deadlock.
+        wanted.sort(key=attrgetter("stream"))
+    encoded_metadata = _encoded(metadata) if wanted and metadata else "{}"
+    appends = [_prepare(write, metadata, encoded_metadata) for write in wanted]
     _refuse_duplicate_ids(appends)
     return appends
 
@@ -147,7 +147,7 @@ def _refuse_duplicate_ids(appends: Sequence[Append]) -> None:
 
 def _twice(ids: list[UUID]) -> list[UUID]:
     # Counting costs much more, and is hardly ever needed.
-    if len(set(ids)) == len(ids):
+    if len(ids) < 2 or len(set(ids)) == len(ids):
         return []
     return [each for each, count in Counter(ids).items() if count > 1]
 

@@ -135,20 +135,20 @@ class EventStore(ABC):
         """Appends, and moves the inline projections by what is new."""
         recorded: list[RecordedEvent] = []
         new: list[RecordedEvent] = []
+        repeated: list[UUID] = []
+        followed = False
         for append in appends:
-            events = self._repeated(append) if append.may_repeat else None
-            if events is None:
-                events = self._append(append)
-                if events is None:
-                    events = self._repeated_or_refused(append)
-                else:
-                    new += events
-            recorded += events
-        if new and len(new) < sum(len(append.events) for append in appends):
-            added = {each.event_id for each in new}
-            every = [event.event_id for append in appends for event in append.events]
-            raise DuplicateEvent([event_id for event_id in every if event_id not in added])
-        if any(append.followed_inline for append in appends):
+            followed = followed or append.followed_inline
+            stored = self._repeated(append) if append.may_repeat else None
+            if stored is None and (added := self._append(append)) is not None:
+                new += added
+                recorded += added
+            else:
+                repeated += [event.event_id for event in append.events]
+                recorded += self._repeated_or_refused(append) if stored is None else stored
+        if new and repeated:
+            raise DuplicateEvent(repeated)
+        if followed:
             run_inline_projections(new, besides=self._suspended_projections())
         return recorded
 

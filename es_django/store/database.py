@@ -111,7 +111,8 @@ class DatabaseEventStore(EventStore):
 
     def _refuse_manual_transaction(self) -> None:
         connection = self.connection
-        if not connection.in_atomic_block and not connection.get_autocommit():
+        # The attribute is asked first, as the method makes sure of a connection.
+        if not (connection.in_atomic_block or connection.autocommit or connection.get_autocommit()):
             raise TransactionManagementError(
                 f"autocommit is off on {self.using!r}, so nobody tells of a rollback: write inside atomic() instead"
             )

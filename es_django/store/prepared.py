@@ -49,13 +49,10 @@ class PreparedCursor:
     def execute(self, statement: str, parameters: Parameters) -> None:
         self._executed = statement, parameters
         driver = self._connection.connection
-        transformer = Transformer(driver)
-        query, names = _numbered(statement)
-        values = transformer.dump_sequence([parameters[name] for name in names], [PyFormat.TEXT] * len(names))
-        with driver.lock:
-            result = driver.wait(_result(driver, query, values))
-        transformer.set_pgresult(result)
-        self.rows = transformer.load_rows(0, result.ntuples, tuple)
+        session = _sessions.get(driver)
+        if session is None:
+            session = _sessions[driver] = _Session(driver)
+        self.rows = session.rows(driver, statement, parameters)
 
     @property
     def _query(self) -> SimpleNamespace:
@@ -74,39 +71,57 @@ def _numbered(statement: str) -> tuple[bytes, list[str]]:
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 
-def _result(driver: Driver, query: bytes, values: Any) -> PQGen[PGresult]:
-    yield from driver._start_query()
-    pgconn = driver.pgconn
-    # Where psycopg prepares as well, it sometimes takes all that is prepared away.
-    if driver.prepare_threshold is None and conf.settings().prepared_statements:
-        prepared = _prepared.setdefault(driver, {})
-        name = prepared.get(query)
-        if name is None:
-            name = b"es_django_%d" % next(_numbers)
-            pgconn.send_prepare(name, query)
-            yield from _checked(driver)
-            prepared[query] = name
-        pgconn.send_query_prepared(name, values, result_format=Format.BINARY)
-    else:
-        pgconn.send_query_params(query, values, result_format=Format.BINARY)
-    return (yield from _checked(driver))
+class _Session:
+    """What is kept for a connection of psycopg's: the names of what it has prepared, and how values are written and
+    read. Nothing here holds the connection itself."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._names: dict[bytes, bytes] = {}
+        self._transformer = Transformer(driver.adapters)
+
+    def rows(self, driver: Driver, statement: str, parameters: Parameters) -> list[TupleRow]:
+        query, names = _numbered(statement)
+        with driver.lock:
+            transformer = self._transformer
+            values = transformer.dump_sequence([parameters[name] for name in names], [PyFormat.TEXT] * len(names))
+            result = driver.wait(self._result(driver, query, values))
+            transformer.set_pgresult(result)
+            rows = transformer.load_rows(0, result.ntuples, tuple)
+            transformer.set_pgresult(None)
+        return rows
+
+    def _result(self, driver: Driver, query: bytes, values: Any) -> PQGen[PGresult]:
+        yield from driver._start_query()
+        pgconn = driver.pgconn
+        # Where psycopg prepares as well, it sometimes takes all that is prepared away.
+        if driver.prepare_threshold is None and conf.settings().prepared_statements:
+            name = self._names.get(query)
+            if name is None:
+                name = b"es_django_%d" % next(_numbers)
+                pgconn.send_prepare(name, query)
+                yield from self._checked(driver)
+                self._names[query] = name
+            pgconn.send_query_prepared(name, values, result_format=Format.BINARY)
+        else:
+            pgconn.send_query_params(query, values, result_format=Format.BINARY)
+        return (yield from self._checked(driver))
+
+    def _checked(self, driver: Driver) -> PQGen[PGresult]:
+        result: PGresult
+        (result,) = yield from execute(driver.pgconn)
+        if result.status in _DONE:
+            return result
+        failure = error_from_result(result)
+        if isinstance(failure, FeatureNotSupported | InvalidSqlStatementName):
+            # A column is of another type by now, or the statement is gone: DISCARD ALL, or a pooler, has taken it away.
+            self._names.clear()
+            # By its SQLSTATE it could not be tried again, but now it can.
+            raise psycopg.OperationalError(f"what was prepared no longer holds: {failure}")
+        raise failure
 
 
-def _checked(driver: Driver) -> PQGen[PGresult]:
-    result: PGresult
-    (result,) = yield from execute(driver.pgconn)
-    if result.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
-        return result
-    failure = error_from_result(result)
-    if isinstance(failure, FeatureNotSupported | InvalidSqlStatementName):
-        # A column is of another type by now, or the statement is gone: DISCARD ALL, or a pooler, has taken it away.
-        _prepared.pop(driver, None)
-        # By its SQLSTATE it could not be tried again, but now it can.
-        raise psycopg.OperationalError(f"what was prepared no longer holds: {failure}")
-    raise failure
+_DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
-
-_prepared: WeakKeyDictionary[Driver, dict[bytes, bytes]] = WeakKeyDictionary()
-"""The names of what each connection has prepared."""
+_sessions: WeakKeyDictionary[Driver, _Session] = WeakKeyDictionary()
 
 _numbers = count()
