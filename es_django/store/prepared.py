@@ -15,11 +15,12 @@ from weakref import WeakKeyDictionary
 import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import mogrify
+from psycopg import capabilities
 from psycopg.abc import PQGen
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
-from psycopg.generators import execute
-from psycopg.pq import ExecStatus, Format
+from psycopg.generators import execute, fetch_many
+from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
@@ -91,24 +92,42 @@ class _Session:
         return rows
 
     def _result(self, driver: Driver, query: bytes, values: Any) -> PQGen[PGresult]:
-        yield from driver._start_query()
         pgconn = driver.pgconn
         # Where psycopg prepares as well, it sometimes takes all that is prepared away.
-        if driver.prepare_threshold is None and conf.settings().prepared_statements:
-            name = self._names.get(query)
-            if name is None:
-                name = b"es_django_%d" % next(_numbers)
-                pgconn.send_prepare(name, query)
-                yield from self._checked(driver)
-                self._names[query] = name
-            pgconn.send_query_prepared(name, values, result_format=Format.BINARY)
+        prepares = driver.prepare_threshold is None and conf.settings().prepared_statements
+        if prepares and query not in self._names:
+            name = b"es_django_%d" % next(_numbers)
+            pgconn.send_prepare(name, query)
+            self._checked((yield from execute(pgconn)))
+            self._names[query] = name
+        begins = not driver.autocommit and pgconn.transaction_status == TransactionStatus.IDLE
+        if begins and not capabilities.has_pipeline():
+            yield from driver._start_query()
+            begins = False
+        if begins:
+            # BEGIN travels with the statement, where psycopg would wait for its answer first.
+            pgconn.enter_pipeline_mode()
+            pgconn.send_query_params(driver._get_tx_start_command(), None)
+        if prepares:
+            pgconn.send_query_prepared(self._names[query], values, result_format=Format.BINARY)
         else:
             pgconn.send_query_params(query, values, result_format=Format.BINARY)
-        return (yield from self._checked(driver))
+        if not begins:
+            return self._checked((yield from execute(pgconn)))
+        pgconn.pipeline_sync()
+        begun = yield from execute(pgconn)
+        done = yield from fetch_many(pgconn)
+        try:
+            # All is read before anything is raised: this is the end of the pipeline.
+            yield from fetch_many(pgconn)
+            pgconn.exit_pipeline_mode()
+        finally:
+            self._checked(begun)
+            result = self._checked(done)
+        return result
 
-    def _checked(self, driver: Driver) -> PQGen[PGresult]:
-        result: PGresult
-        (result,) = yield from execute(driver.pgconn)
+    def _checked(self, results: list[PGresult]) -> PGresult:
+        (result,) = results
         if result.status in _DONE:
             return result
         failure = error_from_result(result)

@@ -14,14 +14,14 @@ from tests.domain import Annotated
 pytestmark = pytest.mark.django_db
 
 LONG = StreamId("long", "stream")
-IDENTITY = [LONG.category, LONG.key]
+IDENTITY = {"category": LONG.category, "key": LONG.key}
 EVENTS, PAGE = 5_000, 10
 
-READS: dict[str, tuple[str, list[Any]]] = {
-    "forwards": (STREAM, [*IDENTITY, 1_000, EVENTS, PAGE]),
-    "backwards": (STREAM_BACKWARDS, [*IDENTITY, 0, 4_000, PAGE]),
-    "a tail": (TAIL, [*IDENTITY, 1_000, PAGE]),
-    "a snapshot's tail": (SNAPSHOT_AND_TAIL, [*IDENTITY, "none", *IDENTITY, PAGE]),
+READS: dict[str, tuple[str, Any]] = {
+    "forwards": (STREAM, [*IDENTITY.values(), 1_000, EVENTS, PAGE]),
+    "backwards": (STREAM_BACKWARDS, [*IDENTITY.values(), 0, 4_000, PAGE]),
+    "a tail": (TAIL, {**IDENTITY, "after": 1_000, "limit": PAGE}),
+    "a snapshot's tail": (SNAPSHOT_AND_TAIL, {**IDENTITY, "schema": "none", "limit": PAGE}),
 }
 
 

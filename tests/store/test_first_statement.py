@@ -1,0 +1,165 @@
+"""The first statement of a transaction takes its BEGIN along on PostgreSQL, and is otherwise like any other."""
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import groupby
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+
+from es_django import ANY, PendingEvent, StorageError, StreamId, event_store
+from es_django.errors import DuplicateEvent
+from es_django.store.prepared import fetch
+from tests.domain import Annotated
+from tests.threads import threads
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.requires_postgresql]
+
+STREAM = StreamId("first-statement", "1")
+
+
+@pytest.fixture(autouse=True)
+def _a_connection_of_its_own() -> Iterator[None]:
+    connection.close()
+    yield
+    connection.close()
+
+
+def append(*events: PendingEvent) -> None:
+    event_store.append(STREAM, events or [Annotated(note="")], expected=ANY)
+
+
+def turns(traced: Path) -> int:
+    """How often one side waited for the other."""
+    return len(list(groupby(re.findall(r"\t([FB])\t", traced.read_text()))))
+
+
+@pytest.mark.parametrize("pipeline", [True, False], ids=["libpq 14", "an older libpq"])
+def test_begin_costs_no_round_trip_of_its_own(pipeline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psycopg.capabilities, "has_pipeline", lambda: pipeline)
+    with transaction.atomic():
+        append()
+    pgconn = connection.connection.pgconn
+    with (tmp_path / "trace").open("w") as trace, transaction.atomic():
+        pgconn.trace(trace.fileno())
+        append()
+        pgconn.untrace()
+    assert turns(tmp_path / "trace") == (2 if pipeline else 4)
+    assert event_store.version(STREAM) == 2
+
+
+@pytest.mark.parametrize("level", psycopg.IsolationLevel, ids=lambda level: level.name.lower())
+def test_it_begins_as_the_connection_is_told_to(level: psycopg.IsolationLevel) -> None:
+    connection.ensure_connection()
+    connection.connection.isolation_level = level
+    with transaction.atomic():
+        ((found,),) = fetch(connection, "SELECT current_setting('transaction_isolation')", {})
+    assert found == level.name.lower().replace("_", " ")
+
+
+def test_what_it_did_is_rolled_back_with_the_transaction() -> None:
+    append()
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        append()
+        raise ZeroDivisionError
+    assert event_store.version(STREAM) == 1
+
+
+def test_where_it_fails_the_transaction_has_failed_and_the_next_one_goes_on() -> None:
+    stored = PendingEvent(Annotated(note="stored"))
+    event_store.append(StreamId("first-statement", "other"), [stored], expected=ANY)
+    append()
+    with pytest.raises(DuplicateEvent), transaction.atomic():
+        event_store.append(STREAM, [stored], expected=1)
+    with transaction.atomic():
+        append()
+    assert event_store.version(STREAM) == 2
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["alone", "the first of a transaction"])
+def test_an_interrupt_ends_the_wait_for_another_writer_and_the_connection_goes_on(inner: bool) -> None:
+    def unit() -> AbstractContextManager[None]:
+        return transaction.atomic() if inner else nullcontext()
+
+    append()
+    pid = connection.connection.info.backend_pid
+    with holding_the_stream(), threads(1) as submit:
+        submit(interrupt_once_somebody_waits, threading.get_ident())
+        with pytest.raises(KeyboardInterrupt), unit():
+            append()
+    with unit():
+        append()
+    assert event_store.version(STREAM) == 2
+    assert connection.connection.info.backend_pid == pid
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["alone", "the first of a transaction"])
+@pytest.mark.parametrize("waits", [False, True], ids=["before it", "while it waits"])
+def test_a_server_that_ends_the_session_is_told_and_the_next_connection_goes_on(waits: bool, inner: bool) -> None:
+    def unit() -> AbstractContextManager[None]:
+        return transaction.atomic() if inner else nullcontext()
+
+    append()
+    pid = connection.connection.info.backend_pid
+    with holding_the_stream() if waits else nullcontext(), threads(1) as submit:
+        ending = submit(end_session, pid, waits)
+        if not waits:
+            ending.result(30)
+        with pytest.raises(StorageError, match="terminating connection due to administrator command") as caught, unit():
+            append()
+    assert caught.value.retryable
+    connection.close_if_unusable_or_obsolete()
+    with unit():
+        append()
+    assert event_store.version(STREAM) == 2
+
+
+@contextmanager
+def holding_the_stream() -> Iterator[None]:
+    """In the transaction of another session."""
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT FROM es_django_stream WHERE key = %s FOR UPDATE", [STREAM.key])
+            held.set()
+            assert done.wait(60)
+
+    with threads(1) as submit:
+        holding = submit(hold)
+        assert held.wait(30)
+        try:
+            yield
+        finally:
+            done.set()
+        holding.result(30)
+
+
+def interrupt_once_somebody_waits(thread: int) -> None:
+    wait_until_somebody_waits()
+    signal.pthread_kill(thread, signal.SIGINT)
+
+
+def end_session(pid: int, once_it_waits: bool) -> None:
+    if once_it_waits:
+        wait_until_somebody_waits()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 30000)", [pid])
+
+
+def wait_until_somebody_waits() -> None:
+    deadline = time.monotonic() + 30
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(waiting)
+            if cursor.rowcount:
+                return
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
