@@ -31,7 +31,7 @@ Parameters = Mapping[str, Any]
 
 
 def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameters) -> list[TupleRow]:
-    """The rows of a statement with named parameters, each of a type that the statement tells."""
+    """The rows of a statement with named parameters. They travel as text: its columns and casts tell their types."""
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     cursor = PreparedCursor(connection)
@@ -42,10 +42,9 @@ def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameter
 class PreparedCursor:
     """What Django needs of a cursor to execute one statement, and to show it to whoever listens."""
 
-    rows: list[TupleRow]
-
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
+        self.rows: list[TupleRow] = []
 
     def execute(self, statement: str, parameters: Parameters) -> None:
         self._executed = statement, parameters
@@ -54,6 +53,10 @@ class PreparedCursor:
         if session is None:
             session = _sessions[driver] = _Session(driver)
         self.rows = session.rows(driver, statement, parameters)
+
+    @property
+    def rowcount(self) -> int:
+        return len(self.rows)
 
     @property
     def _query(self) -> SimpleNamespace:

@@ -87,6 +87,7 @@ def test_an_append_within_an_append_does_not_take_its_result() -> None:
 
     def record(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         result = execute(sql, params, many, context)
+        assert context["cursor"].rowcount >= 0
         executed.append(sql)
         if "INSERT INTO es_django_event " in sql and not within:
             within.append(sql)
