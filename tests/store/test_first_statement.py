@@ -13,15 +13,29 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from es_django import ANY, PendingEvent, StorageError, StreamId, event_store
+from es_django import ANY, Event, PendingEvent, StorageError, StreamId, event_store
 from es_django.errors import DuplicateEvent
 from es_django.store.prepared import fetch
-from tests.domain import Annotated
 from tests.threads import threads
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.requires_postgresql]
 
 STREAM = StreamId("first-statement", "1")
+
+
+class Begun(Event):
+    """Followed by nothing, so that an append of it is one statement."""
+
+    class Meta:
+        name = "first-statement.begun"
+
+
+@pytest.fixture
+def _interrupts_are_heard() -> Iterator[None]:
+    """What a shell starts in the background ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +46,7 @@ def _a_connection_of_its_own() -> Iterator[None]:
 
 
 def append(*events: PendingEvent) -> None:
-    event_store.append(STREAM, events or [Annotated(note="")], expected=ANY)
+    event_store.append(STREAM, events or [Begun()], expected=ANY)
 
 
 def turns(traced: Path) -> int:
@@ -72,7 +86,7 @@ def test_what_it_did_is_rolled_back_with_the_transaction() -> None:
 
 
 def test_where_it_fails_the_transaction_has_failed_and_the_next_one_goes_on() -> None:
-    stored = PendingEvent(Annotated(note="stored"))
+    stored = PendingEvent(Begun())
     event_store.append(StreamId("first-statement", "other"), [stored], expected=ANY)
     append()
     with pytest.raises(DuplicateEvent), transaction.atomic():
@@ -82,6 +96,7 @@ def test_where_it_fails_the_transaction_has_failed_and_the_next_one_goes_on() ->
     assert event_store.version(STREAM) == 2
 
 
+@pytest.mark.usefixtures("_interrupts_are_heard")
 @pytest.mark.parametrize("inner", [False, True], ids=["alone", "the first of a transaction"])
 def test_an_interrupt_ends_the_wait_for_another_writer_and_the_connection_goes_on(inner: bool) -> None:
     def unit() -> AbstractContextManager[None]:
