@@ -6,13 +6,14 @@ that an append does outside the server; so these statements go to libpq by psyco
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
+from django.db import Error as DatabaseFailure
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.postgresql.psycopg_any import mogrify
 from psycopg import capabilities
@@ -21,13 +22,15 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
 from psycopg.generators import execute, fetch_many
 from psycopg.pq import ExecStatus, Format, TransactionStatus
-from psycopg.pq.abc import PGresult
+from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import TupleRow
 
 from es_django import conf
 
 Driver = psycopg.Connection[Any]
 Parameters = Mapping[str, Any]
+
+MOST_PREPARED = 100
 
 
 def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameters) -> list[TupleRow]:
@@ -62,10 +65,15 @@ class PreparedCursor:
     def _query(self) -> SimpleNamespace:
         """Where Django looks for what it logs."""
         statement, parameters = self._executed
-        return SimpleNamespace(query=mogrify(statement, parameters, self._connection).encode())
+        try:
+            shown = mogrify(statement, parameters, self._connection)
+        except DatabaseFailure:
+            # What has happened to the connection is being told already.
+            shown = statement
+        return SimpleNamespace(query=shown.encode())
 
 
-@cache
+@lru_cache(MOST_PREPARED)
 def _numbered(statement: str) -> tuple[bytes, list[str]]:
     """The statement with numbers in place of names, and the names in their order."""
     names = list(dict.fromkeys(_PLACEHOLDER.findall(statement)))
@@ -81,65 +89,91 @@ class _Session:
 
     def __init__(self, driver: Driver) -> None:
         self._names: dict[bytes, bytes] = {}
-        self._transformer = Transformer(driver.adapters)
+        self._utf8 = Transformer(driver.adapters)
 
     def rows(self, driver: Driver, statement: str, parameters: Parameters) -> list[TupleRow]:
         query, names = _numbered(statement)
+        pgconn = driver.pgconn
         with driver.lock:
-            transformer = self._transformer
+            if pgconn.pipeline_status:
+                raise psycopg.NotSupportedError("psycopg's pipeline() answers too late for this: leave it first")
+            is_utf8 = pgconn.parameter_status(b"client_encoding") == b"UTF8"
+            transformer = self._utf8 if is_utf8 else Transformer(driver)
             values = transformer.dump_sequence([parameters[name] for name in names], [PyFormat.TEXT] * len(names))
-            result = driver.wait(self._result(driver, query, values))
-            transformer.set_pgresult(result)
-            rows = transformer.load_rows(0, result.ntuples, tuple)
-            transformer.set_pgresult(None)
-        return rows
+            try:
+                result = driver.wait(self._result(driver, query, values))
+            except BaseException:
+                if pgconn.pipeline_status:
+                    # What is still to come would be taken for the next statement's rows.
+                    driver.close()
+                raise
+            try:
+                transformer.set_pgresult(result)
+                return transformer.load_rows(0, result.ntuples, tuple)
+            finally:
+                transformer.set_pgresult(None)
 
     def _result(self, driver: Driver, query: bytes, values: Any) -> PQGen[PGresult]:
         pgconn = driver.pgconn
-        # Where psycopg prepares as well, it sometimes takes all that is prepared away.
-        prepares = driver.prepare_threshold is None and conf.settings().prepared_statements
-        if prepares and query not in self._names:
-            name = b"es_django_%d" % next(_numbers)
-            pgconn.send_prepare(name, query)
-            self._checked((yield from execute(pgconn)))
-            self._names[query] = name
+        name = yield from self._prepared(driver, query)
         begins = not driver.autocommit and pgconn.transaction_status == TransactionStatus.IDLE
-        if begins and not capabilities.has_pipeline():
+        if not begins or not capabilities.has_pipeline():
             yield from driver._start_query()
-            begins = False
-        if begins:
-            # BEGIN travels with the statement, where psycopg would wait for its answer first.
-            pgconn.enter_pipeline_mode()
-            pgconn.send_query_params(driver._get_tx_start_command(), None)
-        if prepares:
-            pgconn.send_query_prepared(self._names[query], values, result_format=Format.BINARY)
-        else:
-            pgconn.send_query_params(query, values, result_format=Format.BINARY)
-        if not begins:
+            _send(pgconn, name, query, values)
             return self._checked((yield from execute(pgconn)))
+        # BEGIN travels with the statement, where psycopg would wait for its answer first.
+        pgconn.enter_pipeline_mode()
+        pgconn.send_query_params(driver._get_tx_start_command(), None)
+        _send(pgconn, name, query, values)
         pgconn.pipeline_sync()
-        begun = yield from execute(pgconn)
-        done = yield from fetch_many(pgconn)
+        results = yield from execute(pgconn)
+        results += yield from fetch_many(pgconn)
         try:
-            # All is read before anything is raised: this is the end of the pipeline.
             yield from fetch_many(pgconn)
             pgconn.exit_pipeline_mode()
-        finally:
-            self._checked(begun)
-            result = self._checked(done)
-        return result
+        except psycopg.OperationalError:
+            self._checked(results)  # tells more, where the server has ended the session
+            raise
+        return self._checked(results)
+
+    def _prepared(self, driver: Driver, query: bytes) -> PQGen[bytes | None]:
+        """The name of the prepared statement; None if it is not to be prepared."""
+        if name := self._names.get(query):
+            return name
+        # Where psycopg prepares as well, it sometimes takes all that is prepared away. And there are few statements,
+        # unless somebody writes into them what is never the same again.
+        is_free = driver.prepare_threshold is None and len(self._names) < MOST_PREPARED
+        if not is_free or not conf.settings().prepared_statements:
+            return None
+        name = b"es_django_%d" % next(_numbers)
+        driver.pgconn.send_prepare(name, query)
+        self._checked((yield from execute(driver.pgconn)))
+        self._names[query] = name
+        return name
 
     def _checked(self, results: list[PGresult]) -> PGresult:
-        (result,) = results
-        if result.status in _DONE:
-            return result
+        """The last of the results. Raises the error of the first that failed: what commits by itself may do so after
+        its rows have come."""
+        for result in results:
+            if result.status not in _DONE:
+                raise self._failure(result)
+        return results[-1]
+
+    def _failure(self, result: PGresult) -> psycopg.Error:
         failure = error_from_result(result)
-        if isinstance(failure, FeatureNotSupported | InvalidSqlStatementName):
-            # A column is of another type by now, or the statement is gone: DISCARD ALL, or a pooler, has taken it away.
-            self._names.clear()
-            # By its SQLSTATE it could not be tried again, but now it can.
-            raise psycopg.OperationalError(f"what was prepared no longer holds: {failure}")
-        raise failure
+        if not isinstance(failure, FeatureNotSupported | InvalidSqlStatementName):
+            return failure
+        # A column is of another type by now, or the statement is gone: DISCARD ALL, or a pooler, has taken it away.
+        self._names.clear()
+        # By its SQLSTATE it could not be tried again, but now it can.
+        return psycopg.OperationalError(f"what was prepared no longer holds: {failure}")
+
+
+def _send(pgconn: PGconn, name: bytes | None, query: bytes, values: Any) -> None:
+    if name is None:
+        pgconn.send_query_params(query, values, result_format=Format.BINARY)
+    else:
+        pgconn.send_query_prepared(name, values, result_format=Format.BINARY)
 
 
 _DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)

@@ -15,6 +15,7 @@ from django.db import connection, transaction
 
 from es_django import ANY, Event, PendingEvent, StorageError, StreamId, event_store
 from es_django.errors import DuplicateEvent
+from es_django.store import prepared
 from es_django.store.prepared import fetch
 from tests.threads import threads
 
@@ -105,13 +106,54 @@ def test_an_interrupt_ends_the_wait_for_another_writer_and_the_connection_goes_o
     append()
     pid = connection.connection.info.backend_pid
     with holding_the_stream(), threads(1) as submit:
-        submit(interrupt_once_somebody_waits, threading.get_ident())
+        submit(signal_once_somebody_waits, threading.get_ident(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt), unit():
             append()
     with unit():
         append()
     assert event_store.version(STREAM) == 2
     assert connection.connection.info.backend_pid == pid
+
+
+class TimeIsUp(Exception):
+    """As of Celery's soft limit: raised by a signal's handler, and caught."""
+
+
+@pytest.fixture
+def _time_can_be_up() -> Iterator[None]:
+    def ring(signum: int, frame: object) -> None:
+        raise TimeIsUp
+
+    before = signal.signal(signal.SIGUSR1, ring)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.usefixtures("_time_can_be_up")
+def test_what_is_asked_after_an_exception_out_of_the_wait_gets_no_other_statements_rows() -> None:
+    append()
+    with pytest.raises(StorageError, match="the connection is closed"), transaction.atomic():
+        with holding_the_stream(), threads(1) as submit:
+            submit(signal_once_somebody_waits, threading.get_ident(), signal.SIGUSR1)
+            with pytest.raises(TimeIsUp):
+                append()
+        event_store.append(StreamId("first-statement", "other"), [Begun()], expected=ANY)
+    with transaction.atomic():
+        append()
+    assert event_store.version(STREAM) == 2
+    assert event_store.version(StreamId("first-statement", "other")) == 0
+
+
+def test_an_exception_before_it_is_sent_leaves_no_half_open_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ring(*args: object) -> None:
+        raise TimeIsUp
+
+    append()
+    with monkeypatch.context() as patched, pytest.raises(TimeIsUp), transaction.atomic():
+        patched.setattr(prepared, "_send", ring)
+        append()
+    append()
+    assert event_store.version(STREAM) == 2
 
 
 @pytest.mark.parametrize("inner", [False, True], ids=["alone", "the first of a transaction"])
@@ -156,9 +198,9 @@ def holding_the_stream() -> Iterator[None]:
         holding.result(30)
 
 
-def interrupt_once_somebody_waits(thread: int) -> None:
+def signal_once_somebody_waits(thread: int, signum: signal.Signals) -> None:
     wait_until_somebody_waits()
-    signal.pthread_kill(thread, signal.SIGINT)
+    signal.pthread_kill(thread, signum)
 
 
 def end_session(pid: int, once_it_waits: bool) -> None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import count
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -78,6 +80,63 @@ def test_django_shows_what_was_prepared_where_it_logs_queries() -> None:
         # As it can be executed elsewhere, by its values.
         assert "'l-1'" in shown
         assert ask(f"EXPLAIN {shown}")
+
+
+def test_the_log_of_queries_hides_no_lost_connection() -> None:
+    save_and_load()
+    with psycopg.connect(**connection.connection.info.get_parameters(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 30000)", [connection.connection.info.backend_pid])
+    with CaptureQueriesContext(connection) as captured, pytest.raises(StorageError, match="administrator command"):
+        ledgers.get("l-1")
+    (shown,) = captured.captured_queries
+    assert "FROM es_django_event AS event" in shown["sql"]
+
+
+def test_statements_that_are_never_the_same_again_do_not_pile_up() -> None:
+    numbers = count()
+
+    def comment(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        return execute(f"{sql} /* {next(numbers)} */", params, many, context)
+
+    save_and_load()
+    with connection.execute_wrapper(comment):
+        for _ in range(150):
+            ledgers.get("l-1")
+    ((held,),) = ask("SELECT count(*)::text FROM pg_prepared_statements")
+    assert held == "100"
+
+
+def test_an_append_that_fails_when_it_commits_is_told_as_any_other() -> None:
+    ask("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE SQLSTATE '40001'; END$$")
+    ask(
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON es_django_event DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    try:
+        with pytest.raises(StorageError) as caught:
+            event_store.append(StreamId("audit", "refused"), [Annotated(note="")], expected=ANY)
+    finally:
+        ask("DROP FUNCTION refuse CASCADE")
+    assert caught.value.retryable
+    assert event_store.version(StreamId("audit", "refused")) == 0
+
+
+def test_a_client_that_writes_another_encoding_is_understood() -> None:
+    ask("SET client_encoding TO latin1")
+    event_store.append(StreamId("audit", "caf\u00e9"), [Annotated(note="\u00e9")], expected=ANY)
+    connection.close()
+    assert [each.event for each in event_store.read_stream(StreamId("audit", "caf\u00e9"))] == [
+        Annotated(note="\u00e9")
+    ]
+
+
+@pytest.mark.parametrize("inner", [False, True], ids=["alone", "in a transaction"])
+def test_a_pipeline_of_psycopgs_is_refused_as_its_answers_would_come_too_late(inner: bool) -> None:
+    save_and_load()
+    with transaction.atomic() if inner else nullcontext():
+        with connection.connection.pipeline(), pytest.raises(StorageError, match=r"pipeline\(\)"):
+            ledgers.get("l-1")
+        assert ledgers.get("l-1").version == 1
 
 
 def test_an_append_within_an_append_does_not_take_its_result() -> None:
