@@ -50,13 +50,16 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
         parser.error(f"there is no {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
+    parts = options.parts or list(PARTS)
+    if {"outbox", "peers"} & set(parts):
+        outbox.refuse_without_broker()
     effort = QUICK if options.quick else FULL
     report = Report(effort)
     # As in production: with DEBUG Django keeps every statement, and metrics and spans are extras.
     listeners.clear()
     sources.clear()
     with override_settings(DEBUG=False, ES_DJANGO={**settings.ES_DJANGO, "DESTINATIONS": DESTINATIONS}):
-        for part in options.parts or PARTS:
+        for part in parts:
             with fresh_database():
                 create_tables()
                 for figure in PARTS[part](effort):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import msgspec
 import psycopg
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
 Work = Callable[[], object]
 """What is measured, done once."""
@@ -162,6 +162,10 @@ def fresh_database() -> Iterator[None]:
     """A database of its own on the server of DATABASE_URL, with all tables and no rows."""
     if connection.vendor != "postgresql":
         sys.exit("This measures PostgreSQL: name one in DATABASE_URL, or run `make bench`.")
+    try:
+        connection.ensure_connection()
+    except OperationalError as error:
+        sys.exit(f"PostgreSQL does not answer at the DATABASE_URL: {error}")
     before = connection.settings_dict["NAME"]
     connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
     try:

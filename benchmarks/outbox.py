@@ -3,6 +3,7 @@ bare loop of amqp that waits for the confirms once per 100 messages, and touches
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -119,6 +120,18 @@ def memory_of_relay(messages: int) -> tuple[float, float]:
             early = highest
     assert published == messages, f"{published} of {messages} messages were relayed"
     return early / 2**20, highest / 2**20
+
+
+def refuse_without_broker() -> None:
+    """Asked before anything is measured, so that nothing is measured in vain."""
+    with kombu.Connection(AMQP_URL) as broker:
+        try:
+            broker.ensure_connection(max_retries=1, timeout=5)
+        except kombu.exceptions.OperationalError as error:
+            sys.exit(
+                f"RabbitMQ does not answer at {broker.as_uri()}: {error}\n"
+                "Start it, name another one in AMQP_URL, or name the parts to measure without outbox and peers."
+            )
 
 
 def measure(effort: Effort) -> Iterator[Figure]:
