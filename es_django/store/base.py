@@ -18,7 +18,7 @@ from es_django.aggregates import Outcome
 from es_django.errors import AppendInReplay, DuplicateEvent
 from es_django.events import Event, PendingEvent, RecordedEvent, StreamId
 from es_django.metadata import current_metadata
-from es_django.observability import Kind, at_work
+from es_django.observability import Kind, at_work, listeners
 from es_django.registry import registry
 from es_django.store.appends import (
     Append,
@@ -116,9 +116,10 @@ class EventStore(ABC):
                 return []
             if is_replaying():
                 raise AppendInReplay(appends[0].stream)
-            categories = {append.stream.category for append in appends}
-            work.subject = categories.pop() if len(categories) == 1 else SEVERAL
-            work.size = sum(len(append.events) for append in appends)
+            if listeners:
+                categories = {append.stream.category for append in appends}
+                work.subject = categories.pop() if len(categories) == 1 else SEVERAL
+                work.size = sum(len(append.events) for append in appends)
             try:
                 return self._write(appends)
             except DuplicateEvent:

@@ -41,21 +41,21 @@ END = 2**63 - 1
 # The stream's id is looked up first, so that the index gives its events in order, and a page of a long stream reads no
 # more than a page: joined, they would all be read and sorted for each page.
 STREAM = """
-SELECT event.position, event.version, event.type, event.schema_version, event.data, event.metadata,
-       event.correlation_id, event.causation_id, event.event_id, event.recorded_at
+SELECT event.position, event.version, event.type, event.schema_version, CAST(event.data AS text),
+       CAST(event.metadata AS text), event.correlation_id, event.causation_id, event.event_id, event.recorded_at
   FROM es_django_event AS event
- WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %s AND key = %s)
-   AND event.version > %s AND event.version < %s
- ORDER BY event.version LIMIT %s
+ WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %(category)s AND key = %(key)s)
+   AND event.version > %(after)s AND event.version < %(before)s
+ ORDER BY event.version LIMIT %(limit)s
 """
 
 STREAM_BACKWARDS = """
-SELECT event.position, event.version, event.type, event.schema_version, event.data, event.metadata,
-       event.correlation_id, event.causation_id, event.event_id, event.recorded_at
+SELECT event.position, event.version, event.type, event.schema_version, CAST(event.data AS text),
+       CAST(event.metadata AS text), event.correlation_id, event.causation_id, event.event_id, event.recorded_at
   FROM es_django_event AS event
- WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %s AND key = %s)
-   AND event.version > %s AND event.version < %s
- ORDER BY event.version DESC LIMIT %s
+ WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %(category)s AND key = %(key)s)
+   AND event.version > %(after)s AND event.version < %(before)s
+ ORDER BY event.version DESC LIMIT %(limit)s
 """
 
 
@@ -310,10 +310,8 @@ class DatabaseEventStore(EventStore):
     def _select_stream(
         self, stream: StreamId, after: int, before: int, limit: int, backwards: bool = False
     ) -> list[EventRow]:
-        statement = STREAM_BACKWARDS if backwards else STREAM
-        with self.connection.cursor() as cursor:
-            cursor.execute(statement, [stream.category, stream.key, after, before, limit])
-            return cast("list[EventRow]", cursor.fetchall())
+        parameters = {"category": stream.category, "key": stream.key, "after": after, "before": before, "limit": limit}
+        return cast("list[EventRow]", self._fetch(STREAM_BACKWARDS if backwards else STREAM, parameters))
 
     def _version(self, stream: StreamId) -> int:
         with storage_errors("read a stream's version"):

@@ -35,13 +35,15 @@ SELECT min(((classid::bigint << 32) | objid::bigint) & ((1::bigint << 47) - 1))
 
 # Neighbours in the stream table are often alike: multiplied, their numbers spread over all partitions.
 LOG = """
-SELECT event.position, event.version, event.type, event.schema_version, event.data, event.metadata,
-       event.correlation_id, event.causation_id, event.event_id, event.recorded_at, stream.category, stream.key
+SELECT event.position, event.version, event.type, event.schema_version, CAST(event.data AS text),
+       CAST(event.metadata AS text), event.correlation_id, event.causation_id, event.event_id, event.recorded_at,
+       stream.category, stream.key
   FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
  WHERE event.position > %(after)s AND event.position <= %(end)s
    AND (%(categories)s::text[] IS NULL OR stream.category = ANY(%(categories)s::text[]))
    AND (%(types)s::text[] IS NULL OR event.type = ANY(%(types)s::text[]))
-   AND (%(partitions)s = 1 OR (((event.stream_id & 2147483647) * 2654435761) >> 16) %% %(partitions)s = %(partition)s)
+   AND (%(partitions)s = 1
+        OR mod(((event.stream_id & 2147483647) * 2654435761) >> 16, %(partitions)s) = %(partition)s)
  ORDER BY event.position LIMIT %(limit)s
 """
 
@@ -162,9 +164,7 @@ class PostgresqlEventStore(DatabaseEventStore):
             "partition": partition.number,
             "partitions": partition.count,
         }
-        with self.connection.cursor() as cursor:
-            cursor.execute(LOG, parameters)
-            return cast("list[tuple[Any, ...]]", cursor.fetchall())
+        return fetch(self.connection, LOG, parameters, prepare=False)
 
     def _fetch(self, statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
         return fetch(self.connection, statement, parameters)

@@ -33,11 +33,14 @@ Parameters = Mapping[str, Any]
 MOST_PREPARED = 100
 
 
-def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameters) -> list[TupleRow]:
-    """The rows of a statement with named parameters. They travel as text: its columns and casts tell their types."""
+def fetch(
+    connection: BaseDatabaseWrapper, statement: str, parameters: Parameters, *, prepare: bool = True
+) -> list[TupleRow]:
+    """The rows of a statement with named parameters. They travel as text: its columns and casts tell their types. Not
+    to be prepared is what is planned best for the parameters of each time."""
     connection.close_if_health_check_failed()
     connection.ensure_connection()
-    cursor = PreparedCursor(connection)
+    cursor = PreparedCursor(connection, prepare)
     connection._prepare_cursor(cursor).execute(statement, parameters)  # type: ignore[attr-defined]
     return cursor.rows
 
@@ -45,8 +48,9 @@ def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameter
 class PreparedCursor:
     """What Django needs of a cursor to execute one statement, and to show it to whoever listens."""
 
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper, prepare: bool) -> None:
         self._connection = connection
+        self._prepare = prepare
         self.rows: list[TupleRow] = []
 
     def execute(self, statement: str, parameters: Parameters) -> None:
@@ -55,7 +59,7 @@ class PreparedCursor:
         session = _sessions.get(driver)
         if session is None:
             session = _sessions[driver] = _Session(driver)
-        self.rows = session.rows(driver, statement, parameters)
+        self.rows = session.rows(driver, statement, parameters, self._prepare)
 
     @property
     def rowcount(self) -> int:
@@ -91,7 +95,7 @@ class _Session:
         self._names: dict[bytes, bytes] = {}
         self._utf8 = Transformer(driver.adapters)
 
-    def rows(self, driver: Driver, statement: str, parameters: Parameters) -> list[TupleRow]:
+    def rows(self, driver: Driver, statement: str, parameters: Parameters, prepare: bool) -> list[TupleRow]:
         query, names = _numbered(statement)
         pgconn = driver.pgconn
         with driver.lock:
@@ -101,7 +105,7 @@ class _Session:
             transformer = self._utf8 if is_utf8 else Transformer(driver)
             values = transformer.dump_sequence([parameters[name] for name in names], [PyFormat.TEXT] * len(names))
             try:
-                result = driver.wait(self._result(driver, query, values))
+                result = driver.wait(self._result(driver, query, values, prepare))
             except BaseException:
                 if pgconn.pipeline_status:
                     # What is still to come would be taken for the next statement's rows.
@@ -113,9 +117,9 @@ class _Session:
             finally:
                 transformer.set_pgresult(None)
 
-    def _result(self, driver: Driver, query: bytes, values: Any) -> PQGen[PGresult]:
+    def _result(self, driver: Driver, query: bytes, values: Any, prepare: bool) -> PQGen[PGresult]:
         pgconn = driver.pgconn
-        name = yield from self._prepared(driver, query)
+        name = (yield from self._prepared(driver, query)) if prepare else None
         begins = not driver.autocommit and pgconn.transaction_status == TransactionStatus.IDLE
         if not begins or not capabilities.has_pipeline():
             yield from driver._start_query()

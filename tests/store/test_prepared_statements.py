@@ -45,6 +45,13 @@ def test_appends_and_loads_are_prepared() -> None:
     assert prepared() == {"append", "load"}
 
 
+def test_a_page_of_the_log_is_planned_for_the_categories_that_are_asked_for() -> None:
+    save_and_load()
+    event_store.read_all(categories=["ledger"])
+    assert prepared() == {"append", "load"}
+    assert ask("SELECT name FROM pg_prepared_statements WHERE statement LIKE '%JOIN es_django_stream%'") == []
+
+
 def test_nothing_is_prepared_where_the_setting_forbids_it(settings: Settings) -> None:
     settings.ES_DJANGO = {**settings.ES_DJANGO, "PREPARED_STATEMENTS": False}
     save_and_load()

@@ -18,8 +18,8 @@ IDENTITY = {"category": LONG.category, "key": LONG.key}
 EVENTS, PAGE = 5_000, 10
 
 READS: dict[str, tuple[str, Any]] = {
-    "forwards": (STREAM, [*IDENTITY.values(), 1_000, EVENTS, PAGE]),
-    "backwards": (STREAM_BACKWARDS, [*IDENTITY.values(), 0, 4_000, PAGE]),
+    "forwards": (STREAM, {**IDENTITY, "after": 1_000, "before": EVENTS, "limit": PAGE}),
+    "backwards": (STREAM_BACKWARDS, {**IDENTITY, "after": 0, "before": 4_000, "limit": PAGE}),
     "a tail": (TAIL, {**IDENTITY, "after": 1_000, "limit": PAGE}),
     "a snapshot's tail": (SNAPSHOT_AND_TAIL, {**IDENTITY, "schema": "none", "limit": PAGE}),
 }
