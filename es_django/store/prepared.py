@@ -31,6 +31,7 @@ Driver = psycopg.Connection[Any]
 Parameters = Mapping[str, Any]
 
 MOST_PREPARED = 100
+"""Of one connection, as many as psycopg itself would keep."""
 
 
 def fetch(

@@ -9,7 +9,7 @@ from multiprocessing.synchronize import Barrier
 from threading import Event as Signal
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from pytest_django import Settings
 
 from es_django import Projection, StorageError, event_store
@@ -23,7 +23,7 @@ from testproject.bank.projections import Balances
 from testproject.bank.services import deposit, open_account
 from tests.processes import run_processes
 from tests.projections.effects import checkpoint, count, let_pauses_end
-from tests.threads import threads
+from tests.threads import threads, wait_until_somebody_waits_for_a_lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -158,20 +158,6 @@ def test_appends_do_not_wait_for_a_runner_that_hangs_when_a_rebuild_is_started()
         starting.result(30)
     let_the_rebuild_end()
     assert balances() == {"ada": Decimal(5)}
-
-
-def wait_until_somebody_waits_for_a_lock() -> None:
-    deadline = time.monotonic() + 30
-    with connection.cursor() as cursor:
-        while True:
-            cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction keeps what it has seen
-            cursor.execute(
-                "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            if cursor.rowcount:
-                return
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
 
 
 @pytest.mark.requires_postgresql

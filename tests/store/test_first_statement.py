@@ -3,7 +3,6 @@
 import re
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import groupby
@@ -17,7 +16,7 @@ from es_django import ANY, Event, PendingEvent, StorageError, StreamId, event_st
 from es_django.errors import DuplicateEvent
 from es_django.store import prepared
 from es_django.store.prepared import fetch
-from tests.threads import threads
+from tests.threads import threads, wait_until_somebody_waits_for_a_lock
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.requires_postgresql]
 
@@ -199,24 +198,12 @@ def holding_the_stream() -> Iterator[None]:
 
 
 def signal_once_somebody_waits(thread: int, signum: signal.Signals) -> None:
-    wait_until_somebody_waits()
+    wait_until_somebody_waits_for_a_lock()
     signal.pthread_kill(thread, signum)
 
 
 def end_session(pid: int, once_it_waits: bool) -> None:
     if once_it_waits:
-        wait_until_somebody_waits()
+        wait_until_somebody_waits_for_a_lock()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 30000)", [pid])
-
-
-def wait_until_somebody_waits() -> None:
-    deadline = time.monotonic() + 30
-    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with connection.cursor() as cursor:
-        while True:
-            cursor.execute(waiting)
-            if cursor.rowcount:
-                return
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
