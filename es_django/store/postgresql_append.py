@@ -19,24 +19,18 @@ from es_django.store.positions import LAST_DRAWN
 FLOOR_NAMESPACE = 0x6573
 """Tells the floors of in-flight appends from all other advisory locks; it fits in the key above the position's bits."""
 
-# A lock on "my positions are all above this", before the first position is drawn.
-FLOOR = f"""
-    SELECT pg_advisory_xact_lock_shared((%(namespace)s::bigint << 47) | {LAST_DRAWN})
-"""
+# A lock on "my positions are all above this". The events are joined to its one row, so it is there before the first
+# position is drawn; and as it is volatile, no planner leaves it out.
+FLOOR = f"pg_advisory_xact_lock_shared({FLOOR_NAMESPACE << 47} | {LAST_DRAWN})"
 
 # The same, once per transaction. A rollback to a savepoint undoes the setting together with the lock.
 FLOOR_ONCE = f"""
-    SELECT pg_advisory_xact_lock_shared((%(namespace)s::bigint << 47) | {LAST_DRAWN}),
-           set_config('es_django.floor', 'held', true)
-     WHERE coalesce(current_setting('es_django.floor', true), '') = ''
+CASE WHEN coalesce(current_setting('es_django.floor', true), '') = ''
+     THEN CAST({FLOOR} AS text) || set_config('es_django.floor', 'held', true) END
 """
 
-# And a lock on "which inline projections are suspended", before the first position too: a rebuild waits for all who may
-# have seen otherwise.
-FOLLOWED_INLINE = """
-     UNION ALL
-    SELECT pg_advisory_xact_lock_shared(25971, 5), NULL
-"""
+# And a lock on "which inline projections are suspended": a rebuild waits for all who may have seen otherwise.
+FLOOR_ONCE_FOLLOWED_INLINE = f"{FLOOR_ONCE}, pg_advisory_xact_lock_shared(25971, 5)"
 
 # The version check, where the stream may be new or must be there: it returns a row only to the one writer that may go
 # on, and moves the version.
@@ -69,7 +63,7 @@ event AS (
     SELECT stream.id, stream.version, %(type)s::text, %(schema_version)s::int, %(data)s::jsonb, %(metadata)s::jsonb,
            %(correlation_id)s::text, %(causation_id)s::text, %(event_id)s::uuid, clock_timestamp()
       FROM stream
-     CROSS JOIN (SELECT count(*) FROM floor) AS floor
+     CROSS JOIN (SELECT {floor}) AS floor
     RETURNING position, version, recorded_at
 )
 """
@@ -82,7 +76,7 @@ event AS (
     SELECT stream.id, stream.version - %(count)s::bigint + new.ordinal, new.type, new.schema_version, new.data,
            %(metadata)s::jsonb, %(correlation_id)s::text, %(causation_id)s::text, new.event_id, clock_timestamp()
       FROM stream
-     CROSS JOIN (SELECT count(*) FROM floor) AS floor
+     CROSS JOIN (SELECT {floor}) AS floor
      CROSS JOIN ROWS FROM (jsonb_to_recordset(%(events)s::jsonb)
            AS (type text, schema_version int, data jsonb, event_id uuid))
            WITH ORDINALITY AS new (type, schema_version, data, event_id, ordinal)
@@ -143,7 +137,6 @@ def append_statement(append: Append, *, alone: bool) -> tuple[str, dict[str, Any
     """The statement, for a transaction of its own if `alone`, and its parameters. It returns the stored events'
     position, version and time, in any order; no row at all if the stream is not where the writer expected it."""
     parameters = {
-        "namespace": FLOOR_NAMESPACE,
         "category": append.stream.category,
         "key": append.stream.key,
         "version": append.version,
@@ -158,14 +151,14 @@ def append_statement(append: Append, *, alone: bool) -> tuple[str, dict[str, Any
         parameters |= {"schema": append.snapshot.schema, "state": append.snapshot.state}
     if append.messages:
         parameters["messages"] = _messages(append)
-    floor = FLOOR if alone else FLOOR_ONCE + FOLLOWED_INLINE if append.followed_inline else FLOOR_ONCE
+    floor = FLOOR if alone else FLOOR_ONCE_FOLLOWED_INLINE if append.followed_inline else FLOOR_ONCE
     return _statement(floor, append.creates, several, append.snapshot is not None, bool(append.messages)), parameters
 
 
 @cache
 def _statement(floor: str, creates: bool, several: bool, has_snapshot: bool, has_messages: bool) -> str:
     stream, event = OPENED_STREAM if creates else MOVED_STREAM, EVENTS if several else EVENT
-    parts = [f"floor AS MATERIALIZED ({floor})", stream, event]
+    parts = [stream, event.format(floor=floor)]
     if has_snapshot:
         parts.append(SNAPSHOT)
     if has_messages:
