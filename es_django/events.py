@@ -35,7 +35,7 @@ class StreamId(msgspec.Struct, frozen=True, order=True):
                 raise InvalidStreamId(field, value, "must not be blank")
             if len(value) > MAX_NAME_LENGTH:
                 raise InvalidStreamId(field, value, f"has at most {MAX_NAME_LENGTH} characters")
-            if "\x00" in value or not _is_unicode(value):
+            if "\x00" in value or not (value.isascii() or _is_unicode(value)):
                 raise InvalidStreamId(field, value, "must not hold null characters or lone surrogates")
 
     def __str__(self) -> str:

@@ -71,11 +71,6 @@ class Append(msgspec.Struct, frozen=True):
     """Whether an inline projection follows any of the events."""
 
     @property
-    def creates(self) -> bool:
-        """Whether the stream may be new."""
-        return self.expected in (0, ANY, NO_STREAM)
-
-    @property
     def version(self) -> int | None:
         """The version that the stream must have, or None if any will do."""
         if self.expected is NO_STREAM:
@@ -87,13 +82,12 @@ def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> l
     """The writes that have events, each checked and encoded. Raises what `EventStore.append_all` does for bad input."""
     for write in writes:
         _refuse_malformed(write)
-    wanted = [write for write in writes if write.events]
     if len(writes) > 1:
         _refuse_duplicate_streams(writes)
         # In one order everywhere, so that two writers of the same streams cannot deadlock.
-        wanted.sort(key=attrgetter("stream"))
-    encoded_metadata = _encoded(metadata) if wanted and metadata else "{}"
-    appends = [_prepare(write, metadata, encoded_metadata) for write in wanted]
+        writes = sorted(writes, key=attrgetter("stream"))
+    encoded_metadata = _encoded(metadata) if metadata else "{}"
+    appends = [_prepare(write, metadata, encoded_metadata) for write in writes if write.events]
     _refuse_duplicate_ids(appends)
     return appends
 
@@ -139,15 +133,17 @@ def _refuse_duplicate_streams(writes: Sequence[StreamWrite]) -> None:
 
 
 def _refuse_duplicate_ids(appends: Sequence[Append]) -> None:
-    if twice := _twice([event.event_id for append in appends for event in append.events]):
+    events = [event.event_id for append in appends for event in append.events]
+    messages = [staged.message.message_id for append in appends for staged in append.messages]
+    if len(events) > 1 and (twice := _twice(events)):
         raise DuplicateEvent(twice)
-    if twice := _twice([staged.message.message_id for append in appends for staged in append.messages]):
+    if len(messages) > 1 and (twice := _twice(messages)):
         raise DuplicateMessage(twice)
 
 
 def _twice(ids: list[UUID]) -> list[UUID]:
     # Counting costs much more, and is hardly ever needed.
-    if len(ids) < 2 or len(set(ids)) == len(ids):
+    if len(set(ids)) == len(ids):
         return []
     return [each for each, count in Counter(ids).items() if count > 1]
 

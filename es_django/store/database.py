@@ -29,7 +29,7 @@ from es_django.models import StoredEvent, Stream
 from es_django.registry import registry
 from es_django.store.appends import Append
 from es_django.store.base import WHOLE, EventStore, Loaded, Page, Partition
-from es_django.store.failures import dooming, refuse_swallowed_failure, storage_errors
+from es_django.store.failures import refuse_swallowed_failure, storage_errors
 from es_django.store.messages import StagedMessage
 from es_django.store.outcomes import TransactionOutcome
 from es_django.store.reactions import after_messages
@@ -134,13 +134,19 @@ class DatabaseEventStore(EventStore):
             self._refuse_elsewhere(UNRELAYED)
         if followed:
             self._refuse_elsewhere(UNPROJECTED)
-        with storage_errors("append"), self._unit(appends):
-            recorded = self._append_each(appends)
-            if followed:
-                refuse_swallowed_failure(self.using, "append")
-            if told:
-                for hook in after_messages:
-                    hook(self.using)
+        if self._appends_in_one_statement and len(appends) == 1 and not followed:
+            with storage_errors("append", dooms=self.using):
+                return self._append_in_transaction(appends, told, followed)
+        with storage_errors("append"), self.transaction():
+            return self._append_in_transaction(appends, told, followed)
+
+    def _append_in_transaction(self, appends: Sequence[Append], told: bool, followed: bool) -> list[RecordedEvent]:
+        recorded = self._append_each(appends)
+        if followed:
+            refuse_swallowed_failure(self.using, "append")
+        if told:
+            for hook in after_messages:
+                hook(self.using)
         return recorded
 
     def _send(self, staged: StagedMessage) -> None:
@@ -156,17 +162,11 @@ class DatabaseEventStore(EventStore):
             "headers": staged.headers,
             "delay": message.delay_seconds,
         }
-        with storage_errors("store an outbox message"), dooming(self.using):
+        with storage_errors("store an outbox message", dooms=self.using):
             if not self._fetch(self._send_statement, parameters):
                 raise DuplicateMessage([message.message_id])
         for hook in after_messages:
             hook(self.using)
-
-    def _unit(self, appends: Sequence[Append]) -> AbstractContextManager[None]:
-        """A transaction, or a savepoint, unless one statement does it all."""
-        if self._appends_in_one_statement and len(appends) == 1 and not appends[0].followed_inline:
-            return dooming(self.using)
-        return self.transaction()
 
     def _fetch(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """The rows of a statement that is made again and again."""

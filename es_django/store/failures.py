@@ -20,37 +20,27 @@ from es_django.errors import (
 )
 
 
-# Classes, as generators would cost each append several times as much.
+# A class, as a generator would cost each append several times as much.
 class storage_errors:
-    """Turns what the database raises within the block into this package's errors."""
+    """Turns what the database raises within the block into this package's errors, and marks the transaction, if there
+    is one, of the database that it `dooms` for rollback.
 
-    def __init__(self, operation: str) -> None:
+    PostgreSQL answers the COMMIT of a failed transaction with a rollback and no error, so whoever catches the error and
+    goes on must not be told that all is well.
+    """
+
+    def __init__(self, operation: str, *, dooms: str | None = None) -> None:
         self._operation = operation
+        self._dooms = dooms
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, DatabaseFailure):
+            if self._dooms is not None and connections[self._dooms].in_atomic_block:
+                transaction.set_rollback(True, using=self._dooms)
             raise _domain_error(self._operation, error) from error.__cause__ or error
-
-
-class dooming:
-    """Marks the caller's transaction for rollback when the database fails within the block.
-
-    PostgreSQL answers the COMMIT of a failed transaction with a rollback and no error, so whoever catches the error and
-    goes on must not be told that all is well.
-    """
-
-    def __init__(self, using: str) -> None:
-        self._using = using
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, DatabaseFailure) and connections[self._using].in_atomic_block:
-            transaction.set_rollback(True, using=self._using)
 
 
 def is_conflict(error: EsDjangoError) -> bool:

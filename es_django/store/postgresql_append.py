@@ -13,7 +13,7 @@ import msgspec
 
 from es_django.events import PendingEvent
 from es_django.registry import registry
-from es_django.store.appends import Append
+from es_django.store.appends import ANY, Append
 from es_django.store.positions import LAST_DRAWN
 
 FLOOR_NAMESPACE = 0x6573
@@ -32,15 +32,24 @@ CASE WHEN coalesce(current_setting('es_django.floor', true), '') = ''
 # And a lock on "which inline projections are suspended": a rebuild waits for all who may have seen otherwise.
 FLOOR_ONCE_FOLLOWED_INLINE = f"{FLOOR_ONCE}, pg_advisory_xact_lock_shared(25971, 5)"
 
-# The version check, where the stream may be new or must be there: it returns a row only to the one writer that may go
-# on, and moves the version.
+# The version check, where the stream must be new, may be new, or must be there: it returns a row only to the one writer
+# that may go on, and moves the version.
+NEW_STREAM = """
+stream AS (
+    INSERT INTO es_django_stream AS stream (category, key, version, created_at, updated_at)
+    VALUES (%(category)s::text, %(key)s::text, %(count)s::bigint, clock_timestamp(), clock_timestamp())
+        ON CONFLICT (category, key) DO NOTHING
+    RETURNING stream.id, stream.version
+)
+"""
+
 OPENED_STREAM = """
 stream AS (
     INSERT INTO es_django_stream AS stream (category, key, version, created_at, updated_at)
     VALUES (%(category)s::text, %(key)s::text, %(count)s::bigint, clock_timestamp(), clock_timestamp())
         ON CONFLICT (category, key) DO UPDATE
        SET version = stream.version + excluded.version, updated_at = excluded.updated_at
-     WHERE stream.version = coalesce(%(version)s::bigint, stream.version) AND stream.archived_at IS NULL
+     WHERE stream.archived_at IS NULL
     RETURNING stream.id, stream.version
 )
 """
@@ -136,10 +145,11 @@ class _NewMessage(msgspec.Struct, frozen=True):
 def append_statement(append: Append, *, alone: bool) -> tuple[str, dict[str, Any]]:
     """The statement, for a transaction of its own if `alone`, and its parameters. It returns the stored events'
     position, version and time, in any order; no row at all if the stream is not where the writer expected it."""
+    version = append.version
     parameters = {
         "category": append.stream.category,
         "key": append.stream.key,
-        "version": append.version,
+        "version": version,
         "count": len(append.events),
         "metadata": append.encoded_metadata,
         "correlation_id": append.metadata.get("correlation_id"),
@@ -152,13 +162,13 @@ def append_statement(append: Append, *, alone: bool) -> tuple[str, dict[str, Any
     if append.messages:
         parameters["messages"] = _messages(append)
     floor = FLOOR if alone else FLOOR_ONCE_FOLLOWED_INLINE if append.followed_inline else FLOOR_ONCE
-    return _statement(floor, append.creates, several, append.snapshot is not None, bool(append.messages)), parameters
+    stream = NEW_STREAM if version == 0 else OPENED_STREAM if append.expected is ANY else MOVED_STREAM
+    return _statement(stream, floor, several, append.snapshot is not None, bool(append.messages)), parameters
 
 
 @cache
-def _statement(floor: str, creates: bool, several: bool, has_snapshot: bool, has_messages: bool) -> str:
-    stream, event = OPENED_STREAM if creates else MOVED_STREAM, EVENTS if several else EVENT
-    parts = [stream, event.format(floor=floor)]
+def _statement(stream: str, floor: str, several: bool, has_snapshot: bool, has_messages: bool) -> str:
+    parts = [stream, (EVENTS if several else EVENT).format(floor=floor)]
     if has_snapshot:
         parts.append(SNAPSHOT)
     if has_messages:

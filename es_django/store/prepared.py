@@ -39,10 +39,12 @@ def fetch(
 ) -> list[TupleRow]:
     """The rows of a statement with named parameters. They travel as text: its columns and casts tell their types. Not
     to be prepared is what is planned best for the parameters of each time."""
-    connection.close_if_health_check_failed()
+    if connection.health_check_enabled:  # type: ignore[attr-defined]
+        connection.close_if_health_check_failed()
     connection.ensure_connection()
     cursor = PreparedCursor(connection, prepare)
-    connection._prepare_cursor(cursor).execute(statement, parameters)  # type: ignore[attr-defined]
+    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+    wrap(cursor).execute(statement, parameters)  # type: ignore[arg-type]
     return cursor.rows
 
 
@@ -104,7 +106,7 @@ class _Session:
                 raise psycopg.NotSupportedError("psycopg's pipeline() answers too late for this: leave it first")
             is_utf8 = pgconn.parameter_status(b"client_encoding") == b"UTF8"
             transformer = self._utf8 if is_utf8 else Transformer(driver)
-            values = transformer.dump_sequence([parameters[name] for name in names], [PyFormat.TEXT] * len(names))
+            values = transformer.dump_sequence(list(map(parameters.__getitem__, names)), [PyFormat.TEXT] * len(names))
             try:
                 result = driver.wait(self._result(driver, query, values, prepare))
             except BaseException:
@@ -121,9 +123,10 @@ class _Session:
     def _result(self, driver: Driver, query: bytes, values: Any, prepare: bool) -> PQGen[PGresult]:
         pgconn = driver.pgconn
         name = (yield from self._prepared(driver, query)) if prepare else None
-        begins = not driver.autocommit and pgconn.transaction_status == TransactionStatus.IDLE
+        begins = pgconn.transaction_status == TransactionStatus.IDLE and not driver.autocommit
         if not begins or not capabilities.has_pipeline():
-            yield from driver._start_query()
+            if begins:
+                yield from driver._start_query()
             _send(pgconn, name, query, values)
             return self._checked((yield from execute(pgconn)))
         # BEGIN travels with the statement, where psycopg would wait for its answer first.

@@ -34,7 +34,7 @@ def recorded_events(stream: StreamId, rows: Iterable[EventRow]) -> Iterator[Reco
         known = _metadata(metadata, correlation, causation)
         for event in registry.decode(stream, version, type, schema_version, data):
             yield RecordedEvent(
-                stream, event, as_uuid(event_id), known, version, position, type, schema_version, _time(at)
+                stream, event, as_uuid(event_id), known, version, position, type, schema_version, as_utc(at)
             )
 
 
@@ -43,7 +43,7 @@ def decoded_tail(stream: StreamId, rows: Iterable[TailRow]) -> Iterator[tuple[in
         yield version, registry.decode(stream, version, type, schema_version, data)
 
 
-def recorded_from(append: Append, stored: Iterable[tuple[int, int, Any]]) -> list[RecordedEvent]:
+def recorded_from(append: Append, stored: Iterable[tuple[int, int, datetime]]) -> list[RecordedEvent]:
     """The appended events with the position, version and time that the database gave them."""
     recorded = []
     for pending, (position, version, at) in zip(append.events, stored, strict=True):
@@ -58,7 +58,7 @@ def recorded_from(append: Append, stored: Iterable[tuple[int, int, Any]]) -> lis
                 position,
                 event_type.name,
                 event_type.version,
-                _time(at),
+                at,
             )
         )
     return recorded
@@ -77,6 +77,6 @@ def as_uuid(stored: UUID | str) -> UUID:
     return stored if isinstance(stored, UUID) else UUID(stored)
 
 
-def _time(stored: datetime) -> datetime:
+def as_utc(stored: datetime) -> datetime:
     # SQLite's columns hold UTC without saying so.
     return stored if stored.tzinfo is not None else stored.replace(tzinfo=UTC)

@@ -17,7 +17,7 @@ from es_django.store.appends import STREAM_EXISTS, Append
 from es_django.store.base import Partition
 from es_django.store.database import DatabaseEventStore
 from es_django.store.failures import storage_errors
-from es_django.store.rows import recorded_from
+from es_django.store.rows import as_utc, recorded_from
 from es_django.store.tickets import ticket_lock
 
 FIND_STREAM = """
@@ -138,7 +138,7 @@ class SqliteEventStore(DatabaseEventStore):
             if append.snapshot is not None:
                 cursor.execute(PUT_SNAPSHOT, [stream_id, before + count, append.snapshot.schema, append.snapshot.state])
             cursor.execute(STORED, [stream_id, before])
-            return recorded_from(append, cursor.fetchall())
+            return recorded_from(append, [(position, version, as_utc(at)) for position, version, at in cursor])
 
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:
