@@ -86,7 +86,7 @@ def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> l
         _refuse_duplicate_streams(writes)
         # In one order everywhere, so that two writers of the same streams cannot deadlock.
         writes = sorted(writes, key=attrgetter("stream"))
-    encoded_metadata = _encoded(metadata) if metadata else "{}"
+    encoded_metadata = _encoded(metadata) if metadata and any(write.events for write in writes) else "{}"
     appends = [_prepare(write, metadata, encoded_metadata) for write in writes if write.events]
     _refuse_duplicate_ids(appends)
     return appends
@@ -133,17 +133,15 @@ def _refuse_duplicate_streams(writes: Sequence[StreamWrite]) -> None:
 
 
 def _refuse_duplicate_ids(appends: Sequence[Append]) -> None:
-    events = [event.event_id for append in appends for event in append.events]
-    messages = [staged.message.message_id for append in appends for staged in append.messages]
-    if len(events) > 1 and (twice := _twice(events)):
+    if twice := _twice([event.event_id for append in appends for event in append.events]):
         raise DuplicateEvent(twice)
-    if len(messages) > 1 and (twice := _twice(messages)):
+    if twice := _twice([staged.message.message_id for append in appends for staged in append.messages]):
         raise DuplicateMessage(twice)
 
 
 def _twice(ids: list[UUID]) -> list[UUID]:
     # Counting costs much more, and is hardly ever needed.
-    if len(set(ids)) == len(ids):
+    if len(ids) < 2 or len(set(ids)) == len(ids):
         return []
     return [each for each, count in Counter(ids).items() if count > 1]
 

@@ -19,18 +19,19 @@ from es_django.store.positions import LAST_DRAWN
 FLOOR_NAMESPACE = 0x6573
 """Tells the floors of in-flight appends from all other advisory locks; it fits in the key above the position's bits."""
 
-# A lock on "my positions are all above this". The events are joined to its one row, so it is there before the first
-# position is drawn; and as it is volatile, no planner leaves it out.
-FLOOR = f"pg_advisory_xact_lock_shared({FLOOR_NAMESPACE << 47} | {LAST_DRAWN})"
-
-# The same, once per transaction. A rollback to a savepoint undoes the setting together with the lock.
-FLOOR_ONCE = f"""
+# A lock on "my positions are all above this"; the same, once per transaction: a rollback to a savepoint undoes the
+# setting together with the lock.
+_HELD = f"pg_advisory_xact_lock_shared({FLOOR_NAMESPACE << 47} | {LAST_DRAWN})"
+_HELD_ONCE = f"""
 CASE WHEN coalesce(current_setting('es_django.floor', true), '') = ''
-     THEN CAST({FLOOR} AS text) || set_config('es_django.floor', 'held', true) END
+     THEN CAST({_HELD} AS text) || set_config('es_django.floor', 'held', true) END
 """
 
-# And a lock on "which inline projections are suspended": a rebuild waits for all who may have seen otherwise.
-FLOOR_ONCE_FOLLOWED_INLINE = f"{FLOOR_ONCE}, pg_advisory_xact_lock_shared(25971, 5)"
+# The events are joined to its one row, so that it is there before the first position is drawn. Where inline projections
+# follow, with a lock on "which of them are suspended": a rebuild waits for all who may have seen otherwise.
+FLOOR = f"floor AS MATERIALIZED (SELECT {_HELD})"
+FLOOR_ONCE = f"floor AS MATERIALIZED (SELECT {_HELD_ONCE})"
+FLOOR_ONCE_FOLLOWED_INLINE = f"floor AS MATERIALIZED (SELECT {_HELD_ONCE}, pg_advisory_xact_lock_shared(25971, 5))"
 
 # The version check, where the stream must be new, may be new, or must be there: it returns a row only to the one writer
 # that may go on, and moves the version.
@@ -72,7 +73,7 @@ event AS (
     SELECT stream.id, stream.version, %(type)s::text, %(schema_version)s::int, %(data)s::jsonb, %(metadata)s::jsonb,
            %(correlation_id)s::text, %(causation_id)s::text, %(event_id)s::uuid, clock_timestamp()
       FROM stream
-     CROSS JOIN (SELECT {floor}) AS floor
+     CROSS JOIN floor
     RETURNING position, version, recorded_at
 )
 """
@@ -85,7 +86,7 @@ event AS (
     SELECT stream.id, stream.version - %(count)s::bigint + new.ordinal, new.type, new.schema_version, new.data,
            %(metadata)s::jsonb, %(correlation_id)s::text, %(causation_id)s::text, new.event_id, clock_timestamp()
       FROM stream
-     CROSS JOIN (SELECT {floor}) AS floor
+     CROSS JOIN floor
      CROSS JOIN ROWS FROM (jsonb_to_recordset(%(events)s::jsonb)
            AS (type text, schema_version int, data jsonb, event_id uuid))
            WITH ORDINALITY AS new (type, schema_version, data, event_id, ordinal)
@@ -168,7 +169,7 @@ def append_statement(append: Append, *, alone: bool) -> tuple[str, dict[str, Any
 
 @cache
 def _statement(stream: str, floor: str, several: bool, has_snapshot: bool, has_messages: bool) -> str:
-    parts = [stream, (EVENTS if several else EVENT).format(floor=floor)]
+    parts = [floor, stream, EVENTS if several else EVENT]
     if has_snapshot:
         parts.append(SNAPSHOT)
     if has_messages:

@@ -39,12 +39,10 @@ def fetch(
 ) -> list[TupleRow]:
     """The rows of a statement with named parameters. They travel as text: its columns and casts tell their types. Not
     to be prepared is what is planned best for the parameters of each time."""
-    if connection.health_check_enabled:  # type: ignore[attr-defined]
-        connection.close_if_health_check_failed()
+    connection.close_if_health_check_failed()
     connection.ensure_connection()
     cursor = PreparedCursor(connection, prepare)
-    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
-    wrap(cursor).execute(statement, parameters)  # type: ignore[arg-type]
+    connection._prepare_cursor(cursor).execute(statement, parameters)  # type: ignore[attr-defined]
     return cursor.rows
 
 

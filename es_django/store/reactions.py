@@ -55,10 +55,7 @@ def replaying(again: bool) -> Iterator[None]:
 
 def is_followed_inline(event_classes: Set[type[Event]]) -> bool:
     """Whether an inline projection follows events of any of these classes."""
-    for projection in inline_projections:  # noqa: SIM110 - any() and its generator cost each append more
-        if not projection.event_classes.isdisjoint(event_classes):
-            return True
-    return False
+    return any(not projection.event_classes.isdisjoint(event_classes) for projection in inline_projections)
 
 
 def run_inline_projections(recorded: Sequence[RecordedEvent], *, besides: Set[str]) -> None:

@@ -289,6 +289,14 @@ def test_metadata_that_is_no_text_is_refused(metadata: Any) -> None:
     assert event_store.version(StreamId("ledger", "l-1")) == 0
 
 
+def test_a_write_of_no_events_asks_nothing_of_the_metadata() -> None:
+    stream = StreamId("ledger", "l-1")
+    with metadata(correlation_id="c" * 300):
+        assert event_store.append(stream, [], expected=ANY) == []
+        with pytest.raises(PayloadError, match="more than 255 characters"):
+            event_store.append(stream, [LedgerOpened(owner="Ada")], expected=0)
+
+
 def test_a_text_is_not_taken_for_several() -> None:
     with pytest.raises(TypeError, match=r"as in \['ledger'\]"):
         event_store.read_all(categories="ledger")

@@ -38,6 +38,10 @@ def fail(*args: Any) -> None:
     raise OperationalError("told by the database")
 
 
+def fail_in_database(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    return execute("SELECT no_column FROM es_django_stream", {}, False, context)
+
+
 @pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
 def test_a_failing_database_is_told_by_every_operation(operation: str, ask: Callable[[], Any]) -> None:
     with (
@@ -47,6 +51,20 @@ def test_a_failing_database_is_told_by_every_operation(operation: str, ask: Call
         ask()
     assert caught.value.operation == operation
     assert isinstance(caught.value.__cause__, OperationalError)
+
+
+@pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
+def test_what_fails_in_a_transaction_and_is_caught_there_does_not_let_it_seem_committed(
+    operation: str, ask: Callable[[], Any]
+) -> None:
+    committed: list[str] = []
+    with transaction.atomic():
+        event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
+        transaction.on_commit(lambda: committed.append("told"))
+        # A transaction fails with its first failing statement, which the database itself must have been given.
+        with connection.execute_wrapper(fail_in_database), pytest.raises(StorageError):
+            ask()
+    assert event_store.version(StreamId("ledger", "before")) == len(committed)
 
 
 @pytest.mark.requires_postgresql

@@ -7,12 +7,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from es_django import ANY, Repository, StorageError, StreamId, event_store
 from tests.domain import Annotated, Ledger
+from tests.threads import threads
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.requires_postgresql]
 
@@ -140,10 +141,25 @@ def test_a_client_that_writes_another_encoding_is_understood() -> None:
 @pytest.mark.parametrize("inner", [False, True], ids=["alone", "in a transaction"])
 def test_a_pipeline_of_psycopgs_is_refused_as_its_answers_would_come_too_late(inner: bool) -> None:
     save_and_load()
-    with transaction.atomic() if inner else nullcontext():
-        with connection.connection.pipeline(), pytest.raises(StorageError, match=r"pipeline\(\)"):
+    refused = pytest.raises(StorageError, match=r"pipeline\(\)")
+    with transaction.atomic() if inner else nullcontext(), connection.connection.pipeline(), refused:
+        ledgers.get("l-1")
+    assert ledgers.get("l-1").version == 1
+
+
+def test_a_connection_of_another_thread_is_refused() -> None:
+    save_and_load()
+    of_this_thread = connections["default"]
+
+    def load() -> None:
+        connections["default"] = of_this_thread
+        try:
             ledgers.get("l-1")
-        assert ledgers.get("l-1").version == 1
+        finally:
+            del connections["default"]
+
+    with threads(1) as submit, pytest.raises(StorageError, match="can only be used in that same thread"):
+        submit(load).result(30)
 
 
 def test_an_append_within_an_append_does_not_take_its_result() -> None:
