@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import Error as DatabaseFailure
-from django.db import connections, transaction
+from django.db import connections
 
 from es_django.errors import (
     ConcurrencyError,
@@ -22,25 +22,31 @@ from es_django.errors import (
 
 # A class, as a generator would cost each append several times as much.
 class storage_errors:
-    """Turns what the database raises within the block into this package's errors, and marks the transaction, if there
-    is one, of the database that it `dooms` for rollback.
+    """Turns what the database raises within the block into this package's errors, and marks the transaction of the
+    database `using` for rollback, if the error has broken it or the block `writes`.
 
-    PostgreSQL answers the COMMIT of a failed transaction with a rollback and no error, so whoever catches the error and
-    goes on must not be told that all is well.
+    PostgreSQL answers the COMMIT of a broken transaction with a rollback and no error, so whoever catches the error and
+    goes on must not be told that all is well. A write that failed marks also a transaction that could go on, as a
+    model's `save()` does: the rest would be committed without it.
     """
 
-    def __init__(self, operation: str, *, dooms: str | None = None) -> None:
+    def __init__(self, operation: str, *, using: str | None = None, writes: bool = False) -> None:
         self._operation = operation
-        self._dooms = dooms
+        self._using = using
+        self._writes = writes
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, DatabaseFailure):
-            if self._dooms is not None and connections[self._dooms].in_atomic_block:
-                transaction.set_rollback(True, using=self._dooms)
+            if self._using is not None:
+                self._doom(connections[self._using])
             raise _domain_error(self._operation, error) from error.__cause__ or error
+
+    def _doom(self, connection: Any) -> None:
+        if connection.in_atomic_block and (self._writes or _is_broken(connection)):
+            connection.set_rollback(True)
 
 
 def is_conflict(error: EsDjangoError) -> bool:
@@ -51,17 +57,21 @@ def is_conflict(error: EsDjangoError) -> bool:
 
 def refuse_swallowed_failure(using: str, operation: str) -> None:
     """Raises `StorageError` if code of the project has caught a database error that spoilt the transaction: Django, or
-    PostgreSQL where the error was of raw SQL, would roll it back in silence."""
+    the database where the error was of raw SQL, would roll it back in silence."""
     connection = connections[using]
-    if connection.needs_rollback or _is_failed(connection):
+    if connection.needs_rollback or (connection.in_atomic_block and _is_broken(connection)):
         reason = "a database error was caught inside it; put what may fail into an atomic() of its own"
         raise StorageError(operation, False, reason)
 
 
-def _is_failed(connection: Any) -> bool:
-    if connection.vendor != "postgresql" or not connection.in_atomic_block:
-        return False
-    return bool(connection.connection.pgconn.transaction_status == _IN_ERROR)
+def _is_broken(connection: Any) -> bool:
+    """Whether the transaction of an atomic block can no longer be committed, or is already rolled back."""
+    driver = connection.connection
+    if driver is None:
+        return True
+    if connection.vendor == "postgresql":
+        return driver.pgconn.transaction_status not in _SOUND
+    return not driver.in_transaction
 
 
 def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
@@ -72,8 +82,9 @@ def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
     return StorageError(operation, is_retryable(failure), reason)
 
 
-_IN_ERROR = 3
-"""psycopg.pq.TransactionStatus.INERROR, which is not to be imported where there is no PostgreSQL."""
+_SOUND = (0, 2)
+"""IDLE, as BEGIN goes out with the first statement, and INTRANS of psycopg.pq.TransactionStatus, which is not to be
+imported where there is no PostgreSQL."""
 
 _CONFLICTS = frozenset({"40001", "40P01"})
 

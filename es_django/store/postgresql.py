@@ -6,7 +6,7 @@ above this", and a reader stops at the least such number. Shared locks never wai
 """
 
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 from es_django.errors import LockTimeout, StorageError
@@ -108,19 +108,24 @@ class PostgresqlEventStore(DatabaseEventStore):
     @contextmanager
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
         """PostgreSQL's own queue for the lock is first come, first served, and it frees the lock of whoever dies."""
-        with self.transaction():
+        with ExitStack() as block:
             try:
-                with storage_errors("lock a stream"), self.connection.cursor() as cursor:
-                    cursor.execute(WAITING_LIMIT)
-                    (before,) = cursor.fetchone()
-                    cursor.execute(LIMIT_WAITING, ["0" if timeout is None else f"{max(1, round(timeout * 1000))}ms"])
-                    cursor.execute(LOCK_STREAM, [stream.category, stream.key])
-                    cursor.execute(LIMIT_WAITING, [before])
+                with storage_errors("lock a stream", using=self.using):
+                    block.enter_context(self.transaction())
+                    self._take_lock(stream, "0" if timeout is None else f"{max(1, round(timeout * 1000))}ms")
             except StorageError as error:
                 if timeout is not None and getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE:
                     raise LockTimeout(stream, timeout) from error
                 raise
             yield
+
+    def _take_lock(self, stream: StreamId, limit: str) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(WAITING_LIMIT)
+            (before,) = cursor.fetchone()
+            cursor.execute(LIMIT_WAITING, [limit])
+            cursor.execute(LOCK_STREAM, [stream.category, stream.key])
+            cursor.execute(LIMIT_WAITING, [before])
 
     def _suspended_projections(self) -> Set[str]:
         # The append has taken the lock that whoever changes this waits for, and this statement begins after it.

@@ -158,7 +158,7 @@ class SqliteEventStore(DatabaseEventStore):
                 raise LockTimeout(stream, timeout or 0)
             with ExitStack() as block:
                 try:
-                    with storage_errors("lock a stream"):
+                    with storage_errors("lock a stream", using=self.using):
                         block.enter_context(self.transaction())
                 except StorageError as error:
                     if timeout is not None and error.retryable:

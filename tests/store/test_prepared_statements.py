@@ -141,10 +141,10 @@ def test_a_client_that_writes_another_encoding_is_understood() -> None:
 @pytest.mark.parametrize("inner", [False, True], ids=["alone", "in a transaction"])
 def test_a_pipeline_of_psycopgs_is_refused_as_its_answers_would_come_too_late(inner: bool) -> None:
     save_and_load()
-    refused = pytest.raises(StorageError, match=r"pipeline\(\)")
-    with transaction.atomic() if inner else nullcontext(), connection.connection.pipeline(), refused:
-        ledgers.get("l-1")
-    assert ledgers.get("l-1").version == 1
+    with transaction.atomic() if inner else nullcontext():
+        with connection.connection.pipeline(), pytest.raises(StorageError, match=r"pipeline\(\)"):
+            ledgers.get("l-1")
+        assert ledgers.get("l-1").version == 1
 
 
 def test_a_connection_of_another_thread_is_refused() -> None:
