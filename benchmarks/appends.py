@@ -151,7 +151,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
     times, few, fewer = effort.of(1000), effort.of(300), effort.of(100)
     pairs = {
         "1 event, 1 process": (alone(append, times), alone(bare_append, times), 0.75),
-        "1 event, 8 processes": (in_processes(append, few, 8), in_processes(bare_append, few, 8), 0.7),
+        "1 event, 8 processes": (in_processes(append, times, 8), in_processes(bare_append, times, 8), 0.7),
         "1 event and its message": (alone(append_and_tell, times), alone(bare_append_and_tell, times), 0.65),
         "1 event and its inline projection": (
             alone(append_and_project, times),
@@ -169,8 +169,8 @@ def measure(effort: Effort) -> Iterator[Figure]:
             0.6,
         ),
         "1 event + 5 ms of other work, 8 processes": (
-            in_processes(append_in_busy_transaction, few, 8),
-            in_processes(bare_append_in_busy_transaction, few, 8),
+            in_processes(append_in_busy_transaction, times, 8),
+            in_processes(bare_append_in_busy_transaction, times, 8),
             0.95,
         ),
     }

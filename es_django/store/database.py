@@ -33,7 +33,7 @@ from es_django.store.failures import refuse_swallowed_failure, storage_errors
 from es_django.store.messages import StagedMessage
 from es_django.store.outcomes import TransactionOutcome
 from es_django.store.reactions import after_messages
-from es_django.store.rows import EventRow, TailRow, as_uuid, decoded_tail, recorded_events
+from es_django.store.rows import EventRow, TailRow, as_uuid, decoded_tail, recorded_events, stream_of
 
 PAGE_SIZE = 1000
 END = 2**63 - 1
@@ -213,7 +213,8 @@ class DatabaseEventStore(EventStore):
             size = PAGE_SIZE if remaining is None else min(PAGE_SIZE, remaining)
             with storage_errors("read a stream", using=self.using):
                 rows = self._select_stream(stream, after, before, size, backwards)
-            yield from recorded_events(stream, rows)
+            for row in rows:
+                yield from recorded_events(stream, row)
             if len(rows) < size:
                 return
             if backwards:
@@ -295,9 +296,9 @@ class DatabaseEventStore(EventStore):
         with storage_errors("read the log", using=self.using):
             rows = self._select_log(after, end, limit, categories, types, partition)
         events: list[RecordedEvent] = []
-        for index, (*row, category, key) in enumerate(rows):
+        for index, row in enumerate(rows):
             try:
-                events += recorded_events(StreamId(category, key), [cast("EventRow", row)])
+                events += recorded_events(stream_of(*row[10:]), cast("EventRow", row[:10]))
             except ReplayError as error:
                 if index == 0:
                     error.position = row[0]
@@ -328,7 +329,7 @@ class DatabaseEventStore(EventStore):
         rows = self._select_stream(append.stream, first - 1, END, len(ids))
         if StreamId(category, key) != append.stream or [as_uuid(row[8]) for row in rows] != ids:
             raise DuplicateEvent([event_id for event_id, *_ in found])
-        return list(recorded_events(append.stream, rows))
+        return [recorded for row in rows for recorded in recorded_events(append.stream, row)]
 
     def _refuse(self, append: Append) -> NoReturn:
         state = Stream.objects.using(self.using).filter(category=append.stream.category, key=append.stream.key)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -18,24 +19,18 @@ TailRow = tuple[int, str, int, str]
 """version, type, schema_version, data"""
 
 
-def recorded_events(stream: StreamId, rows: Iterable[EventRow]) -> Iterator[RecordedEvent]:
-    for (
-        position,
-        version,
-        type,
-        schema_version,
-        data,
-        metadata,
-        correlation,
-        causation,
-        event_id,
-        at,
-    ) in rows:
-        known = _metadata(metadata, correlation, causation)
-        for event in registry.decode(stream, version, type, schema_version, data):
-            yield RecordedEvent(
-                stream, event, as_uuid(event_id), known, version, position, type, schema_version, as_utc(at)
-            )
+def recorded_events(stream: StreamId, row: EventRow) -> list[RecordedEvent]:
+    """The stored event as today's: one, or as many as the upcasters made of it."""
+    position, version, type, schema_version, data, metadata, correlation, causation, stored_id, at = row
+    event_id, known, recorded_at = as_uuid(stored_id), _metadata(metadata, correlation, causation), as_utc(at)
+    return [
+        RecordedEvent(stream, event, event_id, known, version, position, type, schema_version, recorded_at)
+        for event in registry.decode(stream, version, type, schema_version, data)
+    ]
+
+
+# A page of the log has many events of few streams, and checking an identity costs as much as decoding an event.
+stream_of = lru_cache(4096)(StreamId)
 
 
 def decoded_tail(stream: StreamId, rows: Iterable[TailRow]) -> Iterator[tuple[int, Sequence[Event]]]:
