@@ -6,6 +6,7 @@ an append that never ends show as what they are. Nothing is counted beyond `es_d
 """
 
 import msgspec
+from django.db import connections
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
@@ -66,7 +67,7 @@ def status(*, max_lag: float = 60.0) -> Health:
 
     Raises `StorageError` if the database does not tell, as in a transaction in which the log cannot be read.
     """
-    with storage_errors("tell the status"):
+    with storage_errors("tell the status", connections[conf.settings().database]):
         log = _log()
         projections = [health for each in registered_projections().values() for health in _projection(each)]
         found = destinations()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from django.db import connections
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
@@ -48,7 +49,7 @@ class LeaseLock:
             "token": self._token,
             "expires_at": Now() + timedelta(seconds=self._seconds),
         }
-        with storage_errors("take a lease"):
+        with storage_errors("take a lease", connections[self._using]):
             if leases.filter(name=self.name, expires_at__lte=Now()).update(**terms):
                 return True
             # The insert does nothing where somebody else's comes first.
@@ -57,7 +58,7 @@ class LeaseLock:
 
     def renew(self) -> None:
         """Extends the lease from now on. Raises `LeaseLost` if it has run out or is another holder's."""
-        with storage_errors("renew a lease"):
+        with storage_errors("renew a lease", connections[self._using]):
             if (
                 not self._mine()
                 .filter(expires_at__gt=Now())
@@ -67,7 +68,7 @@ class LeaseLock:
 
     def release(self) -> None:
         """Gives the lease back; does nothing if it is another holder's by now."""
-        with storage_errors("release a lease"):
+        with storage_errors("release a lease", connections[self._using]):
             self._mine().delete()
 
     def _mine(self) -> QuerySet[Lease]:

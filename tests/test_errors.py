@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import redis.exceptions
 from celery.exceptions import SoftTimeLimitExceeded
+from django.db import connection
 
 from es_django import errors
 from es_django.errors import EsDjangoError, is_retryable
@@ -145,7 +146,7 @@ def test_an_error_survives_the_way_to_another_process(error: EsDjangoError) -> N
 
 @pytest.mark.parametrize("failure", DRIVER_ERRORS, ids=_name)
 def test_what_a_driver_raises_becomes_a_storage_error_with_its_cause(failure: Exception) -> None:
-    with pytest.raises(errors.StorageError) as caught, storage_errors("append"):
+    with pytest.raises(errors.StorageError) as caught, storage_errors("append", connection):
         raise failure
     assert (caught.value.operation, caught.value.retryable) == ("append", failure in RETRYABLE)
     assert caught.value.__cause__ is failure.__cause__
@@ -154,7 +155,7 @@ def test_what_a_driver_raises_becomes_a_storage_error_with_its_cause(failure: Ex
 
 
 def test_what_is_no_failure_of_the_database_is_left_as_it_is() -> None:
-    with pytest.raises(KeyError), storage_errors("append"):
+    with pytest.raises(KeyError), storage_errors("append", connection):
         raise KeyError
 
 

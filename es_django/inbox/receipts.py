@@ -60,7 +60,7 @@ def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, at
     the message id is blank.
     """
     using, receipt = conf.settings().database, _identity(consumer, message)
-    with storage_errors("handle a message"), transaction.atomic(using=using):
+    with storage_errors("handle a message", connections[using]), transaction.atomic(using=using):
         with connections[using].cursor() as cursor:
             cursor.execute(INSERT_RECEIPT, [*receipt, attempt])
             if cursor.rowcount == 0:
@@ -81,7 +81,7 @@ def run_handler(handler: HandlerFunction, message: Message) -> None:
             if ends_the_process(error):
                 raise
             raise HandlerInterrupted(storable_text(error)) from error
-    refuse_swallowed_failure(conf.settings().database, "handle a message")
+    refuse_swallowed_failure("handle a message", connections[conf.settings().database])
 
 
 def bury(consumer: str, message: Message, error: BaseException, *, attempt: int) -> Outcome:
@@ -94,7 +94,7 @@ def bury(consumer: str, message: Message, error: BaseException, *, attempt: int)
 
 def keep_dead(consumer: str, message_id: str, content: object, reason: str, *, attempt: int) -> Outcome:
     """Writes a dead receipt, unless there is a receipt already. Raises `StorageError`."""
-    with storage_errors("keep a dead message"):
+    with storage_errors("keep a dead message", connections[conf.settings().database]):
         receipt, _ = InboxReceipt.objects.using(conf.settings().database).get_or_create(
             consumer=consumer,
             message_id=message_id,
@@ -111,7 +111,7 @@ def keep_dead(consumer: str, message_id: str, content: object, reason: str, *, a
 def outcome_on_record(consumer: str, message_id: str) -> Outcome | None:
     """REPEATED or DEAD, as the consumer's receipt for the message says, or None without one. Raises `StorageError`."""
     receipts = InboxReceipt.objects.using(conf.settings().database).filter(consumer=consumer, message_id=message_id)
-    with storage_errors("look for a receipt"):
+    with storage_errors("look for a receipt", connections[conf.settings().database]):
         status = receipts.values_list("status", flat=True).first()
     if status is None:
         return None
@@ -133,7 +133,7 @@ def prune_receipts(older_than: timedelta, *, batch_size: int = 1000, seconds: fl
     receipts = InboxReceipt.objects.using(using)
     old = receipts.filter(status=InboxReceipt.Status.HANDLED, handled_at__lt=Now() - older_than).order_by("handled_at")
     while True:
-        with storage_errors("delete old receipts"), transaction.atomic(using=using, durable=True):
+        with storage_errors("delete old receipts", connections[using]), transaction.atomic(using=using, durable=True):
             # Two at once would each wait for rows of the other.
             batch = list(old.select_for_update(skip_locked=True).values_list("pk", flat=True)[:batch_size])
             receipts.filter(pk__in=batch).delete()

@@ -4,7 +4,7 @@ import logging
 from uuid import UUID
 
 import msgspec
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -32,7 +32,7 @@ def replay(consumer: str, message_id: UUID | str) -> None:
     """
     using = conf.settings().database
     receipts = InboxReceipt.objects.using(using)
-    with storage_errors("replay a message"), transaction.atomic(using=using):
+    with storage_errors("replay a message", connections[using]), transaction.atomic(using=using):
         receipt = receipts.select_for_update().filter(consumer=consumer, message_id=str(message_id)).first()
         message, handler = _replayable(consumer, str(message_id), receipt)
         this = receipts.filter(consumer=consumer, message_id=str(message_id))
@@ -52,7 +52,7 @@ def replay(consumer: str, message_id: UUID | str) -> None:
 
 def _failure(handler: HandlerFunction, message: Message, using: str) -> Exception | None:
     try:
-        with storage_errors("handle a message"), transaction.atomic(using=using):
+        with storage_errors("handle a message", connections[using]), transaction.atomic(using=using):
             run_handler(handler, message)
     except Exception as error:
         return error

@@ -66,7 +66,7 @@ class DatabaseOutbox(OutboxStore):
     def move(self, message_ids: Iterable[UUID], move: Move) -> list[UUID]:
         messages = OutboxMessage.objects.using(self.using)
         asked_for = messages.filter(message_id__in=list(message_ids), status__in=move.origins).order_by("id")
-        with storage_errors("move messages"), transaction.atomic(using=self.using):
+        with storage_errors("move messages", connections[self.using]), transaction.atomic(using=self.using):
             found = dict(asked_for.select_for_update(no_key=True).values_list("id", "message_id"))
             messages.filter(id__in=found).update(status=move.target, **_changes(move))
         return list(found.values())
@@ -75,7 +75,7 @@ class DatabaseOutbox(OutboxStore):
     def _transaction(self, operation: str) -> Iterator[CursorWrapper]:
         # Durable: nobody may go on to publish inside a transaction that could still be rolled back.
         with (
-            storage_errors(operation),
+            storage_errors(operation, connections[self.using]),
             transaction.atomic(using=self.using, durable=True),
             connections[self.using].cursor() as cursor,
         ):

@@ -3,6 +3,7 @@
 import time
 from datetime import datetime, timedelta
 
+from django.db import connections
 from django.utils import timezone
 
 from es_django import conf
@@ -25,7 +26,7 @@ def prune_messages(older_than: timedelta, *, batch_size: int = 1000, seconds: fl
     deadline = time.monotonic() + seconds
     last, deleted = 0, 0
     while time.monotonic() < deadline:
-        with storage_errors("prune messages"):
+        with storage_errors("prune messages", connections[conf.settings().database]):
             batch = messages.filter(id__gt=last, status__in=ENDED).order_by("id")[:batch_size]
             rows = list(batch.only("status", "created_at", "published_at", "failed_at"))
             over = [row.id for row in rows if _ended_before(limit, row)]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import transaction
+from django.db import connections, transaction
 
 from es_django import conf
 from es_django.errors import ProjectionStatusError
@@ -89,7 +89,8 @@ def skip(name: str, position: int, *, by: str) -> None:
 @contextmanager
 def _locked(projection: Projection, by: str) -> Iterator[list[ProjectionCheckpoint]]:
     refuse_nameless(by)
-    with storage_errors("change a projection's status"), transaction.atomic(using=conf.settings().database):
+    using = conf.settings().database
+    with storage_errors("change a projection's status", connections[using]), transaction.atomic(using=using):
         ensure_checkpoints(projection)
         yield list(checkpoints_of(projection.name).select_for_update())
 

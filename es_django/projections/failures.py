@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models.functions import Now
 
 from es_django import conf
@@ -21,12 +21,12 @@ logger = logging.getLogger("es_django.projections")
 def note_failure(before: ProjectionCheckpoint, positions: Sequence[int], error: BaseException) -> bool:
     """Writes down that a batch failed which began at `before` and had events at `positions`, one at least, in a
     transaction of its own, since that of the batch is gone. Returns whether a smaller batch can be tried at once."""
-    settings = conf.settings().projections
+    using, settings = conf.settings().database, conf.settings().projections
     is_to_be_found = len(positions) > 1
     position = positions[0]
     with (
-        storage_errors("note a projection's failure"),
-        transaction.atomic(using=conf.settings().database, durable=True),
+        storage_errors("note a projection's failure", connections[using]),
+        transaction.atomic(using=using, durable=True),
     ):
         rows = checkpoints_of(before.name).filter(pk=before.pk).select_for_update(skip_locked=True)
         checkpoint = rows.first()

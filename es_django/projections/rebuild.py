@@ -6,7 +6,7 @@ rebuilt; the moments in which that begins and ends have no append in flight, so 
 
 import logging
 
-from django.db import transaction
+from django.db import connections, transaction
 
 from es_django import conf
 from es_django.errors import ProjectionStatusError
@@ -47,7 +47,7 @@ def start_rebuild(name: str, *, by: str) -> bool:
     if foreign := foreign_relations(projection.models):
         reason = f"{', '.join(foreign)} would lose rows that are not the projection's, or forbid to empty its models"
         raise ProjectionStatusError(name, "rebuilt", reason)
-    with storage_errors("start a rebuild"):
+    with storage_errors("start a rebuild", connections[conf.settings().database]):
         _take_from_appends(projection)
         is_started = _empty_and_set_back(projection)
     if is_started:

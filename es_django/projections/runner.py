@@ -12,7 +12,7 @@ from copy import copy
 from datetime import timedelta
 from itertools import groupby
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models.functions import Now
 
 from es_django import conf
@@ -84,14 +84,14 @@ def run_projection(name: str, *, seconds: float = 20.0) -> int:
 
 def _runnable() -> list[Projection]:
     moving = ProjectionCheckpoint.objects.using(conf.settings().database).filter(status__in=MOVING)
-    with storage_errors("look which projections are to be run"):
+    with storage_errors("look which projections are to be run", connections[conf.settings().database]):
         names = set(moving.values_list("name", flat=True))
     return [each for each in registered_projections().values() if not each.is_inline() or each.name in names]
 
 
 def _batches(projection: Projection) -> Iterator[int]:
     """Applies one batch after the other, of each partition in turn, and tells of each how many events it had."""
-    with storage_errors("make a projection's checkpoints"):
+    with storage_errors("make a projection's checkpoints", connections[conf.settings().database]):
         ensure_checkpoints(projection)
     partitions = deque(range(projection.partitions))
     while partitions:
@@ -104,10 +104,10 @@ def _batches(projection: Projection) -> Iterator[int]:
 
 def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
     """Applies the next events, and returns how many, and whether this runner can go on at once."""
+    using, page = conf.settings().database, Page([], 0)
     before: ProjectionCheckpoint | None = None
-    page = Page([], 0)
     try:
-        with storage_errors("run a projection"), transaction.atomic(using=conf.settings().database, durable=True):
+        with storage_errors("run a projection", connections[using]), transaction.atomic(using=using, durable=True):
             checkpoint = lock_due(projection, partition)
             if checkpoint is None:
                 return 0, False
@@ -152,7 +152,7 @@ def _apply(projection: Projection, events: Sequence[RecordedEvent], checkpoint: 
         for again, group in groupby(events, key=lambda recorded: recorded.position in told):
             with replaying(again):
                 projection.project_batch(list(group))
-        refuse_swallowed_failure(conf.settings().database, f"run projection {projection.name}")
+        refuse_swallowed_failure(f"run projection {projection.name}", connections[conf.settings().database])
 
 
 def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) -> None:
@@ -176,8 +176,9 @@ def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) 
 def _give_to_appends(projection: Projection) -> None:
     """Has an inline projection moved by the appends from now on: applies what is left, while none is in flight. If that
     fails, it is tried again after growing pauses; if it is too much to keep appends waiting for, by the next run."""
+    using = conf.settings().database
     try:
-        with storage_errors("end a rebuild"), transaction.atomic(using=conf.settings().database, durable=True):
+        with storage_errors("end a rebuild", connections[using]), transaction.atomic(using=using, durable=True):
             # The lock first, so that no append waits for another runner.
             checkpoint = lock_due(projection, 0)
             if checkpoint is None:
@@ -205,7 +206,8 @@ def _give_to_appends(projection: Projection) -> None:
 def _put_off(projection: Projection) -> None:
     """Each time that it is tried beside an append that does not end, the others wait. No event has failed: the count
     serves the pause alone."""
-    with storage_errors("put off the end of a rebuild"), transaction.atomic(using=conf.settings().database):
+    using = conf.settings().database
+    with storage_errors("put off the end of a rebuild", connections[using]), transaction.atomic(using=using):
         checkpoint = lock_due(projection, 0)
         if checkpoint is not None:
             checkpoint.attempts += 1

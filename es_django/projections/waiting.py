@@ -3,7 +3,9 @@
 import time
 
 from asgiref.sync import sync_to_async
+from django.db import connections
 
+from es_django import conf
 from es_django.errors import ProjectionTimeout
 from es_django.models import ProjectionCheckpoint
 from es_django.projections.base import Projection, projection_named
@@ -28,7 +30,7 @@ def wait_for(name: str, position: int | None = None, timeout: float = 5.0) -> No
     if position is not None and not is_number(position):
         raise ValueError(f"position is a number from 0 on, not {position!r}")
     if position is None:
-        with storage_errors("look how long the log is"):
+        with storage_errors("look how long the log is", connections[conf.settings().database]):
             position = newest_position()
     deadline = time.monotonic() + timeout
     pause = SHORTEST_PAUSE
@@ -46,7 +48,7 @@ async def await_for(name: str, position: int | None = None, timeout: float = 5.0
 
 
 def _lagging(projection: Projection, position: int) -> list[ProjectionCheckpoint]:
-    with storage_errors("look where a projection is"):
+    with storage_errors("look where a projection is", connections[conf.settings().database]):
         checkpoints = stored_or_new(projection)
     if projection.is_inline():
         checkpoints = [each for each in checkpoints if each.status != each.Status.INLINE]

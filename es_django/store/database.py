@@ -109,8 +109,7 @@ class DatabaseEventStore(EventStore):
     def outcome(self) -> Outcome:
         return TransactionOutcome(self.using) if self.in_transaction else committed
 
-    def _refuse_manual_transaction(self) -> None:
-        connection = self.connection
+    def _refuse_manual_transaction(self, connection: BaseDatabaseWrapper) -> None:
         # The attribute is asked first, as the method makes sure of a connection.
         if not (connection.in_atomic_block or connection.autocommit or connection.get_autocommit()):
             raise TransactionManagementError(
@@ -125,7 +124,8 @@ class DatabaseEventStore(EventStore):
             )
 
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
-        self._refuse_manual_transaction()
+        connection = self.connection
+        self._refuse_manual_transaction(connection)
         told = followed = False
         for append in appends:
             told = told or bool(append.messages)
@@ -135,15 +135,15 @@ class DatabaseEventStore(EventStore):
         if followed:
             self._refuse_elsewhere(UNPROJECTED)
         if self._appends_in_one_statement and len(appends) == 1 and not followed:
-            with storage_errors("append", using=self.using, writes=True):
+            with storage_errors("append", connection, writes=True):
                 return self._append_and_tell(appends, told, followed)
-        with storage_errors("append", using=self.using), self.transaction():
+        with storage_errors("append", connection), self.transaction():
             return self._append_and_tell(appends, told, followed)
 
     def _append_and_tell(self, appends: Sequence[Append], told: bool, followed: bool) -> list[RecordedEvent]:
         recorded = self._append_each(appends)
         if followed:
-            refuse_swallowed_failure(self.using, "append")
+            refuse_swallowed_failure("append", self.connection)
         if told:
             for hook in after_messages:
                 hook(self.using)
@@ -152,7 +152,8 @@ class DatabaseEventStore(EventStore):
     def _send(self, staged: StagedMessage) -> None:
         message = staged.message
         self._refuse_elsewhere(UNRELAYED)
-        self._refuse_manual_transaction()
+        connection = self.connection
+        self._refuse_manual_transaction(connection)
         parameters = {
             "message_id": message.message_id.hex,
             "destination": message.destination,
@@ -162,7 +163,7 @@ class DatabaseEventStore(EventStore):
             "headers": staged.headers,
             "delay": message.delay_seconds,
         }
-        with storage_errors("store an outbox message", using=self.using, writes=True):
+        with storage_errors("store an outbox message", connection, writes=True):
             if not self._fetch(self._send_statement, parameters):
                 raise DuplicateMessage([message.message_id])
         for hook in after_messages:
@@ -178,7 +179,7 @@ class DatabaseEventStore(EventStore):
     _send_statement: str
 
     def _archive(self, stream: StreamId) -> None:
-        with storage_errors("archive a stream", using=self.using, writes=True):
+        with storage_errors("archive a stream", self.connection, writes=True):
             found = Stream.objects.using(self.using).filter(category=stream.category, key=stream.key)
             # The row's lock lets an append in flight end first, and the next one sees the mark.
             if not found.update(archived_at=Coalesce("archived_at", Now())):
@@ -211,7 +212,7 @@ class DatabaseEventStore(EventStore):
         remaining, before = limit, END
         while remaining is None or remaining > 0:
             size = PAGE_SIZE if remaining is None else min(PAGE_SIZE, remaining)
-            with storage_errors("read a stream", using=self.using):
+            with storage_errors("read a stream", self.connection):
                 rows = self._select_stream(stream, after, before, size, backwards)
             for row in rows:
                 yield from recorded_events(stream, row)
@@ -227,7 +228,7 @@ class DatabaseEventStore(EventStore):
         if schema is None:
             return Loaded(None, self._tail(stream, self._select_tail(stream, 0, limit), limit))
         identity = {"category": stream.category, "key": stream.key}
-        with storage_errors("load a stream", using=self.using):
+        with storage_errors("load a stream", self.connection):
             rows = cast(
                 "list[TailRow]", self._fetch(SNAPSHOT_AND_TAIL, {**identity, "schema": schema, "limit": PAGE_SIZE})
             )
@@ -237,7 +238,7 @@ class DatabaseEventStore(EventStore):
         return Loaded((version, state), self._tail(stream, rows, None))
 
     def load_many(self, category: str, keys: Sequence[str], *, schema: str | None = None) -> dict[str, Loaded]:
-        with storage_errors("load streams", using=self.using):
+        with storage_errors("load streams", self.connection):
             rows = self._select_many(category, list(keys), schema)
         loaded = {}
         for key, of_stream in groupby(rows, key=itemgetter(0)):
@@ -250,7 +251,7 @@ class DatabaseEventStore(EventStore):
         return loaded
 
     def contains(self, event_id: UUID) -> bool:
-        with storage_errors("look an event up", using=self.using):
+        with storage_errors("look an event up", self.connection):
             return StoredEvent.objects.using(self.using).filter(event_id=event_id).exists()
 
     def _tail(self, stream: StreamId, rows: list[TailRow], limit: int | None) -> Iterator[tuple[int, Sequence[Event]]]:
@@ -265,20 +266,18 @@ class DatabaseEventStore(EventStore):
         if size < 1:
             return []
         parameters = {"category": stream.category, "key": stream.key, "after": after, "limit": size}
-        with storage_errors("load a stream", using=self.using):
+        with storage_errors("load a stream", self.connection):
             return cast("list[TailRow]", self._fetch(TAIL, parameters))
 
     def _read_all(
         self, after: int, limit: int, categories: list[str] | None, types: list[str] | None, partition: Partition
     ) -> Page:
-        with storage_errors("read the log", using=self.using):
-            end = self.safe_end()
-        return self._page(after, end, limit, categories, types, partition)
+        return self._page(after, self.safe_end(), limit, categories, types, partition)
 
     def read_settled(self, *, after: int, limit: int, types: Iterable[type[Event]]) -> Page:
         """As `read_all`, up to the newest event, for a caller who keeps all who could append such events waiting."""
         newest = StoredEvent.objects.using(self.using).order_by("-position").values_list("position", flat=True)
-        with storage_errors("read the log", using=self.using):
+        with storage_errors("read the log", self.connection):
             end = newest.first() or 0
         return self._page(after, end, limit, None, registry.stored_names(types), WHOLE)
 
@@ -293,7 +292,7 @@ class DatabaseEventStore(EventStore):
     ) -> Page:
         if end <= after:
             return Page([], after)
-        with storage_errors("read the log", using=self.using):
+        with storage_errors("read the log", self.connection):
             rows = self._select_log(after, end, limit, categories, types, partition)
         events: list[RecordedEvent] = []
         for index, row in enumerate(rows):
@@ -315,7 +314,7 @@ class DatabaseEventStore(EventStore):
         return cast("list[EventRow]", self._fetch(STREAM_BACKWARDS if backwards else STREAM, parameters))
 
     def _version(self, stream: StreamId) -> int:
-        with storage_errors("read a stream's version", using=self.using):
+        with storage_errors("read a stream's version", self.connection):
             found = Stream.objects.using(self.using).filter(category=stream.category, key=stream.key)
             return found.values_list("version", flat=True).first() or 0
 

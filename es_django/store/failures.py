@@ -4,11 +4,11 @@ An error that passed for something else would be retried for ever, or given up t
 """
 
 import re
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from django.db import Error as DatabaseFailure
-from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from es_django.errors import (
     ConcurrencyError,
@@ -22,31 +22,32 @@ from es_django.errors import (
 
 # A class, as a generator would cost each append several times as much.
 class storage_errors:
-    """Turns what the database raises within the block into this package's errors, and marks the transaction of the
-    database `using` for rollback, if the error has broken it or the block `writes`.
+    """Turns what the database raises within the block into this package's errors. Where that has broken the transaction
+    of the connection, or the block `writes`, the transaction is marked for rollback; one that is broken already is
+    refused.
 
-    PostgreSQL answers the COMMIT of a broken transaction with a rollback and no error, so whoever catches the error and
-    goes on must not be told that all is well. A write that failed marks also a transaction that could go on, as a
-    model's `save()` does: the rest would be committed without it.
+    PostgreSQL answers the COMMIT of a broken transaction with a rollback and no error, and SQLite stores what follows
+    its rollback by itself; so whoever catches the error and goes on must not be told that all is well. A write that
+    failed marks also a transaction that could go on, as a model's `save()` does: the rest would be stored without it.
     """
 
-    def __init__(self, operation: str, *, using: str | None = None, writes: bool = False) -> None:
+    def __init__(self, operation: str, connection: BaseDatabaseWrapper, *, writes: bool = False) -> None:
         self._operation = operation
-        self._using = using
+        self._connection = connection
         self._writes = writes
 
     def __enter__(self) -> None:
-        pass
+        if self._connection.in_atomic_block and _is_broken(self._connection):
+            _refuse(self._operation, self._connection)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, DatabaseFailure):
-            if self._using is not None:
-                self._doom(connections[self._using])
-            raise _domain_error(self._operation, error) from error.__cause__ or error
-
-    def _doom(self, connection: Any) -> None:
-        if connection.in_atomic_block and (self._writes or _is_broken(connection)):
+        if error is None:
+            return
+        connection, failed = self._connection, isinstance(error, DatabaseFailure)
+        if connection.in_atomic_block and ((failed and self._writes) or _is_broken(connection)):
             connection.set_rollback(True)
+        if isinstance(error, DatabaseFailure):
+            raise _domain_error(self._operation, error) from error.__cause__ or error
 
 
 def is_conflict(error: EsDjangoError) -> bool:
@@ -55,23 +56,29 @@ def is_conflict(error: EsDjangoError) -> bool:
     return isinstance(error, ConcurrencyError) or getattr(error.__cause__, "sqlstate", None) in _CONFLICTS
 
 
-def refuse_swallowed_failure(using: str, operation: str) -> None:
+def refuse_swallowed_failure(operation: str, connection: BaseDatabaseWrapper) -> None:
     """Raises `StorageError` if code of the project has caught a database error that spoilt the transaction: Django, or
     the database where the error was of raw SQL, would roll it back in silence."""
-    connection = connections[using]
     if connection.needs_rollback or (connection.in_atomic_block and _is_broken(connection)):
-        reason = "a database error was caught inside it; put what may fail into an atomic() of its own"
-        raise StorageError(operation, False, reason)
+        _refuse(operation, connection)
 
 
-def _is_broken(connection: Any) -> bool:
-    """Whether the transaction of an atomic block can no longer be committed, or is already rolled back."""
-    driver = connection.connection
-    if driver is None:
-        return True
+def _refuse(operation: str, connection: BaseDatabaseWrapper) -> NoReturn:
+    connection.set_rollback(True)
+    reason = "a database error was caught inside the transaction; put what may fail into an atomic() of its own"
+    raise StorageError(operation, False, reason)
+
+
+def _is_broken(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the transaction of an atomic block would be rolled back in silence, or is already. Where the connection
+    is lost, all that follows says so, and the COMMIT too."""
+    if connection.closed_in_transaction:
+        return False
+    driver: Any = connection.connection
     if connection.vendor == "postgresql":
-        return driver.pgconn.transaction_status not in _SOUND
-    return not driver.in_transaction
+        return bool(driver.pgconn.transaction_status == _IN_ERROR)
+    # With an isolation level, as where Django's autocommit is off, the driver begins with the first write.
+    return not driver.in_transaction and driver.isolation_level is None
 
 
 def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
@@ -82,9 +89,8 @@ def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
     return StorageError(operation, is_retryable(failure), reason)
 
 
-_SOUND = (0, 2)
-"""IDLE, as BEGIN goes out with the first statement, and INTRANS of psycopg.pq.TransactionStatus, which is not to be
-imported where there is no PostgreSQL."""
+_IN_ERROR = 3
+"""psycopg.pq.TransactionStatus.INERROR, which is not to be imported where there is no PostgreSQL."""
 
 _CONFLICTS = frozenset({"40001", "40P01"})
 

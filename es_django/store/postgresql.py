@@ -110,7 +110,7 @@ class PostgresqlEventStore(DatabaseEventStore):
         """PostgreSQL's own queue for the lock is first come, first served, and it frees the lock of whoever dies."""
         with ExitStack() as block:
             try:
-                with storage_errors("lock a stream", using=self.using):
+                with storage_errors("lock a stream", self.connection):
                     block.enter_context(self.transaction())
                     self._take_lock(stream, "0" if timeout is None else f"{max(1, round(timeout * 1000))}ms")
             except StorageError as error:
@@ -118,6 +118,8 @@ class PostgresqlEventStore(DatabaseEventStore):
                     raise LockTimeout(stream, timeout) from error
                 raise
             yield
+            with storage_errors("commit what was done under a lock", self.connection):
+                block.close()
 
     def _take_lock(self, stream: StreamId, limit: str) -> None:
         with self.connection.cursor() as cursor:
@@ -132,7 +134,7 @@ class PostgresqlEventStore(DatabaseEventStore):
         return {name for (name,) in self._fetch(SUSPENDED_PROJECTIONS, {})}
 
     def hold_inline_projections(self) -> None:
-        with storage_errors("wait for the appends in flight"), self.connection.cursor() as cursor:
+        with storage_errors("wait for the appends in flight", self.connection), self.connection.cursor() as cursor:
             cursor.execute(WAITING_LIMIT)
             (before,) = cursor.fetchone()
             cursor.execute(LIMIT_WAITING, [LONGEST_HOLD_UP])
@@ -140,7 +142,7 @@ class PostgresqlEventStore(DatabaseEventStore):
             cursor.execute(LIMIT_WAITING, [before])
 
     def safe_end(self) -> int:
-        with self.connection.cursor() as cursor:
+        with storage_errors("read the log", self.connection), self.connection.cursor() as cursor:
             cursor.execute(HIGHEST_POSITION)
             highest, isolation, is_replica = cursor.fetchone()
             if isolation != "read committed":

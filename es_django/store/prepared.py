@@ -52,10 +52,11 @@ class PreparedCursor:
     def __init__(self, connection: BaseDatabaseWrapper, prepare: bool) -> None:
         self._connection = connection
         self._prepare = prepare
+        self._given: tuple[str, Parameters] | None = None
         self.rows: list[TupleRow] = []
 
     def execute(self, statement: str, parameters: Parameters) -> None:
-        self._executed = statement, parameters
+        self._given = statement, parameters
         driver = self._connection.connection
         session = _sessions.get(driver)
         if session is None:
@@ -67,9 +68,11 @@ class PreparedCursor:
         return len(self.rows)
 
     @property
-    def _query(self) -> SimpleNamespace:
+    def _query(self) -> SimpleNamespace | None:
         """Where Django looks for what it logs."""
-        statement, parameters = self._executed
+        if self._given is None:
+            return None
+        statement, parameters = self._given
         try:
             shown = mogrify(statement, parameters, self._connection)
         except DatabaseFailure:

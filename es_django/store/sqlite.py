@@ -158,13 +158,15 @@ class SqliteEventStore(DatabaseEventStore):
                 raise LockTimeout(stream, timeout or 0)
             with ExitStack() as block:
                 try:
-                    with storage_errors("lock a stream", using=self.using):
+                    with storage_errors("lock a stream", self.connection):
                         block.enter_context(self.transaction())
                 except StorageError as error:
                     if timeout is not None and error.retryable:
                         raise LockTimeout(stream, timeout) from error
                     raise
                 yield
+                with storage_errors("commit what was done under a lock", self.connection):
+                    block.close()
 
     def _suspended_projections(self) -> Set[str]:
         with self.connection.cursor() as cursor:
@@ -175,7 +177,7 @@ class SqliteEventStore(DatabaseEventStore):
         """Nothing to do: whoever has a transaction is alone."""
 
     def safe_end(self) -> int:
-        with self.connection.cursor() as cursor:
+        with storage_errors("read the log", self.connection), self.connection.cursor() as cursor:
             cursor.execute("SELECT coalesce(max(position), 0) FROM es_django_event")
             return cast("int", cursor.fetchone()[0])
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from django.db import connections
 from django.db.models import Max, Model
 
 from es_django import conf
@@ -40,7 +41,7 @@ class Audit:
     def findings(self) -> Iterator[Finding]:
         """What is wrong, as it is found. Raises `StorageError` if the database fails."""
         for name, (step, model) in STEPS.items():
-            with storage_errors(f"audit {name}"):
+            with storage_errors(f"audit {name}", connections[self._using]):
                 total = 1 if model is None else self._last(model)
 
                 def tell(done: int, name: str = name, total: int = total) -> None:

@@ -110,7 +110,7 @@ def test_a_handler_that_swallows_an_error_of_raw_sql_has_not_handled_its_message
         with suppress(Error), connection.cursor() as cursor:
             cursor.execute(spoil)
 
-    with pytest.raises(StorageError, match="was caught inside it"):
+    with pytest.raises(StorageError, match="was caught inside the transaction"):
         handle_once("mailer", make_message(), swallow)
     assert not InboxReceipt.objects.exists()
 

@@ -120,7 +120,7 @@ def test_an_inline_projection_that_swallows_a_database_error_is_told(outer: bool
     ledger = Ledger.open("l-1")
     ledger.annotate("swallow")
     with (
-        pytest.raises(StorageError, match="was caught inside it") as caught,
+        pytest.raises(StorageError, match="was caught inside the transaction") as caught,
         transaction.atomic() if outer else nullcontext(),
     ):
         Repository(Ledger).save(ledger)

@@ -84,7 +84,7 @@ def test_a_projection_that_swallows_a_database_error_stays_where_it_is() -> None
     count(12, 13)
     assert run_projection("tests.careless") == 1
     state = ProjectionCheckpoint.objects.get(name="tests.careless")
-    assert "was caught inside it" in state.last_error
+    assert "was caught inside the transaction" in state.last_error
     assert state.failed_position == event_store.read_all().position
 
 

@@ -7,8 +7,9 @@ from types import FrameType
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
+from es_django import conf
 from es_django.errors import EsDjangoError
 from es_django.management.arguments import add_by, refusal, seconds
 from es_django.models.projections import CheckpointStatus as Status
@@ -61,11 +62,10 @@ class Command(BaseCommand):
         is_done = False
         while not is_done:
             deadline = time.monotonic() + LONG_TURN
-            with storage_errors("look how long the log is"):
-                end = store_for().safe_end()
+            end = store_for().safe_end()
             # Events that nobody follows count as none applied, and take their time as well.
             is_done = not run_projections(seconds=LONG_TURN) and time.monotonic() < deadline
-        with storage_errors("look where the projections are"):
+        with storage_errors("look where the projections are", connections[conf.settings().database]):
             behind = list(_behind(end))
         if behind:
             raise CommandError(f"Not at the end of the log: {'; '.join(behind)}.")

@@ -3,9 +3,11 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
 from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from es_django import conf
 from es_django.errors import EsDjangoError
 from es_django.management.arguments import add_by, refusal
 from es_django.models import ProjectionCheckpoint
@@ -32,7 +34,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, name: str, by: str, **options: Any) -> None:
         started = time.perf_counter()
         try:
-            with storage_errors("rebuild a projection"):
+            with storage_errors("rebuild a projection", connections[conf.settings().database]):
                 applied = self._rebuild(name, by)
         except KeyboardInterrupt as interrupt:
             raise CommandError(
