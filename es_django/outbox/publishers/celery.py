@@ -1,6 +1,7 @@
 """Sends each message to a Celery task, over the project's own broker."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import kombu
 from celery import current_app
@@ -8,7 +9,9 @@ from celery import current_app
 from es_django import conf
 from es_django.errors import PublishError
 from es_django.outbox.publishers import Publisher
-from es_django.outbox.publishers.connection import ThreadConnection
+from es_django.outbox.publishers.connection import SOCKET_TIMEOUT, PerThread, opened, with_channel
+from es_django.outbox.publishers.formats import Outcomes
+from es_django.outbox.publishers.task_channels import ConfirmedTasks, Task, UnconfirmedTasks
 from es_django.store.messages import Message, to_wire
 
 HANDLER_TASK = "es_django.handle_message"
@@ -24,43 +27,48 @@ class CeleryPublisher(Publisher):
     def __init__(self, task: str = HANDLER_TASK, queue: str | None = None) -> None:
         self._task = task
         self._queue = queue
-        self._connection = ThreadConnection(confirming_connection)
+        self._connection = PerThread[ConfirmedTasks | UnconfirmedTasks](
+            _task_channel, lambda channel: channel.collect()
+        )
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
-        # A confirm that takes longer would come after the claim has run out.
-        timeout = conf.settings().outbox.lease / 2
-        outcomes: list[PublishError | None] = []
-        returned: list[str] = []
-
-        def note_return(error: Exception, *details: object) -> None:
-            returned.append(str(error))
-
-        connection = self._connection.get()
+        outcomes: Outcomes = {}
+        unknown = PublishError("the broker has not confirmed it")
+        channel = self._connection.get()
         try:
-            # Only AMQP returns what no queue takes; in other brokers a queue is made by sending to it.
-            on_return = note_return if connection.transport.driver_type == "amqp" else None
-            producer = current_app.amqp.Producer(connection, on_return=on_return)
-            for message in messages:
-                returned.clear()
-                current_app.send_task(
-                    self._task,
-                    args=[to_wire(message)],
-                    task_id=str(message.message_id),
-                    queue=self._queue,
-                    producer=producer,
-                    mandatory=True,
-                    confirm_timeout=timeout,
-                    retry=False,
-                    ignore_result=True,
-                )
-                outcomes.append(PublishError(f"no queue takes it: {returned[0]}") if returned else None)
-            if any(outcomes):
+            channel.send(
+                [Task(str(message.message_id), partial(self._send, message)) for message in messages],
+                # A confirm that takes longer would come after the claim has run out.
+                timeout=conf.settings().outbox.lease / 2,
+                outcomes=outcomes,
+            )
+            if any(outcomes.values()):
                 # The queue is gone, and Celery declares it once for each connection.
                 self._connection.discard()
         except Exception as error:
             self._connection.discard()
-            outcomes += [PublishError(repr(error))] * (len(messages) - len(outcomes))
-        return outcomes
+            unknown = PublishError(repr(error))
+        return [outcomes.get(index, unknown) for index in range(len(messages))]
+
+    def _send(self, message: Message, producer: kombu.Producer) -> None:
+        current_app.send_task(
+            self._task,
+            args=[to_wire(message)],
+            task_id=str(message.message_id),
+            queue=self._queue,
+            producer=producer,
+            mandatory=True,
+            retry=False,
+            ignore_result=True,
+        )
+
+
+def _task_channel() -> ConfirmedTasks | UnconfirmedTasks:
+    connection = current_app.connection_for_write()
+    if connection.transport.driver_name != "py-amqp":
+        return UnconfirmedTasks(with_channel(opened(connection)))
+    options = {"read_timeout": SOCKET_TIMEOUT, "write_timeout": SOCKET_TIMEOUT, **(connection.transport_options or {})}
+    return ConfirmedTasks(opened(connection.clone(transport_options={**options, "confirm_publish": False})))
 
 
 def confirming_connection() -> kombu.Connection:

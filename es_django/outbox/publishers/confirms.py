@@ -1,4 +1,4 @@
-"""A channel of RabbitMQ whose messages are all on their way before the first confirm is awaited.
+"""Channels of RabbitMQ whose messages are all on their way before the first confirm is awaited.
 
 The broker confirms a message once it is in its queues, in any order, and several at a time. It returns a message that
 no queue takes just before it confirms it.
@@ -24,21 +24,79 @@ WRITE = 4096
 """Bytes that are written at once; while the broker works on them, the next ones are made."""
 
 
+class Confirms:
+    """What the broker says of the messages on a channel of its own; not for use by several threads.
+
+    `identity` is the property by which a message is known when it comes back.
+    """
+
+    def __init__(self, connection: kombu.Connection, *, identity: str) -> None:
+        self.channel = cast("Any", connection.channel())
+        self._connection = connection
+        self._identity = identity
+        self._delivery_tag = 0
+        self._unconfirmed: dict[int, tuple[int | None, str]] = {}
+        self._unroutable: dict[str, PublishError] = {}
+        self._outcomes: Outcomes = {}
+        self._deadline = 0.0
+        self.channel.events["basic_ack"].add(self._acked)
+        self.channel.events["basic_nack"].add(self._nacked)
+        self.channel.events["basic_return"].add(self._returned)
+        self.channel.confirm_select()
+
+    def begin(self, outcomes: Outcomes, *, timeout: float) -> None:
+        """From now on `outcomes` gets what becomes of each message, and all is to be done after `timeout` seconds."""
+        self._outcomes = outcomes
+        self._deadline = time.monotonic() + timeout
+
+    def expect(self, index: int | None, identity: str) -> None:
+        """Counts the next message of the channel, each in its order; without an index its outcome is not noted."""
+        self._delivery_tag += 1
+        self._unconfirmed[self._delivery_tag] = (index, identity)
+
+    def are_many_missing(self) -> bool:
+        return len(self._unconfirmed) >= UNCONFIRMED
+
+    def seconds_left(self) -> float:
+        """Raises `TimeoutError` if none are left."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the broker has not confirmed it in time")
+        return left
+
+    def wait(self) -> None:
+        """Returns when all are confirmed or refused. Raises what ends the connection or channel, and `TimeoutError`."""
+        while self._unconfirmed:
+            self._connection.drain_events(timeout=self.seconds_left())
+
+    def _returned(self, error: Exception, exchange: str, routing_key: str, message: amqp.Message) -> None:
+        self._unroutable[message.properties[self._identity]] = PublishError(f"no queue takes it: {error}")
+
+    def _acked(self, delivery_tag: int, multiple: bool) -> None:
+        for index, identity in self._confirmed(delivery_tag, multiple):
+            self._note(index, self._unroutable.pop(identity, None))
+
+    def _nacked(self, delivery_tag: int, multiple: bool) -> None:
+        for index, _ in self._confirmed(delivery_tag, multiple):
+            self._note(index, PublishError("the broker refused it"))
+
+    def _note(self, index: int | None, outcome: PublishError | None) -> None:
+        if index is not None:
+            self._outcomes[index] = outcome
+
+    def _confirmed(self, delivery_tag: int, multiple: bool) -> list[tuple[int | None, str]]:
+        tags = [tag for tag in self._unconfirmed if tag <= delivery_tag] if multiple else [delivery_tag]
+        return [self._unconfirmed.pop(tag) for tag in tags]
+
+
 class ConfirmingChannel:
     """Publishes batches on a connection of its own; not for use by several threads."""
 
     def __init__(self, connection: kombu.Connection) -> None:
         self._connection = connection
-        self._channel = cast("Any", connection.channel())
-        self._channel.events["basic_ack"].add(self._acked)
-        self._channel.events["basic_nack"].add(self._nacked)
-        self._channel.events["basic_return"].add(self._returned)
-        self._channel.confirm_select()
-        self._delivery_tag = 0
+        self._confirms = Confirms(connection, identity="message_id")
+        self._channel = self._confirms.channel
         self._unwritten = bytearray()
-        self._unconfirmed: dict[int, tuple[int, str]] = {}
-        self._unroutable: dict[str, PublishError] = {}
-        self._outcomes: Outcomes = {}
 
     def publish(
         self, deliveries: Iterable[tuple[int, Delivery]], *, exchange: str, timeout: float, outcomes: Outcomes
@@ -48,8 +106,7 @@ class ConfirmingChannel:
         It returns when all are confirmed or refused. Raises whatever ends the connection or the channel, and
         `TimeoutError` after `timeout` seconds; what is not in `outcomes` by then may have arrived or not.
         """
-        self._outcomes = outcomes
-        deadline = time.monotonic() + timeout
+        self._confirms.begin(outcomes, timeout=timeout)
         frame_max = self._channel.connection.frame_max
         for index, delivery in deliveries:
             try:
@@ -58,51 +115,27 @@ class ConfirmingChannel:
                 outcomes[index] = PublishError(f"AMQP cannot express it: {error}", retryable=False)
                 continue
             self._unwritten += frames
-            self._delivery_tag += 1
-            self._unconfirmed[self._delivery_tag] = (index, delivery.message_id)
+            self._confirms.expect(index, delivery.message_id)
             if len(self._unwritten) >= WRITE:
-                self._write(deadline)
-            if len(self._unconfirmed) >= UNCONFIRMED:
-                self._wait(deadline)
-        self._wait(deadline)
+                self._write()
+            if self._confirms.are_many_missing():
+                self._wait()
+        self._wait()
 
     def collect(self) -> None:
         self._connection.collect()
 
-    def _write(self, deadline: float) -> None:
+    def _write(self) -> None:
         # It may say that it has closed the connection; and it would not read on for ever while it is not heard.
         with suppress(TimeoutError):
             while True:
                 self._connection.drain_events(timeout=0)
         transport = self._channel.connection.transport
-        with transport.having_timeout(_left_until(deadline)):
+        with transport.having_timeout(self._confirms.seconds_left()):
             transport.write(self._unwritten)
         self._unwritten.clear()
 
-    def _wait(self, deadline: float) -> None:
+    def _wait(self) -> None:
         if self._unwritten:
-            self._write(deadline)
-        while self._unconfirmed:
-            self._connection.drain_events(timeout=_left_until(deadline))
-
-    def _returned(self, error: Exception, exchange: str, routing_key: str, message: amqp.Message) -> None:
-        self._unroutable[message.properties["message_id"]] = PublishError(f"no queue takes it: {error}")
-
-    def _acked(self, delivery_tag: int, multiple: bool) -> None:
-        for index, message_id in self._confirmed(delivery_tag, multiple):
-            self._outcomes[index] = self._unroutable.pop(message_id, None)
-
-    def _nacked(self, delivery_tag: int, multiple: bool) -> None:
-        for index, _ in self._confirmed(delivery_tag, multiple):
-            self._outcomes[index] = PublishError("the broker refused it")
-
-    def _confirmed(self, delivery_tag: int, multiple: bool) -> list[tuple[int, str]]:
-        tags = [tag for tag in self._unconfirmed if tag <= delivery_tag] if multiple else [delivery_tag]
-        return [self._unconfirmed.pop(tag) for tag in tags]
-
-
-def _left_until(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the broker has not confirmed it in time")
-    return left
+            self._write()
+        self._confirms.wait()

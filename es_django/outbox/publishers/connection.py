@@ -12,6 +12,9 @@ from es_django.errors import DestinationUnreachable
 
 ConnectionT = TypeVar("ConnectionT")
 
+SOCKET_TIMEOUT = 30
+"""Seconds for a single word of a broker, where nothing shorter is set."""
+
 
 class PerThread(threading.local, Generic[ConnectionT]):
     """A connection for each thread of each process, since none can be shared; opened on first use."""
@@ -43,7 +46,7 @@ class ThreadConnection(PerThread[kombu.Connection]):
     """A connection to a broker. It is closed without a word, since the broker may be what hangs."""
 
     def __init__(self, connect: Callable[[], kombu.Connection]) -> None:
-        super().__init__(lambda: _with_channel(opened(connect())), kombu.Connection.collect)
+        super().__init__(lambda: with_channel(opened(connect())), kombu.Connection.collect)
 
 
 def opened(connection: kombu.Connection) -> kombu.Connection:
@@ -51,8 +54,8 @@ def opened(connection: kombu.Connection) -> kombu.Connection:
     return connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
 
 
-def _with_channel(connection: kombu.Connection) -> kombu.Connection:
-    # Redis is not connected to before that.
+def with_channel(connection: kombu.Connection) -> kombu.Connection:
+    """The connection, connected; Redis is not before it has a channel."""
     _ = connection.default_channel
     return connection
 

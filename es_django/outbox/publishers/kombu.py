@@ -9,13 +9,12 @@ from es_django import conf
 from es_django.errors import PublishError
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.publishers.confirms import ConfirmingChannel
-from es_django.outbox.publishers.connection import PerThread, driver_of, opened
+from es_django.outbox.publishers.connection import SOCKET_TIMEOUT, PerThread, driver_of, opened
 from es_django.outbox.publishers.formats import Outcomes, encoded, format_named
 from es_django.outbox.publishers.frames import Delivery
 from es_django.store.messages import Message
 
 CONNECT_TIMEOUT = 5
-SOCKET_TIMEOUT = 30
 
 
 class KombuPublisher(Publisher):

@@ -15,6 +15,8 @@ class Proxy:
         self._open: list[socket.socket] = []
         self._flowing = threading.Event()
         self._flowing.set()
+        self._heard = threading.Event()
+        self._heard.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
 
@@ -35,7 +37,13 @@ class Proxy:
         """Lets no answers through any more, and keeps the connections open."""
         self._flowing.clear()
 
+    def jam(self) -> None:
+        """Takes nothing any more, and lets no answers through."""
+        self._heard.clear()
+        self.freeze()
+
     def thaw(self) -> None:
+        self._heard.set()
         self._flowing.set()
 
     def cut(self) -> None:
@@ -59,8 +67,7 @@ class Proxy:
     def _forward(self, source: socket.socket, sink: socket.socket, answers: bool = False) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if answers:
-                    self._flowing.wait()
+                (self._flowing if answers else self._heard).wait()
                 sink.sendall(data)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)

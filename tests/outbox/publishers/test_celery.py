@@ -9,6 +9,7 @@ from es_django import Message
 from es_django.errors import DestinationUnreachable
 from es_django.outbox.publishers.celery import CeleryPublisher
 from es_django.store.messages import from_wire
+from tests.outbox.publishers.messages import news
 
 
 def test_a_message_becomes_the_argument_of_a_celery_task(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,3 +59,21 @@ def test_a_broker_that_is_down_is_unreachable(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("CELERY_BROKER_URL", "amqp://guest:guest@127.0.0.1:1//")
     with pytest.raises(DestinationUnreachable, match="refused"):
         CeleryPublisher().publish([Message(type="told.news", data=None, destination="tests")])
+
+
+def test_on_a_broker_without_confirms_tasks_arrive_in_their_order(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"es_django.tests.{uuid4().hex}"
+    monkeypatch.setenv("CELERY_BROKER_URL", redis_url)
+    publisher = CeleryPublisher(queue=name)
+    sent = news(3)
+    with kombu.Connection(redis_url) as connection:
+        queue = kombu.Queue(name, kombu.Exchange(name), routing_key=name, channel=connection.default_channel)
+        try:
+            assert publisher.publish(sent) == [None] * 3
+            deliveries = list(iter(lambda: queue.get(no_ack=True), None))
+        finally:
+            publisher._connection.discard()
+            queue.delete()
+    assert [from_wire(delivery.payload[0][0]) for delivery in deliveries] == sent
