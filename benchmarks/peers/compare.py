@@ -48,7 +48,7 @@ WORKS = (
     ("network", "append 1 event, 16 threads, 1 ms of network", "events", STORES, True, 8.0),
     ("load", "load 1,000 events", "aggregates", STORES, False, 5.0),
     ("send", "store 1 message in a transaction", "messages", OUTBOXES, False, 1.0),
-    ("relay", "relay to RabbitMQ, confirmed", "messages", OUTBOXES, False, 1.0),
+    ("relay", "relay Celery tasks to RabbitMQ, confirmed", "messages", OUTBOXES, False, 1.0),
 )
 
 

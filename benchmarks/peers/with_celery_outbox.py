@@ -25,6 +25,9 @@ settings.configure(
     INSTALLED_APPS=["django_celery_outbox"],
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     CELERY_OUTBOX_APP="benchmarks.peers.with_celery_outbox.app",
+    CELERY_BROKER_URL=broker,
+    CELERY_BROKER_TRANSPORT_OPTIONS={"confirm_publish": True},
+    CELERY_TASK_DEFAULT_QUEUE="es_django.benchmark",
 )
 django.setup()
 
@@ -39,9 +42,8 @@ from django_celery_outbox.relay._config import RelayConfig  # noqa: E402
 from benchmarks.peers.answering import answer, rate  # noqa: E402
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-app = OutboxCelery("benchmark", broker=broker)
-app.conf.task_default_queue = "es_django.benchmark"
-app.conf.broker_transport_options = {"confirm_publish": True}
+app = OutboxCelery("benchmark")
+app.config_from_object("django.conf:settings", namespace="CELERY")
 call_command("migrate", verbosity=0)
 
 

@@ -7,7 +7,7 @@ import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
 name, host, port, user, password, times, broker = sys.argv[1:]
-os.environ["CELERY_BROKER_URL"] = "memory://localhost"
+os.environ["CELERY_BROKER_URL"] = broker
 django.setup()
 
 from itertools import count  # noqa: E402
@@ -24,6 +24,7 @@ from es_django import Repository, outbox  # noqa: E402
 from es_django.metadata import sources  # noqa: E402
 from es_django.observability import listeners  # noqa: E402
 from es_django.outbox.relay import relay  # noqa: E402
+from testproject.celery import app  # noqa: E402
 
 TIMES = int(times)
 subjects = Repository(Subject)
@@ -62,10 +63,9 @@ listeners.clear()
 sources.clear()
 connections.close_all()
 connection.settings_dict.update(NAME=name, HOST=host, PORT=port, USER=user, PASSWORD=password)
-rabbitmq = {
-    "PUBLISHER": "es_django.outbox.publishers.kombu.KombuPublisher",
-    "OPTIONS": {"url": broker, "routing_key": "es_django.benchmark", "format": "json"},
-}
+# Nudges go there too, and none is left in a queue that somebody uses.
+app.conf.task_default_queue = "es_django.benchmark"
+rabbitmq = {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"}
 with override_settings(DEBUG=False, ES_DJANGO={**settings.ES_DJANGO, "DESTINATIONS": {"rabbitmq": rabbitmq}}):
     call_command("migrate", verbosity=0)
     if not subjects.exists("long"):
