@@ -54,6 +54,8 @@ class CeleryPublisher(Publisher):
         current_app.send_task(
             self._task,
             args=[to_wire(message)],
+            # Workers log it and monitors show it: no place for what a message carries.
+            argsrepr=f"({message.type} {message.message_id})",
             task_id=str(message.message_id),
             queue=self._queue,
             producer=producer,

@@ -97,6 +97,17 @@ def test_many_tasks_arrive_in_their_order(publisher: CeleryPublisher, queue: kom
     assert received(queue) == ids(sent)
 
 
+def test_what_monitors_show_of_a_task_is_not_what_its_message_carries(
+    publisher: CeleryPublisher, queue: kombu.Queue
+) -> None:
+    message = Message(type="account.opened", data={"iban": "secret"}, destination="tests", headers={"token": "secret"})
+    assert publisher.publish([message]) == [None]
+    delivery = queue.get(no_ack=True)
+    assert delivery is not None
+    assert delivery.headers["argsrepr"] == f"(account.opened {message.message_id})"
+    assert "secret" not in str(delivery.headers)
+
+
 @pytest.mark.parametrize("events", [False, True], ids=["tasks alone", "each followed by an event"])
 def test_of_many_tasks_exactly_those_that_no_queue_takes_are_errors(
     events: bool,
