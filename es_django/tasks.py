@@ -84,7 +84,12 @@ def _retry(task: Any, countdown: float) -> NoReturn:
         raise task.retry(countdown=countdown)  # no broker has it
     try:
         producer = task.app.amqp.Producer(_connection.get())
-        raise task.retry(countdown=countdown, producer=producer, confirm_timeout=conf.settings().outbox.lease / 2)
+        raise task.retry(
+            countdown=countdown,
+            producer=producer,
+            confirm_timeout=conf.settings().outbox.lease / 2,
+            argsrepr=task.request.argsrepr,
+        )
     except Retry:
         raise
     except Exception as error:

@@ -4,6 +4,7 @@ An error that passed for something else would be retried for ever, or given up t
 """
 
 import re
+from traceback import walk_tb
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -46,14 +47,15 @@ class storage_errors:
         connection, failed = self._connection, isinstance(error, DatabaseFailure)
         if connection.in_atomic_block and ((failed and self._writes) or _is_broken(connection)):
             connection.set_rollback(True)
-        if isinstance(error, DatabaseFailure):
+        if isinstance(error, DatabaseFailure) and not _is_of_a_hook(error):
             raise _domain_error(self._operation, error) from error.__cause__ or error
 
 
 def is_conflict(error: EsDjangoError) -> bool:
     """Whether nothing was stored because others were at the same data: the version says so, or PostgreSQL does, which
     ends one of the transactions that it cannot put in a row or that wait for each other."""
-    return isinstance(error, ConcurrencyError) or getattr(error.__cause__, "sqlstate", None) in _CONFLICTS
+    is_one = isinstance(error, ConcurrencyError) or getattr(error.__cause__, "sqlstate", None) in _CONFLICTS
+    return is_one and not _is_of_a_hook(error)
 
 
 def refuse_swallowed_failure(operation: str, connection: BaseDatabaseWrapper) -> None:
@@ -70,15 +72,21 @@ def _refuse(operation: str, connection: BaseDatabaseWrapper) -> NoReturn:
 
 
 def _is_broken(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the transaction of an atomic block would be rolled back in silence, or is already. Where the connection
-    is lost, all that follows says so, and the COMMIT too."""
-    if connection.closed_in_transaction:
+    """Whether the transaction of an atomic block would be rolled back, or is already, and Django does not know. Where
+    the connection is lost, all that follows says so, and the COMMIT too."""
+    if connection.needs_rollback:
         return False
     driver: Any = connection.connection
     if connection.vendor == "postgresql":
         return bool(driver.pgconn.transaction_status == _IN_ERROR)
     # With an isolation level, as where Django's autocommit is off, the driver begins with the first write.
     return not driver.in_transaction and driver.isolation_level is None
+
+
+def _is_of_a_hook(error: BaseException) -> bool:
+    """Whether it comes out of what was handed to `on_commit`: then all is stored, though Django runs that within the
+    atomic block that it has just committed."""
+    return any(frame.f_code is _RUNS_HOOKS for frame, _ in walk_tb(error.__traceback__))
 
 
 def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
@@ -88,6 +96,8 @@ def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
     reason = diagnosis.message_primary if diagnosis is not None and diagnosis.message_primary else str(failure)
     return StorageError(operation, is_retryable(failure), reason)
 
+
+_RUNS_HOOKS = BaseDatabaseWrapper.run_and_clear_commit_hooks.__code__
 
 _IN_ERROR = 3
 """psycopg.pq.TransactionStatus.INERROR, which is not to be imported where there is no PostgreSQL."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 
 from es_django import (
     ANY,
@@ -108,11 +109,34 @@ class CarelessInline(Projection):
     def annotated(self, event: Annotated, recorded: RecordedEvent) -> None:
         if event.note == "swallow":
             swallow_an_error(self.name)
+        for note, error in AFTER_THE_COMMIT.items():
+            if event.note == note:
+                transaction.on_commit(partial(end_in_a_deadlock, error))
 
 
 def swallow_an_error(consumer: str) -> None:
     with suppress(IntegrityError):
         InboxReceipt.objects.create(consumer=consumer, message_id="", status="handled")
+
+
+class Deadlock(Exception):
+    sqlstate = "40P01"
+
+
+AFTER_THE_COMMIT = {"raw": OperationalError(), "of an append": StorageError("append", True, "a deadlock")}
+
+
+def end_in_a_deadlock(error: Exception) -> None:
+    raise error from Deadlock()
+
+
+@pytest.mark.parametrize("note", AFTER_THE_COMMIT)
+def test_what_fails_after_the_commit_is_no_failed_append_and_is_not_tried_again(note: str) -> None:
+    ledgers = Repository(Ledger)
+    ledgers.save(Ledger.open("l-1"))
+    with pytest.raises(type(AFTER_THE_COMMIT[note])):
+        ledgers.execute("l-1", lambda ledger: ledger.annotate(note))
+    assert ledgers.get("l-1").version == 2
 
 
 @pytest.mark.parametrize("outer", [False, True])

@@ -178,6 +178,22 @@ def test_a_commit_that_fails_at_the_end_of_a_lock_is_told() -> None:
         cursor.execute("INSERT INTO es_django_stream DEFAULT VALUES")
 
 
+def test_what_fails_after_the_commit_of_a_lock_is_not_told_as_a_failed_commit() -> None:
+    with pytest.raises(OperationalError, match="told by the database"), event_store.lock(STREAM, 5):
+        event_store.append(STREAM, [PENDING], expected=0)
+        transaction.on_commit(fail)
+    assert event_store.version(STREAM) == 1
+
+
+def test_a_block_that_is_to_be_rolled_back_ends_in_silence_though_its_transaction_is_broken() -> None:
+    with event_store.lock(STREAM, 5):
+        event_store.append(STREAM, [PENDING], expected=0)
+        with suppress(Error), connection.cursor() as cursor:
+            cursor.execute(SPOIL[connection.vendor])
+        transaction.set_rollback(True)
+    assert event_store.version(STREAM) == 0
+
+
 @pytest.mark.requires_sqlite
 def test_a_database_that_another_process_has_locked_is_told_by_the_lock() -> None:
     ask = "SELECT file FROM pragma_database_list WHERE name = 'main'"

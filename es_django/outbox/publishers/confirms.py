@@ -25,15 +25,10 @@ WRITE = 4096
 
 
 class Confirms:
-    """What the broker says of the messages on a channel of its own; not for use by several threads.
+    """What the broker says of the messages on a channel of its own; not for use by several threads."""
 
-    `identity` is the property by which a message is known when it comes back.
-    """
-
-    def __init__(self, connection: kombu.Connection, *, identity: str) -> None:
+    def __init__(self, connection: kombu.Connection) -> None:
         self.channel = cast("Any", connection.channel())
-        self._connection = connection
-        self._identity = identity
         self._delivery_tag = 0
         self._unconfirmed: dict[int, tuple[int | None, str]] = {}
         self._unroutable: dict[str, PublishError] = {}
@@ -49,10 +44,10 @@ class Confirms:
         self._outcomes = outcomes
         self._deadline = time.monotonic() + timeout
 
-    def expect(self, index: int | None, identity: str) -> None:
+    def expect(self, index: int | None, message_id: str) -> None:
         """Counts the next message of the channel, each in its order; without an index its outcome is not noted."""
         self._delivery_tag += 1
-        self._unconfirmed[self._delivery_tag] = (index, identity)
+        self._unconfirmed[self._delivery_tag] = (index, message_id)
 
     def are_many_missing(self) -> bool:
         return len(self._unconfirmed) >= UNCONFIRMED
@@ -67,14 +62,15 @@ class Confirms:
     def wait(self) -> None:
         """Returns when all are confirmed or refused. Raises what ends the connection or channel, and `TimeoutError`."""
         while self._unconfirmed:
-            self._connection.drain_events(timeout=self.seconds_left())
+            # With `drain_events` each heartbeat of the broker would begin the time anew.
+            self.channel.connection.blocking_read(self.seconds_left())
 
     def _returned(self, error: Exception, exchange: str, routing_key: str, message: amqp.Message) -> None:
-        self._unroutable[message.properties[self._identity]] = PublishError(f"no queue takes it: {error}")
+        self._unroutable[message.properties["message_id"]] = PublishError(f"no queue takes it: {error}")
 
     def _acked(self, delivery_tag: int, multiple: bool) -> None:
-        for index, identity in self._confirmed(delivery_tag, multiple):
-            self._note(index, self._unroutable.pop(identity, None))
+        for index, message_id in self._confirmed(delivery_tag, multiple):
+            self._note(index, self._unroutable.pop(message_id, None))
 
     def _nacked(self, delivery_tag: int, multiple: bool) -> None:
         for index, _ in self._confirmed(delivery_tag, multiple):
@@ -94,7 +90,7 @@ class ConfirmingChannel:
 
     def __init__(self, connection: kombu.Connection) -> None:
         self._connection = connection
-        self._confirms = Confirms(connection, identity="message_id")
+        self._confirms = Confirms(connection)
         self._channel = self._confirms.channel
         self._unwritten = bytearray()
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple, cast
 import amqp
 import kombu
 from celery import current_app
-from kombu.exceptions import EncodeError, OperationalError
+from celery.exceptions import SoftTimeLimitExceeded
+from kombu.exceptions import OperationalError
 
 from es_django.errors import PublishError
 from es_django.outbox.publishers.confirms import Confirms
@@ -24,55 +25,52 @@ class ConfirmedTasks:
 
     def __init__(self, connection: kombu.Connection) -> None:
         self._connection = connection
-        self._confirms = Confirms(connection, identity="correlation_id")
+        self._confirms = Confirms(connection)
         self._channel = self._confirms.channel
-        self._indexes: dict[str, int] = {}
         self._publish = self._channel.basic_publish
         self._channel.basic_publish = self._publish_and_expect
+        self._being_sent: tuple[int, Task] | None = None
         self._ending: tuple[type[Exception], ...] = (
             *cast("Any", connection).connection_errors,
             *cast("Any", connection).channel_errors,
             OperationalError,
+            SoftTimeLimitExceeded,
         )
 
     def send(self, tasks: Sequence[Task], *, timeout: float, outcomes: Outcomes) -> None:
         """Sends tasks and notes in `outcomes`, by their indexes, what became of them.
 
-        It returns when all are confirmed or refused. Raises what Celery does, whatever ends the connection or the
+        It returns when all are confirmed or refused, or could not be made. Raises whatever ends the connection or the
         channel, and `TimeoutError` after `timeout` seconds; what is not in `outcomes` by then may have arrived or not.
         """
         self._confirms.begin(outcomes, timeout=timeout)
-        self._indexes = {task.id: index for index, task in enumerate(tasks)}
         producer = current_app.amqp.Producer(self._channel)
-        try:
-            for index, task in enumerate(tasks):
-                try:
-                    self._send(task, producer)
-                except EncodeError as error:
-                    outcomes[index] = PublishError(repr(error))
-        except self._ending:
-            raise
-        except Exception:
-            # What was sent before it has arrived, and need not be sent again.
-            self._confirms.wait()
-            raise
+        for index, task in enumerate(tasks):
+            self._being_sent = index, task
+            try:
+                # Celery declares a queue before its first task, and py-amqp awaits the reply for as long as it takes.
+                with self._channel.connection.transport.having_timeout(self._confirms.seconds_left()):
+                    task.send(producer)
+            except self._ending:
+                raise
+            except Exception as error:
+                outcomes[index] = PublishError(repr(error))
+            if self._confirms.are_many_missing():
+                self._confirms.wait()
         self._confirms.wait()
 
     def collect(self) -> None:
         self._connection.collect()
 
-    def _send(self, task: Task, producer: kombu.Producer) -> None:
-        # Celery declares a queue before its first task, and py-amqp awaits the reply for as long as it takes.
-        with self._channel.connection.transport.having_timeout(self._confirms.seconds_left()):
-            task.send(producer)
-        if self._confirms.are_many_missing():
-            self._confirms.wait()
-
     def _publish_and_expect(self, message: amqp.Message, *args: Any, **options: Any) -> None:
+        # The task comes first; with task_send_sent_event Celery publishes more than tasks here.
+        index, message_id = None, ""
+        if self._being_sent is not None:
+            index, task = self._being_sent
+            message_id = message.properties["message_id"] = task.id
+        self._being_sent = None
         self._publish(message, *args, **options)
-        # With task_send_sent_event Celery publishes more than tasks here.
-        task_id = message.properties.get("correlation_id", "")
-        self._confirms.expect(self._indexes.get(task_id), task_id)
+        self._confirms.expect(index, message_id)
 
 
 class UnconfirmedTasks:

@@ -13,6 +13,7 @@ class Proxy:
     def __init__(self, target: int | None = None) -> None:
         self._target = target
         self._open: list[socket.socket] = []
+        self._clients: list[socket.socket] = []
         self._flowing = threading.Event()
         self._flowing.set()
         self._heard = threading.Event()
@@ -42,6 +43,12 @@ class Proxy:
         self._heard.clear()
         self.freeze()
 
+    def tell(self, words: bytes) -> None:
+        """Says something to all clients, as if the target had."""
+        for client in self._clients:
+            with suppress(OSError):
+                client.sendall(words)
+
     def thaw(self) -> None:
         self._heard.set()
         self._flowing.set()
@@ -58,6 +65,7 @@ class Proxy:
             while True:
                 client, _ = self._listener.accept()
                 self._open.append(client)
+                self._clients.append(client)
                 if self._target is not None:
                     server = socket.create_connection(("127.0.0.1", self._target))
                     self._open.append(server)

@@ -1,5 +1,6 @@
 """What RabbitMQ says of tasks, of which many are on their way at once."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from es_django.outbox.publishers.celery import CeleryPublisher
 from es_django.store.messages import to_wire
 from tests.outbox.publishers.messages import news, retryable
 from tests.outbox.publishers.proxy import Proxy
+from tests.threads import threads
+
+HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 
 @pytest.fixture
@@ -165,7 +169,7 @@ def test_a_task_that_cannot_be_serialised_is_an_error_and_the_others_get_their_o
     assert received(queue) == ids([first, last])
 
 
-def test_tasks_that_were_sent_before_one_that_celery_cannot_send_have_arrived(
+def test_a_task_that_celery_cannot_send_is_an_error_and_the_others_arrive(
     publisher: CeleryPublisher, queue: kombu.Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = news(60)
@@ -177,10 +181,27 @@ def test_tasks_that_were_sent_before_one_that_celery_cannot_send_have_arrived(
 
     monkeypatch.setattr(module, "to_wire", unsendable)
     outcomes = publisher.publish(sent)
-    assert outcomes[:50] == [None] * 50
-    assert all(retryable(outcome) and "not to be sent" in str(outcome) for outcome in outcomes[50:])
-    assert publisher.publish(sent[51:]) == [None] * 9
-    assert received(queue) == ids(sent[:50] + sent[51:])
+    others = [index for index in range(60) if index != 50]
+    assert [outcomes[index] for index in others] == [None] * 59
+    assert retryable(outcomes[50])
+    assert "not to be sent" in str(outcomes[50])
+    assert received(queue) == ids([sent[index] for index in others])
+
+
+def test_a_correlation_id_of_the_projects_own_does_not_hide_which_task_was_confirmed(
+    publisher: CeleryPublisher, queue: kombu.Queue, routes: dict[str, str]
+) -> None:
+    routes["unheard.of"] = f"{queue.name}.nowhere"
+
+    def correlate(properties: dict[str, Any], **kwargs: object) -> None:
+        properties["correlation_id"] = "of-the-request"
+
+    before_task_publish.connect(correlate)
+    try:
+        outcomes = publisher.publish([*news(20), *news(1, "unheard.of"), *news(20)])
+    finally:
+        before_task_publish.disconnect(correlate)
+    assert [index for index, outcome in enumerate(outcomes) if outcome is not None] == [20]
 
 
 def test_of_a_batch_in_which_the_connection_is_lost_the_confirmed_tasks_have_arrived(
@@ -227,6 +248,28 @@ def test_a_broker_that_falls_silent_before_it_has_declared_the_queue_is_an_error
     assert all(retryable(outcome) for outcome in published_within_the_lease(publisher, news(3)))
     proxy.thaw()
     assert publisher.publish(news(3)) == [None] * 3
+
+
+def test_a_broker_of_which_nothing_but_heartbeats_comes_is_an_error_within_the_lease(
+    publisher: CeleryPublisher, proxy: Proxy, settings: Settings
+) -> None:
+    assert publisher.publish(news(1)) == [None]
+    settings.ES_DJANGO = {"OUTBOX": {"LEASE": 2}}
+    proxy.freeze()
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(0.2):
+            proxy.tell(HEARTBEAT)
+
+    with threads(1) as submit:
+        beating = submit(beat)
+        try:
+            outcomes = published_within_the_lease(publisher, news(3))
+        finally:
+            over.set()
+        beating.result(10)
+    assert all(retryable(outcome) for outcome in outcomes)
 
 
 def test_a_broker_that_does_not_read_is_an_error_within_the_lease(
