@@ -8,6 +8,7 @@ import kombu
 import pytest
 from celery import current_app
 from celery.exceptions import Reject, Retry
+from celery.signals import before_task_publish
 from pytest_django import Settings
 
 from es_django import StorageError, tasks
@@ -20,11 +21,15 @@ from tests.inbox.deliveries import consumer, effects, make_message, receipts
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+SHOWN = "(noted m-1)"
+
+
 def deliver(message: Any, *, retries: int = 0, redelivered: bool = False, queue: str = "celery") -> None:
     """As a worker takes it from a broker."""
     delivery = {"exchange": "", "routing_key": queue, "redelivered": redelivered}
+    request = {"retries": retries, "delivery_info": delivery, "called_directly": False, "argsrepr": SHOWN}
     task = cast("Any", handle_message)
-    task.push_request(args=[message], kwargs={}, retries=retries, delivery_info=delivery, called_directly=False)
+    task.push_request(args=[message], kwargs={}, **request)
     try:
         task.run(message)
     finally:
@@ -41,6 +46,21 @@ def test_a_message_whose_worker_died_waits_and_is_handled_later(settings: Settin
     assert (effects(), receipts()) == (0, {})
     deliver(message, retries=1)
     assert (effects(), receipts()) == (1, {"mailer": "handled"})
+
+
+def test_a_retry_shows_no_more_of_its_message_than_the_first_try() -> None:
+    shown: list[str] = []
+
+    def note(headers: Any, **kwargs: object) -> None:
+        shown.append(headers["argsrepr"])
+
+    before_task_publish.connect(note)
+    try:
+        with pytest.raises(Retry):
+            deliver(to_wire(make_message()), redelivered=True)
+    finally:
+        before_task_publish.disconnect(note)
+    assert shown == [SHOWN]
 
 
 def test_a_message_whose_every_worker_died_ends_as_dead(settings: Settings) -> None:

@@ -21,7 +21,7 @@ class CeleryPublisher(Publisher):
     """Sends each message as the argument of a Celery task, which runs the handlers of its type once each.
 
     OPTIONS: `task`, the name of the task, and `queue`, where it is not the default one. With RabbitMQ the broker
-    confirms each message.
+    confirms each message. Logs and monitors are shown its type and id, not what it carries.
     """
 
     def __init__(self, task: str = HANDLER_TASK, queue: str | None = None) -> None:
