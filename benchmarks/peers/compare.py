@@ -137,7 +137,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
     with ExitStack() as stack:
         programs: dict[str, tuple[Program, Program]] = {}
         broker = stack.enter_context(kombu.Connection(BROKER))
-        queue = kombu.Queue("es_django.benchmark", channel=broker.channel(), durable=True)
+        queue = kombu.Queue("es_django.benchmark.peers", channel=broker.channel(), durable=True)
         queue.declare()
         stack.callback(queue.delete)
         for peer in (OURS, *STORES, *OUTBOXES):

@@ -27,7 +27,7 @@ settings.configure(
     CELERY_OUTBOX_APP="benchmarks.peers.with_celery_outbox.app",
     CELERY_BROKER_URL=broker,
     CELERY_BROKER_TRANSPORT_OPTIONS={"confirm_publish": True},
-    CELERY_TASK_DEFAULT_QUEUE="es_django.benchmark",
+    CELERY_TASK_DEFAULT_QUEUE="es_django.benchmark.peers",
 )
 django.setup()
 

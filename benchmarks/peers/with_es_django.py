@@ -64,7 +64,7 @@ sources.clear()
 connections.close_all()
 connection.settings_dict.update(NAME=name, HOST=host, PORT=port, USER=user, PASSWORD=password)
 # Nudges go there too, and none is left in a queue that somebody uses.
-app.conf.task_default_queue = "es_django.benchmark"
+app.conf.task_default_queue = "es_django.benchmark.peers"
 rabbitmq = {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"}
 with override_settings(DEBUG=False, ES_DJANGO={**settings.ES_DJANGO, "DESTINATIONS": {"rabbitmq": rabbitmq}}):
     call_command("migrate", verbosity=0)
