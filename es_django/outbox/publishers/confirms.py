@@ -30,7 +30,7 @@ class Confirms:
     def __init__(self, connection: kombu.Connection) -> None:
         self.channel = cast("Any", connection.channel())
         self._delivery_tag = 0
-        self._unconfirmed: dict[int, tuple[int | None, str]] = {}
+        self._unconfirmed: dict[int, tuple[Outcomes, int | None, str]] = {}
         self._unroutable: dict[str, PublishError] = {}
         self._outcomes: Outcomes = {}
         self._deadline = 0.0
@@ -47,7 +47,8 @@ class Confirms:
     def expect(self, index: int | None, message_id: str) -> None:
         """Counts the next message of the channel, each in its order; without an index its outcome is not noted."""
         self._delivery_tag += 1
-        self._unconfirmed[self._delivery_tag] = (index, message_id)
+        # Of a batch that was broken off the confirms come with those of the next, whose indexes are the same.
+        self._unconfirmed[self._delivery_tag] = (self._outcomes, index, message_id)
 
     def are_many_missing(self) -> bool:
         return len(self._unconfirmed) >= UNCONFIRMED
@@ -69,18 +70,17 @@ class Confirms:
         self._unroutable[message.properties["message_id"]] = PublishError(f"no queue takes it: {error}")
 
     def _acked(self, delivery_tag: int, multiple: bool) -> None:
-        for index, message_id in self._confirmed(delivery_tag, multiple):
-            self._note(index, self._unroutable.pop(message_id, None))
+        for outcomes, index, message_id in self._confirmed(delivery_tag, multiple):
+            outcome = self._unroutable.pop(message_id, None)
+            if index is not None:
+                outcomes[index] = outcome
 
     def _nacked(self, delivery_tag: int, multiple: bool) -> None:
-        for index, _ in self._confirmed(delivery_tag, multiple):
-            self._note(index, PublishError("the broker refused it"))
+        for outcomes, index, _ in self._confirmed(delivery_tag, multiple):
+            if index is not None:
+                outcomes[index] = PublishError("the broker refused it")
 
-    def _note(self, index: int | None, outcome: PublishError | None) -> None:
-        if index is not None:
-            self._outcomes[index] = outcome
-
-    def _confirmed(self, delivery_tag: int, multiple: bool) -> list[tuple[int | None, str]]:
+    def _confirmed(self, delivery_tag: int, multiple: bool) -> list[tuple[Outcomes, int | None, str]]:
         tags = [tag for tag in self._unconfirmed if tag <= delivery_tag] if multiple else [delivery_tag]
         return [self._unconfirmed.pop(tag) for tag in tags]
 

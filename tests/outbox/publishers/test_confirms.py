@@ -1,7 +1,7 @@
 """What a broker may say of messages, in every order in which it may say it."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -86,12 +86,14 @@ CASES: dict[str, tuple[list[Said], dict[int, str]]] = {
 }
 
 
+DELIVERIES = [(index, Delivery("key", str(index), "text/plain", {}, BODY)) for index in range(4)]
+
+
 def published(script: list[Said], outcomes: Outcomes) -> list[int]:
     """Publishes four messages and returns how many of them had been sent when each word of the script was read."""
     connection = ScriptedConnection(script)
     channel = ConfirmingChannel(cast("kombu.Connection", connection))
-    deliveries = [(index, Delivery("key", str(index), "text/plain", {}, BODY)) for index in range(4)]
-    channel.publish(deliveries, exchange="", timeout=5, outcomes=outcomes)
+    channel.publish(DELIVERIES, exchange="", timeout=5, outcomes=outcomes)
     return connection.channel().sent_at_each_word
 
 
@@ -110,6 +112,21 @@ def test_what_was_not_confirmed_before_the_connection_was_lost_has_no_outcome() 
     with pytest.raises(ConnectionResetError):
         published([ack(1), ack(3), LOST], outcomes)
     assert outcomes == {0: None, 2: None}
+
+
+def test_what_is_confirmed_of_a_batch_that_was_broken_off_is_no_message_of_the_next() -> None:
+    def broken_off() -> Iterator[tuple[int, Delivery]]:
+        yield from DELIVERIES
+        raise SystemExit
+
+    channel = ConfirmingChannel(cast("kombu.Connection", ScriptedConnection([ack(4, True), LOST])))
+    first: Outcomes = {}
+    second: Outcomes = {}
+    with pytest.raises(SystemExit):
+        channel.publish(broken_off(), exchange="", timeout=5, outcomes=first)
+    with pytest.raises(ConnectionResetError):
+        channel.publish(DELIVERIES, exchange="", timeout=5, outcomes=second)
+    assert (sorted(first), second) == ([0, 1, 2, 3], {})
 
 
 def test_confirms_are_awaited_when_all_is_sent() -> None:
