@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from enum import Enum
 from types import TracebackType
+from typing import Self
 
 import msgspec
 
@@ -33,50 +34,43 @@ class Kind(Enum):
 
 
 class Work(msgspec.Struct):
-    """Something that is being done: to how many items, and what caused them; in the end, what came of them.
+    """Something that is being done within its block: to how many items, and what caused them; in the end, what came of
+    them. Each of the `causes` is the metadata of an event or the headers of a message.
 
-    Each of the `causes` is the metadata of an event or the headers of a message.
+    It tells the listeners, if there are any; the block may still say what it is about. If it does not tell the
+    outcomes, all is "done"; "conflict" or "failed" if it raises.
     """
 
     kind: Kind
-    subject: str
-    size: int
-    causes: Iterable[Mapping[str, str]]
+    subject: str = ""
+    size: int = 0
+    causes: Iterable[Mapping[str, str]] = ()
     outcomes: dict[str, int] = {}
     error: BaseException | None = None
+    _entered: ExitStack | None = None
 
-
-Listener = Callable[[Work], AbstractContextManager[None]]
-
-listeners: list[Listener] = []
-"""Each is entered before the work begins, and left when its outcomes and its error are known."""
-
-
-class at_work:
-    """Tells the listeners of the work in this block, which may still say what it is about. If it does not tell the
-    outcomes, all is "done"; "conflict" or "failed" if it raises."""
-
-    def __init__(self, kind: Kind, subject: str = "", size: int = 0, causes: Iterable[Mapping[str, str]] = ()) -> None:
-        self._work = Work(kind, subject, size, causes)
-        self._entered: ExitStack | None = None
-
-    def __enter__(self) -> Work:
+    def __enter__(self) -> Self:
         if listeners:
             with ExitStack() as stack:
                 for listener in listeners:
-                    stack.enter_context(listener(self._work))
+                    stack.enter_context(listener(self))
                 self._entered = stack.pop_all()
-        return self._work
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._entered is None:
             return
-        work = self._work
         if error is not None:
-            work.error = error
-            work.outcomes = {"conflict" if isinstance(error, ConcurrencyError) else "failed": work.size}
-        elif not work.outcomes:
-            work.outcomes = {"done": work.size}
+            self.error = error
+            self.outcomes = {"conflict" if isinstance(error, ConcurrencyError) else "failed": self.size}
+        elif not self.outcomes:
+            self.outcomes = {"done": self.size}
         self._entered.__exit__(kind, error, trace)
+
+
+Listener = Callable[[Work], AbstractContextManager[None]]
+
+listeners: list[Listener] = []
+"""Each is entered before the work begins, and left when its outcomes and its error are known."""

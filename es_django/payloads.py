@@ -33,7 +33,7 @@ def encode_payload(payload: object, owner: str) -> str:
         for field, reason in _faults(payload, ""):
             raise PayloadError(owner, field, reason) from error
         raise PayloadError(owner, "", f"cannot be encoded as JSON: {error}") from error
-    if encoded.count(b"[") + encoded.count(b"{") > DEEPEST and _depth(encoded) > DEEPEST:
+    if len(encoded) > 2 * DEEPEST and encoded.count(b"[") + encoded.count(b"{") > DEEPEST and _depth(encoded) > DEEPEST:
         raise PayloadError(owner, "", f"is nested more than {DEEPEST} levels deep")
     # NaN encodes as null, and an escaped backslash can look like a null character: only a suspect is worth a walk.
     if b"null" in encoded or rb"\u0000" in encoded:
@@ -46,7 +46,7 @@ def as_stored(encoded: str) -> str:
     """The same JSON as PostgreSQL's jsonb gives it back: the keys of its objects in another order, 1e16 as a whole
     number, and -0.0 without its sign; so that what goes by these today goes by the same ones after reading."""
     # The fields of a payload have an order of their own, that of its class.
-    if encoded.count("{") < 2 and "-0.0" not in encoded and not _EXPONENT.search(encoded):
+    if encoded.rfind("{") < 1 and "-0.0" not in encoded and not _EXPONENT.search(encoded):
         return encoded
     return _encoder.encode(_normalized(msgspec.json.decode(encoded))).decode()
 

@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 
 from es_django import ConcurrencyError, StreamId, observability
-from es_django.observability import Kind, Work, at_work
+from es_django.observability import Kind, Work
 
 ALONE = """
 import os, sys
@@ -76,9 +76,9 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_work_is_done_unless_it_says_otherwise(heard: list[str]) -> None:
-    with at_work(Kind.PROJECT, "balances", 3):
+    with Work(Kind.PROJECT, "balances", 3):
         pass
-    with at_work(Kind.PUBLISH, "ledger", 3) as work:
+    with Work(Kind.PUBLISH, "ledger", 3) as work:
         work.outcomes = {"done": 1, "failed": 2}
     assert heard == [
         "project balances begins",
@@ -92,7 +92,7 @@ def test_work_is_done_unless_it_says_otherwise(heard: list[str]) -> None:
     ("error", "outcome"), [(ConcurrencyError(StreamId("a", "b"), 1, 2), "conflict"), (KeyboardInterrupt(), "failed")]
 )
 def test_work_that_raises_has_failed_and_raises_on(heard: list[str], error: BaseException, outcome: str) -> None:
-    with pytest.raises(type(error)), at_work(Kind.APPEND, size=2):
+    with pytest.raises(type(error)), Work(Kind.APPEND, size=2):
         raise error
     assert heard[1] == f"{ {outcome: 2} } {error!r}"
 

@@ -13,7 +13,7 @@ import msgspec
 from es_django.errors import EsDjangoError, InvalidStreamId, is_retryable
 from es_django.inbox.handlers import UNHANDLED, HandlerFunction, handlers_of
 from es_django.inbox.receipts import Outcome, bury, handle_once, keep_dead, outcome_on_record
-from es_django.observability import Kind, at_work
+from es_django.observability import Kind, Work
 from es_django.payloads import storable_text
 from es_django.store.messages import Message, from_wire, to_wire
 
@@ -70,7 +70,7 @@ def _take_back(message: Message, *, attempt: int, last: bool) -> Outcome:
 
 def _taken_back(consumer: str, message: Message, *, attempt: int, last: bool) -> Outcome:
     message_id = str(message.message_id)
-    with at_work(Kind.HANDLE, consumer, 1, [message.headers]) as work:
+    with Work(Kind.HANDLE, consumer, 1, [message.headers]) as work:
         try:
             if last:
                 outcome = keep_dead(consumer, message_id, to_wire(message), CAME_BACK, attempt=attempt)
@@ -84,7 +84,7 @@ def _taken_back(consumer: str, message: Message, *, attempt: int, last: bool) ->
 
 
 def _handle(consumer: str, message: Message, handler: HandlerFunction, *, attempt: int, last: bool) -> Outcome:
-    with at_work(Kind.HANDLE, consumer, 1, [message.headers]) as work:
+    with Work(Kind.HANDLE, consumer, 1, [message.headers]) as work:
         try:
             outcome = handle_once(consumer, message, handler, attempt=attempt)
         except Exception as error:

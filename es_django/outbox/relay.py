@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from es_django import conf
 from es_django.errors import ClaimLost, DestinationUnreachable, EsDjangoError, PublishError, StorageError
-from es_django.observability import Kind, at_work
+from es_django.observability import Kind, Work
 from es_django.outbox.companion import Companion
 from es_django.outbox.outages import is_resting, note_reached, note_unreachable
 from es_django.outbox.publishers import Publisher, publisher_for
@@ -203,7 +203,7 @@ def _outcomes(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[Publish
     if not claims:
         return []
     causes = (claim.message.headers for claim in claims)
-    with at_work(Kind.PUBLISH, claims[0].message.destination, len(claims), causes) as work:
+    with Work(Kind.PUBLISH, claims[0].message.destination, len(claims), causes) as work:
         outcomes = _call(publisher, claims)
         failures = [error for error in outcomes if error is not None]
         work.outcomes = {"done": len(claims) - len(failures), "failed": len(failures)}

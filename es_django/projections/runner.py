@@ -21,7 +21,7 @@ from es_django.events import RecordedEvent
 from es_django.interruptions import ends_the_process
 from es_django.models import ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
-from es_django.observability import Kind, at_work
+from es_django.observability import Kind, Work
 from es_django.projections.base import Projection, projection_named, registered_projections
 from es_django.projections.checkpoints import MOVING, ensure_checkpoints, hold_appends, lock_due, save
 from es_django.projections.failures import note_failure
@@ -148,7 +148,7 @@ def _apply(projection: Projection, events: Sequence[RecordedEvent], checkpoint: 
     if not events:
         return
     told = told_positions(checkpoint.told or [], Partition(checkpoint.partition, checkpoint.partitions), events)
-    with at_work(Kind.PROJECT, projection.name, len(events), (recorded.metadata for recorded in events)):
+    with Work(Kind.PROJECT, projection.name, len(events), (recorded.metadata for recorded in events)):
         for again, group in groupby(events, key=lambda recorded: recorded.position in told):
             with replaying(again):
                 projection.project_batch(list(group))

@@ -133,6 +133,8 @@ def _refuse_duplicate_streams(writes: Sequence[StreamWrite]) -> None:
 
 
 def _refuse_duplicate_ids(appends: Sequence[Append]) -> None:
+    if len(appends) == 1 and len(appends[0].events) == 1 and len(appends[0].messages) < 2:
+        return
     if twice := _twice([event.event_id for append in appends for event in append.events]):
         raise DuplicateEvent(twice)
     if twice := _twice([staged.message.message_id for append in appends for staged in append.messages]):

@@ -6,7 +6,7 @@ would pass unseen.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from typing import Final, NoReturn
 from uuid import UUID
@@ -18,7 +18,7 @@ from es_django.aggregates import Outcome
 from es_django.errors import AppendInReplay, DuplicateEvent
 from es_django.events import Event, PendingEvent, RecordedEvent, StreamId
 from es_django.metadata import current_metadata
-from es_django.observability import Kind, at_work, listeners
+from es_django.observability import Kind, Work, listeners
 from es_django.registry import registry
 from es_django.store.appends import (
     Append,
@@ -110,7 +110,7 @@ class EventStore(ABC):
     ) -> list[RecordedEvent]:
         """Appends to several streams, all or nothing. As `append`; a stream may stand in one write only
         (`DuplicateStream`). The events come back in the order of the log."""
-        with at_work(Kind.APPEND) as work:
+        with Work(Kind.APPEND) as work:
             appends = prepare_all(list(writes), {**current_metadata(), **(metadata or {})})
             if not appends:
                 return []
@@ -130,10 +130,13 @@ class EventStore(ABC):
 
     @abstractmethod
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
-        """Calls `_append_each` in a transaction."""
+        """Calls `_append_each` in a transaction, with what stores the events of one append."""
 
-    def _append_each(self, appends: Sequence[Append]) -> list[RecordedEvent]:
-        """Appends, and moves the inline projections by what is new."""
+    def _append_each(
+        self, appends: Sequence[Append], store: Callable[[Append], list[RecordedEvent] | None]
+    ) -> list[RecordedEvent]:
+        """Appends, and moves the inline projections by what is new. `store` stores the events of one append, or nothing
+        and returns None if the stream is elsewhere."""
         recorded: list[RecordedEvent] = []
         new: list[RecordedEvent] = []
         repeated: list[UUID] = []
@@ -141,7 +144,7 @@ class EventStore(ABC):
         for append in appends:
             followed = followed or append.followed_inline
             stored = self._repeated(append) if append.may_repeat else None
-            if stored is None and (added := self._append(append)) is not None:
+            if stored is None and (added := store(append)) is not None:
                 new += added
                 recorded += added
             else:
@@ -156,10 +159,6 @@ class EventStore(ABC):
     def _suspended_projections(self) -> Set[str]:
         """The projections that are moved from a checkpoint and by no append, until this transaction ends."""
         return frozenset()
-
-    @abstractmethod
-    def _append(self, append: Append) -> list[RecordedEvent] | None:
-        """Stores the events, or nothing and returns None if the stream is elsewhere."""
 
     @abstractmethod
     def _repeated(self, append: Append) -> list[RecordedEvent] | None:

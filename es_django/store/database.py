@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NoReturn, cast
@@ -136,14 +137,16 @@ class DatabaseEventStore(EventStore):
             self._refuse_elsewhere(UNPROJECTED)
         if self._appends_in_one_statement and len(appends) == 1 and not followed:
             with storage_errors("append", connection, writes=True):
-                return self._append_and_tell(appends, told, followed)
+                return self._append_and_tell(connection, appends, told, followed)
         with storage_errors("append", connection), self.transaction():
-            return self._append_and_tell(appends, told, followed)
+            return self._append_and_tell(connection, appends, told, followed)
 
-    def _append_and_tell(self, appends: Sequence[Append], told: bool, followed: bool) -> list[RecordedEvent]:
-        recorded = self._append_each(appends)
+    def _append_and_tell(
+        self, connection: BaseDatabaseWrapper, appends: Sequence[Append], told: bool, followed: bool
+    ) -> list[RecordedEvent]:
+        recorded = self._append_each(appends, partial(self._append, connection))
         if followed:
-            refuse_swallowed_failure("append", self.connection)
+            refuse_swallowed_failure("append", connection)
         if told:
             for hook in after_messages:
                 hook(self.using)
@@ -177,6 +180,10 @@ class DatabaseEventStore(EventStore):
 
     _appends_in_one_statement: bool
     _send_statement: str
+
+    @abstractmethod
+    def _append(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
+        """Stores the events, or nothing and returns None if the stream is elsewhere."""
 
     def _archive(self, stream: StreamId) -> None:
         with storage_errors("archive a stream", self.connection, writes=True):

@@ -8,6 +8,7 @@ from traceback import walk_tb
 from typing import Any, NoReturn
 from uuid import UUID
 
+import msgspec
 from django.db import Error as DatabaseFailure
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -22,7 +23,7 @@ from es_django.errors import (
 
 
 # A class, as a generator would cost each append several times as much.
-class storage_errors:
+class storage_errors(msgspec.Struct):
     """Turns what the database raises within the block into this package's errors. Where that has broken the transaction
     of the connection, or the block `writes`, the transaction is marked for rollback; one that is broken already is
     refused.
@@ -32,23 +33,22 @@ class storage_errors:
     failed marks also a transaction that could go on, as a model's `save()` does: the rest would be stored without it.
     """
 
-    def __init__(self, operation: str, connection: BaseDatabaseWrapper, *, writes: bool = False) -> None:
-        self._operation = operation
-        self._connection = connection
-        self._writes = writes
+    operation: str
+    connection: BaseDatabaseWrapper
+    writes: bool = False
 
     def __enter__(self) -> None:
-        if self._connection.in_atomic_block and _is_broken(self._connection):
-            _refuse(self._operation, self._connection)
+        if self.connection.in_atomic_block and _is_broken(self.connection):
+            _refuse(self.operation, self.connection)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             return
-        connection, failed = self._connection, isinstance(error, DatabaseFailure)
-        if connection.in_atomic_block and ((failed and self._writes) or _is_broken(connection)):
+        connection, failed = self.connection, isinstance(error, DatabaseFailure)
+        if connection.in_atomic_block and ((failed and self.writes) or _is_broken(connection)):
             connection.set_rollback(True)
         if isinstance(error, DatabaseFailure) and not _is_of_a_hook(error):
-            raise _domain_error(self._operation, error) from error.__cause__ or error
+            raise _domain_error(self.operation, error) from error.__cause__ or error
 
 
 def is_conflict(error: EsDjangoError) -> bool:

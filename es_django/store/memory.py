@@ -120,7 +120,7 @@ class MemoryEventStore(EventStore):
 
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         with self.transaction():
-            return self._append_each(appends)
+            return self._append_each(appends, self._append)
 
     def _append(self, append: Append) -> list[RecordedEvent] | None:
         stream = self._streams[append.stream]

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Set
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from es_django.errors import LockTimeout, StorageError
 from es_django.events import RecordedEvent, StreamId
 from es_django.store.appends import Append
@@ -95,8 +97,7 @@ class PostgresqlEventStore(DatabaseEventStore):
     _appends_in_one_statement = True
     _send_statement = SEND
 
-    def _append(self, append: Append) -> list[RecordedEvent] | None:
-        connection = self.connection
+    def _append(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
         rows = fetch(connection, *append_statement(append, alone=not connection.in_atomic_block))
         return recorded_from(append, sorted(rows)) if rows else None
 

@@ -157,7 +157,15 @@ def append_statement(append: Append, *, alone: bool) -> tuple[str, dict[str, Any
         "causation_id": append.metadata.get("causation_id"),
     }
     several = len(append.events) > 1
-    parameters |= {"events": _events(append.events)} if several else _event(append.events[0])
+    if several:
+        parameters["events"] = _events(append.events)
+    else:
+        (pending,) = append.events
+        event_type = registry.of(type(pending.event))
+        parameters["type"] = event_type.name
+        parameters["schema_version"] = event_type.version
+        parameters["data"] = pending.data
+        parameters["event_id"] = pending.event_id.hex
     if append.snapshot is not None:
         parameters |= {"schema": append.snapshot.schema, "state": append.snapshot.state}
     if append.messages:
@@ -175,16 +183,6 @@ def _statement(stream: str, floor: str, several: bool, has_snapshot: bool, has_m
     if has_messages:
         parts.append(MESSAGES)
     return f"WITH {','.join(parts)}{STORED}"
-
-
-def _event(pending: PendingEvent) -> dict[str, Any]:
-    event_type = registry.of(type(pending.event))
-    return {
-        "type": event_type.name,
-        "schema_version": event_type.version,
-        "data": pending.data,
-        "event_id": pending.event_id.hex,
-    }
 
 
 def _events(events: Sequence[PendingEvent]) -> str:

@@ -39,8 +39,10 @@ def fetch(
 ) -> list[TupleRow]:
     """The rows of a statement with named parameters. They travel as text: its columns and casts tell their types. Not
     to be prepared is what is planned best for the parameters of each time."""
-    connection.close_if_health_check_failed()
-    connection.ensure_connection()
+    if connection.health_check_enabled:  # type: ignore[attr-defined]
+        connection.close_if_health_check_failed()
+    if connection.connection is None:
+        connection.ensure_connection()
     cursor = PreparedCursor(connection, prepare)
     connection._prepare_cursor(cursor).execute(statement, parameters)  # type: ignore[attr-defined]
     return cursor.rows
@@ -109,10 +111,10 @@ class _Session:
             transformer = self._utf8 if is_utf8 else Transformer(driver)
             values = transformer.dump_sequence(list(map(parameters.__getitem__, names)), [PyFormat.TEXT] * len(names))
             try:
-                result = driver.wait(self._result(driver, query, values, prepare))
+                result = self._result(driver, query, values, prepare)
             except BaseException:
-                if pgconn.pipeline_status:
-                    # What is still to come would be taken for the next statement's rows.
+                if pgconn.pipeline_status or pgconn.transaction_status == TransactionStatus.ACTIVE:
+                    # What is still to come would be taken for the next statement's rows, or keep it out.
                     driver.close()
                 raise
             try:
@@ -121,21 +123,24 @@ class _Session:
             finally:
                 transformer.set_pgresult(None)
 
-    def _result(self, driver: Driver, query: bytes, values: Any, prepare: bool) -> PQGen[PGresult]:
+    def _result(self, driver: Driver, query: bytes, values: Any, prepare: bool) -> PGresult:
         pgconn = driver.pgconn
-        name = (yield from self._prepared(driver, query)) if prepare else None
-        begins = pgconn.transaction_status == TransactionStatus.IDLE and not driver.autocommit
-        if not begins or not capabilities.has_pipeline():
-            if begins:
-                yield from driver._start_query()
-            _send(pgconn, name, query, values)
-            return self._checked((yield from execute(pgconn)))
-        # BEGIN travels with the statement, where psycopg would wait for its answer first.
+        name = (self._names.get(query) or self._prepared(driver, query)) if prepare else None
+        if pgconn.transaction_status == TransactionStatus.IDLE and not driver.autocommit:
+            if capabilities.has_pipeline():
+                return self._checked(driver.wait(self._begun_with(driver, name, query, values)))
+            driver.wait(driver._start_query())
+        _send(pgconn, name, query, values)
+        return self._checked(driver.wait(execute(pgconn)))
+
+    def _begun_with(self, driver: Driver, name: bytes | None, query: bytes, values: Any) -> PQGen[list[PGresult]]:
+        """BEGIN travels with the statement, where psycopg would wait for its answer first."""
+        pgconn = driver.pgconn
         pgconn.enter_pipeline_mode()
         pgconn.send_query_params(driver._get_tx_start_command(), None)
         _send(pgconn, name, query, values)
         pgconn.pipeline_sync()
-        results = yield from execute(pgconn)
+        results: list[PGresult] = yield from execute(pgconn)
         results += yield from fetch_many(pgconn)
         try:
             yield from fetch_many(pgconn)
@@ -143,12 +148,10 @@ class _Session:
         except psycopg.OperationalError:
             self._checked(results)  # tells more, where the server has ended the session
             raise
-        return self._checked(results)
+        return results
 
-    def _prepared(self, driver: Driver, query: bytes) -> PQGen[bytes | None]:
-        """The name of the prepared statement; None if it is not to be prepared."""
-        if name := self._names.get(query):
-            return name
+    def _prepared(self, driver: Driver, query: bytes) -> bytes | None:
+        """The name of the statement, prepared just now; None if it is not to be prepared."""
         # Where psycopg prepares as well, it sometimes takes all that is prepared away. And there are few statements,
         # unless somebody writes into them what is never the same again.
         is_free = driver.prepare_threshold is None and len(self._names) < MOST_PREPARED
@@ -156,7 +159,7 @@ class _Session:
             return None
         name = b"es_django_%d" % next(_numbers)
         driver.pgconn.send_prepare(name, query)
-        self._checked((yield from execute(driver.pgconn)))
+        self._checked(driver.wait(execute(driver.pgconn)))
         self._names[query] = name
         return name
 

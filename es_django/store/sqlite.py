@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 from uuid import UUID
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from es_django.errors import DuplicateEvent, DuplicateMessage, LockTimeout, StorageError
 from es_django.events import RecordedEvent, StreamId
 from es_django.registry import registry
@@ -110,9 +112,9 @@ class SqliteEventStore(DatabaseEventStore):
     _appends_in_one_statement = False
     _send_statement = SEND
 
-    def _append(self, append: Append) -> list[RecordedEvent] | None:
+    def _append(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
         count = len(append.events)
-        with self.connection.cursor() as cursor:
+        with connection.cursor() as cursor:
             cursor.execute(FIND_STREAM, [append.stream.category, append.stream.key])
             stream_id, before = cursor.fetchone() or (None, 0)
             fits = before > 0 if append.expected is STREAM_EXISTS else append.version in (None, before)

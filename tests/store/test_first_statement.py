@@ -143,6 +143,19 @@ def test_what_is_asked_after_an_exception_out_of_the_wait_gets_no_other_statemen
     assert event_store.version(StreamId("first-statement", "other")) == 0
 
 
+@pytest.mark.usefixtures("_time_can_be_up")
+def test_an_exception_out_of_the_wait_for_a_lone_append_leaves_nothing_that_keeps_others_out() -> None:
+    append()
+    with holding_the_stream(), threads(1) as submit:
+        submit(signal_once_somebody_waits, threading.get_ident(), signal.SIGUSR1)
+        with pytest.raises(TimeIsUp):
+            append()
+    assert connection.connection.closed
+    connection.close()
+    event_store.append(StreamId("first-statement", "other"), [Begun()], expected=ANY)
+    assert event_store.version(StreamId("first-statement", "other")) == 1
+
+
 def test_an_exception_before_it_is_sent_leaves_no_half_open_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     def ring(*args: object) -> None:
         raise TimeIsUp
