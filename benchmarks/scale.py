@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 
 from django.db import connection
 
@@ -23,6 +24,7 @@ from benchmarks.subject import Subject, fill, measured
 from es_django import NO_STREAM, Repository, StreamId, event_store
 
 SMALL, LARGE = 10_000, 1_000_000
+STREAMS = SMALL // 10
 LEAST = 1 / 1.15
 
 
@@ -70,8 +72,8 @@ def append() -> Work:
 
 def load() -> Work:
     # As many streams are in use in both, and fit the database's cache: what differs is what lies beside them.
-    subjects, chosen = Repository(Subject), random.Random(1)
-    return lambda: subjects.get(f"s-{chosen.randint(1, SMALL // 10)}")
+    subjects, numbers = Repository(Subject), cycle(random.Random(1).sample(range(1, STREAMS + 1), STREAMS))
+    return lambda: subjects.get(f"s-{next(numbers)}")
 
 
 def read_page() -> Work:
@@ -88,12 +90,12 @@ def claim(times: int) -> Work:
 
 def measure(effort: Effort) -> Iterator[Figure]:
     many = effort.of(LARGE)
-    times, pages, batches = effort.of(1000), effort.of(200), effort.of(50)
+    times, pages, batches = effort.of(3000), effort.of(200), effort.of(50)
     with small_and_large(effort) as (small, large):
         contenders: dict[tuple[str, str], Contender] = {
             ("append of 1 event", "events"): alone(append, times),
             # A session's first touch of a page of the cache costs more, and more where the pages lie apart.
-            ("load of 10 events", "aggregates"): alone(load, times, warm_up=times),
+            ("load of 10 events", "aggregates"): alone(load, times, warm_up=STREAMS),
             ("page of 1,000 of the log", "events"): alone(read_page, pages, each=1000),
             (f"claim and settle {BATCH}", "messages"): alone(lambda: claim(batches + WARM_UP), batches, each=BATCH),
         }
