@@ -5,7 +5,7 @@ Nothing here knows Django. What cannot be read as what it was raises a `ReplayEr
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import cache, cached_property
+from functools import cached_property
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -134,8 +134,6 @@ class EventRegistry:
         self._by_name: dict[str, dict[str, EventType]] = {}
         self.revision = 0
         """Grows with each upcaster."""
-        self.of: Callable[[type[Event]], EventType] = cache(self._of)
-        """The type of an event class. Raises `ImproperlyConfigured` if it is none or another class claims its name."""
 
     def register(self, cls: "type[Event]") -> None:
         event_type = EventType(cls)
@@ -143,10 +141,9 @@ class EventRegistry:
         for name in (event_type.name, *event_type.aliases):
             # Keyed by path: a module that is imported again replaces its classes.
             self._by_name.setdefault(name, {})[event_type.path] = event_type
-        # Whoever has been told before may be told of a conflict now.
-        self.of = cache(self._of)
 
-    def _of(self, cls: "type[Event]") -> EventType:
+    def of(self, cls: "type[Event]") -> EventType:
+        """The type of an event class. Raises `ImproperlyConfigured` if it is none or another class claims its name."""
         event_type = self._by_class.get(cls)
         if event_type is None:
             raise ImproperlyConfigured(f"{cls!r} is no subclass of Event")

@@ -50,17 +50,10 @@ def _store(using: str) -> "EventStore":
 
 
 class _DefaultStore:
-    """Stands for the store, which is looked up on each use, since the setting may be another one by then."""
+    """Looks the store up on each use, since the setting may be another one by then."""
 
-    # Not __getattr__, before which Python has looked elsewhere in vain: that takes as long as all else here.
-    def __getattribute__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:
         return getattr(store_for(), name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        setattr(store_for(), name, value)
-
-    def __delattr__(self, name: str) -> None:
-        delattr(store_for(), name)
 
 
 event_store = cast("EventStore", _DefaultStore())

@@ -6,6 +6,7 @@ that an append does outside the server; so these statements go to libpq by psyco
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from itertools import count
 from types import SimpleNamespace
@@ -32,6 +33,9 @@ Parameters = Mapping[str, Any]
 
 MOST_PREPARED = 100
 """Of one connection, as many as psycopg itself would keep."""
+
+LONGEST_CANCEL = 5.0
+"""Seconds until it is given up, as psycopg does after an interrupt."""
 
 
 def fetch(
@@ -63,7 +67,7 @@ class PreparedCursor:
         session = _sessions.get(driver)
         if session is None:
             session = _sessions[driver] = _Session(driver)
-        self.rows = session.rows(driver, statement, parameters, self._prepare)
+        self.rows = session.rows(self._connection, statement, parameters, self._prepare)
 
     @property
     def rowcount(self) -> int:
@@ -101,8 +105,11 @@ class _Session:
         self._names: dict[bytes, bytes] = {}
         self._utf8 = Transformer(driver.adapters)
 
-    def rows(self, driver: Driver, statement: str, parameters: Parameters, prepare: bool) -> list[TupleRow]:
+    def rows(
+        self, connection: BaseDatabaseWrapper, statement: str, parameters: Parameters, prepare: bool
+    ) -> list[TupleRow]:
         query, names = _numbered(statement)
+        driver: Driver = connection.connection
         pgconn = driver.pgconn
         with driver.lock:
             if pgconn.pipeline_status:
@@ -114,8 +121,7 @@ class _Session:
                 result = self._result(driver, query, values, prepare)
             except BaseException:
                 if pgconn.pipeline_status or pgconn.transaction_status == TransactionStatus.ACTIVE:
-                    # What is still to come would be taken for the next statement's rows, or keep it out.
-                    driver.close()
+                    _abandon(connection)
                 raise
             try:
                 transformer.set_pgresult(result)
@@ -179,6 +185,19 @@ class _Session:
         self._names.clear()
         # By its SQLSTATE it could not be tried again, but now it can.
         return psycopg.OperationalError(f"what was prepared no longer holds: {failure}")
+
+
+def _abandon(connection: BaseDatabaseWrapper) -> None:
+    """Ends a connection whose statement an exception has broken off: what is still to come of it would be taken for the
+    rows of the next one. The server is told, since it would go on waiting, with its locks, and store in the end."""
+    driver: Driver = connection.connection
+    # Then Django takes a new one as soon as it may.
+    connection.errors_occurred = True
+    try:
+        with suppress(psycopg.Error):
+            driver.cancel_safe(timeout=LONGEST_CANCEL)
+    finally:
+        driver.close()
 
 
 def _send(pgconn: PGconn, name: bytes | None, query: bytes, values: Any) -> None:

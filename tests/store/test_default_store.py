@@ -7,8 +7,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection
 
 from es_django import ANY, Event, StreamId, event_store
-from es_django.store import store_for
-from es_django.store.base import EventStore
+from es_django.testing import in_memory
 from tests.threads import threads
 
 STREAM = StreamId("default-store", "1")
@@ -23,18 +22,16 @@ def append() -> None:
     event_store.append(STREAM, [Kept()], expected=ANY)
 
 
-def test_it_is_an_event_store() -> None:
-    assert isinstance(event_store, EventStore)
-
-
-def test_what_a_test_puts_in_place_of_a_method_is_found_by_all_and_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(stream: StreamId) -> int:
-        return 7
-
-    with monkeypatch.context() as patched:
-        patched.setattr(event_store, "version", version)
-        assert event_store.version(STREAM) == store_for().version(STREAM) == 7
-    assert "version" not in vars(store_for())
+def test_what_a_test_puts_in_place_of_a_method_stays_while_the_store_is_another_one() -> None:
+    with pytest.MonkeyPatch.context() as patched, in_memory():
+        patched.setattr(event_store, "version", lambda stream: 7)
+        assert event_store.version(STREAM) == 7
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(event_store, "version", lambda stream: 7)
+        with in_memory():
+            assert event_store.version(STREAM) == 7
+    with in_memory():
+        assert event_store.version(STREAM) == 0
 
 
 @pytest.mark.django_db(transaction=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.db import connection, transaction
+from django.db import close_old_connections, connection, transaction
 
 from es_django import ANY, Event, PendingEvent, StorageError, StreamId, event_store
 from es_django.errors import DuplicateEvent
@@ -144,16 +144,22 @@ def test_what_is_asked_after_an_exception_out_of_the_wait_gets_no_other_statemen
 
 
 @pytest.mark.usefixtures("_time_can_be_up")
-def test_an_exception_out_of_the_wait_for_a_lone_append_leaves_nothing_that_keeps_others_out() -> None:
+@pytest.mark.parametrize("inner", [False, True], ids=["alone", "within a transaction"])
+def test_an_append_that_an_exception_has_broken_off_holds_nobody_up_and_is_not_stored_later(inner: bool) -> None:
+    other = StreamId("first-statement", "other")
     append()
     with holding_the_stream(), threads(1) as submit:
-        submit(signal_once_somebody_waits, threading.get_ident(), signal.SIGUSR1)
-        with pytest.raises(TimeIsUp):
+        with pytest.raises(TimeIsUp), transaction.atomic() if inner else nullcontext():
+            event_store.append(other, [Begun()], expected=ANY)
+            submit(signal_once_somebody_waits, threading.get_ident(), signal.SIGUSR1)
             append()
-    assert connection.connection.closed
-    connection.close()
-    event_store.append(StreamId("first-statement", "other"), [Begun()], expected=ANY)
-    assert event_store.version(StreamId("first-statement", "other")) == 1
+        close_old_connections()
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '10s'")
+        event_store.append(other, [Begun()], expected=ANY)
+    append()
+    assert event_store.version(STREAM) == 2
+    assert event_store.version(other) == (1 if inner else 2)
 
 
 def test_an_exception_before_it_is_sent_leaves_no_half_open_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
