@@ -19,6 +19,7 @@ from es_django.errors import (
     UnsupportedEventVersion,
     UpcastError,
 )
+from es_django.payloads import as_stored
 from es_django.registry import registry
 
 STREAM = StreamId("ledger", "l-1")
@@ -333,3 +334,16 @@ def test_sensitive_fields_are_known_by_their_names_in_payloads_and_inherited() -
     assert registry.sensitive_keys("tests.sensitive_other") == payee | {"more"}
     assert registry.sensitive_keys("tests.no_such_type") >= payee | {"more"}
     assert registry.sensitive_keys() >= payee | {"more"}
+
+
+@pytest.mark.parametrize(
+    ("encoded", "stored"),
+    [
+        ('{"b":1,"a":2}', '{"b":1,"a":2}'),
+        ('{"b":{"bb":1,"a":2}}', '{"b":{"a":2,"bb":1}}'),
+        ('[{"bb":1,"a":2}]', '[{"a":2,"bb":1}]'),
+    ],
+    ids=["the fields of a payload", "an object within it", "an object in a list"],
+)
+def test_the_keys_of_an_inner_object_come_in_the_order_of_jsonb(encoded: str, stored: str) -> None:
+    assert as_stored(encoded) == stored

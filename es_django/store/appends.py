@@ -133,6 +133,7 @@ def _refuse_duplicate_streams(writes: Sequence[StreamWrite]) -> None:
 
 
 def _refuse_duplicate_ids(appends: Sequence[Append]) -> None:
+    # Most appends, for which the lists would cost more than the answer.
     if len(appends) == 1 and len(appends[0].events) == 1 and len(appends[0].messages) < 2:
         return
     if twice := _twice([event.event_id for append in appends for event in append.events]):

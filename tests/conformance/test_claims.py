@@ -19,6 +19,7 @@ from es_django.models import OutboxMessage
 from es_django.outbox.moves import Status
 from es_django.outbox.store import Claim, Settlement, outbox_store
 from es_django.store import store_for
+from es_django.store.reactions import message_sources
 from tests.domain import Ledger
 from tests.outbox.published import Told
 from tests.outbox.rows import let_leases_run_out, let_pauses_end, row, rows
@@ -532,6 +533,20 @@ def test_a_message_id_that_is_taken_undoes_the_whole_commit_and_is_named(outer: 
     assert list(caught.value.message_ids) == [taken]
     assert event_store.version(stream) == 0
     assert len(rows()) == (0 if at_once else 1)
+
+
+@pytest.mark.parametrize("outer", [False, True])
+def test_an_event_that_tells_two_messages_of_one_id_is_refused_before_any_write(
+    outer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(message_sources, Told, message_sources[Told] * 2)
+    taken, stream = uuid4(), StreamId("ledger", "l-1")
+    with store_for().transaction() if outer else nullcontext():
+        with pytest.raises(DuplicateMessage) as caught:
+            event_store.append(stream, [Told(text=f"id {taken}")], expected=0)
+        event_store.append(stream, [Told(text="news")], expected=0)
+    assert list(caught.value.message_ids) == [taken]
+    assert event_store.version(stream) == 1
 
 
 def test_a_requeued_message_does_not_wait_for_a_later_one_of_its_key() -> None:

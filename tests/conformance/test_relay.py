@@ -576,11 +576,18 @@ def test_a_publisher_is_given_so_many_messages_at_once_and_no_more(
     assert [len(call) for call in recorder.calls] == [2, 2, 1]
 
 
-def test_data_that_is_nested_too_deeply_is_refused() -> None:
-    deep: list[Any] = []
-    for _ in range(150):
-        deep = [deep]
+def nested(levels: int) -> list[Any]:
+    return [nested(levels - 1)] if levels > 1 else []
+
+
+def test_data_of_as_many_levels_as_are_allowed_is_taken() -> None:
+    outbox.send("tests", type="noted", data=nested(100))
+    assert len(rows()) == 1
+
+
+@pytest.mark.parametrize("levels", [101, 150])
+def test_data_that_is_nested_too_deeply_is_refused(levels: int) -> None:
     with pytest.raises(PayloadError, match="nested more than 100 levels"):
-        outbox.send("tests", type="noted", data=deep)
+        outbox.send("tests", type="noted", data=nested(levels))
     outbox.send("tests", type="noted", data=[["[{" * 200, {}] for _ in range(200)])
     assert len(rows()) == 1
