@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, connection, transaction
 from pytest_django import Settings
 
-from es_django import ConcurrencyError, Message, Repository, StreamId, event_store, outbox
+from es_django import ConcurrencyError, Event, Message, Repository, StreamId, event_store, outbox
 from es_django.errors import ClaimLost, DuplicateMessage, PayloadError, PublishError, UnknownDestination
 from es_django.models import OutboxMessage
 from es_django.outbox.moves import Status
@@ -539,7 +539,8 @@ def test_a_message_id_that_is_taken_undoes_the_whole_commit_and_is_named(outer: 
 def test_an_event_that_tells_two_messages_of_one_id_is_refused_before_any_write(
     outer: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(message_sources, Told, message_sources[Told] * 2)
+    event_class: type[Event] = Told
+    monkeypatch.setitem(message_sources, event_class, message_sources[event_class] * 2)
     taken, stream = uuid4(), StreamId("ledger", "l-1")
     with store_for().transaction() if outer else nullcontext():
         with pytest.raises(DuplicateMessage) as caught:
