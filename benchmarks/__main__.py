@@ -26,8 +26,8 @@ from benchmarks.measure import FULL, QUICK, fresh_database  # noqa: E402
 from benchmarks.peers import compare as peers  # noqa: E402
 from benchmarks.report import Report  # noqa: E402
 from benchmarks.subject import create_tables  # noqa: E402
-from es_django.metadata import sources  # noqa: E402
-from es_django.observability import listeners  # noqa: E402
+from es_django.core.instrumentation import listeners  # noqa: E402
+from es_django.core.metadata import sources  # noqa: E402
 
 PARTS = {
     "startup": startup.measure,
@@ -52,7 +52,7 @@ def main() -> int:
         parser.error(f"there is no {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
     parts = options.parts or list(PARTS)
     if {"outbox", "peers"} & set(parts):
-        outbox.refuse_without_broker()
+        outbox.require_broker()
     effort = QUICK if options.quick else FULL
     report = Report(effort)
     # As in production: with DEBUG Django keeps every statement, and metrics and spans are extras.

@@ -15,9 +15,10 @@ from django.conf import settings
 from django.test.utils import override_settings
 
 from benchmarks.measure import WARM_UP, Effort, Figure, Title, Work, alone, bare_connection, compare
-from es_django.outbox import postgresql
+from es_django.outbox.backends import outbox_store
+from es_django.outbox.port import Settlement
 from es_django.outbox.relay import relay
-from es_django.outbox.store import Settlement, outbox_store
+from es_django.outbox.sql import postgresql
 
 AMQP_URL = os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 QUEUE = "es_django.benchmark"
@@ -122,7 +123,7 @@ def memory_of_relay(messages: int) -> tuple[float, float]:
     return early / 2**20, highest / 2**20
 
 
-def refuse_without_broker() -> None:
+def require_broker() -> None:
     """Asked before anything is measured, so that nothing is measured in vain."""
     with kombu.Connection(AMQP_URL) as broker:
         try:

@@ -17,9 +17,9 @@ class EsDjangoConfig(AppConfig):
     def ready(self) -> None:
         from celery import current_app
 
-        from es_django import checks, propagation  # noqa: F401  # each connects itself
+        from es_django import celery_metadata, checks  # noqa: F401  # each connects itself
 
-        for library, module in (("prometheus_client", "metrics"), ("opentelemetry", "tracing")):
+        for library, module in (("prometheus_client", "monitoring.metrics"), ("opentelemetry", "monitoring.tracing")):
             if find_spec(library):
                 import_module(f"es_django.{module}")
         # Celery knows its app by thread: without this a thread that serves requests would send to no broker of yours.

@@ -14,15 +14,15 @@ from django.db.models import Model
 from django.urls import NoReverseMatch, reverse
 
 from es_django import conf
-from es_django.aggregates import categories
+from es_django.core.aggregates import categories
+from es_django.core.registry import registry
 from es_django.models import OutboxMessage, ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
-from es_django.outbox.messages import publications
-from es_django.outbox.moves import Move
 from es_django.outbox.publishers import publisher_for
+from es_django.outbox.sending import publications
+from es_django.outbox.states import Move
 from es_django.projections.base import registered_projections
-from es_django.projections.foreign import foreign_relations
-from es_django.registry import registry
+from es_django.projections.foreign_keys import foreign_relations
 
 
 @register("es_django")
@@ -100,7 +100,7 @@ def _check_destinations(settings: conf.Settings) -> Iterator[CheckMessage]:
 
 
 def _check_ingress(settings: conf.Settings) -> Iterator[CheckMessage]:
-    from es_django.inbox.signatures import is_secret
+    from es_django.messages.signatures import is_secret
 
     for index, secret in enumerate(settings.ingress.secrets):
         if not is_secret(secret):

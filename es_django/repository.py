@@ -13,16 +13,18 @@ from uuid import UUID, uuid5
 
 from asgiref.sync import sync_to_async
 
-from es_django.aggregates import Aggregate
-from es_django.errors import AggregateNotFound, ConcurrencyError, DuplicateEvent, ReplayError, StorageError
-from es_django.events import RecordedEvent, StreamId
-from es_django.sameness import changed
-from es_django.seconds import refuse_no_seconds
-from es_django.snapshots import SnapshotCodec
-from es_django.store import store_for
-from es_django.store.appends import Snapshot, StreamWrite, is_number, refuse_no_number, refuse_one
+from es_django.core.aggregates import Aggregate
+from es_django.core.equality import changed
+from es_django.core.events import RecordedEvent
+from es_django.core.replay_errors import ReplayError
+from es_django.core.streams import StreamId
+from es_django.core.validation import is_position, require_many, require_position, require_seconds
+from es_django.store.backends import store_for
 from es_django.store.base import EventStore, Loaded
-from es_django.store.failures import is_conflict
+from es_django.store.error_translation import is_conflict
+from es_django.store.errors import AggregateNotFound, ConcurrencyError, DuplicateEvent, StorageError
+from es_django.store.snapshots import SnapshotCodec
+from es_django.store.writes import Snapshot, StreamWrite
 
 logger = logging.getLogger("es_django.repository")
 
@@ -60,7 +62,7 @@ class Repository(Generic[A]):
         event cannot be read, and `ValueError` for a `version` that is no number from 0 on.
         """
         aggregate = self._aggregate(key)
-        refuse_no_number(version=1 if version is None else version)
+        require_position(version=1 if version is None else version)
         if version == 0:
             raise AggregateNotFound(aggregate.stream, version)
         self._fold(aggregate, version)
@@ -104,7 +106,7 @@ class Repository(Generic[A]):
     def save_all(self, aggregates: Iterable[A]) -> None:
         """Saves several aggregates, all or none. Raises as `save`, and `DuplicateStream` before any write if two of
         them are of one stream."""
-        refuse_one("aggregates", aggregates, Aggregate)
+        require_many("aggregates", aggregates, Aggregate)
         self._save_all(list(aggregates))
 
     def _save_all(self, aggregates: Sequence[A]) -> list[RecordedEvent]:
@@ -117,7 +119,7 @@ class Repository(Generic[A]):
         for aggregate, committed, write in writes:
             if write.events:
                 # Not the pending events of now: more may have been recorded meanwhile.
-                aggregate._saved(committed + len(write.events), store.outcome())
+                aggregate._saved(committed + len(write.events), store.commit_tracker())
         return recorded
 
     def execute(
@@ -135,7 +137,7 @@ class Repository(Generic[A]):
         """
         if iscoroutinefunction(decide):
             raise TypeError(_ASYNC_DECISION)
-        if not is_number(attempts) or attempts < 1:
+        if not is_position(attempts) or attempts < 1:
             raise ValueError(f"attempts is a number from 1 on, not {attempts!r}")
         if isinstance(command_id, str) and not command_id.strip():
             raise ValueError("a command_id is not blank: all commands without one of their own would be the same")
@@ -144,7 +146,7 @@ class Repository(Generic[A]):
             aggregate = self.get(key)
             if command_id is not None and self.store.contains(_event_id(aggregate.stream, command_id, 1)):
                 return aggregate
-            _refuse_awaitable(decide(aggregate))
+            _require_plain_result(decide(aggregate))
             if command_id is not None:
                 aggregate._identify_pending(partial(_event_id, aggregate.stream, command_id))
             decided = aggregate.pending_events
@@ -179,7 +181,7 @@ class Repository(Generic[A]):
         plain function that holds the lock by `sync_to_async`.
         """
         if timeout is not None:
-            refuse_no_seconds("timeout", timeout)
+            require_seconds("timeout", timeout)
         with self.store.lock(self._stream(key), timeout):
             aggregate = self.get(key)
             yield aggregate
@@ -280,7 +282,7 @@ class Repository(Generic[A]):
 _ASYNC_DECISION = "decide is a plain function, not an async one: it must do nothing but decide"
 
 
-def _refuse_awaitable(decided: object) -> None:
+def _require_plain_result(decided: object) -> None:
     if iscoroutine(decided):
         decided.close()
     if isawaitable(decided):

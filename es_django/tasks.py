@@ -9,14 +9,14 @@ from celery import Task, shared_task
 from celery.exceptions import Reject, Retry
 
 from es_django import conf
-from es_django.errors import StorageError
-from es_django.inbox.handling import receive
+from es_django.inbox.processing import receive
 from es_django.inbox.receipts import Outcome, prune_receipts
 from es_django.outbox.publishers.celery import confirming_connection
-from es_django.outbox.publishers.connection import ThreadConnection
+from es_django.outbox.publishers.thread_local import ThreadConnection
 from es_django.outbox.relay import relay
 from es_django.outbox.retention import prune_messages
 from es_django.projections import runner
+from es_django.store.errors import StorageError
 
 logger = logging.getLogger("es_django.outbox")
 

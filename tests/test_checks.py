@@ -12,14 +12,15 @@ from django.db.models import Model
 from pytest_django import Settings
 
 from es_django import Aggregate, Projection, conf, outbox, projects, tasks
-from es_django.aggregates import categories
 from es_django.checks import check_events, check_open_messages, check_projections, check_settings
+from es_django.core.aggregates import categories
+from es_django.core.events import Event
+from es_django.core.registry import registry, upcasts
 from es_django.errors import PublishError
-from es_django.events import Event
+from es_django.outbox.backends import outbox_store
+from es_django.outbox.port import Settlement
 from es_django.outbox.publishers import publisher_for
-from es_django.outbox.store import Settlement, outbox_store
-from es_django.projections.foreign import foreign_relations
-from es_django.registry import registry, upcasts
+from es_django.projections.foreign_keys import foreign_relations
 from testproject.bank.models import Balance
 from tests.inbox.sender import SECRET
 from tests.outbox import published

@@ -16,9 +16,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection
 
 from es_django import errors
+from es_django.core.streams import StreamId
 from es_django.errors import EsDjangoError, is_retryable
-from es_django.events import StreamId
-from es_django.store.failures import storage_errors
+from es_django.store.error_translation import storage_errors
 
 STREAM = StreamId("ledger", "l-1")
 REPLAY = (STREAM, 7, "Deposited", "because")

@@ -26,7 +26,7 @@ from es_django import (
     publishes,
 )
 from es_django.errors import PublishError
-from es_django.inbox.handling import handle, receive
+from es_django.inbox.processing import handle, receive
 from es_django.inbox.replay import replay
 from es_django.models import InboxReceipt
 from es_django.outbox.publishers import Publisher

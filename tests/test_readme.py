@@ -57,7 +57,7 @@ call_command("check", fail_level="WARNING")
 call_command("migrate", run_syncdb=True, verbosity=0)
 
 from es_django.models import OutboxMessage
-from es_django.store.messages import Message
+from es_django.messages.message import Message
 from es_django.tasks import handle_message
 from ledger.models import Entry
 from shop.models import Due

@@ -52,7 +52,7 @@ def test_a_sample_app_uses_public_names_alone(path: Path) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "from es_django.store import store_for",
+        "from es_django.store.backends import store_for",
         "from es_django import store",
         "import es_django.repository",
         "from es_django.outbox import relay",

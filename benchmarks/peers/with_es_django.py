@@ -21,8 +21,8 @@ from django.test.utils import override_settings  # noqa: E402
 from benchmarks.peers.answering import answer, rate, rate_in_threads  # noqa: E402
 from benchmarks.subject import Subject, measured  # noqa: E402
 from es_django import Repository, outbox  # noqa: E402
-from es_django.metadata import sources  # noqa: E402
-from es_django.observability import listeners  # noqa: E402
+from es_django.core.instrumentation import listeners  # noqa: E402
+from es_django.core.metadata import sources  # noqa: E402
 from es_django.outbox.relay import relay  # noqa: E402
 from testproject.celery import app  # noqa: E402
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from django.utils import timezone
 
-from es_django.admin.moments import places_since
+from es_django.admin.position_by_time import places_since
 from es_django.models import StoredEvent
 
 MINUTES = 60

@@ -11,8 +11,8 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from es_django.admin.keyset import column_value
-from es_django.admin.readonly import ModelT, ReadOnlyAdmin
+from es_django.admin.base import ModelT, ReadOnlyAdmin
+from es_django.admin.pagination import column_value
 
 CONFIRMED = "confirmed"
 

@@ -13,10 +13,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from es_django import conf
-from es_django.admin.elements import code, moment, status_badge
+from es_django.admin.base import LONGEST_DOCUMENT, Fact, ReadOnlyAdmin, parsed_uuid
+from es_django.admin.html import code, moment, status_badge
+from es_django.admin.masking import error_shown, hidden_keys
 from es_django.admin.outbox import step_of
-from es_django.admin.readonly import LONGEST_DOCUMENT, Fact, ReadOnlyAdmin, parsed_uuid
-from es_django.admin.sensitive import error_shown, hidden_keys
 from es_django.admin.timeline import place_in_timeline
 from es_django.models import OutboxMessage, StoredEvent, Stream
 
@@ -82,7 +82,7 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
 
     def page_context(self, request: HttpRequest, event: StoredEvent) -> dict[str, Any]:
         from es_django.admin.causation import causation_of
-        from es_django.admin.reading import read_today
+        from es_django.admin.decoded_event import read_today
 
         beside = StoredEvent.objects.using(conf.settings().database).filter(
             stream_id=event.stream_id, version__in=(event.version - 1, event.version + 1)

@@ -10,11 +10,11 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from es_django import conf
-from es_django.admin.readonly import may_see
-from es_django.admin.sensitive import hidden_keys
+from es_django.admin.base import may_see
+from es_django.admin.masking import hidden_keys
 from es_django.admin.timeline import Timeline
-from es_django.errors import InvalidStreamId
-from es_django.events import StreamId
+from es_django.core.errors import InvalidStreamId
+from es_django.core.streams import StreamId
 from es_django.models import StoredEvent, Stream
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
+from es_django.admin.base import Fact
 from es_django.admin.confirmation import Choice, ConfirmingAdmin
-from es_django.admin.elements import code, error_text, moment, status_badge
 from es_django.admin.filters import StatusFilter
-from es_django.admin.readonly import Fact
-from es_django.admin.sensitive import error_column, error_shown
-from es_django.errors import NotReplayable
+from es_django.admin.html import code, error_text, moment, status_badge
+from es_django.admin.masking import error_column, error_shown
+from es_django.core.serialization import storable_text
+from es_django.inbox.errors import NotReplayable
 from es_django.models import InboxReceipt
-from es_django.payloads import storable_text
 
 
 @admin.register(InboxReceipt)

@@ -15,16 +15,16 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from es_django import conf, outbox
+from es_django.admin.base import Fact, parsed_uuid
 from es_django.admin.confirmation import Choice, ConfirmingAdmin, username
-from es_django.admin.elements import code, error_text, moment, status_badge
 from es_django.admin.filters import ColumnFilter
-from es_django.admin.moments import places_since
-from es_django.admin.readonly import Fact, parsed_uuid
-from es_django.admin.sensitive import error_column, error_shown
-from es_django.admin.standing import STANDINGS
+from es_django.admin.html import code, error_text, moment, status_badge
+from es_django.admin.masking import error_column, error_shown
+from es_django.admin.message_states import STANDINGS
+from es_django.admin.position_by_time import places_since
 from es_django.admin.timeline import place_in_timeline
 from es_django.models import OutboxMessage, Stream
-from es_django.outbox.moves import Move
+from es_django.outbox.states import Move
 
 
 class DestinationFilter(ColumnFilter):

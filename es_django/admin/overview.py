@@ -12,15 +12,16 @@ from django.db.models import Max, Model
 from django.http import HttpRequest
 from django.utils import timezone
 
-from es_django import conf, health, lag
+from es_django import conf
 from es_django.admin.chart import EventsPerMinute
-from es_django.admin.elements import amount, duration, status_badge
-from es_django.admin.sensitive import error_shown
-from es_django.admin.standing import STANDINGS
-from es_django.errors import EsDjangoError
-from es_django.health import Health
+from es_django.admin.html import amount, duration, status_badge
+from es_django.admin.masking import error_shown
+from es_django.admin.message_states import STANDINGS
+from es_django.core.errors import EsDjangoError
 from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, StoredEvent
-from es_django.outbox.health import DestinationHealth
+from es_django.monitoring import health, lag
+from es_django.monitoring.destinations import DestinationHealth
+from es_django.monitoring.health import Health
 
 
 class Cell(msgspec.Struct, frozen=True):

@@ -12,11 +12,11 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
 from es_django import conf, projections
+from es_django.admin.base import Fact
 from es_django.admin.confirmation import Choice, ConfirmingAdmin, username
-from es_django.admin.elements import error_text, moment, status_badge
-from es_django.admin.readonly import Fact
-from es_django.admin.sensitive import error_column, error_shown
-from es_django.errors import EsDjangoError
+from es_django.admin.html import error_text, moment, status_badge
+from es_django.admin.masking import error_column, error_shown
+from es_django.core.errors import EsDjangoError
 from es_django.models import ProjectionCheckpoint, SkippedEvent, StoredEvent
 from es_django.models.projections import CheckpointStatus as Status
 
@@ -73,7 +73,7 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
         return [*self.list_display, error_column(request)]
 
     def facts(self, request: HttpRequest, checkpoint: ProjectionCheckpoint) -> list[Fact]:
-        from es_django.projections.told import told_until
+        from es_django.projections.side_effects import told_until
 
         failed = checkpoint.failed_position
         silent_until = told_until(checkpoint.told or [])

@@ -14,13 +14,13 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from es_django import conf
+from es_django.admin.base import Fact, ReadOnlyAdmin
 from es_django.admin.categories import stored_categories
-from es_django.admin.elements import moment
 from es_django.admin.filters import ColumnFilter
-from es_django.admin.readonly import Fact, ReadOnlyAdmin
-from es_django.admin.sensitive import hidden_keys
+from es_django.admin.html import moment
+from es_django.admin.masking import hidden_keys
 from es_django.admin.timeline import Timeline
-from es_django.aggregates import categories
+from es_django.core.aggregates import categories
 from es_django.models import Snapshot, StoredEvent, Stream
 
 LISTED_CATEGORIES = 50

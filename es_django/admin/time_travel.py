@@ -7,10 +7,10 @@ from urllib.parse import urlencode
 import msgspec
 from django.utils.html import escape
 
+from es_django.admin.decoded_event import told
 from es_django.admin.json_text import Document, document, masked
-from es_django.admin.reading import told
 from es_django.admin.timeline import whole_number
-from es_django.aggregates import Aggregate
+from es_django.core.aggregates import Aggregate
 from es_django.models import Stream
 from es_django.repository import Repository
 

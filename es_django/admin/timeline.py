@@ -15,7 +15,7 @@ from django.db.models.fields.json import KT
 from django.utils.safestring import SafeString
 
 from es_django import conf
-from es_django.admin.elements import moment
+from es_django.admin.html import moment
 from es_django.admin.json_text import MASK, Document, document, stored_text
 from es_django.models import StoredEvent, Stream
 

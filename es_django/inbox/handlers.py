@@ -4,10 +4,9 @@ from collections.abc import Callable
 from inspect import iscoroutinefunction
 from typing import TypeVar
 
-from django.core.exceptions import ImproperlyConfigured
-
-from es_django.events import MAX_NAME_LENGTH
-from es_django.store.messages import Message
+from es_django.core.errors import DefinitionError
+from es_django.core.streams import MAX_NAME_LENGTH
+from es_django.messages.message import Message
 
 HandlerFunction = Callable[[Message], None]
 HandlerT = TypeVar("HandlerT", bound=HandlerFunction)
@@ -31,18 +30,18 @@ def handles(message_type: str, *, consumer: str) -> Callable[[HandlerT], Handler
     """
     for field, value in (("message type", message_type), ("consumer", consumer)):
         if not value.strip() or not value.isprintable() or len(value) > MAX_NAME_LENGTH:
-            raise ImproperlyConfigured(
+            raise DefinitionError(
                 f"@handles: a {field} is 1 to {MAX_NAME_LENGTH} characters, all of them printable, not {value!r}"
             )
     if consumer == UNHANDLED:
-        raise ImproperlyConfigured(f"@handles: {UNHANDLED!r} stands for messages without a consumer")
+        raise DefinitionError(f"@handles: {UNHANDLED!r} stands for messages without a consumer")
 
     def register(function: HandlerT) -> HandlerT:
         if iscoroutinefunction(function):
-            raise ImproperlyConfigured(f"@handles: {function.__qualname__} must be a plain function, not an async one")
+            raise DefinitionError(f"@handles: {function.__qualname__} must be a plain function, not an async one")
         known = _handlers.setdefault(message_type, {}).setdefault(consumer, function)
         if (known.__module__, known.__qualname__) != (function.__module__, function.__qualname__):
-            raise ImproperlyConfigured(f"consumer {consumer!r} has two handlers for {message_type!r}")
+            raise DefinitionError(f"consumer {consumer!r} has two handlers for {message_type!r}")
         _handlers[message_type][consumer] = function
         return function
 

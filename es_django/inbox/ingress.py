@@ -12,11 +12,11 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from es_django import conf
-from es_django.errors import InvalidCloudEvent
-from es_django.inbox.handling import handle
-from es_django.inbox.reading import read_messages
+from es_django.inbox.parsing import read_messages
+from es_django.inbox.processing import handle
 from es_django.inbox.receipts import Outcome
-from es_django.inbox.signatures import is_signed
+from es_django.messages.errors import InvalidCloudEvent
+from es_django.messages.signatures import is_signed
 
 logger = logging.getLogger("es_django.inbox")
 

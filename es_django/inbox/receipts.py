@@ -14,15 +14,16 @@ from django.db import connections, transaction
 from django.db.models.functions import Now
 
 from es_django import conf
-from es_django.errors import HandlerInterrupted, PayloadError
-from es_django.events import MAX_NAME_LENGTH
+from es_django.core.errors import PayloadError
+from es_django.core.metadata import metadata
+from es_django.core.retryability import ends_process
+from es_django.core.serialization import encode_payload, storable_text
+from es_django.core.streams import MAX_NAME_LENGTH
+from es_django.inbox.errors import HandlerInterrupted
 from es_django.inbox.handlers import HandlerFunction
-from es_django.interruptions import ends_the_process
-from es_django.metadata import metadata
+from es_django.messages.message import Message, to_wire
 from es_django.models import InboxReceipt
-from es_django.payloads import encode_payload, storable_text
-from es_django.store.failures import refuse_swallowed_failure, storage_errors
-from es_django.store.messages import Message, to_wire
+from es_django.store.error_translation import require_healthy_transaction, storage_errors
 
 
 class Outcome(IntEnum):
@@ -78,10 +79,10 @@ def run_handler(handler: HandlerFunction, message: Message) -> None:
         except Exception:
             raise
         except BaseException as error:
-            if ends_the_process(error):
+            if ends_process(error):
                 raise
             raise HandlerInterrupted(storable_text(error)) from error
-    refuse_swallowed_failure("handle a message", connections[conf.settings().database])
+    require_healthy_transaction("handle a message", connections[conf.settings().database])
 
 
 def bury(consumer: str, message: Message, error: BaseException, *, attempt: int) -> Outcome:

@@ -9,13 +9,14 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from es_django import conf
-from es_django.errors import InvalidStreamId, NotReplayable
+from es_django.core.errors import InvalidStreamId
+from es_django.core.serialization import storable_text
+from es_django.inbox.errors import NotReplayable
 from es_django.inbox.handlers import UNHANDLED, HandlerFunction, handlers_of
 from es_django.inbox.receipts import handle_once, kept_content, run_handler
+from es_django.messages.message import Message, from_wire
 from es_django.models import InboxReceipt
-from es_django.payloads import storable_text
-from es_django.store.failures import storage_errors
-from es_django.store.messages import Message, from_wire
+from es_django.store.error_translation import storage_errors
 
 logger = logging.getLogger("es_django.inbox")
 

@@ -1,11 +1,8 @@
-from collections.abc import Mapping
 from typing import ClassVar
 
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
-
-from es_django.errors import ProjectionStatusError
 
 
 class CheckpointStatus(models.TextChoices):
@@ -14,20 +11,6 @@ class CheckpointStatus(models.TextChoices):
     REBUILDING = "rebuilding"
     FAILED = "failed"
     INLINE = "inline"
-
-
-MOVES: Mapping[str, frozenset[str]] = {
-    CheckpointStatus.RUNNING: frozenset(
-        {CheckpointStatus.PAUSED, CheckpointStatus.FAILED, CheckpointStatus.REBUILDING, CheckpointStatus.INLINE}
-    ),
-    CheckpointStatus.REBUILDING: frozenset(
-        {CheckpointStatus.RUNNING, CheckpointStatus.PAUSED, CheckpointStatus.FAILED, CheckpointStatus.INLINE}
-    ),
-    CheckpointStatus.PAUSED: frozenset({CheckpointStatus.RUNNING, CheckpointStatus.REBUILDING}),
-    CheckpointStatus.FAILED: frozenset({CheckpointStatus.RUNNING, CheckpointStatus.REBUILDING}),
-    CheckpointStatus.INLINE: frozenset({CheckpointStatus.PAUSED}),
-}
-"""From each status, those that can follow it."""
 
 
 class ProjectionCheckpoint(models.Model):
@@ -71,12 +54,6 @@ class ProjectionCheckpoint(models.Model):
 
     def __str__(self) -> str:
         return self.name if self.partitions == 1 else f"{self.name} ({self.partition + 1} of {self.partitions})"
-
-    def become(self, status: CheckpointStatus) -> None:
-        """Moves to another status. Raises `ProjectionStatusError` if it cannot follow the present one."""
-        if status not in MOVES[self.status]:
-            raise ProjectionStatusError(self.name, status, f"it is {self.status}")
-        self.status = status
 
     def forget_failure(self) -> None:
         self.attempts, self.retry_at, self.last_error = 0, None, ""

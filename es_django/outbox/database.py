@@ -13,14 +13,14 @@ from django.db.models import F
 from django.db.models.functions import Least, Now
 
 from es_django import conf
-from es_django.errors import ClaimLost
-from es_django.events import StreamId
+from es_django.core.streams import StreamId
+from es_django.messages.message import Message
 from es_django.models import OutboxMessage
-from es_django.outbox import postgresql, sqlite
-from es_django.outbox.moves import Move
-from es_django.outbox.store import Claim, OutboxStore, Settlement, outcomes_of, suspect_from, verdict
-from es_django.store.failures import storage_errors
-from es_django.store.messages import Message
+from es_django.outbox.errors import ClaimLost
+from es_django.outbox.port import Claim, OutboxStore, Settlement, outcomes_of, suspect_from, verdict
+from es_django.outbox.sql import postgresql, sqlite
+from es_django.outbox.states import Move
+from es_django.store.error_translation import storage_errors
 
 
 class DatabaseOutbox(OutboxStore):

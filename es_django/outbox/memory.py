@@ -10,11 +10,11 @@ from weakref import WeakKeyDictionary, proxy
 import msgspec
 
 from es_django import conf
-from es_django.errors import ClaimLost
-from es_django.outbox.moves import Move, Status
-from es_django.outbox.store import Claim, OutboxStore, Settlement, outcomes_of, suspect_from, verdict
+from es_django.messages.message import Message
+from es_django.outbox.errors import ClaimLost
+from es_django.outbox.port import Claim, OutboxStore, Settlement, outcomes_of, suspect_from, verdict
+from es_django.outbox.states import Move, Status
 from es_django.store.memory import MemoryEventStore
-from es_django.store.messages import Message
 
 
 class Row(msgspec.Struct):

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from uuid import UUID
 
-from es_django.outbox.moves import Move
-from es_django.outbox.store import outbox_store
+from es_django.outbox.backends import outbox_store
+from es_django.outbox.states import Move
 
 logger = logging.getLogger("es_django.outbox")
 

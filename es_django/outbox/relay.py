@@ -14,14 +14,17 @@ from uuid import uuid4
 from django.core.exceptions import ImproperlyConfigured
 
 from es_django import conf
-from es_django.errors import ClaimLost, DestinationUnreachable, EsDjangoError, PublishError, StorageError
-from es_django.observability import Kind, Work
-from es_django.outbox.companion import Companion
-from es_django.outbox.outages import is_resting, note_reached, note_unreachable
+from es_django.core.errors import EsDjangoError
+from es_django.core.instrumentation import Kind, Work
+from es_django.core.serialization import storable_text
+from es_django.outbox.backends import outbox_store
+from es_django.outbox.circuit_breaker import is_resting, note_reached, note_unreachable
+from es_django.outbox.errors import ClaimLost, DestinationUnreachable, PublishError
+from es_django.outbox.heartbeat import Renewal
+from es_django.outbox.port import Claim, OutboxStore, Settlement
 from es_django.outbox.publishers import Publisher, publisher_for
-from es_django.outbox.renewal import Renewal
-from es_django.outbox.store import Claim, OutboxStore, Settlement, outbox_store
-from es_django.payloads import storable_text
+from es_django.outbox.second_worker import Companion
+from es_django.store.errors import StorageError
 
 logger = logging.getLogger("es_django.outbox")
 

@@ -8,8 +8,8 @@ from django.utils import timezone
 
 from es_django import conf
 from es_django.models import OutboxMessage
-from es_django.outbox.moves import Status
-from es_django.store.failures import storage_errors
+from es_django.outbox.states import Status
+from es_django.store.error_translation import storage_errors
 
 ENDED = (Status.PUBLISHED, Status.DISCARDED)
 

@@ -5,11 +5,13 @@ from typing import Any, ClassVar, TypeVar
 
 from django.db import models
 
-from es_django.dispatch import batch_classes, marked_methods
-from es_django.errors import ImproperlyConfigured, UnknownProjection
-from es_django.events import MAX_NAME_LENGTH, Event, RecordedEvent
-from es_django.meta import meta_options
-from es_django.store.reactions import inline_projections
+from es_django.core.dispatch import batch_classes, marked_methods
+from es_django.core.errors import DefinitionError
+from es_django.core.events import Event, RecordedEvent
+from es_django.core.options import meta_options
+from es_django.core.streams import MAX_NAME_LENGTH
+from es_django.projections.errors import UnknownProjection
+from es_django.store.hooks import inline_projections
 
 Projector = Callable[[Any, Any, RecordedEvent], None]
 ProjectorT = TypeVar("ProjectorT", bound=Projector)
@@ -50,21 +52,21 @@ class Projection:
         options = meta_options(cls, {"name", "mode", "models", "partitions"})
         name = options.get("name")
         if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME_LENGTH:
-            raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.name is 1 to {MAX_NAME_LENGTH} characters")
+            raise DefinitionError(f"{cls.__qualname__}.Meta.name is 1 to {MAX_NAME_LENGTH} characters")
         cls.name = name
         cls.mode = options.get("mode", "inline")
         cls.models = _models(options.get("models", ()), f"{cls.__qualname__}.Meta.models")
         cls.partitions = options.get("partitions", 1)
         if cls.mode not in ("inline", "async"):
-            raise ImproperlyConfigured(f'{cls.__qualname__}.Meta.mode is "inline" or "async", not {cls.mode!r}')
+            raise DefinitionError(f'{cls.__qualname__}.Meta.mode is "inline" or "async", not {cls.mode!r}')
         if type(cls.partitions) is not int or cls.partitions < 1:
-            raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.partitions is a number from 1 on")
+            raise DefinitionError(f"{cls.__qualname__}.Meta.partitions is a number from 1 on")
         if cls.partitions > 1 and cls.is_inline():
-            raise ImproperlyConfigured(f"{cls.__qualname__}.Meta.partitions: an inline projection has no runners")
+            raise DefinitionError(f"{cls.__qualname__}.Meta.partitions: an inline projection has no runners")
         cls._projectors = {**getattr(cls, "_projectors", {}), **marked_methods(cls, _PROJECTS, parameters=2)}
         cls.event_classes = frozenset(cls._batch_classes() or cls._projectors)
         if not cls.event_classes:
-            raise ImproperlyConfigured(
+            raise DefinitionError(
                 f"{cls.__qualname__} follows no event: mark a method with @projects, or write project_batch"
             )
         _register(cls())
@@ -78,7 +80,7 @@ class Projection:
         if cls.project_batch is Projection.project_batch:
             return []
         if cls._projectors:
-            raise ImproperlyConfigured(f"{cls.__qualname__} has project_batch and @projects methods: keep one of them")
+            raise DefinitionError(f"{cls.__qualname__} has project_batch and @projects methods: keep one of them")
         return batch_classes(cls.project_batch, f"{cls.__qualname__}.project_batch")
 
     def project_batch(self, events: Sequence[RecordedEvent[Any]]) -> None:
@@ -105,7 +107,7 @@ def projection_named(name: str) -> Projection:
 def _models(given: Any, where: str) -> Sequence[type[models.Model]]:
     is_list = isinstance(given, Collection) and not isinstance(given, str)
     if not is_list or not all(isinstance(each, type) and issubclass(each, models.Model) for each in given):
-        raise ImproperlyConfigured(f"{where} is a list of model classes, not {given!r}")
+        raise DefinitionError(f"{where} is a list of model classes, not {given!r}")
     return tuple(given)
 
 
@@ -113,7 +115,7 @@ def _register(projection: Projection) -> None:
     known = _registered.get(projection.name)
     if known is not None:
         if _path(known) != _path(projection):
-            raise ImproperlyConfigured(f"{_path(known)} and {_path(projection)} are both named {projection.name!r}")
+            raise DefinitionError(f"{_path(known)} and {_path(projection)} are both named {projection.name!r}")
         if known in inline_projections:
             inline_projections.remove(known)
     _registered[projection.name] = projection

@@ -6,11 +6,12 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from es_django import conf
-from es_django.errors import ModeChanged, PartitionsChanged, ProjectionStatusError
 from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.projections.base import Projection, registered_projections
-from es_django.store import store_for
+from es_django.projections.errors import ModeChanged, PartitionsChanged, ProjectionStatusError
+from es_django.projections.states import transition
+from es_django.store.backends import store_for
 from es_django.store.database import DatabaseEventStore
 
 MOVING = (Status.RUNNING, Status.REBUILDING)
@@ -27,7 +28,7 @@ def ensure_checkpoints(projection: Projection) -> None:
     """Makes the checkpoints that are lacking. Raises `PartitionsChanged` if there are those of another number of
     partitions, and `ModeChanged` if the appends have moved what is asynchronous now."""
     stored = list(checkpoints_of(projection.name))
-    refuse_other_mode(projection, stored)
+    require_same_mode(projection, stored)
     for checkpoint in stored:
         if checkpoint.partitions != projection.partitions:
             raise PartitionsChanged(projection.name, checkpoint.partitions, projection.partitions)
@@ -64,7 +65,7 @@ def _new_checkpoints(projection: Projection, status: Status | None = None) -> li
     ]
 
 
-def refuse_other_mode(projection: Projection, stored: Iterable[ProjectionCheckpoint]) -> None:
+def require_same_mode(projection: Projection, stored: Iterable[ProjectionCheckpoint]) -> None:
     if not projection.is_inline() and any(checkpoint.status == Status.INLINE for checkpoint in stored):
         raise ModeChanged(projection.name)
 
@@ -86,7 +87,7 @@ def pause_checkpoint(checkpoint: ProjectionCheckpoint) -> None:
     if checkpoint.status == Status.INLINE:
         hold_appends(checkpoint.name)
         checkpoint.position = newest_position()
-    checkpoint.become(Status.PAUSED)
+    transition(checkpoint, Status.PAUSED)
     save(checkpoint)
 
 
@@ -110,6 +111,6 @@ def newest_position() -> int:
     return events.values_list("position", flat=True).first() or 0
 
 
-def refuse_nameless(by: object) -> None:
+def require_actor(by: object) -> None:
     if not isinstance(by, str) or not by.strip():
         raise ValueError(f"what is done to a projection is done by somebody: name who asked for it, not {by!r}")

@@ -9,7 +9,6 @@ import logging
 from django.db import connections, transaction
 
 from es_django import conf
-from es_django.errors import ProjectionStatusError
 from es_django.models import ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.projections.base import Projection, projection_named
@@ -18,13 +17,15 @@ from es_django.projections.checkpoints import (
     checkpoints_of,
     create_checkpoints,
     pause_checkpoint,
-    refuse_nameless,
-    refuse_other_mode,
+    require_actor,
+    require_same_mode,
     save,
 )
-from es_django.projections.foreign import foreign_relations
-from es_django.projections.told import told_by
-from es_django.store.failures import storage_errors
+from es_django.projections.errors import ProjectionStatusError
+from es_django.projections.foreign_keys import foreign_relations
+from es_django.projections.side_effects import told_by
+from es_django.projections.states import transition
+from es_django.store.error_translation import storage_errors
 
 logger = logging.getLogger("es_django.projections")
 
@@ -41,7 +42,7 @@ def start_rebuild(name: str, *, by: str) -> bool:
     an inline projection are in flight for too long.
     """
     projection = projection_named(name)
-    refuse_nameless(by)
+    require_actor(by)
     if not projection.models:
         raise ProjectionStatusError(name, "rebuilt", "it has no Meta.models, so what to empty is not known")
     if foreign := foreign_relations(projection.models):
@@ -61,7 +62,7 @@ def _take_from_appends(projection: Projection) -> None:
         if not checkpoints_of(projection.name).exists():
             create_checkpoints(projection)
         checkpoints = list(checkpoints_of(projection.name).select_for_update())
-        refuse_other_mode(projection, checkpoints)
+        require_same_mode(projection, checkpoints)
         for checkpoint in checkpoints:
             if checkpoint.status == Status.INLINE:
                 pause_checkpoint(checkpoint)
@@ -97,5 +98,5 @@ def _set_back(projection: Projection, checkpoints: list[ProjectionCheckpoint]) -
         checkpoint.told = told
         checkpoint.forget_failure()
         if checkpoint.status != Status.REBUILDING:
-            checkpoint.become(Status.REBUILDING)
+            transition(checkpoint, Status.REBUILDING)
         save(checkpoint)

@@ -16,20 +16,21 @@ from django.db import connections, transaction
 from django.db.models.functions import Now
 
 from es_django import conf
-from es_django.errors import ReplayError
-from es_django.events import RecordedEvent
-from es_django.interruptions import ends_the_process
+from es_django.core.events import RecordedEvent
+from es_django.core.instrumentation import Kind, Work
+from es_django.core.replay_errors import ReplayError
+from es_django.core.retryability import ends_process
 from es_django.models import ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
-from es_django.observability import Kind, Work
 from es_django.projections.base import Projection, projection_named, registered_projections
 from es_django.projections.checkpoints import MOVING, ensure_checkpoints, hold_appends, lock_due, save
-from es_django.projections.failures import note_failure
-from es_django.projections.told import told_positions, told_until
-from es_django.store import store_for
+from es_django.projections.failure_policy import note_failure
+from es_django.projections.side_effects import told_positions, told_until
+from es_django.projections.states import transition
+from es_django.store.backends import store_for
 from es_django.store.base import Page, Partition
-from es_django.store.failures import refuse_swallowed_failure, storage_errors
-from es_django.store.reactions import replaying
+from es_django.store.error_translation import require_healthy_transaction, storage_errors
+from es_django.store.hooks import replaying
 
 logger = logging.getLogger("es_django.projections")
 
@@ -117,7 +118,7 @@ def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
             _move(projection, checkpoint, page)
     except BaseException as error:
         positions = _positions(page, error)
-        if before is None or not positions or ends_the_process(error):
+        if before is None or not positions or ends_process(error):
             raise
         return 0, note_failure(before, positions, error)
     if projection.is_inline() and not page.has_more:
@@ -152,7 +153,7 @@ def _apply(projection: Projection, events: Sequence[RecordedEvent], checkpoint: 
         for again, group in groupby(events, key=lambda recorded: recorded.position in told):
             with replaying(again):
                 projection.project_batch(list(group))
-        refuse_swallowed_failure(f"run projection {projection.name}", connections[conf.settings().database])
+        require_healthy_transaction(f"run projection {projection.name}", connections[conf.settings().database])
 
 
 def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) -> None:
@@ -168,7 +169,7 @@ def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) 
     if checkpoint.failing_until is not None and page.position >= checkpoint.failing_until:
         checkpoint.forget_failure()
     if is_rebuilt:
-        checkpoint.become(Status.RUNNING)
+        transition(checkpoint, Status.RUNNING)
         checkpoint.told = None
     save(checkpoint)
 
@@ -190,10 +191,10 @@ def _give_to_appends(projection: Projection) -> None:
             _apply(projection, page.events, checkpoint)
             checkpoint.position, checkpoint.told = page.position, None
             checkpoint.forget_failure()
-            checkpoint.become(Status.INLINE)
+            transition(checkpoint, Status.INLINE)
             save(checkpoint)
     except BaseException as error:
-        if ends_the_process(error):
+        if ends_process(error):
             raise
         # A batch meets whatever it is as well, and notes it.
         ids = {"projection": projection.name}

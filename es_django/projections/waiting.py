@@ -6,13 +6,12 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 
 from es_django import conf
-from es_django.errors import ProjectionTimeout
+from es_django.core.validation import is_position, require_seconds
 from es_django.models import ProjectionCheckpoint
 from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import newest_position, stored_or_new
-from es_django.seconds import refuse_no_seconds
-from es_django.store.appends import is_number
-from es_django.store.failures import storage_errors
+from es_django.projections.errors import ProjectionTimeout
+from es_django.store.error_translation import storage_errors
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
 
@@ -26,8 +25,8 @@ def wait_for(name: str, position: int | None = None, timeout: float = 5.0) -> No
     in vain.
     """
     projection = projection_named(name)
-    refuse_no_seconds("timeout", timeout)
-    if position is not None and not is_number(position):
+    require_seconds("timeout", timeout)
+    if position is not None and not is_position(position):
         raise ValueError(f"position is a number from 0 on, not {position!r}")
     if position is None:
         with storage_errors("look how long the log is", connections[conf.settings().database]):

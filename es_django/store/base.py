@@ -14,24 +14,17 @@ from uuid import UUID
 import msgspec
 from asgiref.sync import sync_to_async
 
-from es_django.aggregates import Outcome
-from es_django.errors import AppendInReplay, DuplicateEvent
-from es_django.events import Event, PendingEvent, RecordedEvent, StreamId
-from es_django.metadata import current_metadata
-from es_django.observability import Kind, Work, listeners
-from es_django.registry import registry
-from es_django.store.appends import (
-    Append,
-    ExpectedVersion,
-    StreamWrite,
-    prepare_all,
-    refuse_no_number,
-    refuse_no_stream,
-    refuse_one,
-    stage,
-)
-from es_django.store.messages import Message, StagedMessage
-from es_django.store.reactions import is_replaying, run_inline_projections
+from es_django.core.aggregates import IsCommitted
+from es_django.core.events import Event, PendingEvent, RecordedEvent
+from es_django.core.instrumentation import Kind, Work, listeners
+from es_django.core.metadata import current_metadata
+from es_django.core.registry import registry
+from es_django.core.streams import StreamId, require_stream
+from es_django.core.validation import require_many, require_position
+from es_django.messages.message import Message, StagedMessage
+from es_django.store.errors import AppendInReplay, ConcurrencyError, DuplicateEvent
+from es_django.store.hooks import is_replaying, run_inline_projections
+from es_django.store.writes import Append, ExpectedVersion, StreamWrite, prepare_all, stage
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -122,6 +115,9 @@ class EventStore(ABC):
                 work.size = sum(len(append.events) for append in appends)
             try:
                 return self._write(appends)
+            except ConcurrencyError:
+                work.outcomes = {"conflict": work.size}
+                raise
             except DuplicateEvent:
                 # The first try of this append may have been in flight when its events were looked for.
                 if self.in_transaction or not any(append.may_repeat for append in appends):
@@ -196,7 +192,7 @@ class EventStore(ABC):
         An append that is in flight comes before it or is refused. Raises `AggregateNotFound` if the stream has no
         events, and `StorageError` if the database fails.
         """
-        refuse_no_stream(stream)
+        require_stream(stream)
         self._archive(stream)
 
     @abstractmethod
@@ -210,8 +206,8 @@ class EventStore(ABC):
         They come in bounded memory. Raises the kind of `ReplayError` that tells why an event cannot be read, and
         `ValueError` for a negative `after` or `limit`.
         """
-        refuse_no_stream(stream)
-        refuse_no_number(after=after, limit=0 if limit is None else limit)
+        require_stream(stream)
+        require_position(after=after, limit=0 if limit is None else limit)
         return self._read_stream(stream, after, limit, backwards)
 
     @abstractmethod
@@ -259,8 +255,8 @@ class EventStore(ABC):
         read, and one that would begin with it raises its `ReplayError`, with its `position`. Raises `ValueError` for a
         negative `after` or `limit`.
         """
-        refuse_no_number(after=after, limit=limit)
-        refuse_one("types", types, type)
+        require_position(after=after, limit=limit)
+        require_many("types", types, type)
         if limit == 0:
             return Page([], after)
         stored_names = None if types is None else registry.stored_names(types)
@@ -280,7 +276,7 @@ class EventStore(ABC):
 
     def version(self, stream: StreamId) -> int:
         """The number of events in a stream; 0 if there is none."""
-        refuse_no_stream(stream)
+        require_stream(stream)
         return self._version(stream)
 
     @abstractmethod
@@ -332,7 +328,7 @@ class EventStore(ABC):
         return await sync_to_async(self.version)(stream)
 
     @abstractmethod
-    def outcome(self) -> Outcome:
+    def commit_tracker(self) -> IsCommitted:
         """What tells later whether everything written in the current transaction up to now was committed."""
 
     @abstractmethod

@@ -16,25 +16,20 @@ from django.db.models.functions import Coalesce, Now
 from django.db.transaction import TransactionManagementError
 
 from es_django import conf
-from es_django.aggregates import Outcome, committed
-from es_django.errors import (
-    AggregateNotFound,
-    ConcurrencyError,
-    DuplicateEvent,
-    DuplicateMessage,
-    ReplayError,
-    StreamArchived,
-)
-from es_django.events import Event, RecordedEvent, StreamId
+from es_django.core.aggregates import IsCommitted, committed
+from es_django.core.events import Event, RecordedEvent
+from es_django.core.registry import registry
+from es_django.core.replay_errors import ReplayError
+from es_django.core.streams import StreamId
+from es_django.messages.message import StagedMessage
 from es_django.models import StoredEvent, Stream
-from es_django.registry import registry
-from es_django.store.appends import Append
 from es_django.store.base import WHOLE, EventStore, Loaded, Page, Partition
-from es_django.store.failures import refuse_swallowed_failure, storage_errors
-from es_django.store.messages import StagedMessage
-from es_django.store.outcomes import TransactionOutcome
-from es_django.store.reactions import after_messages
-from es_django.store.rows import EventRow, TailRow, as_uuid, decoded_tail, recorded_events, stream_of
+from es_django.store.commit_tracking import CommitTracker
+from es_django.store.error_translation import require_healthy_transaction, storage_errors
+from es_django.store.errors import AggregateNotFound, ConcurrencyError, DuplicateEvent, DuplicateMessage, StreamArchived
+from es_django.store.hooks import after_messages
+from es_django.store.row_mapping import EventRow, TailRow, as_uuid, decoded_tail, recorded_events, stream_of
+from es_django.store.writes import Append
 
 PAGE_SIZE = 1000
 END = 2**63 - 1
@@ -107,17 +102,17 @@ class DatabaseEventStore(EventStore):
     def transaction(self) -> AbstractContextManager[None]:
         return transaction.atomic(using=self.using)
 
-    def outcome(self) -> Outcome:
-        return TransactionOutcome(self.using) if self.in_transaction else committed
+    def commit_tracker(self) -> IsCommitted:
+        return CommitTracker(self.using) if self.in_transaction else committed
 
-    def _refuse_manual_transaction(self, connection: BaseDatabaseWrapper) -> None:
+    def _require_autocommit(self, connection: BaseDatabaseWrapper) -> None:
         # The attribute is asked first, as the method makes sure of a connection.
         if not (connection.in_atomic_block or connection.autocommit or connection.get_autocommit()):
             raise TransactionManagementError(
                 f"autocommit is off on {self.using!r}, so nobody tells of a rollback: write inside atomic() instead"
             )
 
-    def _refuse_elsewhere(self, refusal: str) -> None:
+    def _require_own_database(self, refusal: str) -> None:
         """The relay, and the read models of inline projections, are of one database."""
         if self.using != conf.settings().database:
             raise ImproperlyConfigured(
@@ -126,15 +121,15 @@ class DatabaseEventStore(EventStore):
 
     def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         connection = self.connection
-        self._refuse_manual_transaction(connection)
+        self._require_autocommit(connection)
         told = followed = False
         for append in appends:
             told = told or bool(append.messages)
             followed = followed or append.followed_inline
         if told:
-            self._refuse_elsewhere(UNRELAYED)
+            self._require_own_database(UNRELAYED)
         if followed:
-            self._refuse_elsewhere(UNPROJECTED)
+            self._require_own_database(UNPROJECTED)
         if self._appends_in_one_statement and len(appends) == 1 and not followed:
             with storage_errors("append", connection, writes=True):
                 return self._append_and_tell(connection, appends, told, followed)
@@ -146,7 +141,7 @@ class DatabaseEventStore(EventStore):
     ) -> list[RecordedEvent]:
         recorded = self._append_each(appends, partial(self._append, connection))
         if followed:
-            refuse_swallowed_failure("append", connection)
+            require_healthy_transaction("append", connection)
         if told:
             for hook in after_messages:
                 hook(self.using)
@@ -154,9 +149,9 @@ class DatabaseEventStore(EventStore):
 
     def _send(self, staged: StagedMessage) -> None:
         message = staged.message
-        self._refuse_elsewhere(UNRELAYED)
+        self._require_own_database(UNRELAYED)
         connection = self.connection
-        self._refuse_manual_transaction(connection)
+        self._require_autocommit(connection)
         parameters = {
             "message_id": message.message_id.hex,
             "destination": message.destination,

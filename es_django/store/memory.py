@@ -16,22 +16,23 @@ from zlib import crc32
 
 import msgspec
 
-from es_django.aggregates import Outcome, committed
-from es_django.errors import (
+from es_django.core.aggregates import IsCommitted, committed
+from es_django.core.events import Event, RecordedEvent
+from es_django.core.registry import registry
+from es_django.core.replay_errors import ReplayError
+from es_django.core.streams import StreamId
+from es_django.messages.message import Message, StagedMessage
+from es_django.store.base import EventStore, Loaded, Page, Partition
+from es_django.store.errors import (
     AggregateNotFound,
     ConcurrencyError,
     DuplicateEvent,
     DuplicateMessage,
     LockTimeout,
-    ReplayError,
     StreamArchived,
 )
-from es_django.events import Event, RecordedEvent, StreamId
-from es_django.registry import registry
-from es_django.store.appends import STREAM_EXISTS, Append, Snapshot
-from es_django.store.base import EventStore, Loaded, Page, Partition
-from es_django.store.messages import Message, StagedMessage
-from es_django.store.tickets import ticket_lock
+from es_django.store.fair_lock import fair_lock
+from es_django.store.writes import STREAM_EXISTS, Append, Snapshot
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -78,7 +79,7 @@ class MemoryEventStore(EventStore):
     def in_transaction(self) -> bool:
         return self._owner == threading.get_ident()
 
-    def outcome(self) -> Outcome:
+    def commit_tracker(self) -> IsCommitted:
         return self._open[-1].outcome if self.in_transaction else committed
 
     @contextmanager
@@ -251,7 +252,7 @@ class MemoryEventStore(EventStore):
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
         # Whoever has a transaction is alone already, and the one to wait for may be waiting for its end.
         alone = self.in_transaction
-        with ticket_lock((id(self), stream)).held(0 if alone else timeout) as granted:
+        with fair_lock((id(self), stream)).held(0 if alone else timeout) as granted:
             if not granted and not alone:
                 raise LockTimeout(stream, timeout or 0)
             with self.transaction():

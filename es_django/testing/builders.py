@@ -6,10 +6,11 @@ from typing import TypeVar
 
 import msgspec
 
-from es_django.events import Event, PendingEvent, RecordedEvent, StagedEvent, StreamId
-from es_django.payloads import encode_payload
-from es_django.registry import registry
-from es_django.store.messages import Message
+from es_django.core.events import Event, PendingEvent, RecordedEvent, StagedEvent
+from es_django.core.registry import registry
+from es_django.core.serialization import encode_payload
+from es_django.core.streams import StreamId
+from es_django.messages.message import Message
 
 EventT = TypeVar("EventT", bound=Event)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from es_django.store import replaced_store
+from es_django.store.backends import replaced_store
 from es_django.store.memory import MemoryEventStore
 
 

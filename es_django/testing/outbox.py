@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from es_django import conf
-from es_django.events import StreamId
-from es_django.store import store_for
+from es_django.core.streams import StreamId
+from es_django.messages.message import Message
+from es_django.store.backends import store_for
 from es_django.store.memory import MemoryEventStore
-from es_django.store.messages import Message
 
 if TYPE_CHECKING:
     from es_django.models import OutboxMessage

@@ -4,9 +4,9 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Self, TypeVar
 
-from es_django.aggregates import Aggregate
-from es_django.events import Event, PendingEvent
-from es_django.sameness import changed
+from es_django.core.aggregates import Aggregate
+from es_django.core.equality import changed
+from es_django.core.events import Event, PendingEvent
 
 A = TypeVar("A", bound=Aggregate)
 

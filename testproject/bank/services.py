@@ -5,8 +5,7 @@ import time
 from decimal import Decimal
 from uuid import uuid4
 
-from es_django import ConcurrencyError, Repository
-from es_django.metadata import metadata
+from es_django import ConcurrencyError, Repository, metadata
 from testproject.bank.aggregates import Account, Refused
 
 accounts = Repository(Account)

@@ -129,7 +129,7 @@ def test_an_event_that_cannot_be_read_says_why(get: Get, columns: dict[str, Any]
 
 
 def test_what_is_too_long_to_be_read_here_says_so(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_django.admin.reading.LONGEST_READ", 100)
+    monkeypatch.setattr("es_django.admin.decoded_event.LONGEST_READ", 100)
     notes(note="x" * 200)
     assert get(page_url(stored_event(1))).one("p.es-read").text == "Longer than 100 characters, and not read here."
 

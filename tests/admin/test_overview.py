@@ -80,7 +80,7 @@ def test_each_destination_tells_how_many_messages_wait_for_what(get: Get) -> Non
 
 @pytest.mark.usefixtures("ledger")
 def test_what_is_counted_is_capped(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_django.lag.MOST", 3)
+    monkeypatch.setattr("es_django.monitoring.lag.MOST", 3)
     for _ in range(5):
         message()
         receipt(status="dead", message={})

@@ -5,9 +5,9 @@ import pytest
 
 from es_django import Message
 from es_django.errors import PublishError
+from es_django.messages.message import to_wire
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.relay import relay
-from es_django.store.messages import to_wire
 from es_django.tasks import handle_message
 
 

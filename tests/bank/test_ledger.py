@@ -5,8 +5,8 @@ import pytest
 from django.db.models import Sum
 
 from es_django import Message
+from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt
-from es_django.store.messages import to_wire
 from es_django.tasks import handle_message
 from es_django.testing import outbox_messages
 from testproject.bank.models import Balance, LedgerEntry

@@ -13,9 +13,9 @@ from es_django import Event, RecordedEvent, StreamId, event_store
 from es_django.models import Snapshot as StoredSnapshot
 from es_django.models import StoredEvent
 from es_django.models import Stream as StoredStream
-from es_django.store import store_for
-from es_django.store.appends import Snapshot
+from es_django.store.backends import store_for
 from es_django.store.memory import MemoryEventStore, _Stored
+from es_django.store.writes import Snapshot
 
 
 def snapshot_version(stream: StreamId) -> int | None:

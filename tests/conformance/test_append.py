@@ -20,11 +20,11 @@ from es_django import (
     event_store,
     outbox,
 )
+from es_django.core.metadata import metadata
 from es_django.errors import DuplicateEvent, PayloadError
-from es_django.metadata import metadata
 from es_django.models import StoredEvent, Stream
-from es_django.store import store_for
-from es_django.store.appends import ExpectedVersion
+from es_django.store.backends import store_for
+from es_django.store.writes import ExpectedVersion
 from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
 from tests.publishers import Recorder
 from tests.threads import threads

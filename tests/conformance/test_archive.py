@@ -18,7 +18,7 @@ from es_django import (
 )
 from es_django.errors import StreamArchived
 from es_django.models import Stream
-from es_django.store.appends import ExpectedVersion
+from es_django.store.writes import ExpectedVersion
 from es_django.testing import outbox_messages
 from tests.domain import Annotated, Ledger
 from tests.outbox.published import Told

@@ -15,9 +15,9 @@ from es_django import (
     StreamWrite,
     event_store,
 )
-from es_django.errors import ImproperlyConfigured, InvalidStreamId, PayloadError
-from es_django.metadata import metadata
-from es_django.registry import registry
+from es_django.core.metadata import metadata
+from es_django.core.registry import registry
+from es_django.errors import DefinitionError, InvalidStreamId, PayloadError
 from es_django.testing import outbox_messages
 from tests.domain import Annotated, Ledger, LedgerOpened
 
@@ -143,7 +143,7 @@ def test_an_event_whose_name_another_class_claims(monkeypatch: pytest.MonkeyPatc
     for name in ("One", "Two"):
         meta = type("Meta", (), {"name": "tests.claimed"})
         contested = type(name, (Event,), {"Meta": meta, "__qualname__": name})
-    with pytest.raises(ImproperlyConfigured, match=r"are both stored as 'tests\.claimed'"):
+    with pytest.raises(DefinitionError, match=r"are both stored as 'tests\.claimed'"):
         event_store.append(STREAM, [OPENED, contested()], expected=0)
 
 

@@ -16,10 +16,11 @@ from pytest_django import Settings
 from es_django import ConcurrencyError, Event, Message, Repository, StreamId, event_store, outbox
 from es_django.errors import ClaimLost, DuplicateMessage, PayloadError, PublishError, UnknownDestination
 from es_django.models import OutboxMessage
-from es_django.outbox.moves import Status
-from es_django.outbox.store import Claim, Settlement, outbox_store
-from es_django.store import store_for
-from es_django.store.reactions import message_sources
+from es_django.outbox.backends import outbox_store
+from es_django.outbox.port import Claim, Settlement
+from es_django.outbox.states import Status
+from es_django.store.backends import store_for
+from es_django.store.hooks import message_sources
 from tests.domain import Ledger
 from tests.outbox.published import Told
 from tests.outbox.rows import let_leases_run_out, let_pauses_end, row, rows

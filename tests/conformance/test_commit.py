@@ -29,7 +29,7 @@ from es_django import (
 )
 from es_django.errors import DuplicateEvent, DuplicateStream, StreamArchived, is_retryable
 from es_django.models import Stream
-from es_django.store import store_for
+from es_django.store.backends import store_for
 from es_django.store.base import EventStore
 from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
 from tests.threads import threads
@@ -361,7 +361,7 @@ async def use_every_twin() -> None:
         await event_store.aappend(stream, [Annotated(note=3)], expected=2)
 
 
-FOR_THE_PACKAGE_ALONE = {"send", "load", "load_many", "contains", "lock", "safe_end", "outcome", "transaction"}
+FOR_THE_PACKAGE_ALONE = {"send", "load", "load_many", "contains", "lock", "safe_end", "commit_tracker", "transaction"}
 WITHOUT_TWINS = {Repository: {"lock"}, EventStore: FOR_THE_PACKAGE_ALONE}
 
 

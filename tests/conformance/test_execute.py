@@ -18,7 +18,7 @@ from es_django import (
     event_store,
 )
 from es_django.errors import DuplicateEvent
-from es_django.store import store_for
+from es_django.store.backends import store_for
 from tests.domain import Deposited, Ledger
 from tests.threads import threads
 

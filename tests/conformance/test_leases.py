@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from es_django import ConcurrencyError, Repository
 from es_django.errors import LeaseLost, LeaseTaken
-from es_django.locks import LeaseLock, lease_lock
+from es_django.leases import LeaseLock, lease_lock
 from es_django.models import Lease
 from tests.domain import Ledger
 from tests.threads import threads

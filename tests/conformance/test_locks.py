@@ -22,9 +22,9 @@ from es_django import (
     event_store,
 )
 from es_django.errors import LockTimeout, UnappliedEvent
-from es_django.store import store_for
+from es_django.store.backends import store_for
+from es_django.store.fair_lock import FairLock, fair_lock
 from es_django.store.memory import MemoryEventStore
-from es_django.store.tickets import TicketLock, ticket_lock
 from tests.domain import Annotated, Ledger
 from tests.processes import run_processes
 from tests.threads import threads
@@ -60,7 +60,7 @@ def waiters() -> int:
 
 def tickets() -> int:
     store = store_for()
-    return ticket_lock((id(store) if isinstance(store, MemoryEventStore) else "default", Ledger("l-1").stream)).waiting
+    return fair_lock((id(store) if isinstance(store, MemoryEventStore) else "default", Ledger("l-1").stream)).waiting
 
 
 def annotate_under_lock(note: Any) -> None:
@@ -114,7 +114,7 @@ def test_processes_get_the_lock_in_order_of_arrival() -> None:
 
 def test_a_mutex_that_wakes_whom_it_likes_is_not_enough() -> None:
     """What the order above is worth: the ticket lock under the same arrivals, without a database."""
-    lock, order = TicketLock(), list[int]()
+    lock, order = FairLock(), list[int]()
 
     def enter(number: int) -> None:
         with lock.held(30) as granted:

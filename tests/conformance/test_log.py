@@ -16,7 +16,7 @@ from es_django import ANY, RecordedEvent, Repository, StorageError, StreamId, ev
 from es_django.errors import EsDjangoError
 from es_django.models import StoredEvent
 from es_django.store.base import Partition
-from es_django.store.postgresql_append import FLOOR_NAMESPACE
+from es_django.store.postgresql.append import FLOOR_NAMESPACE
 from tests.domain import Annotated, Ledger
 from tests.processes import run_processes
 from tests.threads import threads
@@ -215,7 +215,7 @@ def test_the_log_is_not_read_where_it_could_lie(isolation: str) -> None:
 
 @pytest.mark.requires_postgresql
 def test_the_log_is_not_read_on_a_replica(monkeypatch: pytest.MonkeyPatch) -> None:
-    from es_django.store import postgresql  # needs psycopg
+    from es_django.store.postgresql import store as postgresql  # needs psycopg
 
     as_replica = postgresql.HIGHEST_POSITION.replace("pg_is_in_recovery()", "true")
     monkeypatch.setattr(postgresql, "HIGHEST_POSITION", as_replica)

@@ -9,9 +9,10 @@ from pytest_django import Settings
 
 from es_django import outbox
 from es_django.errors import PublishError
-from es_django.outbox.moves import Move, Status
+from es_django.outbox.backends import outbox_store
+from es_django.outbox.port import Settlement
 from es_django.outbox.relay import relay
-from es_django.outbox.store import Settlement, outbox_store
+from es_django.outbox.states import Move, Status
 from tests.outbox.rows import let_pauses_end, row, rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("recorder", "backend")]

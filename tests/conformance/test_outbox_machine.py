@@ -19,9 +19,10 @@ from hypothesis.stateful import (
 from es_django import outbox
 from es_django.errors import PublishError
 from es_django.models import OutboxMessage
-from es_django.outbox.moves import Move, Status
-from es_django.outbox.store import Claim, Settlement, outbox_store
-from es_django.store import replaced_store
+from es_django.outbox.backends import outbox_store
+from es_django.outbox.port import Claim, Settlement
+from es_django.outbox.states import Move, Status
+from es_django.store.backends import replaced_store
 from es_django.store.memory import MemoryEventStore
 from tests.outbox.rows import let_leases_run_out, let_pauses_end, rows
 

@@ -13,13 +13,14 @@ from pytest_django import Settings
 
 from es_django import Message, StreamId, event_store, outbox
 from es_django.errors import DestinationUnreachable, PayloadError, PublishError, StorageError, UnknownDestination
-from es_django.outbox import renewal
-from es_django.outbox.moves import Move, Status
+from es_django.outbox import heartbeat
+from es_django.outbox.backends import outbox_store
+from es_django.outbox.heartbeat import RENEWAL
+from es_django.outbox.port import OutboxStore
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.relay import relay
-from es_django.outbox.renewal import RENEWAL
-from es_django.outbox.store import OutboxStore, outbox_store
-from es_django.store import store_for
+from es_django.outbox.states import Move, Status
+from es_django.store.backends import store_for
 from tests.outbox.published import Told
 from tests.outbox.rows import let_leases_run_out, let_pauses_end, let_rests_end, row, rows
 from tests.publishers import Recorder
@@ -201,7 +202,7 @@ def test_a_publisher_that_hangs_loses_its_claims_in_the_end(
     recorder: type[Recorder], settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"LEASE": 0.2}}
-    monkeypatch.setattr(renewal, "PATIENCE", 2.0)
+    monkeypatch.setattr(heartbeat, "PATIENCE", 2.0)
     send("k", "k")
     taken: list[int] = []
 

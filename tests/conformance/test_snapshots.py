@@ -11,18 +11,17 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
-from django.core.exceptions import ImproperlyConfigured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 from pytest_django import DjangoAssertNumQueries
 
 from es_django import ANY, Aggregate, ConcurrencyError, Event, Repository, StreamId, applies, event_store, upcasts
-from es_django.errors import PayloadError
+from es_django.core.registry import registry
+from es_django.errors import DefinitionError, PayloadError
 from es_django.models import Snapshot as StoredSnapshot
-from es_django.registry import registry
-from es_django.snapshots import SnapshotCodec
-from es_django.store.appends import ExpectedVersion, Snapshot
+from es_django.store.snapshots import SnapshotCodec
+from es_django.store.writes import ExpectedVersion, Snapshot
 from es_django.testing import in_memory
 from tests.conformance.tampering import (
     add_events,
@@ -424,7 +423,7 @@ def assert_it_is_replayed_in_full_and_cached_again(ledgers: Repository[Ledger], 
 
 @pytest.mark.parametrize("every", [0, -1, "often"])
 def test_a_frequency_below_one_is_refused(every: int) -> None:
-    with pytest.raises(ImproperlyConfigured, match="snapshot_every is a number from 1 on"):
+    with pytest.raises(DefinitionError, match="snapshot_every is a number from 1 on"):
         ledger_class(every)
 
 
@@ -585,7 +584,7 @@ def test_an_upcaster_that_is_registered_later_makes_another_schema() -> None:
 
 SETS = """
 from es_django import Aggregate
-from es_django.snapshots import SnapshotCodec
+from es_django.store.snapshots import SnapshotCodec
 
 class Sets(Aggregate):
     tags: set[str] = {"a", "b", "c", "d"}
@@ -623,7 +622,7 @@ def test_a_state_of_no_json_type_is_refused_where_there_are_snapshots() -> None:
             snapshot_every = 1
 
     Repository(Opaque)
-    with pytest.raises(ImproperlyConfigured, match="cannot have snapshots"):
+    with pytest.raises(DefinitionError, match="cannot have snapshots"):
         Repository(Cached)
 
 

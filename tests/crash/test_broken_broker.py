@@ -15,7 +15,7 @@ from django.test import override_settings
 from pytest_django import Settings
 
 from es_django.models import OutboxMessage
-from es_django.outbox.moves import Status
+from es_django.outbox.states import Status
 from testproject.celery import app
 from tests.crash.deliveries import assert_each_key_is_in_order, send
 from tests.crash.proxy import CuttingProxy

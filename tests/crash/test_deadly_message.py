@@ -7,9 +7,9 @@ import kombu
 import pytest
 
 from es_django import Message
-from es_django.inbox.handling import CAME_BACK
+from es_django.inbox.processing import CAME_BACK
+from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt
-from es_django.store.messages import to_wire
 from es_django.tasks import handle_message
 from testproject.celery import app
 from tests.background import Background, environment_of_test_database

@@ -8,8 +8,8 @@ from django.test import override_settings
 from pytest_django import Settings
 
 from es_django import ANY, Message, StreamId, event_store, handles
+from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt, OutboxMessage
-from es_django.store.messages import to_wire
 from es_django.tasks import handle_message
 from tests.outbox.published import Told
 from tests.processes import die, run_processes

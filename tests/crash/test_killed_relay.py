@@ -10,10 +10,10 @@ from django.db import connection
 from django.test import override_settings
 from pytest_django import Settings
 
-from es_django.outbox import postgresql, sqlite
 from es_django.outbox.database import DatabaseOutbox
-from es_django.outbox.moves import Status
 from es_django.outbox.relay import relay
+from es_django.outbox.sql import postgresql, sqlite
+from es_django.outbox.states import Status
 from tests.crash.deliveries import Notes, assert_each_key_is_in_order, counts, deliveries, noting, send
 from tests.outbox.rows import let_leases_run_out, rows
 from tests.processes import die, run_processes

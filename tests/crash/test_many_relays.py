@@ -10,8 +10,8 @@ from pytest_django import Settings
 
 from es_django.models import OutboxMessage
 from es_django.outbox import relay as relay_module
-from es_django.outbox.moves import Move, Status
 from es_django.outbox.relay import relay
+from es_django.outbox.states import Move, Status
 from tests.crash.deliveries import assert_each_key_is_in_order, counts, deliveries, noting, send
 from tests.processes import run_processes
 

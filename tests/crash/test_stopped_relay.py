@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
-from es_django.outbox.moves import Status
 from es_django.outbox.relay import relay
+from es_django.outbox.states import Status
 from tests.crash.deliveries import assert_each_key_is_in_order, counts, deliveries, noting, send
 from tests.crash.relays import RelayProcess
 from tests.outbox.rows import rows

@@ -18,7 +18,7 @@ from django.test import AsyncClient, Client, RequestFactory
 from pytest_django import Settings
 
 from es_django import HandlerRejected, Message, StorageError
-from es_django.inbox import handling, ingress
+from es_django.inbox import ingress, processing
 from tests.inbox.deliveries import consumer, effects, failing, receipts
 from tests.inbox.sender import (
     BATCH,
@@ -106,7 +106,7 @@ def test_a_retryable_failure_is_answered_with_503_until_it_passes(error: BaseExc
 
 
 def test_a_message_that_cannot_even_be_kept_as_dead_is_answered_with_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handling, "bury", Mock(side_effect=StorageError("keep a dead message", True)))
+    monkeypatch.setattr(processing, "bury", Mock(side_effect=StorageError("keep a dead message", True)))
     consumer("mailer", failing(ValueError("a bug")))
     assert send().status_code == 503
 

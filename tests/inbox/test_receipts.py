@@ -11,9 +11,9 @@ from celery.exceptions import WorkerShutdown
 from django.db import Error, IntegrityError, connection, transaction
 
 from es_django import Message, StorageError
+from es_django.core.metadata import current_metadata
 from es_django.errors import HandlerInterrupted
 from es_django.inbox.receipts import Outcome, bury, handle_once
-from es_django.metadata import current_metadata
 from es_django.models import InboxReceipt
 from tests.inbox.deliveries import dead, effects, failing, have_an_effect, make_message
 from tests.processes import run_processes

@@ -8,11 +8,11 @@ import pytest
 from es_django import Message, handles
 from es_django.errors import NotReplayable
 from es_django.inbox.handlers import UNHANDLED
-from es_django.inbox.handling import receive
+from es_django.inbox.processing import receive
 from es_django.inbox.receipts import handle_once
 from es_django.inbox.replay import replay
+from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt
-from es_django.store.messages import to_wire
 from tests.inbox.deliveries import TYPE, consumer, dead, effects, failing, have_an_effect, make_message, receipts
 from tests.processes import run_processes
 
@@ -59,7 +59,7 @@ def test_the_receipt_is_handled_in_the_commit_of_the_handler(monkeypatch: pytest
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("es_django.inbox.receipts.refuse_swallowed_failure", crash)
+        patched.setattr("es_django.inbox.receipts.require_healthy_transaction", crash)
         with pytest.raises(KeyboardInterrupt):
             replay("mailer", message.message_id)
     assert (receipts(), effects()) == ({"mailer": "dead"}, 0)

@@ -12,9 +12,9 @@ from celery.signals import before_task_publish
 from pytest_django import Settings
 
 from es_django import StorageError, tasks
-from es_django.inbox import handling
+from es_django.inbox import processing
+from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt
-from es_django.store.messages import to_wire
 from es_django.tasks import handle_message
 from tests.inbox.deliveries import consumer, effects, make_message, receipts
 
@@ -110,8 +110,8 @@ def test_a_message_that_came_back_is_tried_again_where_the_database_cannot_tell(
     def unreachable(*args: object, **kwargs: object) -> None:
         raise StorageError("look for a receipt", True)
 
-    monkeypatch.setattr(handling, "outcome_on_record", unreachable)
-    monkeypatch.setattr(handling, "keep_dead", unreachable)
+    monkeypatch.setattr(processing, "outcome_on_record", unreachable)
+    monkeypatch.setattr(processing, "keep_dead", unreachable)
     consumer("mailer")
     with pytest.raises(Retry):
         deliver(to_wire(make_message()), retries=retries, redelivered=True)

@@ -10,7 +10,8 @@ from pytest_django import Settings
 
 from es_django import outbox
 from es_django.errors import DestinationUnreachable, StorageError
-from es_django.outbox.store import OutboxStore, outbox_store
+from es_django.outbox.backends import outbox_store
+from es_django.outbox.port import OutboxStore
 from tests.outbox.rows import row
 from tests.publishers import Recorder, never
 

@@ -8,9 +8,9 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
+from es_django.audit import Audit
 from es_django.models import StoredEvent, Stream
 from es_django.projections import run_projections
-from es_django.verification import Audit
 from testproject.bank.demo.operations import Customers
 from tests.projections.effects import Counted
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 from django.utils import timezone
 
 from es_django.models import OutboxMessage
-from es_django.outbox import outages
+from es_django.outbox import circuit_breaker
+from es_django.outbox.backends import outbox_store
 from es_django.outbox.memory import MemoryOutbox
-from es_django.outbox.moves import Status
-from es_django.outbox.store import outbox_store
+from es_django.outbox.states import Status
 
 
 class Seen(NamedTuple):
@@ -58,5 +58,5 @@ def let_pauses_end() -> None:
 
 
 def let_rests_end() -> None:
-    for name, rest in outages._resting.items():
-        outages._resting[name] = rest._replace(ends=0)
+    for name, rest in circuit_breaker._resting.items():
+        circuit_breaker._resting[name] = rest._replace(ends=0)

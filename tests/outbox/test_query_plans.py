@@ -15,10 +15,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from es_django.monitoring.destinations import DestinationHealth, destinations
+from es_django.outbox.backends import outbox_store
 from es_django.outbox.database import DatabaseOutbox
-from es_django.outbox.health import DestinationHealth, destinations
+from es_django.outbox.port import Claim, Settlement
 from es_django.outbox.retention import prune_messages
-from es_django.outbox.store import Claim, Settlement, outbox_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

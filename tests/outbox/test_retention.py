@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from es_django import outbox
 from es_django.models import OutboxMessage
-from es_django.outbox.moves import Status
 from es_django.outbox.retention import prune_messages
+from es_django.outbox.states import Status
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("recorder")]
 

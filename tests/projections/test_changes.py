@@ -9,15 +9,16 @@ from django.core.management import call_command
 from django.db.models.signals import post_migrate
 from pytest_django import Settings
 
-from es_django import StreamId, event_store, health
+from es_django import StreamId, event_store
 from es_django.apps import note_inline_projections
 from es_django.checks import check_modes
 from es_django.errors import ModeChanged, ProjectionTimeout
 from es_django.models import ProjectionCheckpoint, Stream
+from es_django.monitoring import health
 from es_django.projections import pause, resume, run_projection, run_projections, start_rebuild, wait_for
 from es_django.projections.base import projection_named
 from es_django.store.base import Partition
-from es_django.store.reactions import inline_projections
+from es_django.store.hooks import inline_projections
 from tests.projections.effects import checkpoint
 from tests.projections.reporting import Reporting, read_model, report, report_of_old, told
 from tests.publishers import Recorder
@@ -45,7 +46,7 @@ def become(monkeypatch: pytest.MonkeyPatch) -> Become:
         projection = projection_named(NAME)
         others = [each for each in inline_projections if each is not projection]
         monkeypatch.setattr(
-            "es_django.store.reactions.inline_projections", [*others, projection] if mode == "inline" else others
+            "es_django.store.hooks.inline_projections", [*others, projection] if mode == "inline" else others
         )
 
     return change

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, OperationalError, transaction
 
 from es_django import (
@@ -21,9 +20,10 @@ from es_django import (
     event_store,
     projects,
 )
+from es_django.errors import DefinitionError
 from es_django.models import InboxReceipt
 from es_django.projections import base
-from es_django.store import reactions
+from es_django.store import hooks
 from testproject.bank.models import Balance
 from tests.domain import Annotated, Ledger
 from tests.projections.effects import effects
@@ -179,48 +179,48 @@ def batch_of(annotation: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("annotation", [Any, Sequence[Any], Sequence[Paid], Sequence[RecordedEvent[Any]]])
 def test_a_batch_of_unknown_events_is_refused(annotation: Any) -> None:
-    with pytest.raises(ImproperlyConfigured, match="annotate the event"):
+    with pytest.raises(DefinitionError, match="annotate the event"):
         type("Batch", (Projection,), batch_of(annotation))
 
 
 def test_a_projection_takes_events_in_one_way_only() -> None:
     both = {**batch_of(Sequence[RecordedEvent[Paid]]), "moved": Second.moved}
-    with pytest.raises(ImproperlyConfigured, match="keep one of them"):
+    with pytest.raises(DefinitionError, match="keep one of them"):
         type("Both", (Projection,), both)
 
 
 @pytest.mark.parametrize(("mode", "partitions"), [("inline", 2), ("async", 0), ("async", "many"), ("async", True)])
 def test_partitions_that_cannot_be_are_refused(mode: str, partitions: object) -> None:
     meta = type("Meta", (), {"name": "tests.parted", "mode": mode, "partitions": partitions})
-    with pytest.raises(ImproperlyConfigured, match=r"Meta\.partitions"):
+    with pytest.raises(DefinitionError, match=r"Meta\.partitions"):
         type("Parted", (Projection,), {"Meta": meta})
 
 
 def test_a_projection_without_a_name_or_with_a_wrong_mode_is_refused() -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"Nameless\.Meta\.name"):
+    with pytest.raises(DefinitionError, match=r"Nameless\.Meta\.name"):
         type("Nameless", (Projection,), {})
     wrong: dict[str, Any] = {"Meta": type("Meta", (), {"name": "tests.wrong", "mode": "sync"})}
-    with pytest.raises(ImproperlyConfigured, match="not 'sync'"):
+    with pytest.raises(DefinitionError, match="not 'sync'"):
         type("Wrong", (Projection,), wrong)
 
 
 @pytest.mark.parametrize("models", ["bank.Balance", ["bank.Balance"], Balance, [Balance, None], 7])
 def test_models_that_are_no_list_of_model_classes_are_refused(models: object) -> None:
     meta = type("Meta", (), {"name": "tests.modelled", "models": models})
-    with pytest.raises(ImproperlyConfigured, match=r"Modelled\.Meta\.models is a list of model classes, not"):
+    with pytest.raises(DefinitionError, match=r"Modelled\.Meta\.models is a list of model classes, not"):
         type("Modelled", (Projection,), {"Meta": meta, "moved": Second.moved})
 
 
 def test_a_projection_that_follows_nothing_is_refused() -> None:
-    with pytest.raises(ImproperlyConfigured, match="Idle follows no event: mark a method with @projects"):
+    with pytest.raises(DefinitionError, match="Idle follows no event: mark a method with @projects"):
         type("Idle", (Projection,), {"Meta": type("Meta", (), {"name": "tests.idle"})})
 
 
 def test_two_projections_of_one_name_are_refused() -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"are both named 'tests\.inline'"):
+    with pytest.raises(DefinitionError, match=r"are both named 'tests\.inline'"):
         type("Second", (Projection,), {"Meta": type("Meta", (), {"name": "tests.inline"}), "moved": Second.moved})
-    assert sum(each.name == "tests.inline" for each in map(_named, reactions.inline_projections)) == 1
-    assert base.registered_projections()["tests.inline"] in reactions.inline_projections
+    assert sum(each.name == "tests.inline" for each in map(_named, hooks.inline_projections)) == 1
+    assert base.registered_projections()["tests.inline"] in hooks.inline_projections
 
 
 def _named(projection: object) -> Projection:

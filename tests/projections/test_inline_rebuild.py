@@ -16,7 +16,7 @@ from es_django import Projection, StorageError, event_store
 from es_django.errors import is_retryable
 from es_django.models import ProjectionCheckpoint
 from es_django.projections import rebuild, run_projection, run_projections, runner, start_rebuild
-from es_django.store import store_for
+from es_django.store.backends import store_for
 from testproject.bank.events import MoneyIn, MoneyOut
 from testproject.bank.models import Balance
 from testproject.bank.projections import Balances

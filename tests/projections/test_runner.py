@@ -17,8 +17,8 @@ from es_django.errors import StorageError, UnknownProjection
 from es_django.models import InboxReceipt, ProjectionCheckpoint, StoredEvent, Stream
 from es_django.projections import run_projection, run_projections, skip
 from es_django.projections.checkpoints import ensure_checkpoints, lock_due
-from es_django.projections.failures import note_failure
-from es_django.store import store_for
+from es_django.projections.failure_policy import note_failure
+from es_django.store.backends import store_for
 from tests.domain import Deposited, Ledger
 from tests.projections.effects import (
     Counted,

@@ -22,7 +22,7 @@ from es_django import (
 )
 from es_django.errors import DuplicateEvent
 from es_django.models import InboxReceipt
-from es_django.store import store_for
+from es_django.store.backends import store_for
 from tests.domain import Deposited, Ledger, LedgerOpened
 from tests.outbox.published import Told
 

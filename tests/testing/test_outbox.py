@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from es_django import Message, StreamId, event_store, outbox
-from es_django.metadata import metadata
+from es_django.core.metadata import metadata
 from es_django.testing import in_memory
 from tests.outbox.published import Told
 

@@ -59,7 +59,7 @@ def check_project(folder: Path) -> None:
     assert recorded.event == OrderPlaced(total=42)
     assert recorded.version == 1
 
-    from es_django.observability import listeners
+    from es_django.core.instrumentation import listeners
 
     assert listeners == [], "metrics or spans without their extras"
     call_command("es_verify")

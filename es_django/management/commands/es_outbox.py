@@ -5,10 +5,10 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 
 from es_django import conf, outbox
-from es_django.errors import UnknownDestination
 from es_django.management.arguments import add_by, refusal
 from es_django.models import OutboxMessage
-from es_django.outbox.moves import Move
+from es_django.outbox.errors import UnknownDestination
+from es_django.outbox.states import Move
 
 OPERATIONS = {
     "requeue": (outbox.requeue, Move.REQUEUE),

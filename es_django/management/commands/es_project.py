@@ -10,14 +10,14 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections, connections
 
 from es_django import conf
-from es_django.errors import EsDjangoError
+from es_django.core.errors import EsDjangoError
 from es_django.management.arguments import add_by, refusal, seconds
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.projections import pause, resume, run_projections, skip
 from es_django.projections.base import registered_projections
 from es_django.projections.checkpoints import stored_or_new
-from es_django.store import store_for
-from es_django.store.failures import storage_errors
+from es_django.store.backends import store_for
+from es_django.store.error_translation import storage_errors
 
 TURN = 2.0
 """Seconds of work after which a signal to stop is heeded."""

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from es_django import conf
-from es_django.errors import EsDjangoError
+from es_django.core.errors import EsDjangoError
 from es_django.management.arguments import add_by, refusal
 from es_django.models import ProjectionCheckpoint
 from es_django.projections import run_projection, start_rebuild
 from es_django.projections.checkpoints import checkpoints_of, newest_position
-from es_django.store.failures import storage_errors
+from es_django.store.error_translation import storage_errors
 
 INTERRUPTED = 130
 PAUSE = 0.2

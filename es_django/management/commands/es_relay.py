@@ -7,9 +7,10 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand
 
-from es_django.errors import EsDjangoError, UnknownDestination
+from es_django.core.errors import EsDjangoError
 from es_django.management.arguments import refusal, seconds
-from es_django.outbox.outages import unreached
+from es_django.outbox.circuit_breaker import unreached
+from es_django.outbox.errors import UnknownDestination
 from es_django.outbox.relay import relay
 
 NAP = 0.5

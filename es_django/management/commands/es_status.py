@@ -8,11 +8,11 @@ from django.core.management.base import BaseCommand
 from rich.console import Console
 from rich.table import Table
 
-from es_django.errors import EsDjangoError
-from es_django.health import Health, status
-from es_django.lag import MOST, Lag
+from es_django.core.errors import EsDjangoError
 from es_django.management.arguments import refusal, seconds
 from es_django.management.terminal import printable
+from es_django.monitoring.health import Health, status
+from es_django.monitoring.lag import MOST, Lag
 
 
 class Command(BaseCommand):

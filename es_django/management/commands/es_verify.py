@@ -6,10 +6,10 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from es_django.errors import EsDjangoError
+from es_django.audit import STEPS, Audit
+from es_django.core.errors import EsDjangoError
 from es_django.management.terminal import printable
-from es_django.probes import is_migrated
-from es_django.verification import STEPS, Audit
+from es_django.monitoring.probes import is_migrated
 
 
 class Command(BaseCommand):

@@ -9,8 +9,8 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from es_django import conf
-from es_django.errors import PublishError, UnknownDestination
-from es_django.store.messages import Message
+from es_django.messages.message import Message
+from es_django.outbox.errors import PublishError, UnknownDestination
 
 _EXTRAS = {"httpx": "webhooks", "standardwebhooks": "webhooks", "nats": "nats", "redis": "redis"}
 """Which extra of this package brings what a publisher imports."""

@@ -7,12 +7,12 @@ import kombu
 from celery import current_app
 
 from es_django import conf
-from es_django.errors import PublishError
+from es_django.messages.message import Message, to_wire
+from es_django.outbox.errors import PublishError
 from es_django.outbox.publishers import Publisher
-from es_django.outbox.publishers.connection import SOCKET_TIMEOUT, PerThread, opened, with_channel
-from es_django.outbox.publishers.formats import Outcomes
+from es_django.outbox.publishers.serializers import Outcomes
 from es_django.outbox.publishers.task_channels import ConfirmedTasks, Task, UnconfirmedTasks
-from es_django.store.messages import Message, to_wire
+from es_django.outbox.publishers.thread_local import SOCKET_TIMEOUT, PerThread, opened, with_channel
 
 HANDLER_TASK = "es_django.handle_message"
 

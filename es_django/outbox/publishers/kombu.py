@@ -6,13 +6,13 @@ import kombu
 from django.core.exceptions import ImproperlyConfigured
 
 from es_django import conf
-from es_django.errors import PublishError
+from es_django.messages.message import Message
+from es_django.outbox.errors import PublishError
 from es_django.outbox.publishers import Publisher
-from es_django.outbox.publishers.confirms import ConfirmingChannel
-from es_django.outbox.publishers.connection import SOCKET_TIMEOUT, PerThread, driver_of, opened
-from es_django.outbox.publishers.formats import Outcomes, encoded, format_named
-from es_django.outbox.publishers.frames import Delivery
-from es_django.store.messages import Message
+from es_django.outbox.publishers.amqp_confirms import ConfirmingChannel
+from es_django.outbox.publishers.amqp_frames import Delivery
+from es_django.outbox.publishers.serializers import Outcomes, encoded, format_named
+from es_django.outbox.publishers.thread_local import SOCKET_TIMEOUT, PerThread, driver_of, opened
 
 CONNECT_TIMEOUT = 5
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from es_django.errors import PublishError
+from es_django.messages.message import Message
+from es_django.outbox.errors import PublishError
 from es_django.outbox.publishers import Publisher
-from es_django.store.messages import Message
 
 
 def _never(message: Message) -> PublishError | None:

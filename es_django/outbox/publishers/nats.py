@@ -12,12 +12,12 @@ from nats.js.api import Header
 from nats.js.errors import APIError
 
 from es_django import conf
-from es_django.errors import PublishError
+from es_django.messages.message import Message
+from es_django.outbox.errors import PublishError
 from es_django.outbox.publishers import Publisher
-from es_django.outbox.publishers.connection import PerThread
-from es_django.outbox.publishers.formats import format_named
-from es_django.outbox.publishers.loop import run
-from es_django.store.messages import Message
+from es_django.outbox.publishers.event_loop import run
+from es_django.outbox.publishers.serializers import format_named
+from es_django.outbox.publishers.thread_local import PerThread
 
 CONNECT_TIMEOUT = 5
 HEADERS_OVERHEAD = len("NATS/1.0\r\n\r\n")

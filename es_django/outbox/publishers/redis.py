@@ -8,11 +8,11 @@ import redis  # noqa: F401  # kombu would miss it no sooner than when it connect
 from django.core.exceptions import ImproperlyConfigured
 
 from es_django import conf
-from es_django.errors import PublishError
+from es_django.messages.message import Message
+from es_django.outbox.errors import PublishError
 from es_django.outbox.publishers import Publisher
-from es_django.outbox.publishers.connection import ThreadConnection, driver_of
-from es_django.outbox.publishers.formats import Outcomes, encoded, format_named
-from es_django.store.messages import Message
+from es_django.outbox.publishers.serializers import Outcomes, encoded, format_named
+from es_django.outbox.publishers.thread_local import ThreadConnection, driver_of
 
 CONNECT_TIMEOUT = 5
 

@@ -9,9 +9,9 @@ from celery import current_app
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 
-from es_django.errors import PublishError
-from es_django.outbox.publishers.confirms import Confirms
-from es_django.outbox.publishers.formats import Outcomes
+from es_django.outbox.errors import PublishError
+from es_django.outbox.publishers.amqp_confirms import Confirms
+from es_django.outbox.publishers.serializers import Outcomes
 
 
 class Task(NamedTuple):

@@ -13,13 +13,13 @@ import httpx
 from django.core.exceptions import ImproperlyConfigured
 from standardwebhooks import Webhook
 
-from es_django.errors import DestinationUnreachable, PublishError
+from es_django.messages.message import Message
+from es_django.outbox.errors import DestinationUnreachable, PublishError
 from es_django.outbox.publishers import Publisher
-from es_django.outbox.publishers.addresses import PublicTransport, RefusedAddress
-from es_django.outbox.publishers.connection import PerThread
-from es_django.outbox.publishers.formats import format_named
-from es_django.outbox.publishers.loop import run
-from es_django.store.messages import Message
+from es_django.outbox.publishers.event_loop import run
+from es_django.outbox.publishers.public_addresses import PublicTransport, RefusedAddress
+from es_django.outbox.publishers.serializers import format_named
+from es_django.outbox.publishers.thread_local import PerThread
 
 AT_ONCE = 10
 """How many messages of a batch are on their way at the same time."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from es_django import Message
 from es_django.errors import PublishError
-from es_django.outbox.publishers.formats import Format
+from es_django.outbox.publishers.serializers import Format
 
 
 def news(count: int, type: str = "told.news") -> list[Message]:

@@ -7,8 +7,8 @@ import pytest
 
 from es_django import Message
 from es_django.errors import DestinationUnreachable
+from es_django.messages.message import from_wire
 from es_django.outbox.publishers.celery import CeleryPublisher
-from es_django.store.messages import from_wire
 from tests.outbox.publishers.messages import news
 
 

@@ -44,7 +44,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (NATS, {"url": "ftp://user:s3cret@localhost"}, "nats://"),
     (NATS, {"url": []}, "nats://"),
     (SHIPPED + ".kombu.Nothing", {}, "Nothing"),
-    ("es_django.events.Event", {}, "is no Publisher"),
+    ("es_django.Event", {}, "is no Publisher"),
 ]
 
 

@@ -10,9 +10,9 @@ from pytest_django import Settings
 
 from es_django import Message
 from es_django.errors import DestinationUnreachable, PublishError
+from es_django.messages.message import from_wire
 from es_django.outbox.publishers import kombu as module
 from es_django.outbox.publishers.kombu import KombuPublisher
-from es_django.store.messages import from_wire
 from tests.outbox.publishers.messages import calling, news, permanent, retryable
 from tests.outbox.publishers.proxy import Proxy
 

@@ -10,9 +10,9 @@ import pytest
 from pytest_django import Settings
 
 from es_django.errors import DestinationUnreachable
+from es_django.messages.message import from_wire
 from es_django.outbox.publishers import redis as module
 from es_django.outbox.publishers.redis import RedisPublisher
-from es_django.store.messages import from_wire
 from tests.outbox.publishers.messages import news, retryable
 from tests.outbox.publishers.proxy import Proxy
 

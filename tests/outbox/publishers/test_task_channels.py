@@ -15,9 +15,9 @@ from pytest_django import Settings
 
 from es_django import Message, conf
 from es_django.errors import PublishError
+from es_django.messages.message import to_wire
 from es_django.outbox.publishers import celery as module
 from es_django.outbox.publishers.celery import CeleryPublisher
-from es_django.store.messages import to_wire
 from tests.outbox.publishers.messages import news, retryable
 from tests.outbox.publishers.proxy import Proxy
 from tests.threads import threads

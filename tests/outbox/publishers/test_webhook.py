@@ -15,9 +15,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from es_django import Message
 from es_django.errors import DestinationUnreachable
-from es_django.outbox.publishers import addresses, webhook
+from es_django.messages.message import from_wire
+from es_django.outbox.publishers import public_addresses, webhook
 from es_django.outbox.publishers.webhook import WebhookPublisher
-from es_django.store.messages import from_wire
 from tests.outbox.publishers.endpoints import Endpoint, Handler, Request
 from tests.outbox.publishers.messages import calling, news, permanent, retryable
 from tests.outbox.publishers.proxy import Proxy
@@ -266,7 +266,7 @@ class Resolver:
 @pytest.fixture
 def public_loopback(monkeypatch: pytest.MonkeyPatch) -> str:
     """An address of this machine that counts as public."""
-    monkeypatch.setattr(addresses, "is_public", lambda address: str(address) == "127.0.0.2")
+    monkeypatch.setattr(public_addresses, "is_public", lambda address: str(address) == "127.0.0.2")
     return "127.0.0.2"
 
 
@@ -297,7 +297,7 @@ def test_one_private_address_among_public_ones_is_refused(
 def test_the_next_address_is_tried_where_one_does_not_answer(
     publishers: list[WebhookPublisher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addresses, "is_public", lambda address: True)
+    monkeypatch.setattr(public_addresses, "is_public", lambda address: True)
     Resolver(monkeypatch, ["127.0.0.3", "127.0.0.2"])
     with Endpoint("127.0.0.2") as public:
         publishers.append(WebhookPublisher(url=f"http://hooks.example:{public.server_port}/", secret=SECRET))

@@ -16,7 +16,7 @@ from django.db import connection
 from rich.console import Console
 from rich.markup import escape
 
-from es_django.metadata import metadata
+from es_django import metadata
 from testproject.bank.demo import display, processes
 from testproject.bank.demo.backlog import Backlog, publish_again, published_but_unhandled
 from testproject.bank.demo.operations import Customers

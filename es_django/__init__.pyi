@@ -1,0 +1,31 @@
+from es_django import outbox as outbox
+from es_django.core.aggregates import Aggregate as Aggregate
+from es_django.core.aggregates import applies as applies
+from es_django.core.errors import EsDjangoError as EsDjangoError
+from es_django.core.events import Event as Event
+from es_django.core.events import PendingEvent as PendingEvent
+from es_django.core.events import RecordedEvent as RecordedEvent
+from es_django.core.events import StagedEvent as StagedEvent
+from es_django.core.metadata import metadata as metadata
+from es_django.core.registry import upcasts as upcasts
+from es_django.core.replay_errors import ReplayError as ReplayError
+from es_django.core.streams import StreamId as StreamId
+from es_django.inbox.errors import HandlerRejected as HandlerRejected
+from es_django.inbox.handlers import handles as handles
+from es_django.messages.message import Message as Message
+from es_django.outbox.sending import publishes as publishes
+from es_django.projections.base import Projection as Projection
+from es_django.projections.base import projects as projects
+from es_django.repository import Repository as Repository
+from es_django.schedule import beat_schedule as beat_schedule
+from es_django.store.backends import event_store as event_store
+from es_django.store.base import Page as Page
+from es_django.store.errors import AggregateNotFound as AggregateNotFound
+from es_django.store.errors import ConcurrencyError as ConcurrencyError
+from es_django.store.errors import StorageError as StorageError
+from es_django.store.writes import ANY as ANY
+from es_django.store.writes import NO_STREAM as NO_STREAM
+from es_django.store.writes import STREAM_EXISTS as STREAM_EXISTS
+from es_django.store.writes import StreamWrite as StreamWrite
+
+__all__: list[str]

@@ -1,0 +1,41 @@
+"""Events that the code of today cannot read."""
+
+from collections.abc import Iterator
+
+import msgspec
+from django.db import connections
+
+from es_django.audit.findings import Finding, Watch
+from es_django.core.errors import EsDjangoError
+from es_django.core.registry import registry
+from es_django.core.streams import StreamId
+
+EVENTS = """
+SELECT event.position, stream.category, stream.key, event.version, event.type, event.schema_version, event.data,
+       event.metadata
+  FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
+ WHERE event.position > %s ORDER BY event.position LIMIT 500
+"""
+
+
+def findings(watch: Watch) -> Iterator[Finding]:
+    last = -(2**63)
+    while True:
+        with connections[watch.using].cursor() as cursor:
+            cursor.execute(EVENTS, [last])
+            page = cursor.fetchall()
+        if not page:
+            return
+        for position, category, key, version, type, schema_version, data, metadata in page:
+            try:
+                registry.decode(StreamId(category, key), version, type, schema_version, data)
+                if metadata != "{}":
+                    msgspec.json.decode(metadata, type=dict[str, str])
+            except EsDjangoError as error:
+                yield Finding("unreadable", f"position {position}: {error}")
+            except msgspec.MsgspecError as error:
+                where = f"position {position}: stream {category!r} {key!r}, version {version}"
+                yield Finding("unreadable", f"{where}: its metadata: {error}")
+        watch.counts["events"] += len(page)
+        last = page[-1][0]
+        watch.at(last)

@@ -1,0 +1,26 @@
+"""Rows that break a CHECK of their table: it may be missing, or was not looked at when they came in."""
+
+from collections.abc import Iterator
+
+from django.db.models import CheckConstraint, Max, Min
+
+from es_django.audit.findings import Finding, Watch, in_pages
+from es_django.audit.schema import models
+
+RANGE = 50_000
+"""Primary keys that one statement looks at."""
+
+
+def findings(watch: Watch) -> Iterator[Finding]:
+    for model in models():
+        rows = model._base_manager.using(watch.using)
+        for constraint in model._meta.constraints:
+            if not isinstance(constraint, CheckConstraint):
+                continue
+            ends = rows.aggregate(first=Min("pk"), last=Max("pk"))
+            for start in range(ends["first"] or 0, (ends["last"] or 0) + 1, RANGE):
+                broken = rows.filter(pk__gte=start, pk__lt=start + RANGE).exclude(constraint.condition)
+                for page in in_pages(broken):
+                    for (key,) in page:
+                        where = f"{model._meta.db_table}, {model._meta.pk.name} {key}"
+                        yield Finding("check", f"{where}: {constraint.name} does not hold")

@@ -1,0 +1,107 @@
+"""What the database itself must see to: keys, checks, references and the trigger that keeps events as they are."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from django.apps import apps
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Count, ForeignKey, Max, Min, Model, UniqueConstraint
+
+from es_django.audit.findings import Finding, Watch
+from es_django.models import OutboxMessage, StoredEvent, Stream
+
+APPEND_ONLY = "es_django_event_append_only"
+
+TRIGGER = {
+    "postgresql": """
+        SELECT tgenabled IN ('O', 'A') FROM pg_trigger
+         WHERE tgrelid = 'es_django_event'::regclass AND tgname = %s
+    """,
+    "sqlite": "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'es_django_event' AND name = %s",
+}
+
+LAST_DRAWN = """
+SELECT sequence IS NOT NULL, coalesce(pg_sequence_last_value(sequence), 0)
+  FROM CAST(pg_get_serial_sequence(%s, %s) AS regclass) AS sequence
+"""
+
+
+def findings(watch: Watch) -> Iterator[Finding]:
+    connection = connections[watch.using]
+    for model in models():
+        yield from _missing(connection, model)
+    yield from _trigger(connection)
+    if connection.vendor == "postgresql":
+        yield from _sequences(connection)
+
+
+def models() -> Iterable[type[Model]]:
+    return apps.get_app_config("es_django").get_models()
+
+
+def _missing(connection: BaseDatabaseWrapper, model: type[Model]) -> Iterator[Finding]:
+    table = model._meta.db_table
+    with connection.cursor() as cursor:
+        present = connection.introspection.get_constraints(cursor, table)
+        nullable = {
+            column.name for column in connection.introspection.get_table_description(cursor, table) if column.null_ok
+        }
+    for constraint in model._meta.constraints:
+        if constraint.name not in present:
+            yield Finding("missing constraint", f"{table} has no {constraint.name}")
+            if isinstance(constraint, UniqueConstraint):
+                yield from _duplicates(connection, model, constraint.fields)
+    for index in model._meta.indexes:
+        if index.name not in present:
+            yield Finding("missing index", f"{table} has no {index.name}")
+    for field in model._meta.local_concrete_fields:
+        if field.primary_key and not _has(present, "primary_key", field.column):
+            yield Finding("missing constraint", f"{table} has no primary key")
+        if isinstance(field, ForeignKey) and not _has(present, "foreign_key", field.column):
+            yield Finding("missing constraint", f"{table}.{field.column} references nothing")
+        if not field.null and field.column in nullable and not field.primary_key:
+            yield Finding("missing constraint", f"{table}.{field.column} may be null")
+
+
+def _has(present: Mapping[str, Mapping[str, Any]], kind: str, column: str | None) -> bool:
+    return any(each[kind] and each["columns"] == [column] for each in present.values())
+
+
+def _duplicates(connection: BaseDatabaseWrapper, model: type[Model], fields: Sequence[str]) -> Iterator[Finding]:
+    """What a key that is missing has let in; without its index the database has to sort the table."""
+    if model is StoredEvent and "version" in fields:
+        return  # found where the streams are walked
+    # one value more than once, first and last
+    twice = model._base_manager.using(connection.alias).values(*fields)
+    twice = twice.annotate(rows=Count("pk"), first=Min("pk"), last=Max("pk")).filter(rows__gt=1).order_by(*fields)
+    for row in twice.iterator():
+        value = ", ".join(f"{field} {row[field]}" for field in fields)
+        ids = f"{model._meta.pk.name} {row['first']} to {row['last']}"
+        yield Finding("duplicate", f"{model._meta.db_table} has {value} {row['rows']} times, from {ids}")
+
+
+def _trigger(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
+    with connection.cursor() as cursor:
+        cursor.execute(TRIGGER[connection.vendor], [APPEND_ONLY])
+        found = cursor.fetchone()
+    if found is None:
+        yield Finding("missing trigger", f"es_django_event has no {APPEND_ONLY}: events can be changed")
+    elif not found[0]:
+        yield Finding("missing trigger", f"{APPEND_ONLY} on es_django_event is disabled: events can be changed")
+
+
+def _sequences(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
+    """A sequence that was not copied along draws numbers that exist already: appends would fail, or worse, come late
+    in the log."""
+    for model in (Stream, StoredEvent, OutboxMessage):
+        table, column = model._meta.db_table, model._meta.pk.column
+        # Before the sequence is asked, since both move on.
+        highest = model._base_manager.using(connection.alias).aggregate(last=Max("pk"))["last"] or 0
+        with connection.cursor() as cursor:
+            cursor.execute(LAST_DRAWN, [table, column])
+            exists, drawn = cursor.fetchone()
+        if not exists:
+            yield Finding("sequence", f"{table}.{column} has none that numbers new rows")
+        elif drawn < highest:
+            yield Finding("sequence", f"{table}.{column} is at {drawn}, and {highest} is stored")

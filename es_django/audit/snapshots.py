@@ -1,0 +1,74 @@
+"""Snapshots against what replaying their streams gives."""
+
+from collections.abc import Iterator
+
+from django.core.exceptions import ImproperlyConfigured
+
+from es_django.audit.findings import Finding, Watch, in_pages
+from es_django.core.aggregates import Aggregate
+from es_django.core.equality import changed
+from es_django.core.errors import EsDjangoError
+from es_django.core.serialization import storable_text
+from es_django.core.streams import StreamId
+from es_django.models import Snapshot, Stream
+from es_django.store.backends import store_for
+from es_django.store.snapshots import SnapshotCodec
+
+Reader = tuple[type[Aggregate], SnapshotCodec]
+
+
+def findings(watch: Watch) -> Iterator[Finding]:
+    readers = dict(_readers(Aggregate))
+    for page in in_pages(Snapshot.objects.using(watch.using), "version", "schema"):
+        streams = Stream.objects.using(watch.using).in_bulk([id for id, *_ in page])
+        for id, version, schema in page:
+            watch.counts["snapshots"] += 1
+            stream = streams.get(id)
+            if stream is None:
+                yield Finding("snapshot", f"the stream {id} of one at version {version} does not exist")
+            elif version > stream.version:
+                name = f"stream {stream.category!r} {stream.key!r}"
+                yield Finding("snapshot", f"{name} is at version {stream.version}, its snapshot at version {version}")
+            elif schema not in readers:
+                # No code reads it any more: it is passed over, and replaced by the next one.
+                watch.counts["snapshots of another schema"] += 1
+            else:
+                yield from _compared(watch, StreamId(stream.category, stream.key), schema, *readers[schema])
+        watch.at(page[-1][0])
+
+
+def _readers(base: type[Aggregate]) -> Iterator[tuple[str, Reader]]:
+    """Each aggregate class that has snapshots, by the schema that they have today."""
+    for cls in base.__subclasses__():
+        if cls.snapshot_every is not None:
+            try:
+                codec = SnapshotCodec(cls)
+            except ImproperlyConfigured:
+                continue  # such a class has none
+            yield codec.schema, (cls, codec)
+        yield from _readers(cls)
+
+
+def _compared(
+    watch: Watch, stream: StreamId, schema: str, cls: type[Aggregate], codec: SnapshotCodec
+) -> Iterator[Finding]:
+    store = store_for(watch.using)
+    snapshot = store.load(stream, schema=schema).snapshot
+    if snapshot is None:
+        return  # it was deleted or replaced meanwhile
+    version, encoded = snapshot
+    where = f"{stream}, version {version}"
+    state = codec.decode(encoded)
+    if state is None:
+        yield Finding("snapshot", f"{where}: the state does not decode")
+        return
+    aggregate = cls(stream.key)
+    try:
+        aggregate._replay(store.load(stream, limit=version).tail)
+    except EsDjangoError as error:
+        yield Finding("snapshot", f"{where}: the stream cannot be replayed: {error}")
+    except Exception as error:
+        yield Finding("snapshot", f"{where}: applying the events raised {storable_text(error)}")
+    else:
+        if others := changed(state, aggregate._state()):
+            yield Finding("snapshot", f"{where}: {', '.join(sorted(others))} is not what replaying gives")

@@ -1,0 +1,98 @@
+"""Streams against their events: one walk along both, in the order of the stream's key, one event in memory at a time.
+
+Appends may go on meanwhile. Events never vanish and come in the order of their versions, so that a gap is a gap; what
+might only be newer than the page that was read is looked at once more, in one statement.
+"""
+
+from collections.abc import Generator, Iterator
+from itertools import groupby
+from operator import itemgetter
+
+from django.db import connections
+
+from es_django.audit.findings import Finding, Watch, in_pages
+from es_django.models import Stream
+
+Place = tuple[int, int, int]
+"""stream, version, position"""
+
+BEFORE_ALL = (-(2**63),) * 3
+
+EVENTS = """
+SELECT stream_id, version, position FROM es_django_event
+ WHERE (stream_id, version, position) > (%s, %s, %s)
+ ORDER BY stream_id, version, position LIMIT 5000
+"""
+
+VERSIONS = """
+SELECT stream.version, coalesce((SELECT max(version) FROM es_django_event WHERE stream_id = stream.id), 0)
+  FROM es_django_stream AS stream WHERE stream.id = %s
+"""
+
+
+def findings(watch: Watch) -> Iterator[Finding]:
+    groups = groupby(_places(watch), key=itemgetter(0))
+    group = next(groups, None)
+    for page in in_pages(Stream.objects.using(watch.using), "category", "key", "version"):
+        for id, category, key, version in page:
+            while group is not None and group[0] < id:
+                yield from _orphans(watch, *group)
+                group = next(groups, None)
+            watch.counts["streams"] += 1
+            name, last = f"stream {category!r} {key!r}", 0
+            if group is not None and group[0] == id:
+                last = yield from _faults(name, group[1])
+                group = next(groups, None)
+            if last != version:
+                yield from _other_version(watch, name, id)
+        watch.at(page[-1][0])
+    while group is not None:
+        yield from _orphans(watch, *group)
+        group = next(groups, None)
+
+
+def _places(watch: Watch) -> Iterator[Place]:
+    after: Place = BEFORE_ALL
+    while True:
+        with connections[watch.using].cursor() as cursor:
+            cursor.execute(EVENTS, after)
+            page = cursor.fetchall()
+        if not page:
+            return
+        yield from page
+        after = page[-1]
+
+
+def _faults(stream: str, places: Iterator[Place]) -> Generator[Finding, None, int]:
+    """What is wrong between the events of a stream; returns the version of the last one."""
+    last = before = 0
+    for _, version, position in places:
+        if version == last:
+            yield Finding("duplicate", f"{stream} has version {version} at position {before} and at {position}")
+        elif version > last + 1:
+            missing = f"version {last + 1}" if version == last + 2 else f"versions {last + 1} to {version - 1}"
+            yield Finding("gap", f"{stream} lacks {missing}, before version {version} at position {position}")
+        if position < before:
+            later = f"version {version} at position {position}"
+            yield Finding("order", f"{stream} has {later}, before the earlier version {last} at {before}")
+        last, before = version, position
+    return last
+
+
+def _other_version(watch: Watch, stream: str, id: int) -> Iterator[Finding]:
+    with connections[watch.using].cursor() as cursor:
+        cursor.execute(VERSIONS, [id])
+        version, last = cursor.fetchone() or (0, 0)
+    if version != last:
+        yield Finding("stream version", f"{stream} is at version {version}, its last event has version {last}")
+
+
+def _orphans(watch: Watch, stream: int, places: Iterator[Place]) -> Iterator[Finding]:
+    (_, version, position) = first = last = next(places)
+    count = 1
+    for last in places:  # noqa: B007  # the last one is wanted
+        count += 1
+    if not Stream.objects.using(watch.using).filter(pk=stream).exists():
+        until = "" if first == last else f", to version {last[1]} at position {last[2]}"
+        where = f"from version {version} at position {position}{until}"
+        yield Finding("orphan", f"stream {stream} does not exist and has {count} events, {where}")

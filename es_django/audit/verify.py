@@ -1,0 +1,56 @@
+"""The steps of an audit, in order."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from django.db import connections
+from django.db.models import Max, Model
+
+from es_django import conf
+from es_django.audit import log, messages, projections, rows, schema, snapshots, streams
+from es_django.audit.findings import Finding, Watch
+from es_django.models import OutboxMessage, Snapshot, StoredEvent, Stream
+from es_django.store.error_translation import storage_errors
+
+Step = Callable[[Watch], Iterator[Finding]]
+
+STEPS: dict[str, tuple[Step, type[Model] | None]] = {
+    "schema": (schema.findings, None),
+    "rows": (rows.findings, None),
+    "streams": (streams.findings, Stream),
+    "events": (log.findings, StoredEvent),
+    "snapshots": (snapshots.findings, Snapshot),
+    "messages": (messages.findings, OutboxMessage),
+    "projections": (projections.findings, None),
+}
+"""Each step by name, with the model whose primary keys tell how far it is."""
+
+
+class Audit:
+    """An audit of ES_DJANGO["DATABASE"]; `counts` tells how much of what was looked at.
+
+    It only reads, in short statements, and may run beside appends: what is committed meanwhile is no finding. An
+    expired lease is none either, since the next one to ask for it takes it over.
+    """
+
+    def __init__(self, on_progress: Callable[[str, int, int], None] = lambda step, done, total: None) -> None:
+        self.counts: Counter[str] = Counter()
+        self._on_progress = on_progress
+        self._using = conf.settings().database
+
+    def findings(self) -> Iterator[Finding]:
+        """What is wrong, as it is found. Raises `StorageError` if the database fails."""
+        for name, (step, model) in STEPS.items():
+            with storage_errors(f"audit {name}", connections[self._using]):
+                total = 1 if model is None else self._last(model)
+
+                def tell(done: int, name: str = name, total: int = total) -> None:
+                    self._on_progress(name, min(done, total), total)
+
+                tell(0)
+                yield from step(Watch(self._using, tell, self.counts))
+                tell(total)
+
+    def _last(self, model: type[Model]) -> int:
+        last = model._base_manager.using(self._using).aggregate(last=Max("pk"))["last"]
+        return int(last or 0)

@@ -1,0 +1,174 @@
+"""Messages as CloudEvents 1.0, and back, without loss.
+
+| CloudEvent | message |
+| --- | --- |
+| `id`, `type`, `data` | `message_id`, `type`, `data` |
+| `source` | "/" and the percent-encoded `destination` |
+| `partitionkey` | `key` |
+| `streamcategory`, `streamkey`, `streamversion`; `subject` for the eye | `stream`, `stream_version` |
+| `correlationid`, `causationid` | the headers `correlation_id`, `causation_id` |
+| any other extension attribute | the header of that name |
+| `otherheaders`, a JSON object | the headers that cannot be extension attributes |
+
+`time` is left out, since a message does not know it. An event is meant to travel in structured mode, where its data can
+be anything that JSON can hold.
+"""
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID, uuid5
+
+import msgspec
+from cloudevents.core.base import BaseCloudEvent
+from cloudevents.core.v1.event import CloudEvent
+
+from es_django.core.errors import InvalidStreamId
+from es_django.core.streams import StreamId
+from es_django.messages.errors import InvalidCloudEvent
+from es_django.messages.message import Message
+
+JSON = "application/json"
+FOREIGN_IDS = UUID("3ba9afb8-9f0b-4b1e-8c1b-5d5f3d1b7d0e")
+"""The namespace of the message ids that are made of the (source, id) of other producers' events."""
+
+_RENAMED = {"correlation_id": "correlationid", "causation_id": "causationid"}
+_HEADER_OF = {attribute: header for header, attribute in _RENAMED.items()}
+_OTHER_HEADERS = "otherheaders"
+_NOT_FOR_HEADERS = frozenset(
+    {"specversion", "id", "type", "source", "subject", "time", "data", "datacontenttype", "dataschema", "partitionkey"}
+    | {"streamcategory", "streamkey", "streamversion", _OTHER_HEADERS, *_HEADER_OF}
+)
+_EXTENSION_NAME = re.compile(r"[a-z0-9]{1,20}")
+
+
+def to_cloudevent(message: Message) -> CloudEvent:
+    """The event that tells the message, whose data is as JSON decodes it."""
+    attributes: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": str(message.message_id),
+        "type": message.type,
+        "source": f"/{quote(message.destination, safe='')}",
+        "datacontenttype": JSON,
+    }
+    if message.key is not None:
+        attributes["partitionkey"] = message.key
+    if message.stream is not None:
+        attributes["subject"] = _subject(message.stream)
+        attributes["streamcategory"] = message.stream.category
+        attributes["streamkey"] = message.stream.key
+    if message.stream_version is not None:
+        # as text, since the integers of CloudEvents have 32 bits
+        attributes["streamversion"] = str(message.stream_version)
+    others = {}
+    for name, value in message.headers.items():
+        if _can_be_attribute(name, value):
+            attributes[_RENAMED.get(name, name)] = value
+        else:
+            others[name] = value
+    if others:
+        attributes[_OTHER_HEADERS] = json.dumps(others)
+    return make_cloudevent(attributes, message.data)
+
+
+def make_cloudevent(attributes: dict[str, Any], data: Any) -> CloudEvent:
+    """An event of just these attributes: the class alone would add an id, a version and a time, others at each repeat.
+
+    Raises `cloudevents.core.exceptions.CloudEventValidationError`.
+    """
+    event = CloudEvent({"id": None, "specversion": None, **attributes}, data)
+    if "time" not in attributes:
+        del event.get_attributes()["time"]
+    return event
+
+
+def from_cloudevent(event: BaseCloudEvent) -> Message:
+    """The message that an event of this package or of any other producer tells.
+
+    An id that is a UUID is the message's own; of any other, which is unique within its source alone, and of that
+    source a UUID is made, always the same, and the id is kept as the header `id`. What else a message has no field for
+    is kept as headers too: `source`, `subject`, `time`, `dataschema`, and a `datacontenttype` that is not JSON. Bytes
+    become base64, with the header `datacontentencoding`. Raises `InvalidCloudEvent`.
+    """
+    attributes = dict(event.get_attributes())
+    source, given_id = attributes["source"], attributes.pop("id")
+    message_id = _message_id(source, given_id)
+    content_type = attributes.pop("datacontenttype", JSON)
+    del attributes["specversion"]
+    others = _decoded_headers(attributes.pop(_OTHER_HEADERS, "{}"))
+    key, version = attributes.pop("partitionkey", None), attributes.pop("streamversion", None)
+    message_type, stream = attributes.pop("type"), _pop_stream(attributes)
+    headers = {_HEADER_OF.get(name, name): _text(value) for name, value in attributes.items()}
+    if str(message_id) != given_id:
+        headers["id"] = given_id
+    if content_type != JSON:
+        headers["datacontenttype"] = content_type
+    data: Any = event.get_data()
+    if isinstance(data, bytes):
+        data = b64encode(data).decode()
+        headers["datacontentencoding"] = "base64"
+    return Message(
+        type=message_type,
+        data=data,
+        key=None if key is None else _text(key),
+        headers={**headers, **others},
+        message_id=message_id,
+        stream=stream,
+        stream_version=None if version is None else _whole_number("streamversion", version),
+    )
+
+
+def _can_be_attribute(name: str, value: str) -> bool:
+    fitting_name = name in _RENAMED or (_EXTENSION_NAME.fullmatch(name) and name not in _NOT_FOR_HEADERS)
+    return bool(fitting_name and value and value.isprintable())
+
+
+def _subject(stream: StreamId) -> str:
+    return f"{quote(stream.category, safe='')}/{quote(stream.key, safe='')}"
+
+
+def _pop_stream(attributes: dict[str, Any]) -> StreamId | None:
+    if not {"streamcategory", "streamkey"} <= attributes.keys():
+        return None
+    try:
+        stream = StreamId(attributes.pop("streamcategory"), attributes.pop("streamkey"))
+    except InvalidStreamId as error:
+        raise InvalidCloudEvent(str(error)) from error
+    if attributes.get("subject") == _subject(stream):
+        del attributes["subject"]
+    return stream
+
+
+def _message_id(source: str, given: str) -> UUID:
+    try:
+        known = UUID(given)
+    except ValueError:
+        known = None
+    if known is not None and str(known) == given:
+        return known
+    return uuid5(FOREIGN_IDS, json.dumps([source, given]))
+
+
+def _decoded_headers(text: object) -> Mapping[str, str]:
+    try:
+        return msgspec.json.decode(_text(text), type=dict[str, str])
+    except msgspec.DecodeError as error:
+        raise InvalidCloudEvent(f"{_OTHER_HEADERS} is no JSON object of texts") from error
+
+
+def _whole_number(name: str, value: object) -> int:
+    try:
+        return int(_text(value))
+    except ValueError as error:
+        raise InvalidCloudEvent(f"{name} is no whole number") from error
+
+
+def _text(value: object) -> str:
+    """An attribute's value in the canonical text of its type."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.isoformat() if isinstance(value, datetime) else str(value)

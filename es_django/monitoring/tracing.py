@@ -1,0 +1,72 @@
+"""Spans by OpenTelemetry, linked to those of what caused them: imported where `opentelemetry-api` is installed.
+
+The span that appends or sends is kept as `traceparent` in the metadata of its events and the headers of its messages.
+Publishing, projecting and handling happen at another time, for many causes at once: their spans are no children of
+those, but link to them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, get_current_span, get_tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from es_django.core import metadata
+from es_django.core.instrumentation import Kind, Work, listeners
+
+TRACEPARENT = "traceparent"
+MOST_LINKS = 128
+"""What OpenTelemetry keeps of a span's links unless it is told otherwise."""
+
+_KINDS = {
+    Kind.APPEND: SpanKind.INTERNAL,
+    Kind.PUBLISH: SpanKind.PRODUCER,
+    Kind.PROJECT: SpanKind.CONSUMER,
+    Kind.HANDLE: SpanKind.CONSUMER,
+}
+
+_tracer = get_tracer("es_django")
+_propagator = TraceContextTextMapPropagator()
+
+
+@contextmanager
+def traced(work: Work) -> Iterator[None]:
+    """A span around the work. It tells the class of an error and not its text, which may quote a payload."""
+    name = f"es_django.{work.kind.value}"
+    with _tracer.start_as_current_span(
+        name, kind=_KINDS[work.kind], record_exception=False, set_status_on_exception=False
+    ) as span:
+        if span.is_recording():
+            for context in _contexts(work.causes):
+                span.add_link(context)
+        try:
+            yield
+        finally:
+            if span.is_recording():
+                span.set_attribute(f"es_django.{work.kind.label}", work.subject)
+                for outcome, count in work.outcomes.items():
+                    span.set_attribute(f"es_django.{work.kind.items}.{outcome}", count)
+                if work.error is not None:
+                    span.set_attribute("error.type", type(work.error).__qualname__)
+                    span.set_status(Status(StatusCode.ERROR))
+
+
+def traceparent() -> Mapping[str, str]:
+    """The span that is being recorded, for the metadata of what is written in it."""
+    carrier: dict[str, str] = {}
+    if get_current_span().is_recording():
+        _propagator.inject(carrier)
+    return {name: value for name, value in carrier.items() if name == TRACEPARENT}
+
+
+def _contexts(causes: Iterable[Mapping[str, str]]) -> Iterator[SpanContext]:
+    known = (cause[TRACEPARENT] for cause in causes if TRACEPARENT in cause)
+    for each in islice(dict.fromkeys(known), MOST_LINKS):
+        context = get_current_span(_propagator.extract({TRACEPARENT: each})).get_span_context()
+        if context.is_valid:
+            yield context
+
+
+listeners.append(traced)
+metadata.sources.append(traceparent)

@@ -1,0 +1,23 @@
+"""The outbox of each database, and the one of ES_DJANGO["DATABASE"]."""
+
+from functools import cache
+
+from es_django import conf
+from es_django.outbox.database import DatabaseOutbox
+from es_django.outbox.memory import memory_outbox
+from es_django.outbox.port import OutboxStore
+from es_django.store.backends import store_for
+from es_django.store.memory import MemoryEventStore
+
+
+def outbox_store() -> OutboxStore:
+    """The outbox in ES_DJANGO["DATABASE"], or that of the event store in memory which a test has put in its place."""
+    store = store_for()
+    if isinstance(store, MemoryEventStore):
+        return memory_outbox(store)
+    return _database_outbox(conf.settings().database)
+
+
+@cache
+def _database_outbox(using: str) -> OutboxStore:
+    return DatabaseOutbox(using)

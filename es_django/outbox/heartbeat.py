@@ -1,0 +1,80 @@
+"""Renews a worker's claims in the background while their messages are being published.
+
+Without it, a batch that takes longer than its lease would be published by others as well, over and over.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+from django.db import connections
+
+from es_django.core.errors import EsDjangoError
+from es_django.outbox.port import Claim, OutboxStore
+
+logger = logging.getLogger("es_django.outbox")
+
+RENEWAL = "es_django claim renewal"
+PATIENCE = 10.0
+"""Leases for which one call of a publisher may last; after that it counts as hanging, and its claims run out."""
+
+
+class Renewal:
+    """Within its block the worker keeps the claims, for as long as `progress` is told now and then."""
+
+    def __init__(
+        self, store: OutboxStore, worker: str, claims: Sequence[Claim], *, claimed_at: float, lease: float
+    ) -> None:
+        self._store = store
+        self._worker = worker
+        self._claims = claims
+        self._lease = lease
+        self._held = {claim.id for claim in claims}
+        self._renewed_at = self._progress_at = claimed_at
+        self._ids = {"worker": worker, "destination": claims[0].message.destination}
+        self._ended = Event()
+        self._thread = Thread(target=self._run, name=RENEWAL, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether the claim is, as far as is known, still the worker's: a renewal that hangs, or a process that was
+        stopped for a while, counts as lost."""
+        return claim.id in self._held and time.monotonic() < self._renewed_at + self._lease
+
+    def progress(self) -> None:
+        """Tells that the publisher has come back."""
+        self._progress_at = time.monotonic()
+
+    def _run(self) -> None:
+        try:
+            while self._held and not self._ended.wait(self._lease / 3):
+                self._renew()
+        finally:
+            connections.close_all()
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        if now - self._progress_at > PATIENCE * self._lease:
+            hanging = now - self._progress_at
+            logger.error("the publisher of %s has not come back for %.1f s", self._worker, hanging, extra=self._ids)
+            self._held = set()
+            return
+        try:
+            self._held = self._store.extend(self._worker, self._claims, lease=self._lease)
+            self._renewed_at = now
+        except EsDjangoError as error:
+            logger.warning("the claims of %s could not be renewed: %s", self._worker, error, extra=self._ids)
+            if now - self._renewed_at > self._lease:
+                self._held = set()

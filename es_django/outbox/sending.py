@@ -1,0 +1,136 @@
+"""Writing messages: by hand with `send`, or for every event of a type with `@publishes`."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, TypeVar, cast, overload
+from uuid import UUID
+
+import msgspec
+from asgiref.sync import sync_to_async
+
+from es_django import conf
+from es_django.core.errors import PayloadError
+from es_django.core.events import Event, StagedEvent
+from es_django.core.metadata import COLUMNS_OF_METADATA, current_metadata
+from es_django.core.registry import registry
+from es_django.core.streams import MAX_NAME_LENGTH
+from es_django.messages.message import Message
+from es_django.outbox import wakeup as _wakeup  # noqa: F401  # registers itself
+from es_django.outbox.errors import UnknownDestination
+from es_django.store.backends import store_for
+from es_django.store.hooks import MessageSource, message_sources
+
+EventT = TypeVar("EventT", bound=Event)
+MadeT = TypeVar("MadeT", bound="Message | dict[str, Any] | None", covariant=True)
+Publication = Callable[[StagedEvent], "Message | dict[str, Any] | None"]
+
+CARRIED = (*COLUMNS_OF_METADATA, "traceparent")
+"""The metadata that goes along as headers."""
+
+publications: list[tuple[type[Event], str, Publication]] = []
+"""Each event class that is published, where to, and by which function."""
+
+
+def send(
+    destination: str,
+    *,
+    type: str,
+    data: object,
+    key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    delay: timedelta | None = None,
+    message_id: UUID | None = None,
+) -> UUID:
+    """Stores a message for `destination` in the caller's transaction and returns its id.
+
+    It is published once that transaction has committed, at least once, and in order among the messages of the same
+    destination and `key`; after `delay`, if given. Raises `UnknownDestination`, `PayloadError` if `data` cannot be
+    stored, `DuplicateMessage` if `message_id` is stored already, and `StorageError` if the database fails.
+    """
+    message = Message(type=type, data=data, key=key, headers=headers or {}, delay=delay)
+    if message_id is not None:
+        message = msgspec.structs.replace(message, message_id=message_id)
+    message = _addressed(message, destination)
+    store_for().send(message)
+    return message.message_id
+
+
+async def asend(
+    destination: str,
+    *,
+    type: str,
+    data: object,
+    key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    delay: timedelta | None = None,
+    message_id: UUID | None = None,
+) -> UUID:
+    """As `send`."""
+    sending = sync_to_async(send)
+    return await sending(
+        destination, type=type, data=data, key=key, headers=headers, delay=delay, message_id=message_id
+    )
+
+
+@overload
+def publishes(
+    event_class: type[EventT], /, *, destination: str
+) -> Callable[[Callable[[StagedEvent[EventT]], MadeT]], Callable[[StagedEvent[EventT]], MadeT]]: ...
+@overload
+def publishes(
+    *event_classes: type[Event], destination: str
+) -> Callable[[Callable[[StagedEvent[Any]], MadeT]], Callable[[StagedEvent[Any]], MadeT]]: ...
+def publishes(
+    *event_classes: type[Event], destination: str
+) -> Callable[[Callable[[StagedEvent[Any]], MadeT]], Callable[[StagedEvent[Any]], MadeT]]:
+    """Registers a function that makes a message of each event of these classes, stored in the same commit.
+
+    It gets the `StagedEvent` and returns the message's data; or a `Message`, for full control; or None where there is
+    nothing to tell. The message's type is the event's stored name and its key that of the stream, so that the messages
+    of one stream are published in order.
+    """
+
+    def register(function: Callable[[StagedEvent[Any]], MadeT]) -> Callable[[StagedEvent[Any]], MadeT]:
+        publication = cast("Publication", function)
+        for event_class in event_classes:
+            source = _message_source(event_class, destination, publication)
+            message_sources.setdefault(event_class, []).append(source)
+            publications.append((event_class, destination, publication))
+        return function
+
+    return register
+
+
+def _message_source(event_class: type[Event], destination: str, function: Publication) -> MessageSource:
+    def source(staged: StagedEvent) -> Message | None:
+        made = function(staged)
+        if made is None:
+            return None
+        if not isinstance(made, Message):
+            made = Message(type=registry.of(event_class).name, data=made, key=staged.stream.key)
+        causes = {**staged.metadata, "causation_id": str(staged.event_id)}
+        return _addressed(made, destination, causes)
+
+    return source
+
+
+def _addressed(message: Message, destination: str, causes: Mapping[str, str] | None = None) -> Message:
+    destinations = conf.settings().destinations
+    if destination not in destinations:
+        raise UnknownDestination(destination, sorted(destinations))
+    for field in ("type", "key"):
+        value = getattr(message, field)
+        if not (value is None and field == "key") and not (
+            isinstance(value, str) and len(value.strip()) > 0 and len(value) <= MAX_NAME_LENGTH
+        ):
+            raise ValueError(f"a message's {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}")
+    for name, header in message.headers.items():
+        if not isinstance(name, str) or not isinstance(header, str):
+            raise PayloadError(message.type, f"headers[{name!r}]", f"must be text with a name, not {header!r}")
+    if not isinstance(message.delay, timedelta | None):
+        raise TypeError(f"a message's delay is a timedelta, not {message.delay!r}")
+    if message.delay_seconds < 0:
+        raise ValueError(f"a message's delay is not negative, {message.delay} is")
+    known = current_metadata() if causes is None else causes
+    traced = {name: known[name] for name in CARRIED if name in known}
+    return msgspec.structs.replace(message, destination=destination, headers={**traced, **message.headers})

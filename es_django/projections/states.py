@@ -1,0 +1,27 @@
+"""The statuses of a checkpoint, and the transitions between them."""
+
+from collections.abc import Mapping
+
+from es_django.models import ProjectionCheckpoint
+from es_django.models.projections import CheckpointStatus
+from es_django.projections.errors import ProjectionStatusError
+
+TRANSITIONS: Mapping[str, frozenset[str]] = {
+    CheckpointStatus.RUNNING: frozenset(
+        {CheckpointStatus.PAUSED, CheckpointStatus.FAILED, CheckpointStatus.REBUILDING, CheckpointStatus.INLINE}
+    ),
+    CheckpointStatus.REBUILDING: frozenset(
+        {CheckpointStatus.RUNNING, CheckpointStatus.PAUSED, CheckpointStatus.FAILED, CheckpointStatus.INLINE}
+    ),
+    CheckpointStatus.PAUSED: frozenset({CheckpointStatus.RUNNING, CheckpointStatus.REBUILDING}),
+    CheckpointStatus.FAILED: frozenset({CheckpointStatus.RUNNING, CheckpointStatus.REBUILDING}),
+    CheckpointStatus.INLINE: frozenset({CheckpointStatus.PAUSED}),
+}
+"""The statuses that can follow each status."""
+
+
+def transition(checkpoint: ProjectionCheckpoint, status: CheckpointStatus) -> None:
+    """Change the status of a checkpoint, unsaved. Raises `ProjectionStatusError` if `TRANSITIONS` does not allow it."""
+    if status not in TRANSITIONS[checkpoint.status]:
+        raise ProjectionStatusError(checkpoint.name, status, f"it is {checkpoint.status}")
+    checkpoint.status = status

@@ -1,0 +1,71 @@
+"""What an append sets off in its own transaction: messages to publish and inline projections to move.
+
+The parts above register here, so that the store calls them without importing them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
+
+from es_django.core.events import Event, RecordedEvent, StagedEvent
+
+if TYPE_CHECKING:
+    from es_django.messages.message import Message
+
+MessageSource = Callable[[StagedEvent], "Message | None"]
+
+
+class InlineProjection(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def event_classes(self) -> Set[type[Event]]: ...
+
+    def project_batch(self, events: Sequence[RecordedEvent]) -> None: ...
+
+
+message_sources: dict[type[Event], list[MessageSource]] = {}
+inline_projections: list[InlineProjection] = []
+after_messages: list[Callable[[str], None]] = []
+"""Called with the database alias in a transaction that wrote messages."""
+
+_replaying: ContextVar[bool] = ContextVar("es_django_replaying", default=False)
+
+
+def is_replaying() -> bool:
+    """Whether a projection is being given events that it has had before, so that the outside has been told of them.
+
+    No message is stored then, and an append raises `AppendInReplay`. Code that tells the outside by other means should
+    ask, and ask before it hands anything to `transaction.on_commit`: when that is called, the answer is no.
+    """
+    return _replaying.get()
+
+
+@contextmanager
+def replaying(again: bool) -> Iterator[None]:
+    """Within the block `is_replaying()` answers `again`."""
+    token = _replaying.set(again)
+    try:
+        yield
+    finally:
+        _replaying.reset(token)
+
+
+def is_followed_inline(event_classes: Set[type[Event]]) -> bool:
+    """Whether an inline projection follows events of any of these classes."""
+    # A generator would cost each append three times as much.
+    for projection in inline_projections:  # noqa: SIM110
+        if not projection.event_classes.isdisjoint(event_classes):
+            return True
+    return False
+
+
+def run_inline_projections(recorded: Sequence[RecordedEvent], *, besides: Set[str]) -> None:
+    """Applies the events to the inline projections that follow them, in the order of registration, all `besides`
+    some."""
+    for projection in inline_projections:
+        followed = [event for event in recorded if type(event.event) in projection.event_classes]
+        if followed and projection.name not in besides:
+            projection.project_batch(followed)

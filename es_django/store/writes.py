@@ -1,0 +1,179 @@
+"""What a writer hands in, and what the backend gets of it: checked, encoded, and with the messages that it gives rise
+to, so that nothing is found wrong when half of it is stored.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from operator import attrgetter
+from typing import Final, Literal
+from uuid import UUID
+
+import msgspec
+
+from es_django import conf
+from es_django.core.errors import PayloadError
+from es_django.core.events import Event, PendingEvent, StagedEvent
+from es_django.core.metadata import COLUMNS_OF_METADATA
+from es_django.core.serialization import encode_payload
+from es_django.core.streams import MAX_NAME_LENGTH, StreamId, require_stream
+from es_django.core.validation import is_position, require_many
+from es_django.messages.message import Message, StagedMessage
+from es_django.store.errors import DuplicateEvent, DuplicateMessage, DuplicateStream
+from es_django.store.hooks import is_followed_inline, message_sources
+
+
+class Expected(Enum):
+    """What a writer expects of a stream, where it is not a certain version."""
+
+    ANY = "any version"
+    NO_STREAM = "no stream"
+    STREAM_EXISTS = "an existing stream"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+ANY: Final = Expected.ANY
+NO_STREAM: Final = Expected.NO_STREAM
+STREAM_EXISTS: Final = Expected.STREAM_EXISTS
+
+ExpectedVersion = int | Literal[Expected.ANY, Expected.NO_STREAM, Expected.STREAM_EXISTS]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A state that was folded, as JSON, and the schema that tells which code can read it."""
+
+    schema: str
+    state: str
+
+
+class StreamWrite(msgspec.Struct, frozen=True):
+    """Events to append to one stream, if it is where `expected` says; and the state after them, to be cached."""
+
+    stream: StreamId
+    events: Sequence[Event | PendingEvent]
+    expected: ExpectedVersion
+    snapshot: Snapshot | None = None
+
+
+class Append(msgspec.Struct, frozen=True):
+    """A write with all that the backend has to store, encoded."""
+
+    stream: StreamId
+    events: Sequence[PendingEvent]
+    expected: ExpectedVersion
+    messages: Sequence[StagedMessage]
+    metadata: Mapping[str, str]
+    encoded_metadata: str
+    """The metadata that has no column of its own."""
+    snapshot: Snapshot | None
+    may_repeat: bool
+    """Whether the events may be stored already without the version telling so."""
+    followed_inline: bool
+    """Whether an inline projection follows any of the events."""
+
+    @property
+    def version(self) -> int | None:
+        """The version that the stream must have, or None if any will do."""
+        if self.expected is NO_STREAM:
+            return 0
+        return self.expected if isinstance(self.expected, int) else None
+
+
+def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> list[Append]:
+    """The writes that have events, each checked and encoded. Raises what `EventStore.append_all` does for bad input."""
+    for write in writes:
+        _require_well_formed(write)
+    if len(writes) > 1:
+        _require_distinct_streams(writes)
+        # In one order everywhere, so that two writers of the same streams cannot deadlock.
+        writes = sorted(writes, key=attrgetter("stream"))
+    encoded_metadata = _encoded(metadata) if metadata and any(write.events for write in writes) else "{}"
+    appends = [_prepare(write, metadata, encoded_metadata) for write in writes if write.events]
+    _require_distinct_ids(appends)
+    return appends
+
+
+def stage(message: Message, ordinal: int) -> StagedMessage:
+    """The message, encoded. Raises `PayloadError` if it cannot be stored or has more than MAX_BYTES."""
+    data = encode_payload(message.data, message.type)
+    limit = conf.settings().outbox.max_bytes
+    if (size := len(data.encode())) > limit:
+        advice = f'more than the {limit} of ES_DJANGO["OUTBOX"]["MAX_BYTES"]: send a reference to it instead'
+        raise PayloadError(message.type, "", f"has {size} bytes of data, {advice}")
+    return StagedMessage(message, ordinal, data, encode_payload(message.headers, f"{message.type} headers"))
+
+
+def _require_distinct_streams(writes: Sequence[StreamWrite]) -> None:
+    seen: set[StreamId] = set()
+    for write in writes:
+        if write.stream in seen:
+            raise DuplicateStream(write.stream)
+        seen.add(write.stream)
+
+
+def _require_distinct_ids(appends: Sequence[Append]) -> None:
+    # Most appends, for which the lists would cost more than the answer.
+    if len(appends) == 1 and len(appends[0].events) == 1 and len(appends[0].messages) < 2:
+        return
+    if twice := _twice([event.event_id for append in appends for event in append.events]):
+        raise DuplicateEvent(twice)
+    if twice := _twice([staged.message.message_id for append in appends for staged in append.messages]):
+        raise DuplicateMessage(twice)
+
+
+def _twice(ids: list[UUID]) -> list[UUID]:
+    # Counting costs much more, and is hardly ever needed.
+    if len(ids) < 2 or len(set(ids)) == len(ids):
+        return []
+    return [each for each, count in Counter(ids).items() if count > 1]
+
+
+def _require_well_formed(write: StreamWrite) -> None:
+    require_stream(write.stream)
+    require_many("events", write.events, Event, PendingEvent)
+    expected = write.expected
+    if not isinstance(expected, Expected) and not is_position(expected):
+        raise ValueError(f"expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}")
+
+
+def _prepare(write: StreamWrite, metadata: Mapping[str, str], encoded_metadata: str) -> Append:
+    events = [event if isinstance(event, PendingEvent) else PendingEvent(event) for event in write.events]
+    classes = {type(event.event) for event in events}
+    messages = [] if classes.isdisjoint(message_sources) else list(_staged(write.stream, events, metadata))
+    is_open = write.expected is ANY or write.expected is STREAM_EXISTS
+    may_repeat = is_open and any(isinstance(event, PendingEvent) for event in write.events)
+    return Append(
+        write.stream,
+        events,
+        write.expected,
+        messages,
+        metadata,
+        encoded_metadata,
+        write.snapshot,
+        may_repeat,
+        is_followed_inline(classes),
+    )
+
+
+def _encoded(metadata: Mapping[str, str]) -> str:
+    """The metadata that has no column of its own. Raises `PayloadError` for what cannot be stored of it."""
+    for name, value in metadata.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise PayloadError("metadata", str(name), f"must be text with a name, not {value!r}")
+    for name in metadata.keys() & COLUMNS_OF_METADATA:
+        if len(metadata[name]) > MAX_NAME_LENGTH:
+            raise PayloadError("metadata", name, f"has more than {MAX_NAME_LENGTH} characters")
+        encode_payload(metadata[name], f"metadata.{name}")
+    rest = {name: value for name, value in metadata.items() if name not in COLUMNS_OF_METADATA}
+    return encode_payload(rest, "metadata") if rest else "{}"
+
+
+def _staged(stream: StreamId, events: Sequence[PendingEvent], metadata: Mapping[str, str]) -> Iterator[StagedMessage]:
+    for ordinal, pending in enumerate(events, start=1):
+        staged = StagedEvent(stream, pending.event, pending.event_id, metadata)
+        for source in message_sources.get(type(pending.event), ()):
+            message = source(staged)
+            if message is not None:
+                yield stage(message, ordinal)

@@ -1,0 +1,114 @@
+"""Whoever does the work tells of it, to those that are installed and to nobody else."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.conf import settings
+
+from es_django.core import instrumentation
+from es_django.core.instrumentation import Kind, Work
+
+ALONE = """
+import os, sys
+
+for extra in ("prometheus_client", "opentelemetry"):
+    sys.modules[extra] = None
+
+import django
+django.setup()
+
+import pkgutil
+from decimal import Decimal
+from importlib import import_module
+from django.core.management import call_command
+
+import es_django
+
+call_command("migrate", verbosity=0)
+
+from es_django import outbox
+from es_django.models import OutboxMessage
+from es_django.core import instrumentation
+from es_django.core.instrumentation import listeners
+from es_django.outbox.relay import relay
+from es_django.projections import run_projections
+from es_django.audit import Audit
+from testproject.bank.services import deposit, open_account
+
+assert listeners == []
+open_account("acc-1", "Ada")
+deposit("acc-1", Decimal(5))
+assert run_projections()
+assert relay("customers") + relay("ledger")
+assert list(Audit().findings()) == []
+message = OutboxMessage.objects.first()
+assert "traceparent" not in message.headers
+
+optional = {"es_django.monitoring.metrics": "prometheus_client", "es_django.monitoring.tracing": "opentelemetry"}
+for module in pkgutil.walk_packages(es_django.__path__, "es_django."):
+    try:
+        import_module(module.name)
+    except ImportError as error:
+        assert error.name.startswith(optional[module.name]), error
+        del optional[module.name]
+assert optional == {}
+print("alone")
+"""
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a listener that is put in the place of all others hears."""
+    told: list[str] = []
+
+    @contextmanager
+    def listener(work: Work) -> Iterator[None]:
+        told.append(f"{work.kind.value} {work.subject} begins")
+        try:
+            yield
+        finally:
+            told.append(f"{work.outcomes} {work.error!r}")
+
+    monkeypatch.setattr(instrumentation, "listeners", [listener])
+    return told
+
+
+def test_work_is_done_unless_it_says_otherwise(heard: list[str]) -> None:
+    with Work(Kind.PROJECT, "balances", 3):
+        pass
+    with Work(Kind.PUBLISH, "ledger", 3) as work:
+        work.outcomes = {"done": 1, "failed": 2}
+    assert heard == [
+        "project balances begins",
+        "{'done': 3} None",
+        "publish ledger begins",
+        "{'done': 1, 'failed': 2} None",
+    ]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+def test_work_that_raises_has_failed_and_raises_on(heard: list[str], error: BaseException) -> None:
+    with pytest.raises(type(error)), Work(Kind.APPEND, size=2):
+        raise error
+    assert heard[1] == f"{ {'failed': 2} } {error!r}"
+
+
+def test_without_the_extras_all_works_in_silence(tmp_path: object) -> None:
+    told = subprocess.run(
+        [sys.executable, "-W", "error::ImportWarning", "-c", ALONE],
+        cwd=settings.BASE_DIR,
+        env={
+            "DJANGO_SETTINGS_MODULE": "testproject.settings",
+            "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
+            "CELERY_BROKER_URL": "memory://",
+            "VAR_DIR": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (told.returncode, told.stdout) == (0, "alone\n"), told.stderr

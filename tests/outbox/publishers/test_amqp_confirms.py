@@ -1,0 +1,138 @@
+"""What a broker may say of messages, in every order in which it may say it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import Any, cast
+
+import amqp
+import kombu
+import pytest
+
+from es_django.outbox.publishers import amqp_confirms
+from es_django.outbox.publishers.amqp_confirms import ConfirmingChannel
+from es_django.outbox.publishers.amqp_frames import Delivery
+from es_django.outbox.publishers.serializers import Outcomes
+
+Said = tuple[Any, ...]
+
+BODY = b"the body of a message"
+
+
+class ScriptedChannel:
+    """Takes everything, and says what its script holds once it is awaited."""
+
+    channel_id = 1
+    frame_max = 131_072
+
+    def __init__(self, script: list[Said]) -> None:
+        self.events: dict[str, set[Callable[..., None]]] = defaultdict(set)
+        self.connection = self.transport = self
+        self.script = script
+        self.sent = 0
+        self.sent_at_each_word: list[int] = []
+
+    def confirm_select(self) -> None:
+        pass
+
+    def having_timeout(self, timeout: float) -> nullcontext[None]:
+        return nullcontext()
+
+    def write(self, frames: bytes) -> None:
+        self.sent += frames.count(BODY)
+
+    def blocking_read(self, timeout: float) -> None:
+        self.sent_at_each_word.append(self.sent)
+        event, *told = self.script.pop(0)
+        if event == "lost":
+            raise ConnectionResetError
+        for told_to in self.events[event]:
+            told_to(*told)
+
+
+class ScriptedConnection:
+    def __init__(self, script: list[Said]) -> None:
+        self._channel = ScriptedChannel(script)
+
+    def channel(self) -> ScriptedChannel:
+        return self._channel
+
+    def drain_events(self, timeout: float) -> None:
+        raise TimeoutError
+
+
+def ack(tag: int, multiple: bool = False) -> Said:
+    return "basic_ack", tag, multiple
+
+
+def nack(tag: int, multiple: bool = False) -> Said:
+    return "basic_nack", tag, multiple
+
+
+def returned(index: int) -> Said:
+    return "basic_return", amqp.NotFound("NO_ROUTE"), "", "key", amqp.Message(message_id=str(index))
+
+
+LOST: Said = ("lost",)
+CASES: dict[str, tuple[list[Said], dict[int, str]]] = {
+    "one by one": ([ack(1), ack(2), ack(3), ack(4)], {}),
+    "all at once": ([ack(4, True)], {}),
+    "the last first": ([ack(4), ack(2), ack(3, True)], {}),
+    "some at once and the rest singly": ([ack(2, True), ack(4), ack(3)], {}),
+    "one refused": ([ack(2, True), nack(3), ack(4)], {2: "refused"}),
+    "several refused at once": ([ack(3), nack(2, True), ack(4)], {0: "refused", 1: "refused"}),
+    "one returned, long before its confirm": ([returned(1), ack(4, True)], {1: "no queue"}),
+    "two returned in another order": ([returned(3), returned(0), ack(4, True)], {0: "no queue", 3: "no queue"}),
+}
+
+
+DELIVERIES = [(index, Delivery("key", str(index), "text/plain", {}, BODY)) for index in range(4)]
+
+
+def published(script: list[Said], outcomes: Outcomes) -> list[int]:
+    """Publishes four messages and returns how many of them had been sent when each word of the script was read."""
+    connection = ScriptedConnection(script)
+    channel = ConfirmingChannel(cast("kombu.Connection", connection))
+    channel.publish(DELIVERIES, exchange="", timeout=5, outcomes=outcomes)
+    return connection.channel().sent_at_each_word
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_message_gets_what_was_said_of_it(case: str) -> None:
+    script, errors = CASES[case]
+    outcomes: Outcomes = {}
+    published(list(script), outcomes)
+    assert sorted(outcomes) == [0, 1, 2, 3]
+    assert {index for index, error in outcomes.items() if error is not None} == set(errors)
+    assert all(reason in str(outcomes[index]) for index, reason in errors.items())
+
+
+def test_what_was_not_confirmed_before_the_connection_was_lost_has_no_outcome() -> None:
+    outcomes: Outcomes = {}
+    with pytest.raises(ConnectionResetError):
+        published([ack(1), ack(3), LOST], outcomes)
+    assert outcomes == {0: None, 2: None}
+
+
+def test_what_is_confirmed_of_a_batch_that_was_broken_off_is_no_message_of_the_next() -> None:
+    def broken_off() -> Iterator[tuple[int, Delivery]]:
+        yield from DELIVERIES
+        raise SystemExit
+
+    channel = ConfirmingChannel(cast("kombu.Connection", ScriptedConnection([ack(4, True), LOST])))
+    first: Outcomes = {}
+    second: Outcomes = {}
+    with pytest.raises(SystemExit):
+        channel.publish(broken_off(), exchange="", timeout=5, outcomes=first)
+    with pytest.raises(ConnectionResetError):
+        channel.publish(DELIVERIES, exchange="", timeout=5, outcomes=second)
+    assert (sorted(first), second) == ([0, 1, 2, 3], {})
+
+
+def test_confirms_are_awaited_when_all_is_sent() -> None:
+    assert published([ack(1), ack(2), ack(3), ack(4)], {}) == [4, 4, 4, 4]
+
+
+def test_no_more_than_so_many_are_on_their_way_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amqp_confirms, "UNCONFIRMED", 2)
+    assert published([ack(1), ack(2), ack(3), ack(4)], {}) == [2, 2, 4, 4]

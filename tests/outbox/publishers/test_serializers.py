@@ -1,0 +1,47 @@
+"""How messages are written for others."""
+
+import json
+
+import pytest
+from cloudevents.core.formats.json import JSONFormat
+from django.core.exceptions import ImproperlyConfigured
+
+from es_django import Message, StreamId
+from es_django.messages.cloudevents import from_cloudevent
+from es_django.messages.message import from_wire, to_wire
+from es_django.outbox.publishers.serializers import format_named
+
+MESSAGE = Message(
+    type="told",
+    data=[1.5, None, "ä"],
+    key="k",
+    headers={"correlation_id": "1", "Odd Name": "x\ny"},
+    destination="tests",
+    stream=StreamId("order", "1"),
+    stream_version=3,
+)
+
+
+def test_a_message_survives_the_wire() -> None:
+    assert from_wire(to_wire(MESSAGE)) == MESSAGE
+
+
+def test_plain_json_says_everything() -> None:
+    format = format_named("json")
+    assert format.content_type == "application/json"
+    assert from_wire(json.loads(format.encode(MESSAGE))) == MESSAGE
+
+
+def test_a_cloudevent_says_everything_but_the_name_of_the_destination() -> None:
+    format = format_named("cloudevents")
+    assert format.content_type == "application/cloudevents+json"
+    event = JSONFormat().read(None, format.encode(MESSAGE))
+    told = from_cloudevent(event)
+    for field in ("type", "data", "key", "message_id", "stream", "stream_version"):
+        assert getattr(told, field) == getattr(MESSAGE, field)
+    assert MESSAGE.headers.items() <= told.headers.items()
+
+
+def test_another_format_is_refused() -> None:
+    with pytest.raises(ImproperlyConfigured, match="'cloudevents' or 'json', not 'xml'"):
+        format_named("xml")

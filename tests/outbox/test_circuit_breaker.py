@@ -1,0 +1,41 @@
+"""How long a destination rests that cannot be reached."""
+
+import pytest
+from pytest_django import Settings
+
+from es_django.errors import DestinationUnreachable
+from es_django.outbox import circuit_breaker
+
+
+def test_rests_grow_as_pauses_do_but_never_so_long_that_delivery_would_not_go_on_soon(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ES_DJANGO = {"OUTBOX": {"BACKOFF": {"base": 3, "factor": 2, "max": 3600}}}
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    assert not circuit_breaker.is_resting("tests")
+    assert circuit_breaker.unreached() == {}
+    for rest in (3, 6, 10, 10):
+        circuit_breaker.note_unreachable("tests", DestinationUnreachable("refused"))
+        now += rest - 0.5
+        assert circuit_breaker.is_resting("tests")
+        assert not circuit_breaker.is_resting("others")
+        now += 0.5
+        assert not circuit_breaker.is_resting("tests")
+        assert [(name, str(error)) for name, error in circuit_breaker.unreached().items()] == [("tests", "refused")]
+    circuit_breaker.note_reached("tests")
+    assert circuit_breaker.unreached() == {}
+    circuit_breaker.note_unreachable("tests", DestinationUnreachable("refused"))
+    now += 3
+    assert not circuit_breaker.is_resting("tests")
+
+
+def test_a_rest_may_end_in_another_thread_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Vanishing(dict[str, object]):
+        def __contains__(self, name: object) -> bool:
+            return super().__contains__(name) and self.pop(str(name)) is not None
+
+    circuit_breaker.note_unreachable("tests", DestinationUnreachable("refused"))
+    monkeypatch.setattr(circuit_breaker, "_resting", Vanishing(circuit_breaker._resting))
+    circuit_breaker.is_resting("tests")
+    circuit_breaker.note_unreachable("tests", DestinationUnreachable("refused"))

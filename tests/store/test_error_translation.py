@@ -1,0 +1,234 @@
+"""Whatever the store is asked for, a failing database is told as a `StorageError` that names what was asked."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from django.db import Error, IntegrityError, OperationalError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from es_django import ANY, Message, StorageError, StreamId, StreamWrite, event_store
+from es_django.core.events import PendingEvent
+from es_django.errors import LockTimeout
+from es_django.inbox.receipts import handle_once, keep_dead, outcome_on_record
+from es_django.inbox.replay import replay
+from es_django.leases import lease_lock
+from es_django.models import Snapshot, Stream
+from es_django.monitoring.health import status
+from es_django.outbox.backends import outbox_store
+from es_django.outbox.states import Move
+from es_django.projections import wait_for
+from es_django.store.error_translation import storage_errors
+from tests.domain import Annotated
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STREAM = StreamId("ledger", "l-1")
+PENDING = PendingEvent(Annotated(note=1))
+MESSAGE = Message(type="noted", data=None, destination="tests")
+TWO_WRITES = [StreamWrite(STREAM, [PENDING], 0), StreamWrite(StreamId("ledger", "l-2"), [Annotated(note=2)], 0)]
+
+SPOIL = {
+    "postgresql": "SELECT 1 / 0",
+    # SQLite's transactions outlive an error, unless it is told that they are to end.
+    "sqlite": "INSERT OR ROLLBACK INTO es_django_inboxreceipt DEFAULT VALUES",
+}
+
+OPERATIONS: list[tuple[str, Callable[[], Any]]] = [
+    ("append", lambda: event_store.append(STREAM, [PENDING], expected=0)),
+    ("append", lambda: event_store.append(STREAM, [PENDING], expected=ANY)),
+    ("append", lambda: event_store.append_all(TWO_WRITES)),
+    ("store an outbox message", lambda: event_store.send(MESSAGE)),
+    ("archive a stream", lambda: event_store.archive(STREAM)),
+    ("read a stream", lambda: list(event_store.read_stream(STREAM))),
+    ("read a stream's version", lambda: event_store.version(STREAM)),
+    ("read the log", lambda: event_store.read_all()),
+    ("read the log", lambda: event_store.safe_end()),
+    ("load a stream", lambda: event_store.load(STREAM)),
+    ("load a stream", lambda: event_store.load(STREAM, schema="ledger:1")),
+    ("load streams", lambda: event_store.load_many("ledger", ["l-1"])),
+    ("look an event up", lambda: event_store.contains(PENDING.event_id)),
+    ("lock a stream", lambda: event_store.lock(STREAM, None).__enter__()),
+    ("take a lease", lambda: lease_lock("tests").__enter__()),
+    ("move messages", lambda: outbox_store().move([PENDING.event_id], Move.DISCARD)),
+    ("handle a message", lambda: handle_once("tests", MESSAGE, lambda message: None)),
+    ("replay a message", lambda: replay("tests", "m-1")),
+    ("look for a receipt", lambda: outcome_on_record("tests", "m-1")),
+    ("keep a dead message", lambda: keep_dead("tests", "m-1", None, "tests", attempt=1)),
+    ("look how long the log is", lambda: wait_for("statements")),
+    ("tell the status", lambda: status()),
+]
+
+
+def fail(*args: Any) -> None:
+    raise OperationalError("told by the database")
+
+
+def fail_in_database(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    return execute("SELECT no_column FROM es_django_stream", {}, False, context)
+
+
+@pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
+def test_a_failing_database_is_told_by_every_operation(operation: str, ask: Callable[[], Any]) -> None:
+    with (
+        connection.execute_wrapper(fail),
+        pytest.raises(StorageError, match="told by the database") as caught,
+    ):
+        ask()
+    assert caught.value.operation == operation
+    assert isinstance(caught.value.__cause__, OperationalError)
+
+
+@pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
+def test_what_fails_in_a_transaction_and_is_caught_there_does_not_let_it_seem_committed(
+    operation: str, ask: Callable[[], Any]
+) -> None:
+    committed: list[str] = []
+    with transaction.atomic():
+        event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
+        transaction.on_commit(lambda: committed.append("told"))
+        # A transaction fails with its first failing statement, which the database itself must have been given.
+        with connection.execute_wrapper(fail_in_database), pytest.raises(StorageError):
+            ask()
+    assert event_store.version(StreamId("ledger", "before")) == len(committed)
+
+
+def test_a_failure_that_a_savepoint_makes_good_leaves_the_transaction_as_it_was() -> None:
+    def fail_within(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if "SAVEPOINT" in sql:
+            return execute(sql, params, many, context)
+        return fail_in_database(execute, sql, params, many, context)
+
+    with transaction.atomic():
+        event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
+        with connection.execute_wrapper(fail_within), pytest.raises(StorageError):
+            event_store.append_all(TWO_WRITES)
+        event_store.append(StreamId("ledger", "after"), [Annotated(note=1)], expected=0)
+    assert event_store.version(StreamId("ledger", "before")) == event_store.version(StreamId("ledger", "after")) == 1
+
+
+@pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
+def test_after_a_caught_error_of_raw_sql_nothing_is_stored_and_nothing_seems_committed(
+    operation: str, ask: Callable[[], Any]
+) -> None:
+    committed: list[str] = []
+    with transaction.atomic():
+        event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
+        transaction.on_commit(lambda: committed.append("told"))
+        with suppress(Error), connection.cursor() as cursor:
+            cursor.execute(SPOIL[connection.vendor])
+        with pytest.raises(StorageError, match="was caught inside the transaction") as caught:
+            ask()
+    assert caught.value.operation == operation
+    assert (event_store.read_all().events, committed) == ([], [])
+
+
+@pytest.mark.requires_postgresql
+def test_an_interrupted_operation_does_not_let_its_transaction_seem_committed() -> None:
+    committed: list[str] = []
+
+    def interrupt(*arguments: Any) -> None:
+        with suppress(Error):
+            fail_in_database(*arguments)
+        raise KeyboardInterrupt
+
+    with transaction.atomic():
+        event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
+        transaction.on_commit(lambda: committed.append("told"))
+        with connection.execute_wrapper(interrupt), pytest.raises(KeyboardInterrupt):
+            event_store.append(STREAM, [PENDING], expected=0)
+    assert committed == []
+
+
+def test_a_block_that_has_written_nothing_is_sound_where_autocommit_is_off() -> None:
+    transaction.set_autocommit(False)
+    try:
+        with transaction.atomic(savepoint=False):
+            event_store.append(STREAM, [PENDING], expected=event_store.version(STREAM))
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+    assert event_store.version(STREAM) == 1
+
+
+def test_a_connection_that_was_closed_in_its_block_is_told() -> None:
+    with transaction.atomic():
+        event_store.append(STREAM, [PENDING], expected=0)
+        connection.close()
+        for ask in (lambda: event_store.version(STREAM), lambda: event_store.append(STREAM, [PENDING], expected=1)):
+            with pytest.raises(StorageError):
+                ask()
+    assert event_store.version(STREAM) == 0
+
+
+def test_what_fails_before_a_statement_is_made_is_told_where_statements_are_logged() -> None:
+    with CaptureQueriesContext(connection), transaction.atomic():
+        transaction.set_rollback(True)
+        for ask in (lambda: event_store.load(STREAM), lambda: event_store.append(STREAM, [PENDING], expected=0)):
+            with pytest.raises(StorageError, match="until the end of the 'atomic' block"):
+                ask()
+
+
+def test_a_commit_that_fails_at_the_end_of_a_lock_is_told() -> None:
+    with pytest.raises(StorageError, match="commit what was done under a lock"), event_store.lock(STREAM, 5):
+        Snapshot.objects.create(stream_id=2**40, version=1, schema="tests", state="{}")
+    with pytest.raises(IntegrityError), event_store.lock(STREAM, 5), connection.cursor() as cursor:
+        cursor.execute("INSERT INTO es_django_stream DEFAULT VALUES")
+
+
+def test_what_fails_after_the_commit_of_a_lock_is_not_told_as_a_failed_commit() -> None:
+    with pytest.raises(OperationalError, match="told by the database"), event_store.lock(STREAM, 5):
+        event_store.append(STREAM, [PENDING], expected=0)
+        transaction.on_commit(fail)
+    assert event_store.version(STREAM) == 1
+
+
+def test_a_block_that_is_to_be_rolled_back_ends_in_silence_though_its_transaction_is_broken() -> None:
+    with event_store.lock(STREAM, 5):
+        event_store.append(STREAM, [PENDING], expected=0)
+        with suppress(Error), connection.cursor() as cursor:
+            cursor.execute(SPOIL[connection.vendor])
+        transaction.set_rollback(True)
+    assert event_store.version(STREAM) == 0
+
+
+@pytest.mark.requires_sqlite
+def test_a_database_that_another_process_has_locked_is_told_by_the_lock() -> None:
+    ask = "SELECT file FROM pragma_database_list WHERE name = 'main'"
+    with connection.cursor() as cursor:
+        (file,) = cursor.execute(ask).fetchone()
+        (before,) = cursor.execute("PRAGMA busy_timeout").fetchone()
+        cursor.execute("PRAGMA busy_timeout = 0")
+    other = sqlite3.connect(file, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LockTimeout, match="'l-1'"), event_store.lock(STREAM, 0.1):
+            raise AssertionError("it was granted")
+        with pytest.raises(StorageError, match="failed to lock a stream") as caught, event_store.lock(STREAM, None):
+            raise AssertionError("it was granted")
+        assert caught.value.retryable
+        other.execute("ROLLBACK")
+        with event_store.lock(STREAM, 0.1):
+            assert event_store.in_transaction
+    finally:
+        other.close()
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA busy_timeout = {before}")
+
+
+@pytest.mark.requires_postgresql
+def test_the_reason_tells_no_values_of_the_row() -> None:
+    with pytest.raises(StorageError, match="duplicate key") as caught, storage_errors("open a stream", connection):
+        for _ in range(2):
+            Stream.objects.create(category="ledger", key="secret", version=0)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_transaction_whose_message_failed_commits_nothing() -> None:
+    with transaction.atomic():
+        event_store.append(STREAM, [PENDING], expected=0)
+        with connection.execute_wrapper(fail), pytest.raises(StorageError):
+            event_store.send(MESSAGE)
+    assert event_store.version(STREAM) == 0

@@ -1,0 +1,33 @@
+"""Metadata goes with a task to the worker that runs it."""
+
+import queue
+
+import pytest
+from celery import shared_task
+from celery.contrib.testing.worker import start_worker
+
+from es_django.core.metadata import current_metadata, metadata
+from testproject.celery import app
+
+seen: "queue.Queue[dict[str, str]]" = queue.Queue()
+
+
+@shared_task(name="tests.look_at_metadata")
+def look_at_metadata(again: bool = False) -> None:
+    seen.put(dict(current_metadata()))
+    if again:
+        look_at_metadata.delay()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_task_has_the_metadata_of_its_sender_and_passes_it_on() -> None:
+    with start_worker(app, pool="solo", perform_ping_check=False):
+        with metadata(correlation_id="c-1", user=lambda: "ada"):
+            look_at_metadata.delay(again=True)
+        look_at_metadata.delay()
+        expected = {"correlation_id": "c-1", "user": "ada"}
+        assert seen.get(timeout=20) == expected
+        rest = [seen.get(timeout=20), seen.get(timeout=20)]
+    assert expected in rest
+    assert {} in rest
