@@ -41,7 +41,7 @@ types: .venv/installed-dev
 	$(RUN) -m mypy
 
 clean:
-	rm -rf .venv build dist var *.egg-info .*_cache .hypothesis
+	rm -rf .venv build dist var *.egg-info .*_cache .hypothesis .coverage*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/installed-demo: EXTRAS = demo

@@ -1,6 +1,8 @@
 import os
 import shutil
 import socket
+from collections.abc import Generator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -15,6 +17,8 @@ from testproject.celery import app
 from tests.publishers import Recorder
 
 REQUIRE_SERVICES = os.environ.get("ES_DJANGO_REQUIRE_SERVICES") == "1"
+TESTS = Path(__file__).parent
+SLOW_DIRECTORIES = {"browser", "crash", "demo", "model"}
 
 
 def pytest_configure() -> None:
@@ -28,6 +32,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for vendor in ("postgresql", "sqlite"):
         if item.get_closest_marker(f"requires_{vendor}") and connection.vendor != vendor:
             pytest.skip(f"about {vendor} alone, and this run is on {connection.vendor}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in SLOW_DIRECTORIES:
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    # pytest-xdist sends reports as UTF-8, which cannot express the lone surrogates that some tests log.
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
