@@ -1,8 +1,16 @@
-from es_django.models.inbox import InboxReceipt as InboxReceipt
-from es_django.models.leases import Lease as Lease
-from es_django.models.outbox import OutboxMessage as OutboxMessage
-from es_django.models.projections import ProjectionCheckpoint as ProjectionCheckpoint
-from es_django.models.projections import SkippedEvent as SkippedEvent
-from es_django.models.streams import Snapshot as Snapshot
-from es_django.models.streams import StoredEvent as StoredEvent
-from es_django.models.streams import Stream as Stream
+from es_django.models.inbox import InboxReceipt
+from es_django.models.leases import Lease
+from es_django.models.outbox import OutboxMessage
+from es_django.models.projections import ProjectionCheckpoint, SkippedEvent
+from es_django.models.streams import Snapshot, StoredEvent, Stream
+
+__all__ = [
+    "InboxReceipt",
+    "Lease",
+    "OutboxMessage",
+    "ProjectionCheckpoint",
+    "SkippedEvent",
+    "Snapshot",
+    "StoredEvent",
+    "Stream",
+]

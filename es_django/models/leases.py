@@ -1,16 +1,21 @@
+from collections.abc import Sequence
+from typing import ClassVar
+
 from django.db import models
+
+from es_django.models.field_types import Text, Time, Uuid
 
 
 class Lease(models.Model):
     """The right of one owner to a name, until a moment on the database's clock."""
 
-    name = models.CharField(max_length=255, primary_key=True)
-    owner = models.CharField(max_length=255)
-    token = models.UUIDField()
-    expires_at = models.DateTimeField()
+    name: Text = models.CharField(max_length=255, primary_key=True)
+    owner: Text = models.CharField(max_length=255)
+    token: Uuid = models.UUIDField()
+    expires_at: Time = models.DateTimeField()
 
     class Meta:
-        default_permissions = ("view",)
+        default_permissions: ClassVar[Sequence[str]] = ("view",)
 
     def __str__(self) -> str:
         return f"{self.name} of {self.owner}"

@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from es_django.models.field_types import Integer, Json, OptionalInteger, OptionalText, OptionalTime, Text, Time, Uuid
 from es_django.models.streams import Stream
 
 
@@ -15,32 +19,34 @@ class OutboxMessage(models.Model):
         DEAD = "dead"
         DISCARDED = "discarded"
 
-    message_id = models.UUIDField()
-    destination = models.CharField(max_length=255)
-    type = models.CharField(max_length=255)
-    key = models.CharField(max_length=255, null=True, blank=True)
-    data = models.JSONField()
-    headers = models.JSONField()
-    stream = models.ForeignKey(Stream, models.PROTECT, null=True, blank=True, related_name="messages", db_index=False)
-    stream_version = models.BigIntegerField(null=True, blank=True)
-    status = models.CharField(max_length=9, choices=Status.choices, default=Status.PENDING)
-    attempts = models.PositiveIntegerField(default=0)
-    available_at = models.DateTimeField(db_default=Now())
-    claimed_by = models.CharField(max_length=255, null=True, blank=True)
-    claimed_until = models.DateTimeField(null=True, blank=True)
-    published_at = models.DateTimeField(null=True, blank=True)
-    failed_at = models.DateTimeField(null=True, blank=True)
-    last_error = models.TextField(default="", blank=True)
-    created_at = models.DateTimeField(db_default=Now())
+    message_id: Uuid = models.UUIDField()
+    destination: Text = models.CharField(max_length=255)
+    type: Text = models.CharField(max_length=255)
+    key: OptionalText = models.CharField(max_length=255, null=True, blank=True)
+    data: Json = models.JSONField()
+    headers: Json = models.JSONField()
+    stream: "models.ForeignKey[Stream | None, Stream | None]" = models.ForeignKey(
+        Stream, models.PROTECT, null=True, blank=True, related_name="messages", db_index=False
+    )
+    stream_version: OptionalInteger = models.BigIntegerField(null=True, blank=True)
+    status: Text = models.CharField(max_length=9, choices=Status.choices, default=Status.PENDING)
+    attempts: Integer = models.PositiveIntegerField(default=0)
+    available_at: Time = models.DateTimeField(db_default=Now())
+    claimed_by: OptionalText = models.CharField(max_length=255, null=True, blank=True)
+    claimed_until: OptionalTime = models.DateTimeField(null=True, blank=True)
+    published_at: OptionalTime = models.DateTimeField(null=True, blank=True)
+    failed_at: OptionalTime = models.DateTimeField(null=True, blank=True)
+    last_error: Text = models.TextField(default="", blank=True)
+    created_at: Time = models.DateTimeField(db_default=Now())
 
     class Meta:
-        default_permissions = ("view",)
-        permissions = [
+        default_permissions: ClassVar[Sequence[str]] = ("view",)
+        permissions: ClassVar[list[tuple[str, Any]]] = [
             ("requeue_outboxmessage", "Can requeue dead messages"),
             ("release_outboxmessage", "Can release messages that wait or that a worker holds"),
             ("discard_outboxmessage", "Can discard messages"),
         ]
-        indexes = [
+        indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["destination", "id"], condition=Q(status="pending"), name="es_django_outbox_pending"),
             models.Index(fields=["destination", "id"], condition=Q(status="claimed"), name="es_django_outbox_claimed"),
             models.Index(
@@ -61,7 +67,7 @@ class OutboxMessage(models.Model):
                 fields=["id"], condition=Q(status__in=("dead", "discarded")), name="es_django_outbox_given_up"
             ),
         ]
-        constraints = [
+        constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["message_id"], name="es_django_outbox_message_id"),
             models.CheckConstraint(
                 condition=(

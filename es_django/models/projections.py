@@ -1,8 +1,11 @@
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
+
+from es_django.models.field_types import Integer, Json, OptionalInteger, OptionalTime, Text, Time
 
 
 class CheckpointStatus(models.TextChoices):
@@ -20,31 +23,33 @@ class ProjectionCheckpoint(models.Model):
     moved from there as an asynchronous one is, and by no append.
     """
 
-    Status: ClassVar = CheckpointStatus
+    Status: ClassVar[type[CheckpointStatus]] = CheckpointStatus
 
-    name = models.CharField(max_length=255)
-    partition = models.PositiveIntegerField(default=0)
-    partitions = models.PositiveIntegerField(default=1)
-    position = models.BigIntegerField(default=0)
-    told = models.JSONField(
+    name: Text = models.CharField(max_length=255)
+    partition: Integer = models.PositiveIntegerField(default=0)
+    partitions: Integer = models.PositiveIntegerField(default=1)
+    position: Integer = models.BigIntegerField(default=0)
+    told: Json = models.JSONField(
         null=True,
         blank=True,
         help_text="In a rebuild: each partition, of how many, and the position up to which it has told the outside.",
     )
-    status = models.CharField(max_length=10, choices=CheckpointStatus.choices, default=CheckpointStatus.RUNNING)
-    attempts = models.PositiveIntegerField(default=0)
-    retry_at = models.DateTimeField(null=True, blank=True)
-    last_error = models.TextField(default="", blank=True)
-    failed_position = models.BigIntegerField(null=True, blank=True)
-    failing_until = models.BigIntegerField(
+    status: Text = models.CharField(max_length=10, choices=CheckpointStatus.choices, default=CheckpointStatus.RUNNING)
+    attempts: Integer = models.PositiveIntegerField(default=0)
+    retry_at: OptionalTime = models.DateTimeField(null=True, blank=True)
+    last_error: Text = models.TextField(default="", blank=True)
+    failed_position: OptionalInteger = models.BigIntegerField(null=True, blank=True)
+    failing_until: OptionalInteger = models.BigIntegerField(
         null=True, blank=True, help_text="An event up to this position fails; batches get smaller until it is found."
     )
-    updated_at = models.DateTimeField(db_default=Now())
+    updated_at: Time = models.DateTimeField(db_default=Now())
 
     class Meta:
-        default_permissions = ("view",)
-        permissions = [("operate_projectioncheckpoint", "Can pause, resume and rebuild projections, and skip events")]
-        constraints = [
+        default_permissions: ClassVar[Sequence[str]] = ("view",)
+        permissions: ClassVar[list[tuple[str, Any]]] = [
+            ("operate_projectioncheckpoint", "Can pause, resume and rebuild projections, and skip events")
+        ]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["name", "partition"], name="es_django_checkpoint_identity"),
             models.CheckConstraint(condition=Q(position__gte=0), name="es_django_checkpoint_position_not_negative"),
             models.CheckConstraint(
@@ -63,15 +68,17 @@ class ProjectionCheckpoint(models.Model):
 class SkippedEvent(models.Model):
     """An event that a projection was told to go on without."""
 
-    projection = models.CharField(max_length=255)
-    position = models.BigIntegerField()
-    error = models.TextField()
-    skipped_by = models.CharField(max_length=255)
-    skipped_at = models.DateTimeField(db_default=Now())
+    projection: Text = models.CharField(max_length=255)
+    position: Integer = models.BigIntegerField()
+    error: Text = models.TextField()
+    skipped_by: Text = models.CharField(max_length=255)
+    skipped_at: Time = models.DateTimeField(db_default=Now())
 
     class Meta:
-        default_permissions = ("view",)
-        indexes = [models.Index(fields=["projection", "-position"], name="es_django_skipped_events")]
+        default_permissions: ClassVar[Sequence[str]] = ("view",)
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["projection", "-position"], name="es_django_skipped_events")
+        ]
 
     def __str__(self) -> str:
         return f"position {self.position} in {self.projection}"

@@ -1,20 +1,25 @@
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
 from django.db import models
 from django.db.models.functions import Now
+
+from es_django.models.field_types import Identity, Integer, Json, OptionalText, OptionalTime, Text, Time, Uuid
 
 
 class Stream(models.Model):
     """The ordered events of one thing."""
 
-    category = models.CharField(max_length=255)
-    key = models.CharField(max_length=255)
-    version = models.BigIntegerField(help_text="The number of events in this stream.")
-    created_at = models.DateTimeField(db_default=Now())
-    updated_at = models.DateTimeField(db_default=Now())
-    archived_at = models.DateTimeField(null=True, blank=True)
+    category: Text = models.CharField(max_length=255)
+    key: Text = models.CharField(max_length=255)
+    version: Integer = models.BigIntegerField(help_text="The number of events in this stream.")
+    created_at: Time = models.DateTimeField(db_default=Now())
+    updated_at: Time = models.DateTimeField(db_default=Now())
+    archived_at: OptionalTime = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        default_permissions = ("view",)
-        constraints = [
+        default_permissions: ClassVar[Sequence[str]] = ("view",)
+        constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["category", "key"], name="es_django_stream_identity"),
             models.CheckConstraint(
                 condition=~models.Q(category="") & ~models.Q(key=""),
@@ -30,24 +35,28 @@ class Stream(models.Model):
 class StoredEvent(models.Model):
     """One event, as stored; append-only."""
 
-    position = models.BigAutoField(primary_key=True)
-    stream = models.ForeignKey(Stream, models.PROTECT, related_name="events", db_index=False)
-    version = models.BigIntegerField()
-    type = models.CharField(max_length=255)
-    schema_version = models.PositiveIntegerField()
-    data = models.JSONField()
-    metadata = models.JSONField()
-    correlation_id = models.CharField(max_length=255, null=True, blank=True)
-    causation_id = models.CharField(max_length=255, null=True, blank=True)
-    event_id = models.UUIDField()
-    recorded_at = models.DateTimeField()
+    position: Identity = models.BigAutoField(primary_key=True)
+    stream: "models.ForeignKey[Stream, Stream]" = models.ForeignKey(
+        Stream, models.PROTECT, related_name="events", db_index=False
+    )
+    version: Integer = models.BigIntegerField()
+    type: Text = models.CharField(max_length=255)
+    schema_version: Integer = models.PositiveIntegerField()
+    data: Json = models.JSONField()
+    metadata: Json = models.JSONField()
+    correlation_id: OptionalText = models.CharField(max_length=255, null=True, blank=True)
+    causation_id: OptionalText = models.CharField(max_length=255, null=True, blank=True)
+    event_id: Uuid = models.UUIDField()
+    recorded_at: Time = models.DateTimeField()
 
     class Meta:
         db_table = "es_django_event"
         verbose_name = "event"
-        default_permissions = ("view",)
-        permissions = [("view_sensitive_data", "Can view what events mark as sensitive")]
-        indexes = [
+        default_permissions: ClassVar[Sequence[str]] = ("view",)
+        permissions: ClassVar[list[tuple[str, Any]]] = [
+            ("view_sensitive_data", "Can view what events mark as sensitive")
+        ]
+        indexes: ClassVar[list[models.Index]] = [
             # What belongs to one request, and what a message caused. An event without these is in neither index.
             models.Index(
                 fields=["correlation_id"],
@@ -60,7 +69,7 @@ class StoredEvent(models.Model):
                 name="es_django_event_caused_by",
             ),
         ]
-        constraints = [
+        constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["stream", "version"], name="es_django_event_version"),
             models.UniqueConstraint(fields=["event_id"], name="es_django_event_id"),
             models.CheckConstraint(condition=models.Q(version__gt=0), name="es_django_event_version_positive"),
@@ -73,15 +82,17 @@ class StoredEvent(models.Model):
 class Snapshot(models.Model):
     """The latest cached fold of a stream; may be deleted at any time."""
 
-    stream = models.OneToOneField(Stream, models.CASCADE, primary_key=True, related_name="snapshot")
-    version = models.BigIntegerField()
-    schema = models.CharField(max_length=255)
-    state = models.TextField()
-    taken_at = models.DateTimeField(db_default=Now())
+    stream: "models.OneToOneField[Stream, Stream]" = models.OneToOneField(
+        Stream, models.CASCADE, primary_key=True, related_name="snapshot"
+    )
+    version: Integer = models.BigIntegerField()
+    schema: Text = models.CharField(max_length=255)
+    state: Text = models.TextField()
+    taken_at: Time = models.DateTimeField(db_default=Now())
 
     class Meta:
-        default_permissions = ("view",)
-        constraints = [
+        default_permissions: ClassVar[Sequence[str]] = ("view",)
+        constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(condition=models.Q(version__gt=0), name="es_django_snapshot_version_positive"),
         ]
 
