@@ -9,10 +9,7 @@ from es_django import conf
 from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.projections.base import Projection, registered_projections
-from es_django.projections.errors import ModeChanged, PartitionsChanged, ProjectionStatusError
-from es_django.projections.states import transition
-from es_django.store.backends import store_for
-from es_django.store.database import DatabaseEventStore
+from es_django.projections.errors import ModeChanged, PartitionsChanged
 
 MOVING = (Status.RUNNING, Status.REBUILDING)
 """The statuses in which runners move a checkpoint."""
@@ -79,25 +76,6 @@ def lock_due(projection: Projection, partition: int) -> ProjectionCheckpoint | N
         status__in=MOVING,
     )
     return due.select_for_update(skip_locked=True).first()
-
-
-def pause_checkpoint(checkpoint: ProjectionCheckpoint) -> None:
-    """Pauses one that the caller has locked. What the appends have moved stands at the newest event from now on; the
-    lock comes before the hold on the appends, so that they wait for no runner."""
-    if checkpoint.status == Status.INLINE:
-        hold_appends(checkpoint.name)
-        checkpoint.position = newest_position()
-    transition(checkpoint, Status.PAUSED)
-    save(checkpoint)
-
-
-def hold_appends(name: str) -> DatabaseEventStore:
-    """Has the appends that an inline projection follows wait until the transaction ends, and returns their store."""
-    store = store_for()
-    if not isinstance(store, DatabaseEventStore):
-        raise ProjectionStatusError(name, "taken from the appends", "the event store is not in the database")
-    store.hold_inline_projections()
-    return store
 
 
 def save(checkpoint: ProjectionCheckpoint) -> None:

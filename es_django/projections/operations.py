@@ -15,11 +15,11 @@ from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import (
     checkpoints_of,
     ensure_checkpoints,
-    pause_checkpoint,
     require_actor,
     save,
 )
 from es_django.projections.errors import ProjectionStatusError
+from es_django.projections.handover import pause_checkpoint
 from es_django.projections.states import transition
 from es_django.store.error_translation import storage_errors
 

@@ -16,13 +16,12 @@ from es_django.projections.checkpoints import (
     MOVING,
     checkpoints_of,
     create_checkpoints,
-    pause_checkpoint,
     require_actor,
-    require_same_mode,
     save,
 )
 from es_django.projections.errors import ProjectionStatusError
 from es_django.projections.foreign_keys import foreign_relations
+from es_django.projections.handover import take_from_appends
 from es_django.projections.side_effects import told_by
 from es_django.projections.states import transition
 from es_django.store.error_translation import storage_errors
@@ -49,23 +48,11 @@ def start_rebuild(name: str, *, by: str) -> bool:
         reason = f"{', '.join(foreign)} would lose rows that are not the projection's, or forbid to empty its models"
         raise ProjectionStatusError(name, "rebuilt", reason)
     with storage_errors("start a rebuild", connections[conf.settings().database]):
-        _take_from_appends(projection)
+        take_from_appends(projection)
         is_started = _empty_and_set_back(projection)
     if is_started:
         logger.info("the rebuild of projection %s was started by %s", name, by, extra={"projection": name, "by": by})
     return is_started
-
-
-def _take_from_appends(projection: Projection) -> None:
-    """In a transaction of its own, since appends wait until it ends, and emptying the models may take long."""
-    with transaction.atomic(using=conf.settings().database):
-        if not checkpoints_of(projection.name).exists():
-            create_checkpoints(projection)
-        checkpoints = list(checkpoints_of(projection.name).select_for_update())
-        require_same_mode(projection, checkpoints)
-        for checkpoint in checkpoints:
-            if checkpoint.status == Status.INLINE:
-                pause_checkpoint(checkpoint)
 
 
 def _empty_and_set_back(projection: Projection) -> bool:

@@ -7,35 +7,27 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import copy
-from datetime import timedelta
-from itertools import groupby
 
 from django.db import connections, transaction
-from django.db.models.functions import Now
 
 from es_django import conf
-from es_django.core.events import RecordedEvent
-from es_django.core.instrumentation import Kind, Work
 from es_django.core.replay_errors import ReplayError
 from es_django.core.retryability import ends_process
 from es_django.models import ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus as Status
 from es_django.projections.base import Projection, projection_named, registered_projections
-from es_django.projections.checkpoints import MOVING, ensure_checkpoints, hold_appends, lock_due, save
+from es_django.projections.checkpoints import MOVING, ensure_checkpoints, lock_due, save
 from es_django.projections.failure_policy import note_failure
-from es_django.projections.side_effects import told_positions, told_until
+from es_django.projections.handover import give_to_appends
+from es_django.projections.side_effects import apply_events, told_until
 from es_django.projections.states import transition
 from es_django.store.backends import store_for
 from es_django.store.base import Page, Partition
-from es_django.store.error_translation import require_healthy_transaction, storage_errors
-from es_django.store.hooks import replaying
+from es_django.store.error_translation import storage_errors
 
 logger = logging.getLogger("es_django.projections")
-
-MOST_LEFT = 100
-"""Events that may be applied while the appends wait, which are then given an inline projection back."""
 
 
 def run_projections(*, seconds: float = 20.0) -> int:
@@ -114,7 +106,7 @@ def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
                 return 0, False
             before = copy(checkpoint)
             page = _next_page(projection, checkpoint)
-            _apply(projection, page.events, checkpoint)
+            apply_events(projection, checkpoint, page.events)
             _move(projection, checkpoint, page)
     except BaseException as error:
         positions = _positions(page, error)
@@ -122,7 +114,7 @@ def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
             raise
         return 0, note_failure(before, positions, error)
     if projection.is_inline() and not page.has_more:
-        _give_to_appends(projection)
+        give_to_appends(projection)
     return len(page.events), page.has_more
 
 
@@ -145,17 +137,6 @@ def _next_page(projection: Projection, checkpoint: ProjectionCheckpoint) -> Page
     return Page([each for each in page.events if each.position <= end], end, has_more=True)
 
 
-def _apply(projection: Projection, events: Sequence[RecordedEvent], checkpoint: ProjectionCheckpoint) -> None:
-    if not events:
-        return
-    told = told_positions(checkpoint.told or [], Partition(checkpoint.partition, checkpoint.partitions), events)
-    with Work(Kind.PROJECT, projection.name, len(events), (recorded.metadata for recorded in events)):
-        for again, group in groupby(events, key=lambda recorded: recorded.position in told):
-            with replaying(again):
-                projection.project_batch(list(group))
-        require_healthy_transaction(f"run projection {projection.name}", connections[conf.settings().database])
-
-
 def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) -> None:
     is_rebuilt = (
         checkpoint.status == Status.REBUILDING
@@ -172,46 +153,3 @@ def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) 
         transition(checkpoint, Status.RUNNING)
         checkpoint.told = None
     save(checkpoint)
-
-
-def _give_to_appends(projection: Projection) -> None:
-    """Has an inline projection moved by the appends from now on: applies what is left, while none is in flight. If that
-    fails, it is tried again after growing pauses; if it is too much to keep appends waiting for, by the next run."""
-    using = conf.settings().database
-    try:
-        with storage_errors("end a rebuild", connections[using]), transaction.atomic(using=using, durable=True):
-            # The lock first, so that no append waits for another runner.
-            checkpoint = lock_due(projection, 0)
-            if checkpoint is None:
-                return
-            store = hold_appends(projection.name)
-            page = store.read_settled(after=checkpoint.position, limit=MOST_LEFT, types=projection.event_classes)
-            if page.has_more:
-                return
-            _apply(projection, page.events, checkpoint)
-            checkpoint.position, checkpoint.told = page.position, None
-            checkpoint.forget_failure()
-            transition(checkpoint, Status.INLINE)
-            save(checkpoint)
-    except BaseException as error:
-        if ends_process(error):
-            raise
-        # A batch meets whatever it is as well, and notes it.
-        ids = {"projection": projection.name}
-        logger.warning(
-            "projection %s could not be given back to the appends yet: %r", projection.name, error, extra=ids
-        )
-        _put_off(projection)
-
-
-def _put_off(projection: Projection) -> None:
-    """Each time that it is tried beside an append that does not end, the others wait. No event has failed: the count
-    serves the pause alone."""
-    using = conf.settings().database
-    with storage_errors("put off the end of a rebuild", connections[using]), transaction.atomic(using=using):
-        checkpoint = lock_due(projection, 0)
-        if checkpoint is not None:
-            checkpoint.attempts += 1
-            pause = conf.settings().projections.backoff.after(checkpoint.attempts)
-            checkpoint.retry_at = Now() + timedelta(seconds=pause)
-            save(checkpoint)

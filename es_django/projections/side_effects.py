@@ -5,13 +5,32 @@ It is kept as a list of what each partition has told, `[partition, partitions, p
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence, Set
+from itertools import groupby
+
+from django.db import connections
 
 from es_django import conf
 from es_django.core.events import RecordedEvent
+from es_django.core.instrumentation import Kind, Work
 from es_django.models import ProjectionCheckpoint, StoredEvent
+from es_django.projections.base import Projection
 from es_django.store.base import Partition
+from es_django.store.error_translation import require_healthy_transaction
+from es_django.store.hooks import replaying
 
 Told = list[list[int]]
+
+
+def apply_events(projection: Projection, checkpoint: ProjectionCheckpoint, events: Sequence[RecordedEvent]) -> None:
+    """Apply events, without their side effects where those are done already."""
+    if not events:
+        return
+    told = told_positions(checkpoint.told or [], Partition(checkpoint.partition, checkpoint.partitions), events)
+    with Work(Kind.PROJECT, projection.name, len(events), (recorded.metadata for recorded in events)):
+        for again, group in groupby(events, key=lambda recorded: recorded.position in told):
+            with replaying(again):
+                projection.project_batch(list(group))
+        require_healthy_transaction(f"run projection {projection.name}", connections[conf.settings().database])
 
 
 def told_by(checkpoints: Iterable[ProjectionCheckpoint]) -> Told:

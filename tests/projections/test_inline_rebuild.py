@@ -15,7 +15,7 @@ from pytest_django import Settings
 from es_django import Projection, StorageError, event_store
 from es_django.errors import is_retryable
 from es_django.models import ProjectionCheckpoint
-from es_django.projections import rebuild, run_projection, run_projections, runner, start_rebuild
+from es_django.projections import handover, rebuild, run_projection, run_projections, start_rebuild
 from es_django.store.backends import store_for
 from testproject.bank.events import MoneyIn, MoneyOut
 from testproject.bank.models import Balance
@@ -185,7 +185,7 @@ def test_emptying_the_models_keeps_no_append_waiting(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.requires_postgresql
 def test_appends_are_not_kept_waiting_for_more_than_a_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "MOST_LEFT", 3)
+    monkeypatch.setattr(handover, "MAX_REMAINING", 3)
     open_account("ada", owner="Ada")
     start_rebuild("balances", by="Eve")
     written, go_on = Signal(), Signal()
