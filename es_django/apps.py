@@ -11,8 +11,8 @@ from django.utils.module_loading import autodiscover_modules
 
 class EsDjangoConfig(AppConfig):
     name = "es_django"
-    verbose_name = "Event store"
-    default_auto_field = "django.db.models.BigAutoField"
+    verbose_name: str = "Event store"
+    default_auto_field: str = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         from celery import current_app

@@ -26,7 +26,7 @@ from es_django.store.errors import AggregateNotFound, ConcurrencyError, Duplicat
 from es_django.store.snapshots import SnapshotCodec
 from es_django.store.writes import Snapshot, StreamWrite
 
-logger = logging.getLogger("es_django.repository")
+logger: logging.Logger = logging.getLogger("es_django.repository")
 
 A = TypeVar("A", bound=Aggregate)
 

@@ -18,7 +18,7 @@ from es_django.outbox.retention import prune_messages
 from es_django.projections import runner
 from es_django.store.errors import StorageError
 
-logger = logging.getLogger("es_django.outbox")
+logger: logging.Logger = logging.getLogger("es_django.outbox")
 
 _connection = ThreadConnection(confirming_connection)
 

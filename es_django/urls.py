@@ -1,8 +1,8 @@
 """Where messages are received: `path("events/", include("es_django.urls"))`."""
 
-from django.urls import path
+from django.urls import URLPattern, path
 
 from es_django.inbox.ingress import ingress
 
 app_name = "es_django"
-urlpatterns = [path("", ingress, name="ingress")]
+urlpatterns: list[URLPattern] = [path("", ingress, name="ingress")]

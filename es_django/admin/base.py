@@ -52,15 +52,15 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
     documents: ClassVar[Mapping[str, str]] = {}
     page_template = "es_django/admin/page.html"
 
-    change_list_template = "es_django/admin/change_list.html"
+    change_list_template: ClassVar[str] = "es_django/admin/change_list.html"
     list_per_page = 50
     actions: Sequence[str] | None = None
-    sortable_by = ()
+    sortable_by: ClassVar[tuple[str, ...]] = ()
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
 
     class Media:
-        css = {"all": ["es_django/admin.css"]}
+        css: ClassVar[Mapping[str, list[str]]] = {"all": ["es_django/admin.css"]}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

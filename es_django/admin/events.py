@@ -1,7 +1,7 @@
 """Events: the log, newest first, and one event with all that is stored of it."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -39,11 +39,11 @@ class ShownNode(msgspec.Struct, frozen=True):
 
 @admin.register(StoredEvent)
 class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
-    list_display = ["position", "type", "stream", "version", "recorded"]
-    list_select_related = ["stream"]
-    ordering = ["-position"]
-    search_help_text = "A position, an event id or a correlation id."
-    documents = {"data": "Payload", "metadata": "Metadata"}
+    list_display: tuple[str, ...] = ("position", "type", "stream", "version", "recorded")
+    list_select_related: ClassVar[tuple[str, ...]] = ("stream",)
+    ordering: ClassVar[tuple[str, ...]] = ("-position",)
+    search_help_text: ClassVar[str] = "A position, an event id or a correlation id."
+    documents: ClassVar[Mapping[str, str]] = {"data": "Payload", "metadata": "Metadata"}
     page_template = "es_django/admin/event.html"
 
     @admin.display(description="recorded")

@@ -35,11 +35,11 @@ class ColumnFilter(admin.SimpleListFilter):
 class StatusFilter(ColumnFilter):
     """Filters by status, of a model that has a `Status`."""
 
-    title = "status"
+    title: str = "status"
     parameter_name = "status"
 
     def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: "admin.ModelAdmin[Any]") -> None:
-        self.statuses = model.Status.choices
+        self.statuses: Sequence[tuple[str, str]] = model.Status.choices
         super().__init__(request, params, model, model_admin)
 
     def offered(self) -> Sequence[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """A History button in your own admin that shows the events behind an object."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -30,7 +30,7 @@ class EventHistoryMixin(ModelAdmin):
     sees Django's log alone.
     """
 
-    object_history_template = "es_django/admin/event_history.html"
+    object_history_template: ClassVar[str] = "es_django/admin/event_history.html"
 
     def event_stream(self, obj: Any) -> StreamId | None:
         """The stream behind an object; None where there is none. If it raises `InvalidStreamId`, the page says why it

@@ -1,7 +1,7 @@
 """The inbox: which consumer has handled which message, and which messages it would not."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
@@ -22,13 +22,13 @@ from es_django.models import InboxReceipt
 
 @admin.register(InboxReceipt)
 class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
-    list_display = ["status_and_shape", "message_id", "consumer", "attempts", "handled"]
-    list_display_links = ["message_id"]
-    list_filter = [StatusFilter]
-    ordering = ["-id"]
-    search_help_text = "A whole message id."
-    documents = {"message": "Message"}
-    actions = ["replay_selected"]
+    list_display: tuple[str, ...] = ("status_and_shape", "message_id", "consumer", "attempts", "handled")
+    list_display_links: tuple[str, ...] = ("message_id",)
+    list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (StatusFilter,)
+    ordering: ClassVar[tuple[str, ...]] = ("-id",)
+    search_help_text: ClassVar[str] = "A whole message id."
+    documents: ClassVar[Mapping[str, str]] = {"message": "Message"}
+    actions: tuple[str, ...] = ("replay_selected",)
 
     @admin.display(description="status")
     def status_and_shape(self, receipt: InboxReceipt) -> SafeString:

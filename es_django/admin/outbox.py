@@ -1,9 +1,9 @@
 """The outbox: what is to be told to the outside, and what became of it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -30,7 +30,7 @@ from es_django.outbox.states import Move
 class DestinationFilter(ColumnFilter):
     """Offers the destinations of the settings, since those of the table would have to be read from all of it."""
 
-    title = "destination"
+    title: str = "destination"
     parameter_name = "destination"
 
     def offered(self) -> list[tuple[str, str]]:
@@ -40,7 +40,7 @@ class DestinationFilter(ColumnFilter):
 class StandingFilter(ColumnFilter):
     """Filters by where a message stands, which is more than its status; a mere status may stand in the URL."""
 
-    title = "status"
+    title: str = "status"
     parameter_name = "status"
 
     def offered(self) -> list[tuple[str, str]]:
@@ -54,9 +54,9 @@ class StandingFilter(ColumnFilter):
 class AgeFilter(ColumnFilter):
     """Filters by when a message was written, by way of its id: ids grow with the time, and have an index."""
 
-    title = "written"
+    title: str = "written"
     parameter_name = "age"
-    ages = {
+    ages: ClassVar[Mapping[str, tuple[str, timedelta]]] = {
         "hour": ("In the last hour", timedelta(hours=1)),
         "day": ("In the last day", timedelta(days=1)),
         "older-than-hour": ("More than an hour ago", timedelta(hours=1)),
@@ -79,13 +79,13 @@ class AgeFilter(ColumnFilter):
 
 @admin.register(OutboxMessage)
 class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
-    list_display = ["status_and_shape", "type", "key", "destination", "attempts", "step"]
-    list_display_links = ["type"]
-    list_filter = [StandingFilter, DestinationFilter, AgeFilter]
-    ordering = ["-id"]
-    search_help_text = "A message id, or a whole key."
-    documents = {"data": "Data", "headers": "Headers"}
-    actions = ["requeue", "release", "discard"]
+    list_display: tuple[str, ...] = ("status_and_shape", "type", "key", "destination", "attempts", "step")
+    list_display_links: tuple[str, ...] = ("type",)
+    list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (StandingFilter, DestinationFilter, AgeFilter)
+    ordering: ClassVar[tuple[str, ...]] = ("-id",)
+    search_help_text: ClassVar[str] = "A message id, or a whole key."
+    documents: ClassVar[Mapping[str, str]] = {"data": "Data", "headers": "Headers"}
+    actions: tuple[str, ...] = ("requeue", "release", "discard")
 
     @admin.display(description="status")
     def status_and_shape(self, message: OutboxMessage) -> SafeString:

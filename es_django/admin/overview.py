@@ -51,14 +51,14 @@ class ShownProjection(msgspec.Struct, frozen=True):
 class Overview:
     """What there is to tell about the models that are `visible`; each part is asked for as the page shows it."""
 
-    standings = ("ready", "in_flight", "backing_off", "dead")
+    standings: tuple[str, ...] = ("ready", "in_flight", "backing_off", "dead")
 
     def __init__(self, request: HttpRequest, visible: Collection[type[Model]]) -> None:
         self._request = request
-        self.sees_events = StoredEvent in visible
-        self.sees_outbox = OutboxMessage in visible
-        self.sees_projections = ProjectionCheckpoint in visible
-        self.sees_inbox = InboxReceipt in visible
+        self.sees_events: bool = StoredEvent in visible
+        self.sees_outbox: bool = OutboxMessage in visible
+        self.sees_projections: bool = ProjectionCheckpoint in visible
+        self.sees_inbox: bool = InboxReceipt in visible
         self._using = conf.settings().database
 
     @property

@@ -58,8 +58,10 @@ class KeysetChangeList(ChangeList):
         if after or before:
             self.first_link = self.get_query_string()
         self.result_list = shown
-        self.result_count = self.full_result_count = len(shown)
-        self.show_full_result_count, self.show_admin_actions = False, True
+        self.result_count: int = len(shown)
+        self.full_result_count: int | None = self.result_count
+        self.show_full_result_count: bool = False
+        self.show_admin_actions: bool = True
         self.can_show_all = self.multi_page = False
 
     @property

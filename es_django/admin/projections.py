@@ -1,7 +1,7 @@
 """Projections: how far each one has come, what keeps it, and what an operator may do about it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import BigIntegerField, F, OuterRef, QuerySet, Subquery
@@ -26,10 +26,10 @@ SHOWN_SKIPS = 10
 
 @admin.register(ProjectionCheckpoint)
 class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
-    list_display = ["status_and_shape", "name", "share", "place", "behind", "attempts", "updated"]
-    list_display_links = ["name"]
-    ordering = ["name", "partition"]
-    actions = ["pause", "resume", "skip", "rebuild"]
+    list_display: tuple[str, ...] = ("status_and_shape", "name", "share", "place", "behind", "attempts", "updated")
+    list_display_links: tuple[str, ...] = ("name",)
+    ordering: ClassVar[tuple[str, ...]] = ("name", "partition")
+    actions: tuple[str, ...] = ("pause", "resume", "skip", "rebuild")
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("es_django.operate_projectioncheckpoint")

@@ -1,9 +1,9 @@
 """Streams: found by category and key, and shown with their events."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial, reduce
 from operator import or_
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -30,7 +30,7 @@ SEARCHED_CATEGORIES = 1000
 class CategoryFilter(ColumnFilter):
     """Offers the first categories; any other one is found by searching its name."""
 
-    title = "category"
+    title: str = "category"
     parameter_name = "category"
 
     def offered(self) -> list[tuple[str, str]]:
@@ -39,11 +39,11 @@ class CategoryFilter(ColumnFilter):
 
 @admin.register(Stream)
 class StreamAdmin(ReadOnlyAdmin[Stream]):
-    list_display = ["category", "key", "version", "updated", "archived"]
-    list_display_links = ["key"]
-    list_filter = [CategoryFilter]
-    ordering = ["category", "key"]
-    search_help_text = "A stream's whole key, or its category and key, or a category."
+    list_display: tuple[str, ...] = ("category", "key", "version", "updated", "archived")
+    list_display_links: tuple[str, ...] = ("key",)
+    list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (CategoryFilter,)
+    ordering: ClassVar[tuple[str, ...]] = ("category", "key")
+    search_help_text: ClassVar[str] = "A stream's whole key, or its category and key, or a category."
     page_template = "es_django/admin/stream.html"
 
     @admin.display(description="updated")
@@ -117,10 +117,10 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
 
 @admin.register(Snapshot)
 class SnapshotAdmin(ReadOnlyAdmin[Snapshot]):
-    list_display = ["stream", "version", "schema", "taken"]
-    list_select_related = ["stream"]
-    ordering = ["-stream_id"]
-    documents = {"state": "State"}
+    list_display: tuple[str, ...] = ("stream", "version", "schema", "taken")
+    list_select_related: ClassVar[tuple[str, ...]] = ("stream",)
+    ordering: ClassVar[tuple[str, ...]] = ("-stream_id",)
+    documents: ClassVar[Mapping[str, str]] = {"state": "State"}
 
     @admin.display(description="taken")
     def taken(self, snapshot: Snapshot) -> SafeString:

@@ -40,11 +40,11 @@ class TimeTravel:
     def __init__(
         self, aggregate: type[Aggregate], stream: Stream, query: Mapping[str, str], hidden: Collection[str]
     ) -> None:
-        self.aggregate = f"{aggregate.__module__}.{aggregate.__qualname__}"
-        self.total = stream.version
-        self.highest = min(self.total, MOST_FOLDED)
-        self.at = max(1, min(whole_number(query.get("at"), default=self.total), self.total))
-        self.error = ""
+        self.aggregate: str = f"{aggregate.__module__}.{aggregate.__qualname__}"
+        self.total: int = stream.version
+        self.highest: int = min(self.total, MOST_FOLDED)
+        self.at: int = max(1, min(whole_number(query.get("at"), default=self.total), self.total))
+        self.error: str = ""
         self.fields: list[ShownField] = []
         if self.at > self.highest > 0:
             self.error = f"Version {self.at} cannot be shown: only the first {self.highest} events are folded here."

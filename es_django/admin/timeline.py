@@ -45,17 +45,19 @@ class Timeline:
     def __init__(self, stream: Stream, query: Mapping[str, str], hidden_keys: Callable[[str], Collection[str]]) -> None:
         self.stream = stream
         self._hidden_keys = hidden_keys
-        self.total = stream.version
-        self.newest_first = query.get("order") == "newest"
-        self.type = query.get("type", "").replace("\x00", "")
+        self.total: int = stream.version
+        self.newest_first: bool = query.get("order") == "newest"
+        self.type: str = query.get("type", "").replace("\x00", "")
         start = whole_number(query.get("from"), default=self.total if self.newest_first else 1)
         start = max(1, min(start, self.total))
         span = LOOKED_AT if self.type else EVENTS_PER_PAGE
+        self.first: int
+        self.last: int
         if self.newest_first:
             self.first, self.last = max(1, start - span + 1), start
         else:
             self.first, self.last = start, min(self.total, start + span - 1)
-        self.events = self._events() if self.total else []
+        self.events: list[ShownEvent] = self._events() if self.total else []
 
     def _events(self) -> list[ShownEvent]:
         stored = self._stored.filter(version__gte=self.first, version__lte=self.last)

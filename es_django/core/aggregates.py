@@ -72,7 +72,7 @@ class CategoryRegistry:
             )
 
 
-categories = CategoryRegistry()
+categories: CategoryRegistry = CategoryRegistry()
 
 
 class Aggregate:

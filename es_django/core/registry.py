@@ -38,7 +38,7 @@ class EventType:
         if isinstance(aliases, str):
             raise DefinitionError(f"{cls.__qualname__}.Meta.aliases is a tuple of names, not {aliases!r}")
         self.aliases: tuple[str, ...] = tuple(aliases)
-        self.sensitive = _sensitive_fields(cls)
+        self.sensitive: frozenset[str] = _sensitive_fields(cls)
         self.upcasters: dict[int, Upcaster] = {}
         for name in (self.name, *self.aliases):
             if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME_LENGTH:
@@ -203,7 +203,7 @@ class EventRegistry:
         )
 
 
-registry = EventRegistry()
+registry: EventRegistry = EventRegistry()
 
 
 def _origin(function: Upcaster) -> object:

@@ -18,7 +18,7 @@ from es_django.inbox.receipts import Outcome
 from es_django.messages.errors import InvalidCloudEvent
 from es_django.messages.signatures import is_signed
 
-logger = logging.getLogger("es_django.inbox")
+logger: logging.Logger = logging.getLogger("es_django.inbox")
 
 RETRY_AFTER = 30
 """Seconds that a sender is asked to wait."""

@@ -18,7 +18,7 @@ from es_django.inbox.handlers import UNHANDLED, HandlerFunction, handlers_of
 from es_django.inbox.receipts import Outcome, bury, handle_once, keep_dead, outcome_on_record
 from es_django.messages.message import Message, from_wire, to_wire
 
-logger = logging.getLogger("es_django.inbox")
+logger: logging.Logger = logging.getLogger("es_django.inbox")
 
 MALFORMED = UUID("6d0b4f0e-1f3a-5d51-9f0e-0f8a3c2f7b61")
 """The namespace of the ids that what is no message is kept under, made of its content."""

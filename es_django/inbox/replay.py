@@ -18,7 +18,7 @@ from es_django.messages.message import Message, from_wire
 from es_django.models import InboxReceipt
 from es_django.store.error_translation import storage_errors
 
-logger = logging.getLogger("es_django.inbox")
+logger: logging.Logger = logging.getLogger("es_django.inbox")
 
 
 def replay(consumer: str, message_id: UUID | str) -> None:

@@ -10,7 +10,7 @@ from django.db import connections, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import path
+from django.urls import URLPattern, path
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -44,7 +44,7 @@ for _alias in connections:
     readiness = transaction.non_atomic_requests(using=_alias)(readiness)
 
 app_name = "es_django_probes"
-urlpatterns = [path("live", liveness, name="live"), path("ready", readiness, name="ready")]
+urlpatterns: list[URLPattern] = [path("live", liveness, name="live"), path("ready", readiness, name="ready")]
 
 
 def is_migrated() -> bool:

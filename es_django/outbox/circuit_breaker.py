@@ -12,7 +12,7 @@ from django.core.signals import setting_changed
 from es_django import conf
 from es_django.outbox.errors import DestinationUnreachable
 
-logger = logging.getLogger("es_django.outbox")
+logger: logging.Logger = logging.getLogger("es_django.outbox")
 
 LONGEST_REST = 10.0
 """Seconds after which a destination is tried again at the latest, so that delivery goes on soon after an outage."""

@@ -30,7 +30,7 @@ class DatabaseOutbox(OutboxStore):
         self.using = using
         vendor = connections[using].vendor
         self._sql = {"postgresql": postgresql, "sqlite": sqlite}[vendor]
-        self.is_concurrent = vendor == "postgresql"
+        self.is_concurrent: bool = vendor == "postgresql"
 
     def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
         if limit < 1:

@@ -35,7 +35,7 @@ class PublishError(EsDjangoError):
     """A message could not be published; an outcome that is not known is retryable."""
 
     def __init__(self, reason: object, *, retryable: bool = True) -> None:
-        self.reason = str(reason)
+        self.reason: str = str(reason)
         super().__init__(self.reason)
         self.retryable = retryable
 

@@ -15,7 +15,7 @@ from django.db import connections
 from es_django.core.errors import EsDjangoError
 from es_django.outbox.port import Claim, OutboxStore
 
-logger = logging.getLogger("es_django.outbox")
+logger: logging.Logger = logging.getLogger("es_django.outbox")
 
 RENEWAL = "es_django claim renewal"
 PATIENCE = 10.0

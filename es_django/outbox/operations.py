@@ -8,7 +8,7 @@ from uuid import UUID
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.states import Move
 
-logger = logging.getLogger("es_django.outbox")
+logger: logging.Logger = logging.getLogger("es_django.outbox")
 
 CHUNK = 500
 

@@ -26,7 +26,7 @@ from es_django.outbox.publishers import Publisher, publisher_for
 from es_django.outbox.second_worker import Companion
 from es_django.store.errors import StorageError
 
-logger = logging.getLogger("es_django.outbox")
+logger: logging.Logger = logging.getLogger("es_django.outbox")
 
 CALL = 100
 """Messages that a publisher is given at once."""

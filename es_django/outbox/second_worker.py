@@ -23,7 +23,7 @@ class Companion:
     """
 
     def __init__(self, work: Callable[[Callable[[], bool]], int]) -> None:
-        self.published = 0
+        self.published: int = 0
         self._work = work
         self._is_alone = Event()
         self._future: Future[int] | None = None

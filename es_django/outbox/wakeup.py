@@ -17,7 +17,7 @@ from django.db import connections
 from es_django.outbox.publishers.thread_local import ThreadConnection
 from es_django.store.hooks import after_messages
 
-logger = logging.getLogger("es_django.outbox")
+logger: logging.Logger = logging.getLogger("es_django.outbox")
 
 RELAY_TASK = "es_django.relay_outbox"
 EXPIRES = 5.0

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence, Set
 from typing import Any, ClassVar, TypeVar
 
-from django.db import models
+from django.db.models import Model
 
 from es_django.core.dispatch import batch_classes, marked_methods
 from es_django.core.errors import DefinitionError
@@ -42,7 +42,7 @@ class Projection:
 
     name: ClassVar[str]
     mode: ClassVar[str]
-    models: ClassVar[Sequence[type[models.Model]]]
+    models: ClassVar[Sequence[type[Model]]]
     partitions: ClassVar[int]
     event_classes: ClassVar[Set[type[Event]]]
     _projectors: ClassVar[dict[type[Event], Projector]]
@@ -104,9 +104,9 @@ def projection_named(name: str) -> Projection:
     return _registered[name]
 
 
-def _models(given: Any, where: str) -> Sequence[type[models.Model]]:
+def _models(given: Any, where: str) -> Sequence[type[Model]]:
     is_list = isinstance(given, Collection) and not isinstance(given, str)
-    if not is_list or not all(isinstance(each, type) and issubclass(each, models.Model) for each in given):
+    if not is_list or not all(isinstance(each, type) and issubclass(each, Model) for each in given):
         raise DefinitionError(f"{where} is a list of model classes, not {given!r}")
     return tuple(given)
 

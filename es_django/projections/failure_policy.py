@@ -17,7 +17,7 @@ from es_django.projections.checkpoints import checkpoints_of, save
 from es_django.projections.states import transition
 from es_django.store.error_translation import storage_errors
 
-logger = logging.getLogger("es_django.projections")
+logger: logging.Logger = logging.getLogger("es_django.projections")
 
 
 def note_failure(before: ProjectionCheckpoint, positions: Sequence[int], error: BaseException) -> bool:

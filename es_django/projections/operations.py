@@ -23,7 +23,7 @@ from es_django.projections.handover import pause_checkpoint
 from es_django.projections.states import transition
 from es_django.store.error_translation import storage_errors
 
-logger = logging.getLogger("es_django.projections")
+logger: logging.Logger = logging.getLogger("es_django.projections")
 
 STOPPED = (Status.PAUSED, Status.FAILED)
 

@@ -26,7 +26,7 @@ from es_django.projections.side_effects import told_by
 from es_django.projections.states import transition
 from es_django.store.error_translation import storage_errors
 
-logger = logging.getLogger("es_django.projections")
+logger: logging.Logger = logging.getLogger("es_django.projections")
 
 
 def start_rebuild(name: str, *, by: str) -> bool:

@@ -27,7 +27,7 @@ from es_django.store.backends import store_for
 from es_django.store.base import Page, Partition
 from es_django.store.error_translation import storage_errors
 
-logger = logging.getLogger("es_django.projections")
+logger: logging.Logger = logging.getLogger("es_django.projections")
 
 
 def run_projections(*, seconds: float = 20.0) -> int:

@@ -56,4 +56,4 @@ class _DefaultStore:
         return getattr(store_for(), name)
 
 
-event_store = cast("EventStore", _DefaultStore())
+event_store: "EventStore" = cast("EventStore", _DefaultStore())

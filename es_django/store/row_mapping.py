@@ -1,6 +1,6 @@
 """How rows become events."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -31,7 +31,7 @@ def recorded_events(stream: StreamId, row: EventRow) -> list[RecordedEvent]:
 
 
 # A page of the log has many events of few streams, and checking an identity costs as much as decoding an event.
-stream_of = lru_cache(4096)(StreamId)
+stream_of: Callable[[str, str], StreamId] = lru_cache(4096)(StreamId)
 
 
 def decoded_tail(stream: StreamId, rows: Iterable[TailRow]) -> Iterator[tuple[int, Sequence[Event]]]:

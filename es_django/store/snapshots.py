@@ -22,7 +22,7 @@ from es_django.core.events import Event
 from es_django.core.registry import registry
 from es_django.core.serialization import encode_payload
 
-logger = logging.getLogger("es_django.snapshots")
+logger: logging.Logger = logging.getLogger("es_django.snapshots")
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _CODE = ("__code__", "__defaults__", "__kwdefaults__", "__wrapped__", "fget", "fset")

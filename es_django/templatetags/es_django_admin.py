@@ -4,7 +4,7 @@ from django import template
 
 from es_django.admin.overview import Overview
 
-register = template.Library()
+register: template.Library = template.Library()
 
 
 @register.simple_tag(takes_context=True)

@@ -15,7 +15,7 @@ OPERATIONS = {
     "release": (outbox.release, Move.RELEASE),
     "discard": (outbox.discard, Move.DISCARD),
 }
-MOVABLE = frozenset().union(*(move.origins for _, move in OPERATIONS.values()))
+MOVABLE: frozenset[OutboxMessage.Status] = frozenset().union(*(move.origins for _, move in OPERATIONS.values()))
 
 
 class Command(BaseCommand):

@@ -22,7 +22,7 @@ class Command(BaseCommand):
     )
 
     # A check of Django's may ask the database, whose absence is for this command to tell.
-    requires_system_checks = ()
+    requires_system_checks: tuple[str, ...] = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--format", choices=["table", "json"], default="table")

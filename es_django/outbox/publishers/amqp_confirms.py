@@ -28,7 +28,7 @@ class Confirms:
     """What the broker says of the messages on a channel of its own; not for use by several threads."""
 
     def __init__(self, connection: kombu.Connection) -> None:
-        self.channel = cast("Any", connection.channel())
+        self.channel: Any = cast("Any", connection.channel())
         self._delivery_tag = 0
         self._unconfirmed: dict[int, tuple[Outcomes, int | None, str]] = {}
         self._unroutable: dict[str, PublishError] = {}
