@@ -17,12 +17,12 @@ from es_django import conf
 from es_django.core.aggregates import categories
 from es_django.core.registry import registry
 from es_django.models import OutboxMessage, ProjectionCheckpoint
-from es_django.models.projections import CheckpointStatus as Status
+from es_django.models.projections import CheckpointStatus
 from es_django.outbox.publishers import publisher_for
 from es_django.outbox.sending import publications
 from es_django.outbox.states import Move
 from es_django.projections.base import registered_projections
-from es_django.projections.foreign_keys import foreign_relations
+from es_django.projections.foreign_keys import blocking_foreign_keys
 
 
 @register("es_django")
@@ -41,7 +41,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 @register("es_django")
 def check_projections(**kwargs: Any) -> list[CheckMessage]:
-    return [*_check_owned_models(), *_check_foreign_relations()]
+    return [*_check_owned_models(), *_check_foreign_keys()]
 
 
 @register("es_django")
@@ -136,7 +136,7 @@ def check_modes(databases: Collection[str] | None = None, **kwargs: Any) -> list
     if database not in (databases or ()):
         return []
     asynchronous = [name for name, each in registered_projections().items() if not each.is_inline()]
-    inline = ProjectionCheckpoint.objects.using(database).filter(name__in=asynchronous, status=Status.INLINE)
+    inline = ProjectionCheckpoint.objects.using(database).filter(name__in=asynchronous, status=CheckpointStatus.INLINE)
     try:
         names = sorted(inline.values_list("name", flat=True))
     except DatabaseError:
@@ -230,9 +230,9 @@ def _check_owned_models() -> Iterator[CheckMessage]:
             )
 
 
-def _check_foreign_relations() -> Iterator[CheckMessage]:
+def _check_foreign_keys() -> Iterator[CheckMessage]:
     for projection in registered_projections().values():
-        for field in foreign_relations(projection.models):
+        for field in blocking_foreign_keys(projection.models):
             yield Error(
                 f"{field} points into Meta.models of projection {projection.name}, which a rebuild empties: its rows "
                 "would be deleted too, or forbid it.",

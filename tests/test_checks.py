@@ -20,7 +20,7 @@ from es_django.errors import PublishError
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.port import Settlement
 from es_django.outbox.publishers import publisher_for
-from es_django.projections.foreign_keys import foreign_relations
+from es_django.projections.foreign_keys import blocking_foreign_keys
 from testproject.bank.models import Balance
 from tests.inbox.sender import SECRET
 from tests.outbox import published
@@ -244,7 +244,7 @@ def test_rows_of_others_that_a_rebuild_would_delete(
     own(model, "Foreign")
     assert ids() == {"es_django.E023"}
     assert told in " ".join(message.msg for message in check_projections())
-    assert "auth.Permission.content_type" not in foreign_relations([ContentType, Permission])
+    assert "auth.Permission.content_type" not in blocking_foreign_keys([ContentType, Permission])
 
 
 def test_a_read_model_in_another_database_than_its_events(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from es_django.admin.html import error_text, moment, status_badge
 from es_django.admin.masking import error_column, error_shown
 from es_django.core.errors import EsDjangoError
 from es_django.models import ProjectionCheckpoint, SkippedEvent, StoredEvent
-from es_django.models.projections import CheckpointStatus as Status
+from es_django.models.projections import CheckpointStatus
 
 OPERATE = ["operate"]
 SHOWN_SKIPS = 10
@@ -54,11 +54,11 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
 
     @admin.display(description="position", ordering="position")
     def place(self, checkpoint: ProjectionCheckpoint) -> int | None:
-        return None if checkpoint.status == Status.INLINE else checkpoint.position
+        return None if checkpoint.status == CheckpointStatus.INLINE else checkpoint.position
 
     @admin.display(description="behind the log by")
     def behind(self, checkpoint: Any) -> str:
-        if checkpoint.status == Status.INLINE:
+        if checkpoint.status == CheckpointStatus.INLINE:
             return "nothing: the appends move it"
         if checkpoint.waiting_since is None:
             return "nothing"
@@ -73,10 +73,10 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
         return [*self.list_display, error_column(request)]
 
     def facts(self, request: HttpRequest, checkpoint: ProjectionCheckpoint) -> list[Fact]:
-        from es_django.projections.side_effects import told_until
+        from es_django.projections.side_effects import done_until
 
         failed = checkpoint.failed_position
-        silent_until = told_until(checkpoint.told or [])
+        silent_until = done_until(checkpoint.side_effects or [])
         return [
             ("Status", status_badge(checkpoint.status)),
             ("Partition", self.share(checkpoint)),

@@ -8,7 +8,7 @@ from django.db.models import Max
 from es_django.audit.findings import Finding, Watch
 from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.projections.base import registered_projections
-from es_django.projections.side_effects import told_until
+from es_django.projections.side_effects import done_until
 from es_django.store.postgresql.positions import LAST_DRAWN
 
 
@@ -21,7 +21,7 @@ def findings(watch: Watch) -> Iterator[Finding]:
         if each.name not in known:
             text = f"projection {each} does not exist (any more): delete its row of es_django_projectioncheckpoint"
             yield Finding("checkpoint", text)
-        places = {"is at": each.position, "has told the outside up to": told_until(each.told or [])}
+        places = {"is at": each.position, "has told the outside up to": done_until(each.side_effects or [])}
         for place, position in places.items():
             if position > end:
                 yield Finding("checkpoint", f"projection {each} {place} {position}, the log ends at {end}")

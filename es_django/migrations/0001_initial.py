@@ -185,11 +185,11 @@ class Migration(migrations.Migration):
                 ("partitions", models.PositiveIntegerField(default=1)),
                 ("position", models.BigIntegerField(default=0)),
                 (
-                    "told",
+                    "side_effects",
                     models.JSONField(
                         blank=True,
-                        help_text="In a rebuild: each partition, of how many, and the position up to which it has told "
-                        "the outside.",
+                        help_text="During a rebuild: [partition, partitions, position] of the side effects that are "
+                        "done.",
                         null=True,
                     ),
                 ),

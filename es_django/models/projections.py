@@ -23,16 +23,14 @@ class ProjectionCheckpoint(models.Model):
     moved from there as an asynchronous one is, and by no append.
     """
 
-    Status: ClassVar[type[CheckpointStatus]] = CheckpointStatus
-
     name: Text = models.CharField(max_length=255)
     partition: Integer = models.PositiveIntegerField(default=0)
     partitions: Integer = models.PositiveIntegerField(default=1)
     position: Integer = models.BigIntegerField(default=0)
-    told: Json = models.JSONField(
+    side_effects: Json = models.JSONField(
         null=True,
         blank=True,
-        help_text="In a rebuild: each partition, of how many, and the position up to which it has told the outside.",
+        help_text="During a rebuild: [partition, partitions, position] of the side effects that are done.",
     )
     status: Text = models.CharField(max_length=10, choices=CheckpointStatus.choices, default=CheckpointStatus.RUNNING)
     attempts: Integer = models.PositiveIntegerField(default=0)

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from es_django import conf
 from es_django.models import InboxReceipt, ProjectionCheckpoint, StoredEvent
-from es_django.models.projections import CheckpointStatus as Status
+from es_django.models.projections import CheckpointStatus
 from es_django.monitoring import lag
 from es_django.monitoring.destinations import DestinationHealth as DestinationHealth
 from es_django.monitoring.destinations import destinations, problems_of
@@ -105,7 +105,7 @@ def _projection(projection: Projection) -> list[ProjectionHealth]:
 
 
 def _partition(checkpoint: ProjectionCheckpoint) -> ProjectionHealth:
-    is_inline = checkpoint.status == Status.INLINE
+    is_inline = checkpoint.status == CheckpointStatus.INLINE
     return ProjectionHealth(
         checkpoint.name,
         checkpoint.partition,
@@ -135,14 +135,14 @@ def _log_problems(log: LogHealth, max_lag: float) -> list[str]:
 def _projection_problems(projection: ProjectionHealth, max_lag: float) -> list[str]:
     name = projection.title
     registered = registered_projections()[projection.name]
-    if projection.status == Status.INLINE and not registered.is_inline():
+    if projection.status == CheckpointStatus.INLINE and not registered.is_inline():
         return [str(ModeChanged(projection.name))]
     if projection.partitions != registered.partitions:
         now = registered.partitions
         return [
             f"projection {name} stands still: its checkpoints are for {projection.partitions} partitions, not {now}"
         ]
-    if projection.status == Status.FAILED:
+    if projection.status == CheckpointStatus.FAILED:
         return [f"projection {name} has failed at position {projection.failed_position}"]
     if projection.lag.seconds > max_lag:
         return [f"projection {name} is {projection.status}, and {projection.lag.seconds:.0f} s behind"]

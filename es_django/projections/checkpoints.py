@@ -7,11 +7,11 @@ from django.db.models.functions import Now
 
 from es_django import conf
 from es_django.models import ProjectionCheckpoint, StoredEvent
-from es_django.models.projections import CheckpointStatus as Status
+from es_django.models.projections import CheckpointStatus
 from es_django.projections.base import Projection, registered_projections
 from es_django.projections.errors import ModeChanged, PartitionsChanged
 
-MOVING = (Status.RUNNING, Status.REBUILDING)
+ACTIVE = (CheckpointStatus.RUNNING, CheckpointStatus.REBUILDING)
 """The statuses in which runners move a checkpoint."""
 
 
@@ -44,7 +44,7 @@ def ensure_inline_checkpoints() -> list[str]:
     return [projection.name for projection in new]
 
 
-def create_checkpoints(projection: Projection, status: Status | None = None) -> None:
+def create_checkpoints(projection: Projection, status: CheckpointStatus | None = None) -> None:
     """Makes a checkpoint for each partition that has none, in a status or as of one that has never run."""
     checkpoints_of(projection.name).bulk_create(_new_checkpoints(projection, status), ignore_conflicts=True)
 
@@ -54,8 +54,8 @@ def stored_or_new(projection: Projection) -> list[ProjectionCheckpoint]:
     return list(checkpoints_of(projection.name)) or _new_checkpoints(projection)
 
 
-def _new_checkpoints(projection: Projection, status: Status | None = None) -> list[ProjectionCheckpoint]:
-    status = status or (Status.INLINE if projection.is_inline() else Status.RUNNING)
+def _new_checkpoints(projection: Projection, status: CheckpointStatus | None = None) -> list[ProjectionCheckpoint]:
+    status = status or (CheckpointStatus.INLINE if projection.is_inline() else CheckpointStatus.RUNNING)
     name, count = projection.name, projection.partitions
     return [
         ProjectionCheckpoint(name=name, partition=number, partitions=count, status=status) for number in range(count)
@@ -63,7 +63,7 @@ def _new_checkpoints(projection: Projection, status: Status | None = None) -> li
 
 
 def require_same_mode(projection: Projection, stored: Iterable[ProjectionCheckpoint]) -> None:
-    if not projection.is_inline() and any(checkpoint.status == Status.INLINE for checkpoint in stored):
+    if not projection.is_inline() and any(checkpoint.status == CheckpointStatus.INLINE for checkpoint in stored):
         raise ModeChanged(projection.name)
 
 
@@ -73,7 +73,7 @@ def lock_due(projection: Projection, partition: int) -> ProjectionCheckpoint | N
         Q(retry_at=None) | Q(retry_at__lte=Now()),
         partition=partition,
         partitions=projection.partitions,
-        status__in=MOVING,
+        status__in=ACTIVE,
     )
     return due.select_for_update(skip_locked=True).first()
 

@@ -12,7 +12,7 @@ from es_django.core.errors import EsDjangoError
 from es_django.core.retryability import is_retryable
 from es_django.core.serialization import storable_text
 from es_django.models import ProjectionCheckpoint
-from es_django.models.projections import CheckpointStatus as Status
+from es_django.models.projections import CheckpointStatus
 from es_django.projections.checkpoints import checkpoints_of, save
 from es_django.projections.states import transition
 from es_django.store.error_translation import storage_errors
@@ -20,7 +20,7 @@ from es_django.store.error_translation import storage_errors
 logger: logging.Logger = logging.getLogger("es_django.projections")
 
 
-def note_failure(before: ProjectionCheckpoint, positions: Sequence[int], error: BaseException) -> bool:
+def record_failure(before: ProjectionCheckpoint, positions: Sequence[int], error: BaseException) -> bool:
     """Writes down that a batch failed which began at `before` and had events at `positions`, one at least, in a
     transaction of its own, since that of the batch is gone. Returns whether a smaller batch can be tried at once."""
     using, settings = conf.settings().database, conf.settings().projections
@@ -42,8 +42,8 @@ def note_failure(before: ProjectionCheckpoint, positions: Sequence[int], error: 
             checkpoint.failed_position = checkpoint.failing_until = position
             checkpoint.retry_at = Now() + timedelta(seconds=settings.backoff.after(checkpoint.attempts))
             is_hopeless = checkpoint.attempts >= settings.max_attempts and not is_retryable(error)
-            if is_hopeless and checkpoint.status != Status.PAUSED:
-                transition(checkpoint, Status.FAILED)
+            if is_hopeless and checkpoint.status != CheckpointStatus.PAUSED:
+                transition(checkpoint, CheckpointStatus.FAILED)
         save(checkpoint)
     ids = {"projection": before.name, "partition": before.partition, "position": position}
     if is_to_be_found:

@@ -93,7 +93,7 @@ def give_to_appends(projection: Projection) -> None:
             if page.has_more:
                 return
             apply_events(projection, checkpoint, page.events)
-            checkpoint.position, checkpoint.told = page.position, None
+            checkpoint.position, checkpoint.side_effects = page.position, None
             checkpoint.forget_failure()
             transition(checkpoint, CheckpointStatus.INLINE)
             save(checkpoint)

@@ -10,7 +10,7 @@ from django.db import connections, transaction
 
 from es_django import conf
 from es_django.models import ProjectionCheckpoint, SkippedEvent
-from es_django.models.projections import CheckpointStatus as Status
+from es_django.models.projections import CheckpointStatus
 from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import (
     checkpoints_of,
@@ -25,7 +25,7 @@ from es_django.store.error_translation import storage_errors
 
 logger: logging.Logger = logging.getLogger("es_django.projections")
 
-STOPPED = (Status.PAUSED, Status.FAILED)
+STOPPED = (CheckpointStatus.PAUSED, CheckpointStatus.FAILED)
 
 
 def pause(name: str, *, by: str) -> None:
@@ -80,7 +80,7 @@ def skip(name: str, position: int, *, by: str) -> None:
             skipped.save(using=conf.settings().database)
             checkpoint.position = position
             checkpoint.forget_failure()
-            if checkpoint.status == Status.FAILED:
+            if checkpoint.status == CheckpointStatus.FAILED:
                 transition(checkpoint, _status_after(checkpoint))
             save(checkpoint)
     ids = {"projection": name, "position": position, "by": by}
@@ -96,9 +96,9 @@ def _locked(projection: Projection, by: str) -> Iterator[list[ProjectionCheckpoi
         yield list(checkpoints_of(projection.name).select_for_update())
 
 
-def _status_after(checkpoint: ProjectionCheckpoint) -> Status:
+def _status_after(checkpoint: ProjectionCheckpoint) -> CheckpointStatus:
     """A rebuild goes on as one."""
-    return Status.RUNNING if checkpoint.told is None else Status.REBUILDING
+    return CheckpointStatus.RUNNING if checkpoint.side_effects is None else CheckpointStatus.REBUILDING
 
 
 def _refusal(projection: Projection, wanted: str, checkpoints: list[ProjectionCheckpoint]) -> ProjectionStatusError:

@@ -10,19 +10,19 @@ from django.db import connections, transaction
 
 from es_django import conf
 from es_django.models import ProjectionCheckpoint
-from es_django.models.projections import CheckpointStatus as Status
+from es_django.models.projections import CheckpointStatus
 from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import (
-    MOVING,
+    ACTIVE,
     checkpoints_of,
     create_checkpoints,
     require_actor,
     save,
 )
 from es_django.projections.errors import ProjectionStatusError
-from es_django.projections.foreign_keys import foreign_relations
+from es_django.projections.foreign_keys import blocking_foreign_keys
 from es_django.projections.handover import take_from_appends
-from es_django.projections.side_effects import told_by
+from es_django.projections.side_effects import merged_side_effects
 from es_django.projections.states import transition
 from es_django.store.error_translation import storage_errors
 
@@ -44,7 +44,7 @@ def start_rebuild(name: str, *, by: str) -> bool:
     require_actor(by)
     if not projection.models:
         raise ProjectionStatusError(name, "rebuilt", "it has no Meta.models, so what to empty is not known")
-    if foreign := foreign_relations(projection.models):
+    if foreign := blocking_foreign_keys(projection.models):
         reason = f"{', '.join(foreign)} would lose rows that are not the projection's, or forbid to empty its models"
         raise ProjectionStatusError(name, "rebuilt", reason)
     with storage_errors("start a rebuild", connections[conf.settings().database]):
@@ -69,21 +69,21 @@ def _empty_and_set_back(projection: Projection) -> bool:
 
 def _is_under_way(projection: Projection, checkpoints: list[ProjectionCheckpoint]) -> bool:
     """Some partitions may have ended theirs."""
-    return any(each.status == Status.REBUILDING for each in checkpoints) and all(
-        each.status in MOVING and each.partitions == projection.partitions for each in checkpoints
+    return any(each.status == CheckpointStatus.REBUILDING for each in checkpoints) and all(
+        each.status in ACTIVE and each.partitions == projection.partitions for each in checkpoints
     )
 
 
 def _set_back(projection: Projection, checkpoints: list[ProjectionCheckpoint]) -> None:
-    told = told_by(checkpoints)
+    side_effects = merged_side_effects(checkpoints)
     if any(each.partitions != projection.partitions for each in checkpoints):
         checkpoints_of(projection.name).delete()
-        create_checkpoints(projection, Status.PAUSED)
+        create_checkpoints(projection, CheckpointStatus.PAUSED)
         checkpoints = list(checkpoints_of(projection.name))
     for checkpoint in checkpoints:
         checkpoint.position = 0
-        checkpoint.told = told
+        checkpoint.side_effects = side_effects
         checkpoint.forget_failure()
-        if checkpoint.status != Status.REBUILDING:
-            transition(checkpoint, Status.REBUILDING)
+        if checkpoint.status != CheckpointStatus.REBUILDING:
+            transition(checkpoint, CheckpointStatus.REBUILDING)
         save(checkpoint)

@@ -16,12 +16,12 @@ from es_django import conf
 from es_django.core.replay_errors import ReplayError
 from es_django.core.retryability import ends_process
 from es_django.models import ProjectionCheckpoint
-from es_django.models.projections import CheckpointStatus as Status
+from es_django.models.projections import CheckpointStatus
 from es_django.projections.base import Projection, projection_named, registered_projections
-from es_django.projections.checkpoints import MOVING, ensure_checkpoints, lock_due, save
-from es_django.projections.failure_policy import note_failure
+from es_django.projections.checkpoints import ACTIVE, ensure_checkpoints, lock_due, save
+from es_django.projections.failure_policy import record_failure
 from es_django.projections.handover import give_to_appends
-from es_django.projections.side_effects import apply_events, told_until
+from es_django.projections.side_effects import apply_events, done_until
 from es_django.projections.states import transition
 from es_django.store.backends import store_for
 from es_django.store.base import Page, Partition
@@ -76,7 +76,7 @@ def run_projection(name: str, *, seconds: float = 20.0) -> int:
 
 
 def _runnable() -> list[Projection]:
-    moving = ProjectionCheckpoint.objects.using(conf.settings().database).filter(status__in=MOVING)
+    moving = ProjectionCheckpoint.objects.using(conf.settings().database).filter(status__in=ACTIVE)
     with storage_errors("look which projections are to be run", connections[conf.settings().database]):
         names = set(moving.values_list("name", flat=True))
     return [each for each in registered_projections().values() if not each.is_inline() or each.name in names]
@@ -112,7 +112,7 @@ def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
         positions = _positions(page, error)
         if before is None or not positions or ends_process(error):
             raise
-        return 0, note_failure(before, positions, error)
+        return 0, record_failure(before, positions, error)
     if projection.is_inline() and not page.has_more:
         give_to_appends(projection)
     return len(page.events), page.has_more
@@ -139,10 +139,10 @@ def _next_page(projection: Projection, checkpoint: ProjectionCheckpoint) -> Page
 
 def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) -> None:
     is_rebuilt = (
-        checkpoint.status == Status.REBUILDING
+        checkpoint.status == CheckpointStatus.REBUILDING
         and not projection.is_inline()
         and not page.has_more
-        and page.position >= told_until(checkpoint.told or [])
+        and page.position >= done_until(checkpoint.side_effects or [])
     )
     if page.position == checkpoint.position and not is_rebuilt:
         return
@@ -150,6 +150,6 @@ def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) 
     if checkpoint.failing_until is not None and page.position >= checkpoint.failing_until:
         checkpoint.forget_failure()
     if is_rebuilt:
-        transition(checkpoint, Status.RUNNING)
-        checkpoint.told = None
+        transition(checkpoint, CheckpointStatus.RUNNING)
+        checkpoint.side_effects = None
     save(checkpoint)

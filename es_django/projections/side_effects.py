@@ -1,6 +1,8 @@
-"""What a projection has told the outside of, over rebuilds and other numbers of partitions: a rebuild tells the rest.
+"""Which side effects of a projection are done: a rebuild repeats none of them, and does those that are missing.
 
-It is kept as a list of what each partition has told, `[partition, partitions, position]`.
+A side effect is a message or an append that a projection makes. Side effects that are done are a list of
+`[partition, partitions, position]`: that partition, out of that many, has done them up to the position. The list
+outlives rebuilds and changes of the number of partitions.
 """
 
 from collections import defaultdict
@@ -18,52 +20,54 @@ from es_django.store.base import Partition
 from es_django.store.error_translation import require_healthy_transaction
 from es_django.store.hooks import replaying
 
-Told = list[list[int]]
+SideEffects = list[list[int]]
 
 
 def apply_events(projection: Projection, checkpoint: ProjectionCheckpoint, events: Sequence[RecordedEvent]) -> None:
-    """Apply events, without their side effects where those are done already."""
+    """Apply events, and suppress the side effects that are done already."""
     if not events:
         return
-    told = told_positions(checkpoint.told or [], Partition(checkpoint.partition, checkpoint.partitions), events)
+    own = Partition(checkpoint.partition, checkpoint.partitions)
+    done = _done_positions(checkpoint.side_effects or [], own, events)
     with Work(Kind.PROJECT, projection.name, len(events), (recorded.metadata for recorded in events)):
-        for again, group in groupby(events, key=lambda recorded: recorded.position in told):
-            with replaying(again):
+        for is_done, group in groupby(events, key=lambda recorded: recorded.position in done):
+            with replaying(is_done):
                 projection.project_batch(list(group))
         require_healthy_transaction(f"run projection {projection.name}", connections[conf.settings().database])
 
 
-def told_by(checkpoints: Iterable[ProjectionCheckpoint]) -> Told:
-    """What these have told by now: each all up to its position, and what they knew to be told before."""
+def merged_side_effects(checkpoints: Iterable[ProjectionCheckpoint]) -> SideEffects:
+    """Return the side effects done by these checkpoints: up to their own positions, and before their last rebuild."""
     furthest: defaultdict[tuple[int, int], int] = defaultdict(int)
     for each in checkpoints:
-        for partition, partitions, position in [*(each.told or []), [each.partition, each.partitions, each.position]]:
+        own = [each.partition, each.partitions, each.position]
+        for partition, partitions, position in [*(each.side_effects or []), own]:
             furthest[partition, partitions] = max(furthest[partition, partitions], position)
     return [[*share, position] for share, position in furthest.items() if position > 0]
 
 
-def told_until(told: Told) -> int:
-    """The position after which nothing has been told."""
-    return max((position for _, _, position in told), default=0)
+def done_until(side_effects: SideEffects) -> int:
+    """Return the position after which no side effect is done."""
+    return max((position for _, _, position in side_effects), default=0)
 
 
-def told_positions(told: Told, own: Partition, events: Sequence[RecordedEvent]) -> Set[int]:
-    """The positions of those of the events, all of the partition `own`, that have been told."""
+def _done_positions(side_effects: SideEffects, own: Partition, events: Sequence[RecordedEvent]) -> Set[int]:
+    """Return the positions of the events whose side effects are done. All events belong to the partition `own`."""
     positions = {recorded.position for recorded in events}
-    known = {position for position in positions if position <= _told_by_all(told, own)}
-    # Where the partitions of another time differ, it depends on the event's stream.
-    unclear = {position for position in positions - known if position <= told_until(told)}
-    if unclear and any(partitions != own.count for _, partitions, _ in told):
+    done = {position for position in positions if position <= _done_by_all(side_effects, own)}
+    # If the number of partitions was another one, the partition that an event belonged to depends on its stream.
+    unclear = {position for position in positions - done if position <= done_until(side_effects)}
+    if unclear and any(partitions != own.count for _, partitions, _ in side_effects):
         log = StoredEvent.objects.using(conf.settings().database).filter(position__in=unclear)
         for position, stream in log.values_list("position", "stream_id"):
-            if any(position <= until and Partition(*share).holds(stream) for *share, until in told):
-                known.add(position)
-    return known
+            if any(position <= until and Partition(*share).holds(stream) for *share, until in side_effects):
+                done.add(position)
+    return done
 
 
-def _told_by_all(told: Told, own: Partition) -> int:
-    """The position up to which every event of the partition `own` is sure to have been told."""
-    furthest = {(partition, partitions): position for partition, partitions, position in told}
+def _done_by_all(side_effects: SideEffects, own: Partition) -> int:
+    """Return the position up to which the side effects of every event of the partition `own` are sure to be done."""
+    furthest = {(partition, partitions): position for partition, partitions, position in side_effects}
     wholes = [
         min(furthest.get((number, partitions), 0) for number in range(partitions))
         for partitions in {partitions for _, partitions in furthest}

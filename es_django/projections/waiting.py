@@ -8,6 +8,7 @@ from django.db import connections
 from es_django import conf
 from es_django.core.validation import is_position, require_seconds
 from es_django.models import ProjectionCheckpoint
+from es_django.models.projections import CheckpointStatus
 from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import newest_position, stored_or_new
 from es_django.projections.errors import ProjectionTimeout
@@ -50,7 +51,7 @@ def _lagging(projection: Projection, position: int) -> list[ProjectionCheckpoint
     with storage_errors("look where a projection is", connections[conf.settings().database]):
         checkpoints = stored_or_new(projection)
     if projection.is_inline():
-        checkpoints = [each for each in checkpoints if each.status != each.Status.INLINE]
+        checkpoints = [each for each in checkpoints if each.status != CheckpointStatus.INLINE]
     return [each for each in checkpoints if each.position < position]
 
 

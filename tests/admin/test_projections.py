@@ -8,11 +8,11 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from es_django.models import ProjectionCheckpoint, SkippedEvent
+from es_django.models.projections import CheckpointStatus
 from tests.admin.builders import checkpoint, list_url, notes, page_url, stored_event
 from tests.admin.pages import Page
 
 Get = Callable[..., Page]
-Status = ProjectionCheckpoint.Status
 
 MAY_OPERATE = ("view_projectioncheckpoint", "operate_projectioncheckpoint")
 ACTIONS = ["pause", "resume", "skip", "rebuild"]
@@ -64,7 +64,7 @@ def test_a_failed_projection_is_resumed(staff: Callable[..., Client]) -> None:
     row = failed()
     assert confirm(staff(*MAY_OPERATE), row, "resume") == ["Resume statements: done."]
     row.refresh_from_db()
-    assert (row.status, row.attempts) == (Status.RUNNING, 0)
+    assert (row.status, row.attempts) == (CheckpointStatus.RUNNING, 0)
     entry = LogEntry.objects.get()
     assert (entry.user.get_username(), entry.change_message) == ("staff", "Resume statements")
 
@@ -73,14 +73,14 @@ def test_a_projection_is_paused(staff: Callable[..., Client]) -> None:
     row = checkpoint(name="statements")
     confirm(staff(*MAY_OPERATE), row, "pause")
     row.refresh_from_db()
-    assert row.status == Status.PAUSED
+    assert row.status == CheckpointStatus.PAUSED
 
 
 def test_a_skipped_event_is_on_the_page_with_who_skipped_it(superuser: Client, get: Get) -> None:
     row = failed()
     assert confirm(superuser, row, "skip") == ["Skip the failing event of statements: done."]
     row.refresh_from_db()
-    assert (row.status, row.position, row.failed_position) == (Status.RUNNING, stored_event(2).position, None)
+    assert (row.status, row.position, row.failed_position) == (CheckpointStatus.RUNNING, stored_event(2).position, None)
     page = get(page_url(row))
     assert page.facts["Skipped"].startswith(f"position {row.position} by root, ")
     assert page.link(f"position {row.position}") == page_url(stored_event(2))
@@ -90,14 +90,14 @@ def test_only_the_event_that_was_shown_is_skipped(superuser: Client) -> None:
     row = failed()
     choose(superuser, row, "skip", confirmed="Yes, do it", failed=stored_event(1).position)
     row.refresh_from_db()
-    assert (row.status, SkippedEvent.objects.count()) == (Status.FAILED, 0)
+    assert (row.status, SkippedEvent.objects.count()) == (CheckpointStatus.FAILED, 0)
 
 
 def test_a_rebuild_starts_at_the_beginning(superuser: Client) -> None:
     row = failed()
     confirm(superuser, row, "rebuild")
     row.refresh_from_db()
-    assert (row.status, row.position) == (Status.REBUILDING, 0)
+    assert (row.status, row.position) == (CheckpointStatus.REBUILDING, 0)
 
 
 def test_what_cannot_be_done_is_told(superuser: Client) -> None:
@@ -121,4 +121,4 @@ def test_an_inline_projection_is_not_behind_and_can_be_rebuilt(superuser: Client
     assert page.column("behind") == ["nothing: the appends move it"]
     confirm(superuser, row, "rebuild")
     row.refresh_from_db()
-    assert (row.status, row.position) == (Status.REBUILDING, 0)
+    assert (row.status, row.position) == (CheckpointStatus.REBUILDING, 0)

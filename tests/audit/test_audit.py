@@ -316,14 +316,14 @@ def test_a_snapshot_of_no_stream_is_found() -> None:
 
 @pytest.mark.parametrize(
     ("field", "told"),
-    [("position", "is at {}"), ("told", "has told the outside up to {}")],
+    [("position", "is at {}"), ("side_effects", "has told the outside up to {}")],
 )
 def test_a_checkpoint_beyond_the_log_is_found(field: str, told: str) -> None:
     count(1)
     run_projection("tests.effects")
     end = StoredEvent.objects.latest("pk").pk
     effects = ProjectionCheckpoint.objects.filter(name="tests.effects")
-    effects.update(**{field: [[0, 1, end + 1]] if field == "told" else end + 1})
+    effects.update(**{field: [[0, 1, end + 1]] if field == "side_effects" else end + 1})
     assert texts("checkpoint") == [f"projection tests.effects {told.format(end + 1)}, the log ends at {end}"]
 
 

@@ -14,6 +14,7 @@ from es_django.apps import note_inline_projections
 from es_django.checks import check_modes
 from es_django.errors import ModeChanged, ProjectionTimeout
 from es_django.models import ProjectionCheckpoint, Stream
+from es_django.models.projections import CheckpointStatus
 from es_django.monitoring import health
 from es_django.projections import pause, resume, run_projection, run_projections, start_rebuild, wait_for
 from es_django.projections.base import projection_named
@@ -26,7 +27,6 @@ from tests.publishers import Recorder
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NAME = Reporting.name
-Status = ProjectionCheckpoint.Status
 
 Become = Callable[[str], None]
 Divide = Callable[[int], None]
@@ -70,7 +70,7 @@ def test_one_that_becomes_inline_is_brought_up_before_the_appends_move_it(become
     run_projections()
     report("four")
     assert told() == ["one", "two", "three", "four"]
-    assert (read_model(), checkpoint(NAME).status) == ({"one", "two", "three", "four"}, Status.INLINE)
+    assert (read_model(), checkpoint(NAME).status) == ({"one", "two", "three", "four"}, CheckpointStatus.INLINE)
 
 
 def test_one_that_was_inline_is_not_run_as_async_since_it_may_have_missed_something(become: Become) -> None:
@@ -120,7 +120,7 @@ def test_one_that_was_paused_goes_on_in_another_mode_where_it_stood(become: Beco
     assert (run_projection(NAME), check_modes(["default"])) == (0, [])
     resume(NAME, by="Ada")
     assert run_projection(NAME) == 2
-    assert (told(), checkpoint(NAME).status) == (["one", "two", "three"], Status.RUNNING)
+    assert (told(), checkpoint(NAME).status) == (["one", "two", "three"], CheckpointStatus.RUNNING)
     start_rebuild(NAME, by="Ada")
     report("four")
     run_projection(NAME)
@@ -139,14 +139,14 @@ def test_a_rebuild_goes_on_in_another_mode(become: Become, modes: tuple[str, str
     report("four")
     run_projections()
     assert (told(), read_model()) == (["one", "two", "three", "four"], {"one", "two", "three", "four"})
-    assert checkpoint(NAME).status == (Status.INLINE if after == "inline" else Status.RUNNING)
+    assert checkpoint(NAME).status == (CheckpointStatus.INLINE if after == "inline" else CheckpointStatus.RUNNING)
 
 
 def run_some(partitions: set[int]) -> None:
     """Runs these partitions, and leaves the others where they are."""
     others = ProjectionCheckpoint.objects.filter(name=NAME).exclude(partition__in=partitions)
     before = {each.pk: each.status for each in others}
-    others.update(status=Status.PAUSED)
+    others.update(status=CheckpointStatus.PAUSED)
     run_projection(NAME)
     for pk, status in before.items():
         ProjectionCheckpoint.objects.filter(pk=pk).update(status=status)
@@ -173,7 +173,7 @@ def test_other_partitions_tell_what_those_before_them_had_not_told(divide: Divid
     report(*reports[50:])
     run_projection(NAME)
     assert (sorted(told()), read_model()) == (reports, set(reports))
-    assert (checkpoint(NAME).status, checkpoint(NAME).told) == (Status.RUNNING, None)
+    assert (checkpoint(NAME).status, checkpoint(NAME).side_effects) == (CheckpointStatus.RUNNING, None)
 
 
 def test_a_rebuild_in_partitions_goes_on_though_some_of_them_have_ended_theirs(divide: Divide) -> None:
@@ -184,7 +184,12 @@ def test_a_rebuild_in_partitions_goes_on_though_some_of_them_have_ended_theirs(d
     start_rebuild(NAME, by="Ada")
     run_some({0, 2})
     found = [each.status for each in ProjectionCheckpoint.objects.filter(name=NAME).order_by("partition")]
-    assert found == [Status.RUNNING, Status.REBUILDING, Status.RUNNING, Status.REBUILDING]
+    assert found == [
+        CheckpointStatus.RUNNING,
+        CheckpointStatus.REBUILDING,
+        CheckpointStatus.RUNNING,
+        CheckpointStatus.REBUILDING,
+    ]
     done = len(read_model())
     assert 0 < done < 9
     out = StringIO()
@@ -246,16 +251,16 @@ def test_events_that_became_none_do_not_end_a_rebuild(mode: str, become: Become,
     start_rebuild(NAME, by="Ada")
     run_projections()
     assert (told(), read_model()) == (["one"], {"one"})
-    assert checkpoint(NAME).status == (Status.INLINE if mode == "inline" else Status.RUNNING)
+    assert checkpoint(NAME).status == (CheckpointStatus.INLINE if mode == "inline" else CheckpointStatus.RUNNING)
 
 
 def test_a_migration_notes_which_projections_are_inline() -> None:
     for _ in range(2):
         note_inline_projections("other")
         note_inline_projections("default")
-        assert checkpoint("balances").status == Status.INLINE
+        assert checkpoint("balances").status == CheckpointStatus.INLINE
         assert not ProjectionCheckpoint.objects.filter(name=NAME).exists()
-        assert not ProjectionCheckpoint.objects.exclude(status=Status.INLINE).exists()
+        assert not ProjectionCheckpoint.objects.exclude(status=CheckpointStatus.INLINE).exists()
 
 
 def migrate(verbosity: int = 1) -> str:

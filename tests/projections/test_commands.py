@@ -15,6 +15,7 @@ from django.core.management import CommandError, call_command
 from es_django import StorageError, event_store
 from es_django.management.commands import es_project
 from es_django.models import ProjectionCheckpoint, SkippedEvent
+from es_django.models.projections import CheckpointStatus
 from es_django.projections import pause, run_projections, wait_for
 from testproject.bank.services import open_account
 from tests.background import environment_of_test_database
@@ -106,7 +107,7 @@ def test_projections_are_paused_resumed_and_made_to_skip() -> None:
     es_project_("--pause", "tests.effects")
     let_pauses_end()
     es_project_("--once")
-    assert (checkpoint().status, effects()) == (ProjectionCheckpoint.Status.PAUSED, 0)
+    assert (checkpoint().status, effects()) == (CheckpointStatus.PAUSED, 0)
     es_project_("--skip", "tests.effects", str(position_of(1)), "--by", "Ada")
     es_project_("--resume", "tests.effects")
     es_project_("--once")

@@ -15,6 +15,7 @@ from pytest_django import Settings
 from es_django import Projection, StorageError, event_store
 from es_django.errors import is_retryable
 from es_django.models import ProjectionCheckpoint
+from es_django.models.projections import CheckpointStatus
 from es_django.projections import handover, rebuild, run_projection, run_projections, start_rebuild
 from es_django.store.backends import store_for
 from testproject.bank.events import MoneyIn, MoneyOut
@@ -45,7 +46,7 @@ def balances_of_the_log() -> dict[str, Decimal]:
 
 
 def is_rebuilding() -> bool:
-    return checkpoint("balances").status != ProjectionCheckpoint.Status.INLINE
+    return checkpoint("balances").status != CheckpointStatus.INLINE
 
 
 def in_flight(write: Callable[[], object], written: Signal, go_on: Signal) -> None:
@@ -121,7 +122,7 @@ def test_the_end_of_a_rebuild_is_tried_again_after_growing_pauses(
             state = checkpoint("balances")
             assert state.retry_at is not None
             assert (len(held), round((state.retry_at - state.updated_at).total_seconds())) == (times, pause)
-            assert (state.status, state.failed_position) == (ProjectionCheckpoint.Status.REBUILDING, None)
+            assert (state.status, state.failed_position) == (CheckpointStatus.REBUILDING, None)
             deposit("ada", Decimal(1))
             let_pauses_end()
     run_projection("balances")
@@ -147,7 +148,7 @@ def test_an_append_in_flight_that_is_none_of_its_business_does_not_keep_a_rebuil
 def test_appends_do_not_wait_for_a_runner_that_hangs_when_a_rebuild_is_started() -> None:
     open_account("ada", owner="Ada")
     start_rebuild("balances", by="Eve")
-    ProjectionCheckpoint.objects.update(status=ProjectionCheckpoint.Status.INLINE)
+    ProjectionCheckpoint.objects.update(status=CheckpointStatus.INLINE)
     with threads(2) as submit:
         with transaction.atomic():
             ProjectionCheckpoint.objects.select_for_update().get(name="balances")

@@ -15,6 +15,7 @@ from pytest_django import Settings
 
 from es_django import ANY, Event, Projection, RecordedEvent, StreamId, event_store, outbox, projects
 from es_django.models import InboxReceipt, Lease, OutboxMessage, ProjectionCheckpoint, Snapshot, StoredEvent
+from es_django.models.projections import CheckpointStatus
 from es_django.projections import is_replaying, pause, resume, run_projection, run_projections, skip, start_rebuild
 from testproject.bank.models import Balance, StatementLine
 from testproject.bank.services import deposit, open_account
@@ -36,7 +37,6 @@ from tests.publishers import Recorder
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NAME = "tests.effects"
-Status = ProjectionCheckpoint.Status
 
 
 class Said(Event):
@@ -123,7 +123,7 @@ def test_models_and_checkpoint_are_reset_together() -> None:
     count(1, 2)
     run_projection(NAME)
     assert start_rebuild(NAME, by="Ada")
-    assert (effects(), checkpoint().position, checkpoint().status) == (0, 0, Status.REBUILDING)
+    assert (effects(), checkpoint().position, checkpoint().status) == (0, 0, CheckpointStatus.REBUILDING)
 
 
 def test_a_projection_without_models_is_refused() -> None:
@@ -138,7 +138,7 @@ def test_a_projection_whose_models_take_rows_of_others_along_is_refused(monkeypa
     monkeypatch.setattr(Effects, "models", (InboxReceipt, Permission))
     with pytest.raises(CommandError, match=r"auth\.Group_permissions\.permission, auth\.User_user_permissions"):
         rebuild(NAME)
-    assert (effects(), checkpoint().status) == (1, Status.RUNNING)
+    assert (effects(), checkpoint().status) == (1, CheckpointStatus.RUNNING)
 
 
 def test_an_unknown_projection_is_refused() -> None:
@@ -162,12 +162,12 @@ def test_a_rebuild_that_was_interrupted_goes_on_where_it_was(settings: Settings)
     with pytest.raises(CommandError, match=r"Interrupted\..* go on with the rebuild") as caught:
         rebuild(NAME)
     assert caught.value.returncode == 130
-    assert (effects(), checkpoint().status) == (4, Status.REBUILDING)
+    assert (effects(), checkpoint().status) == (4, CheckpointStatus.REBUILDING)
     no_mishap()
     said = rebuild(NAME)
     assert f"The rebuild of {NAME} was under way, and goes on." in said
     assert "3 events" in said
-    assert (effects(), checkpoint().status) == (7, Status.RUNNING)
+    assert (effects(), checkpoint().status) == (7, CheckpointStatus.RUNNING)
 
 
 class Terminal(StringIO):
@@ -191,7 +191,7 @@ def test_a_rebuild_goes_on_without_its_command() -> None:
     run_projection(NAME)
     start_rebuild(NAME, by="Ada")
     assert run_projections() >= 7
-    assert (effects(), checkpoint().status) == (7, Status.RUNNING)
+    assert (effects(), checkpoint().status) == (7, CheckpointStatus.RUNNING)
 
 
 def test_a_rebuild_sends_nothing_again(recorder: type[Recorder]) -> None:
@@ -246,9 +246,9 @@ def test_a_rebuild_that_fails_says_where_and_goes_on_as_a_rebuild() -> None:
         rebuild(NAME)
     no_mishap()
     resume(NAME, by="Ada")
-    assert checkpoint().status == Status.REBUILDING
+    assert checkpoint().status == CheckpointStatus.REBUILDING
     rebuild(NAME)
-    assert (effects(), checkpoint().status) == (3, Status.RUNNING)
+    assert (effects(), checkpoint().status) == (3, CheckpointStatus.RUNNING)
 
 
 @pytest.mark.usefixtures("_fail_at_once")
@@ -259,7 +259,7 @@ def test_an_event_can_be_skipped_in_a_rebuild() -> None:
     start_rebuild(NAME, by="Ada")
     run_projections()
     skip(NAME, position_of(2), by="Ada")
-    assert checkpoint().status == Status.REBUILDING
+    assert checkpoint().status == CheckpointStatus.REBUILDING
     rebuild(NAME)
     assert stored_effects() == [position_of(1), position_of(3)]
 
@@ -277,7 +277,7 @@ def test_a_rebuild_takes_up_another_number_of_partitions() -> None:
         ProjectionCheckpoint.objects.create(name=NAME, partition=number, partitions=7)
     count(1, 2, 3)
     rebuild(NAME)
-    assert (effects(), checkpoint().partitions, checkpoint().status) == (3, 1, Status.RUNNING)
+    assert (effects(), checkpoint().partitions, checkpoint().status) == (3, 1, CheckpointStatus.RUNNING)
 
 
 def test_a_rebuild_that_was_paused_and_resumed_has_not_ended_for_that() -> None:
@@ -285,7 +285,7 @@ def test_a_rebuild_that_was_paused_and_resumed_has_not_ended_for_that() -> None:
     start_rebuild(NAME, by="Ada")
     pause(NAME, by="Ada")
     resume(NAME, by="Ada")
-    assert checkpoint().status == Status.REBUILDING
+    assert checkpoint().status == CheckpointStatus.REBUILDING
     assert "rebuilt: 2 events" in rebuild(NAME)
 
 
@@ -296,13 +296,13 @@ def test_a_rebuild_does_not_end_before_an_event_that_cannot_be_read(first: int) 
     count(10)
     start_rebuild(NAME, by="Ada")
     run_projection(NAME, seconds=0)
-    assert (effects(), checkpoint().status) == (first, Status.REBUILDING)
+    assert (effects(), checkpoint().status) == (first, CheckpointStatus.REBUILDING)
     run_projection(NAME)
     (unreadable,) = StoredEvent.objects.filter(stream__key="unreadable")
     assert (effects(), checkpoint().failed_position) == (first, unreadable.position)
     skip(NAME, unreadable.position, by="Ada")
     run_projection(NAME)
-    assert (effects(), checkpoint().status) == (first + 1, Status.RUNNING)
+    assert (effects(), checkpoint().status) == (first + 1, CheckpointStatus.RUNNING)
 
 
 class Appending(Projection):
@@ -341,8 +341,8 @@ def test_a_rebuild_appends_nothing_again(
     state = checkpoint("tests.appending")
     assert event_store.version(StreamId("echo", "one")) == 1
     if asks:
-        assert (state.status, HOOKS) == (Status.RUNNING, ["one", "two"])
+        assert (state.status, HOOKS) == (CheckpointStatus.RUNNING, ["one", "two"])
         assert event_store.version(StreamId("echo", "two")) == 1
     else:
-        assert (state.status, HOOKS) == (Status.FAILED, ["one"])
+        assert (state.status, HOOKS) == (CheckpointStatus.FAILED, ["one"])
         assert "append only where es_django.projections.is_replaying() is False" in state.last_error

@@ -15,9 +15,10 @@ from pytest_django import Settings
 from es_django import Projection, RecordedEvent, Repository, StreamId, event_store, projects
 from es_django.errors import StorageError, UnknownProjection
 from es_django.models import InboxReceipt, ProjectionCheckpoint, StoredEvent, Stream
+from es_django.models.projections import CheckpointStatus
 from es_django.projections import run_projection, run_projections, skip
 from es_django.projections.checkpoints import ensure_checkpoints, lock_due
-from es_django.projections.failure_policy import note_failure
+from es_django.projections.failure_policy import record_failure
 from es_django.store.backends import store_for
 from tests.domain import Deposited, Ledger
 from tests.projections.effects import (
@@ -35,8 +36,6 @@ from tests.projections.effects import (
 from tests.threads import threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-Status = ProjectionCheckpoint.Status
 
 
 class Careless(Projection):
@@ -153,7 +152,7 @@ def test_the_poison_event_of_a_batch_is_found_though_no_run_has_time_for_more_th
     for _ in range(9):
         run_projection("tests.batches", seconds=0)
     state = checkpoint("tests.batches")
-    assert (state.status, state.failed_position) == (Status.FAILED, position_of(61))
+    assert (state.status, state.failed_position) == (CheckpointStatus.FAILED, position_of(61))
     assert effects("tests.batches") == 60
 
 
@@ -185,10 +184,10 @@ def test_a_failure_is_counted_once_though_two_runners_met_it() -> None:
     let_pauses_end()
     before = checkpoint()
     for attempts in (2, 2):
-        assert not note_failure(before, [position_of(1)], ValueError("poison"))
+        assert not record_failure(before, [position_of(1)], ValueError("poison"))
         assert checkpoint().attempts == attempts
     skip("tests.effects", position_of(1), by="Ada")
-    note_failure(before, [position_of(1)], ValueError("poison"))
+    record_failure(before, [position_of(1)], ValueError("poison"))
     assert (checkpoint().attempts, checkpoint().last_error) == (0, ""), "it has gone on meanwhile"
 
 
@@ -200,7 +199,7 @@ def test_a_failure_is_left_to_the_runner_that_is_at_it_now() -> None:
     with transaction.atomic():
         assert lock_due(Effects(), 0)
         with threads(1) as submit:
-            assert submit(note_failure, before, [position_of(1)], ValueError("poison")).result(30) is False
+            assert submit(record_failure, before, [position_of(1)], ValueError("poison")).result(30) is False
     assert checkpoint().attempts == 0
 
 
@@ -235,7 +234,12 @@ def test_an_error_that_belongs_to_no_event_is_told_and_is_no_failed_attempt(
     assert run_projections() == 0
     assert "projection tests.effects could not be run" in caplog.text
     state = checkpoint()
-    assert (state.attempts, state.failed_position, state.retry_at, state.status) == (0, None, None, Status.RUNNING)
+    assert (state.attempts, state.failed_position, state.retry_at, state.status) == (
+        0,
+        None,
+        None,
+        CheckpointStatus.RUNNING,
+    )
 
 
 @pytest.mark.requires_postgresql
@@ -271,7 +275,7 @@ def test_a_poison_event_stops_its_projection_there_and_visibly(settings: Setting
         run_projections()
         state = checkpoint()
         assert (effects(), state.attempts, state.failed_position) == (2, attempts, poison)
-        assert state.status == (Status.FAILED if attempts == 3 else Status.RUNNING)
+        assert state.status == (CheckpointStatus.FAILED if attempts == 3 else CheckpointStatus.RUNNING)
         assert "poison" in state.last_error
         assert run_projection("tests.effects") == 0, "it waits before it tries again"
         let_pauses_end()
@@ -286,7 +290,7 @@ def test_what_trying_again_can_help_is_never_given_up(settings: Settings) -> Non
     fail_with(ConnectionError("for now"))
     for attempts in (1, 2, 3):
         run_projections()
-        assert (checkpoint().status, checkpoint().attempts) == (Status.RUNNING, attempts)
+        assert (checkpoint().status, checkpoint().attempts) == (CheckpointStatus.RUNNING, attempts)
         let_pauses_end()
     no_mishap()
     assert run_projection("tests.effects") == 1
@@ -297,7 +301,7 @@ def test_a_projection_that_would_end_its_runner_only_fails(error: BaseException,
     settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 2}}
     count(1)
     fail_with(error)
-    for status in (Status.RUNNING, Status.FAILED):
+    for status in (CheckpointStatus.RUNNING, CheckpointStatus.FAILED):
         run_projections()
         assert (checkpoint().status, checkpoint().failed_position) == (status, position_of(1))
         let_pauses_end()

@@ -12,7 +12,7 @@ from django.db import close_old_connections, connections
 from es_django import conf
 from es_django.core.errors import EsDjangoError
 from es_django.management.arguments import add_by, refusal, seconds
-from es_django.models.projections import CheckpointStatus as Status
+from es_django.models.projections import CheckpointStatus
 from es_django.projections import pause, resume, run_projections, skip
 from es_django.projections.base import registered_projections
 from es_django.projections.checkpoints import stored_or_new
@@ -99,7 +99,9 @@ class Command(BaseCommand):
 def _behind(end: int) -> Iterator[str]:
     for projection in registered_projections().values():
         for checkpoint in stored_or_new(projection):
-            if checkpoint.status == Status.PAUSED or (checkpoint.status == Status.INLINE and projection.is_inline()):
+            if checkpoint.status == CheckpointStatus.PAUSED or (
+                checkpoint.status == CheckpointStatus.INLINE and projection.is_inline()
+            ):
                 continue
             if checkpoint.failed_position is not None:
                 yield f"{checkpoint} is {checkpoint.status}, and fails at position {checkpoint.failed_position}"

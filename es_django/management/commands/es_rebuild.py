@@ -11,6 +11,7 @@ from es_django import conf
 from es_django.core.errors import EsDjangoError
 from es_django.management.arguments import add_by, refusal
 from es_django.models import ProjectionCheckpoint
+from es_django.models.projections import CheckpointStatus
 from es_django.projections import run_projection, start_rebuild
 from es_django.projections.checkpoints import checkpoints_of, newest_position
 from es_django.store.error_translation import storage_errors
@@ -90,11 +91,11 @@ def _at_work(name: str) -> list[ProjectionCheckpoint]:
     """The checkpoints that are still being rebuilt. Raises `CommandError` if one of them has stopped."""
     checkpoints = list(checkpoints_of(name))
     for checkpoint in checkpoints:
-        if checkpoint.status == checkpoint.Status.FAILED:
+        if checkpoint.status == CheckpointStatus.FAILED:
             raise CommandError(
                 f"{checkpoint} has failed at position {checkpoint.failed_position}: {checkpoint.last_error}. "
                 "Mend the cause and resume it, or skip that event (manage.py es_project --help); the rebuild goes on."
             )
-        if checkpoint.status == checkpoint.Status.PAUSED:
+        if checkpoint.status == CheckpointStatus.PAUSED:
             raise CommandError(f"{checkpoint} was paused; when it is resumed, the rebuild goes on.")
-    return [each for each in checkpoints if each.status == each.Status.REBUILDING]
+    return [each for each in checkpoints if each.status == CheckpointStatus.REBUILDING]

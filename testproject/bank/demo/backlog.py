@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, StoredEvent
+from es_django.models.projections import CheckpointStatus
 from testproject.bank.projections import Statements
 
 LEDGER = OutboxMessage.objects.filter(destination="ledger")
@@ -30,7 +31,7 @@ class Backlog:
             unhandled=unpublished + len(published_but_unhandled()),
             events=StoredEvent.objects.count(),
             unprojected=StoredEvent.objects.filter(position__gt=position).count(),
-            projection_failed=checkpoint is not None and checkpoint.status == ProjectionCheckpoint.Status.FAILED,
+            projection_failed=checkpoint is not None and checkpoint.status == CheckpointStatus.FAILED,
         )
 
     @property
