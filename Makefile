@@ -39,6 +39,7 @@ lint: .venv/installed-dev
 
 types: .venv/installed-dev
 	$(RUN) -m mypy
+	$(RUN) -m tests.public_types
 
 clean:
 	rm -rf .venv build dist var *.egg-info .*_cache .hypothesis .coverage*

@@ -12,39 +12,7 @@ from django.conf import settings
 
 from es_django.conf import OutboxSettings
 from es_django.outbox.publishers import Publisher
-
-README = settings.BASE_DIR / "README.md"
-CODE = re.compile(r"```python\n# ([\w/]+\.py)[^\n]*\n(.*?)```", re.DOTALL)
-
-SETTINGS = """
-SECRET_KEY = "readme"
-INSTALLED_APPS = ["django.contrib.contenttypes", "es_django", "shop", "ledger"]
-USE_TZ = True
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": "db.sqlite3",
-        "OPTIONS": {"transaction_mode": "IMMEDIATE"},
-    }
-}
-EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-ES_DJANGO = {
-    "DESTINATIONS": {
-        "ledger": {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"},
-        "mail": {"PUBLISHER": "shop.publishers.MailPublisher", "OPTIONS": {"to": "ada@example.com"}},
-    },
-    "INGRESS": {"SECRETS": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]},
-}
-ALLOWED_HOSTS = ["testserver"]
-ROOT_URLCONF = "shop.urls"
-"""
-
-MODELS = {
-    "shop": "class Due(models.Model):\n    order = models.TextField()\n    amount = models.IntegerField()\n",
-    "ledger": "class Entry(models.Model):\n    order = models.TextField()\n    amount = models.IntegerField()\n\n\n"
-    "class Turnover(models.Model):\n    amount = models.IntegerField()\n",
-}
+from tests.readme import README, write_project
 
 TRY = """
 import django
@@ -131,16 +99,9 @@ def test_the_readme_lists_each_publisher_with_its_options() -> None:
 
 
 def test_the_code_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
-    files = dict(CODE.findall(README.read_text()))
-    assert len(files) == 11
-    for app, models in MODELS.items():
-        (tmp_path / app).mkdir()
-        (tmp_path / app / "__init__.py").touch()
-        (tmp_path / app / "models.py").write_text(f"from django.db import models\n\n{models}")
-    compile(files.pop("settings.py"), "settings.py", "exec")
-    for name, code in files.items():
-        (tmp_path / name).write_text(code)
-    (tmp_path / "settings.py").write_text(SETTINGS)
+    files = write_project(tmp_path)
+    assert len(files) == 12
+    compile(files["settings.py"], "settings.py", "exec")
     (tmp_path / "try.py").write_text(TRY)
     for command in (["try.py"], ["-m", "pytest", "-p", "no:cacheprovider", "shop/test_orders.py"]):
         told = subprocess.run(

@@ -30,7 +30,8 @@ class EventHistoryMixin(ModelAdmin):
     sees Django's log alone.
     """
 
-    object_history_template: ClassVar[str] = "es_django/admin/event_history.html"
+    # The other base, ModelAdmin, declares a wider type.
+    object_history_template: ClassVar[Any] = "es_django/admin/event_history.html"
 
     def event_stream(self, obj: Any) -> StreamId | None:
         """The stream behind an object; None where there is none. If it raises `InvalidStreamId`, the page says why it

@@ -47,7 +47,7 @@ from es_django.store.backends import store_for
 from es_django.store.database import DatabaseEventStore
 from es_django.store.error_translation import storage_errors
 
-logger = logging.getLogger("es_django.projections")
+logger: logging.Logger = logging.getLogger("es_django.projections")
 
 MAX_REMAINING = 100
 """Number of events that may be applied while appends wait."""
