@@ -1,8 +1,7 @@
-"""The base of all pages here: they show and never edit.
+"""The base of all admin pages of this package: they are read-only.
 
-What the store holds is what happened. A page that could edit it would let a slip of the hand rewrite history, so that
-adding, changing and deleting are refused to everyone, superusers included. What a page offers beyond reading is an
-action with a permission of its own.
+The store records what happened, so nobody may add, change or delete rows here, superusers included. Everything beyond
+reading is an action with its own permission.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,16 +36,16 @@ else:
 
 
 Fact = tuple[str, object]
-"""A label and what is shown beside it."""
+"""A label and its value on a page."""
 
-LONGEST_DOCUMENT = 100_000
+MAX_DOCUMENT_CHARACTERS = 100_000
 
 
 class ReadOnlyAdmin(ModelAdmin[ModelT]):
-    """A list and a page for each row, to be seen with the model's view permission and changed by nobody, but for the
-    actions that a class names, each with a permission of its own.
+    """A list and a page for each row. Both need the view permission of the model.
 
-    `ordering` names columns of one index; `documents` the JSON columns, which lists leave in the database, with labels.
+    `actions` lists the only changes, each with its own permission. `ordering` names columns of one index. `documents`
+    maps JSON columns, which lists do not load, to their labels.
     """
 
     documents: ClassVar[Mapping[str, str]] = {}
@@ -80,50 +79,50 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         return KeysetChangeList
 
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
-        # Django has named the place of actions since 6.1.
+        # Django 6.1 added `action_location`.
         location = {} if action_location is None else {"action_location": action_location}
         offered = super().get_actions(request, **location)
-        # An action of the whole site was written for rows that may change.
+        # Actions of the whole site may change rows; only the actions of this class are offered.
         return {name: action for name, action in offered.items() if name in (self.actions or ())}
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        # By default any lookup on any column of the model may stand in the URL, and most would read the whole table.
+        # Django allows any lookup on any column in the URL, and most of them would scan the table.
         return lookup in {getattr(each, "parameter_name", None) for each in self.list_filter}
 
-    def readings(self, term: str) -> Iterator[Q]:
-        """What a search term can mean, one exact lookup for each, the most likely first."""
+    def search_lookups(self, term: str) -> Iterator[Q]:
+        """Yield an exact lookup for each meaning of a search term, the most likely first."""
         yield from ()
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ModelT], search_term: str
     ) -> tuple[QuerySet[ModelT], bool]:
-        readings = list(self.readings(search_term)) if search_term else []
-        if not readings:
+        lookups = list(self.search_lookups(search_term)) if search_term else []
+        if not lookups:
             return queryset, False
-        for reading in readings[:-1]:
-            found = queryset.filter(reading)
+        for lookup in lookups[:-1]:
+            found = queryset.filter(lookup)
             if found.exists():
                 return found, False
-        return queryset.filter(readings[-1]), False
+        return queryset.filter(lookups[-1]), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if not (request.method == "POST" and request.POST.get("action") in self.get_actions(request)):
-            self._refuse_all_but_reading(request)
+            self._require_read_request(request)
         title = {"title": capfirst(str(self.opts.verbose_name_plural))}
         return super().changelist_view(request, {**title, **(extra_context or {})})
 
     # The page of one row
 
     def facts(self, request: HttpRequest, obj: ModelT) -> list[Fact]:
-        """What the page tells of a row, in the order of what an operator asks first. None is left out."""
+        """Return what the page shows of a row, the most important facts first. Empty values are left out."""
         raise NotImplementedError
 
     def page_context(self, request: HttpRequest, obj: ModelT) -> dict[str, Any]:
-        """What else the page's template needs."""
+        """Return the additional context of the page's template."""
         return {"documents": self._documents_of(request, obj)}
 
     def hidden_keys(self, request: HttpRequest, obj: ModelT) -> frozenset[str]:
-        """The keys of its documents whose values the user may not see."""
+        """Return the keys of the row's documents whose values the user may not see."""
         return hidden_keys(request)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ModelT | None:
@@ -142,20 +141,23 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         return self.page(request, obj, self.page_template, **context)
 
     def visible_object(self, request: HttpRequest, object_id: str) -> ModelT:
-        """The row that a page shows. Raises `PermissionDenied` to who may not view it or does not only read, `Http404`
-        if there is none."""
-        self._refuse_all_but_reading(request)
+        """Return the row of a page.
+
+        Raises `PermissionDenied` if the user may not view it or the request is not a GET, `Http404` if it does not
+        exist.
+        """
+        self._require_read_request(request)
         if not self.has_view_permission(request):
             raise PermissionDenied
         obj = self.get_object(request, unquote(object_id))
         if obj is None:
-            raise Http404(f"There is no {self.opts.verbose_name} {object_id}.")
+            raise Http404(f"{self.opts.verbose_name} {object_id} does not exist.")
         if not self.has_view_permission(request, obj):
             raise PermissionDenied
         return obj
 
     def page(self, request: HttpRequest, obj: ModelT, template: str, **context: Any) -> HttpResponse:
-        """A page of a row; `context` is what its template needs beyond what every page does."""
+        """Render a page of a row. `context` adds to the context that every page has."""
         request.current_app = self.admin_site.name
         known = {
             **self.admin_site.each_context(request),
@@ -169,11 +171,11 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         return TemplateResponse(request, template, known)
 
     def may_see(self, request: HttpRequest, model: type[Model]) -> bool:
-        """Whether this site has pages of another model, and the user may see them."""
+        """Return whether this site has pages of another model that the user may see."""
         return may_see(self.admin_site, request, model)
 
     def link(self, request: HttpRequest, model: type[Model], pk: int | str, text: object, *, query: str = "") -> object:
-        """`text`, as a link to a row's page if the user may see that."""
+        """Return `text`, as a link to the page of a row if the user may see it."""
         if not self.may_see(request, model):
             return text
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}_change"
@@ -185,23 +187,23 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
             return []
         annotations: dict[str, Any] = {}
         for field in self.documents:
-            annotations |= stored_text(field, LONGEST_DOCUMENT)
+            annotations |= stored_text(field, MAX_DOCUMENT_CHARACTERS)
         rows = self.get_queryset(request).filter(pk=obj.pk).annotate(**annotations).values(*annotations)
         hidden = self.hidden_keys(request, obj)
         return [
-            document(label, stored[f"{field}_text"], stored[f"{field}_length"], LONGEST_DOCUMENT, hidden)
+            document(label, stored[f"{field}_text"], stored[f"{field}_length"], MAX_DOCUMENT_CHARACTERS, hidden)
             for stored in rows
             for field, label in self.documents.items()
             if stored[f"{field}_text"] is not None
         ]
 
-    def _refuse_all_but_reading(self, request: HttpRequest) -> None:
+    def _require_read_request(self, request: HttpRequest) -> None:
         if request.method not in ("GET", "HEAD"):
             raise PermissionDenied
 
 
 def may_see(site: admin.AdminSite, request: HttpRequest, model: type[Model]) -> bool:
-    """Whether a site has pages of a model, and the user may see them."""
+    """Return whether a site has pages of a model that the user may see."""
     try:
         return site.get_model_admin(model).has_view_permission(request)
     except NotRegistered:

@@ -1,9 +1,9 @@
-"""The categories of the streams, found without reading all streams."""
+"""The categories of streams, found without reading all streams."""
 
 from django.db import connections
 
-# From one category the index leads straight to the next, so this costs one look-up for each category, not for each
-# stream, as SELECT DISTINCT would.
+# Each step jumps to the next category in the index: one look-up for each category. SELECT DISTINCT would read every
+# stream.
 CATEGORIES = """
 WITH RECURSIVE categories (category) AS (
     SELECT min(category) FROM es_django_stream
@@ -16,7 +16,7 @@ SELECT category FROM categories WHERE category IS NOT NULL LIMIT %s
 
 
 def stored_categories(using: str, limit: int) -> list[str]:
-    """The first `limit` categories that have a stream, in order."""
+    """Return the first `limit` categories that have a stream, in alphabetical order."""
     with connections[using].cursor() as cursor:
         cursor.execute(CATEGORIES, [limit])
         return [category for (category,) in cursor.fetchall()]

@@ -1,7 +1,7 @@
-"""What caused an event, and what it caused: events and messages as a tree, within bounds.
+"""The causes and effects of an event, as a bounded tree of events and messages.
 
-An event that a handler recorded has the id of the handled message as its causation id; a message that an event made
-names the event's stream and version. Both are indexed.
+The causation id of an event that a handler recorded is the id of the handled message. A message names the stream and
+version of the event that it was made from. Both have an index.
 """
 
 from collections.abc import Iterable
@@ -16,25 +16,25 @@ from django.db.models import Q, QuerySet
 from es_django import conf
 from es_django.models import OutboxMessage, StoredEvent
 
-MOST_CAUSES = 10
-MOST_EFFECTS = 50
-DEEPEST = 10
+MAX_CAUSES = 10
+MAX_EFFECTS = 50
+MAX_DEPTH = 10
 
 Row = StoredEvent | OutboxMessage
 RowT = TypeVar("RowT", StoredEvent, OutboxMessage)
 
 
 class Node(msgspec.Struct):
-    """An event or a message, with what it caused."""
+    """An event or a message, with its effects."""
 
     row: Row
     effects: list["Node"] = []
 
 
 class Causation(msgspec.Struct):
-    """The chain of causes that leads to an event, as one tree down to it, with what it caused below.
+    """A tree that begins with the first known cause of an event, leads to the event, and ends with its effects.
 
-    `is_cut` tells that there is more than is shown.
+    `is_cut` is true if some causes or effects were left out.
     """
 
     root: Node
@@ -55,11 +55,11 @@ def causation_of(event: StoredEvent) -> Causation:
 
 
 def _causes(event: StoredEvent) -> tuple[list[Row], bool]:
-    """From the nearest cause to the first one that is known."""
+    """Return the causes, the nearest first, and whether there are more."""
     causes: list[Row] = []
     seen, row = {("StoredEvent", event.pk)}, _cause(event)
     while row is not None and (type(row).__name__, row.pk) not in seen:
-        if len(causes) == MOST_CAUSES:
+        if len(causes) == MAX_CAUSES:
             return causes, True
         causes.append(row)
         seen.add((type(row).__name__, row.pk))
@@ -80,9 +80,9 @@ def _cause(row: Row) -> Row | None:
 
 
 def _add_effects(root: Node) -> bool:
-    """Adds what came of the root, level by level; tells whether some was left out."""
-    level, room, seen = [root], MOST_EFFECTS, {root.row.pk}
-    for _ in range(DEEPEST):
+    """Add the effects of the root, level by level, and return whether some were left out."""
+    level, room, seen = [root], MAX_EFFECTS, {root.row.pk}
+    for _ in range(MAX_DEPTH):
         found, messages_cut = _at_most(room, _messages_of(level))
         messages = [Node(message) for message in found]
         room -= len(messages)
@@ -113,7 +113,7 @@ def _source(row: Row) -> tuple[int | None, int | None]:
 
 
 def _at_most(count: int, rows: QuerySet[RowT]) -> tuple[list[RowT], bool]:
-    """So many of the rows, the oldest first, and whether there are more."""
+    """Return the oldest `count` rows, and whether there are more."""
     found = list(rows.order_by("pk")[: count + 1])
     return found[:count], len(found) > count
 

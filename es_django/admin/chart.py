@@ -1,4 +1,4 @@
-"""A chart of bars as SVG: shapes whose looks the style sheet decides, and the same in words."""
+"""A bar chart as SVG, with a summary in words. The style sheet decides its looks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from itertools import pairwise
 
 from django.utils import timezone
 
-from es_django.admin.position_by_time import places_since
+from es_django.admin.position_by_time import first_keys_since
 from es_django.models import StoredEvent
 
 MINUTES = 60
 HEIGHT = 100
 WIDTH = 10
-"""Of a bar, with the space to the next one."""
+"""The width of a bar and the space to the next one."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Bar:
     x: int
     y: float
     height: float
-    told: str
+    summary: str
 
 
 @dataclass(frozen=True)
 class EventsPerMinute:
-    """How many positions of the log were drawn in each minute, from `start` on; the last minute is not over yet.
+    """The number of log positions assigned in each minute since `start`. The last minute is not over yet.
 
-    An append that was rolled back counts, since it leaves a gap: counting the events would read them all.
+    Positions of appends that were rolled back count too, because counting the events themselves would read them all.
     """
 
     start: datetime
@@ -37,11 +37,11 @@ class EventsPerMinute:
 
     @classmethod
     def of_the_last_hour(cls, using: str) -> "EventsPerMinute":
-        # In UTC, since an hour that is there twice has no sum.
+        # In UTC, because a local hour can occur twice.
         minute = timezone.now().astimezone(UTC).replace(second=0, microsecond=0)
         start = minute - timedelta(minutes=MINUTES - 1)
         bounds = [start + timedelta(minutes=n) for n in range(MINUTES)]
-        places = places_since(StoredEvent, "recorded_at", [*bounds, minute + timedelta(days=1)], using=using)
+        places = first_keys_since(StoredEvent, "recorded_at", [*bounds, minute + timedelta(days=1)], using=using)
         return cls(start, [end - begin for begin, end in pairwise(places)])
 
     @property
@@ -61,9 +61,9 @@ class EventsPerMinute:
         return self._minute(len(self.counts) - 1)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         if not self.total:
-            return "No event in the last hour."
+            return "No events in the last hour."
         events = "1 event" if self.total == 1 else f"{self.total:,} events"
         return f"{events} in the last hour, at most {self.most:,} in a minute, at {self.busiest:%H:%M}."
 

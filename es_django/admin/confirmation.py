@@ -1,4 +1,4 @@
-"""Actions that ask first: what is chosen is shown on a page of its own, whose form sends the answer."""
+"""Actions with a confirmation page that lists the selected rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,8 +17,8 @@ from es_django.admin.pagination import column_value
 CONFIRMED = "confirmed"
 
 
-class Choice(NamedTuple):
-    """A chosen row, what the page says of it, and what else the answer tells of how it was shown."""
+class SelectedRow(NamedTuple):
+    """A selected row, its text on the confirmation page, and hidden form fields that say how the row was shown."""
 
     row: Model
     text: object
@@ -26,23 +26,26 @@ class Choice(NamedTuple):
 
 
 class ConfirmingAdmin(ReadOnlyAdmin[ModelT]):
-    """A read-only admin with actions, each of which asks before it does anything."""
+    """A read-only admin whose actions ask for confirmation."""
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        # What is no key is nobody's: Django would ask the database for it.
+        # Django would query the database with values that are not keys, and fail.
         ticked = request.POST.copy()
         ticked.setlist(ACTION_CHECKBOX_NAME, [key for key in _ticked(request) if self._is_key(key)])
         request.POST = ticked  # type: ignore[assignment]
         return super().changelist_view(request, extra_context)
 
-    def chosen_by_hand(self, request: HttpRequest) -> list[ModelT]:
-        """The rows that were ticked, whatever else the request says: "all" would be the whole table, and a filter would
-        leave out what has changed since. The user is told of those that are gone."""
+    def selected_rows(self, request: HttpRequest) -> list[ModelT]:
+        """Return the rows whose check boxes were selected, and show a warning for rows that no longer exist.
+
+        "Select all" is ignored, because it could mean the whole table. So are filters, because a row that changed since
+        it was shown would be left out silently.
+        """
         keys = set(_ticked(request))
         rows = list(self.get_queryset(request).filter(pk__in=keys).order_by(*self.ordering or ()))
         if gone := len(keys) - len(rows):
-            told = "1 row was" if gone == 1 else f"{gone} rows were"
-            self.message_user(request, f"{told} skipped: no longer there.", messages.WARNING)
+            rows_skipped = "1 row was" if gone == 1 else f"{gone} rows were"
+            self.message_user(request, f"{rows_skipped} skipped: no longer there.", messages.WARNING)
         return rows
 
     def _is_key(self, text: str) -> bool:
@@ -56,7 +59,7 @@ class ConfirmingAdmin(ReadOnlyAdmin[ModelT]):
         return CONFIRMED in request.POST
 
     def confirmation(
-        self, request: HttpRequest, *, title: str, choices: Sequence[Choice], answer: str, explanation: str = ""
+        self, request: HttpRequest, *, title: str, rows: Sequence[SelectedRow], answer: str, explanation: str = ""
     ) -> TemplateResponse:
         context: dict[str, Any] = {
             **self.admin_site.each_context(request),
@@ -64,7 +67,7 @@ class ConfirmingAdmin(ReadOnlyAdmin[ModelT]):
             "opts": self.opts,
             "media": self.media,
             "explanation": explanation,
-            "choices": choices,
+            "rows": rows,
             "answer": answer,
             "checkbox": ACTION_CHECKBOX_NAME,
             "confirmed": CONFIRMED,
@@ -79,6 +82,6 @@ def _ticked(request: HttpRequest) -> list[str]:
 
 
 def username(request: HttpRequest) -> str:
-    """Who asks, for the log."""
+    """Return the name of the user, for the log."""
     assert isinstance(request.user, AbstractBaseUser)  # noqa: S101  # the admin lets nobody else in
     return request.user.get_username()

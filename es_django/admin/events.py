@@ -1,4 +1,4 @@
-"""Events: the log, newest first, and one event with all that is stored of it."""
+"""Admin pages of events: the log, newest first, and each event with its payload, causes and effects."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,27 +13,27 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from es_django import conf
-from es_django.admin.base import LONGEST_DOCUMENT, Fact, ReadOnlyAdmin, parsed_uuid
-from es_django.admin.html import code, moment, status_badge
+from es_django.admin.base import MAX_DOCUMENT_CHARACTERS, Fact, ReadOnlyAdmin, parsed_uuid
+from es_django.admin.html import code, status_badge, time_element
 from es_django.admin.masking import error_shown, hidden_keys
 from es_django.admin.outbox import step_of
-from es_django.admin.timeline import place_in_timeline
+from es_django.admin.timeline import timeline_query
 from es_django.models import OutboxMessage, StoredEvent, Stream
 
 if TYPE_CHECKING:
     from es_django.admin.causation import Node
 
-HIGHEST_POSITION = 2**63 - 1
+MAX_POSITION = 2**63 - 1
 
 
 class ShownNode(msgspec.Struct, frozen=True):
-    """An event or a message in the tree of causes and effects, ready to be shown."""
+    """An event or a message in the tree of causes and effects, ready for the template."""
 
     kind: str
     link: object
     details: Sequence[object]
     error: str
-    is_this: bool
+    is_current: bool
     effects: "list[ShownNode]"
 
 
@@ -48,25 +48,25 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
 
     @admin.display(description="recorded")
     def recorded(self, event: StoredEvent) -> SafeString:
-        return moment(event.recorded_at)
+        return time_element(event.recorded_at)
 
-    def readings(self, term: str) -> Iterator[Q]:
+    def search_lookups(self, term: str) -> Iterator[Q]:
         text = term.strip()
-        if text.isdecimal() and len(text) <= len(str(HIGHEST_POSITION)) and int(text) <= HIGHEST_POSITION:
+        if text.isdecimal() and len(text) <= len(str(MAX_POSITION)) and int(text) <= MAX_POSITION:
             yield Q(position=int(text))
         if (event_id := parsed_uuid(text)) is not None:
             yield Q(event_id=event_id)
         yield Q(correlation_id=text)
 
     def facts(self, request: HttpRequest, event: StoredEvent) -> list[Fact]:
-        place = place_in_timeline(event.version)
+        place = timeline_query(event.version)
         return [
             ("Type", event.type),
             ("Schema version", event.schema_version),
             ("Stream", self.link(request, Stream, event.stream_id, event.stream, query=place)),
             ("Version", event.version),
             ("Position", event.position),
-            ("Recorded", moment(event.recorded_at, precise=True)),
+            ("Recorded", time_element(event.recorded_at, precise=True)),
             ("Event id", code(event.event_id)),
             ("Correlation id", event.correlation_id and self._correlated(event.correlation_id)),
             ("Causation id", event.causation_id and code(event.causation_id)),
@@ -75,14 +75,14 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
     def _correlated(self, correlation_id: str) -> SafeString:
         url = reverse("admin:es_django_storedevent_changelist", current_app=self.admin_site.name)
         query = urlencode({"q": correlation_id})
-        return format_html('{} <a href="{}?{}">All events of it</a>', code(correlation_id), url, query)
+        return format_html('{} <a href="{}?{}">All events of this correlation</a>', code(correlation_id), url, query)
 
     def hidden_keys(self, request: HttpRequest, event: StoredEvent) -> frozenset[str]:
         return hidden_keys(request, event.type)
 
     def page_context(self, request: HttpRequest, event: StoredEvent) -> dict[str, Any]:
         from es_django.admin.causation import causation_of
-        from es_django.admin.decoded_event import read_today
+        from es_django.admin.decoded_event import decode_event
 
         beside = StoredEvent.objects.using(conf.settings().database).filter(
             stream_id=event.stream_id, version__in=(event.version - 1, event.version + 1)
@@ -93,21 +93,22 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
             **super().page_context(request, event),
             "previous": positions.get(event.version - 1),
             "next": positions.get(event.version + 1),
-            "reading": read_today(event, limit=LONGEST_DOCUMENT, hidden=self.hidden_keys(request, event)),
+            "decoded": decode_event(event, limit=MAX_DOCUMENT_CHARACTERS, hidden=self.hidden_keys(request, event)),
             "causation": causation,
             "tree": self._shown(request, event, causation.root),
         }
 
-    def _shown(self, request: HttpRequest, this: StoredEvent, node: "Node") -> ShownNode:
-        row, effects = node.row, [self._shown(request, this, effect) for effect in node.effects]
+    def _shown(self, request: HttpRequest, current: StoredEvent, node: "Node") -> ShownNode:
+        row, effects = node.row, [self._shown(request, current, effect) for effect in node.effects]
         if isinstance(row, StoredEvent):
-            is_this = row.pk == this.pk
-            link = row.type if is_this else self.link(request, StoredEvent, row.pk, row.type)
-            place = place_in_timeline(row.version)
+            is_current = row.pk == current.pk
+            link = row.type if is_current else self.link(request, StoredEvent, row.pk, row.type)
+            place = timeline_query(row.version)
             stream = self.link(request, Stream, row.stream_id, f"{row.stream} at version {row.version}", query=place)
-            return ShownNode("Event", link, [stream, moment(row.recorded_at, precise=True)], "", is_this, effects)
+            details = [stream, time_element(row.recorded_at, precise=True)]
+            return ShownNode("Event", link, details, "", is_current, effects)
         if not self.may_see(request, OutboxMessage):
-            return ShownNode("Message", "that you may not see", [], "", False, effects)
+            return ShownNode("Message", "(you may not view messages)", [], "", False, effects)
         attempts = f"attempts {row.attempts}" if row.attempts > 1 else ""
         details = [status_badge(row.status), format_html("{} {}", *step_of(row)), attempts]
         link, error = self.link(request, OutboxMessage, row.pk, row), error_shown(request, row.last_error)

@@ -1,4 +1,4 @@
-"""Filters whose choices are known without reading the table that they filter."""
+"""Filters that know their choices without a query on the filtered table."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,17 +9,17 @@ from django.http import HttpRequest
 
 
 class ColumnFilter(admin.SimpleListFilter):
-    """Filters by the exact value of the column `parameter_name`; one that is not offered may stand in the URL."""
+    """Filters by the exact value of the column `parameter_name`. The URL may hold a value that is not offered."""
 
     parameter_name: str
     template = "es_django/admin/includes/filter.html"
 
-    def offered(self) -> Sequence[tuple[str, str]]:
-        """The values to choose from, each with what is shown for it."""
+    def offered_values(self) -> Sequence[tuple[str, str]]:
+        """Return the offered values with their labels."""
         raise NotImplementedError
 
     def lookups(self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]") -> list[tuple[str, str]]:
-        offered, chosen = list(self.offered()), self.value()
+        offered, chosen = list(self.offered_values()), self.value()
         if chosen is not None and chosen not in dict(offered):
             offered.append((chosen, chosen))
         return offered
@@ -28,7 +28,7 @@ class ColumnFilter(admin.SimpleListFilter):
         chosen = self.value()
         if chosen is None:
             return queryset
-        # PostgreSQL refuses the question, not only the answer.
+        # PostgreSQL refuses a query with a null character.
         return queryset.none() if "\x00" in chosen else queryset.filter(**{self.parameter_name: chosen})
 
 
@@ -42,5 +42,5 @@ class StatusFilter(ColumnFilter):
         self.statuses: Sequence[tuple[str, str]] = model.Status.choices
         super().__init__(request, params, model, model_admin)
 
-    def offered(self) -> Sequence[tuple[str, str]]:
+    def offered_values(self) -> Sequence[tuple[str, str]]:
         return list(self.statuses)

@@ -1,4 +1,4 @@
-"""A History button in your own admin that shows the events behind an object."""
+"""A History page for your own admin that shows the events of an object's stream."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,19 +24,21 @@ else:
 
 
 class EventHistoryMixin(ModelAdmin):
-    """Shows, on the page of an object's History button, the events of the stream behind it, above Django's own log.
+    """Shows the events of an object's stream on its History page, above Django's own log.
 
-    Stands before `admin.ModelAdmin` among the bases, and needs `event_stream`. Who may not view events and streams
-    sees Django's log alone.
+    List it before `admin.ModelAdmin` among the base classes, and define `event_stream`. Users who may not view events
+    and streams see only Django's log.
     """
 
     # The other base, ModelAdmin, declares a wider type.
     object_history_template: ClassVar[Any] = "es_django/admin/event_history.html"
 
     def event_stream(self, obj: Any) -> StreamId | None:
-        """The stream behind an object; None where there is none. If it raises `InvalidStreamId`, the page says why it
-        shows no events."""
-        raise NotImplementedError(f"{type(self).__name__} has no event_stream(obj), which returns a StreamId or None")
+        """Return the stream of an object, or None if it has none.
+
+        If this method raises `InvalidStreamId`, the page shows the reason instead of events.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define event_stream(obj): it returns a StreamId or None")
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -59,7 +61,7 @@ class EventHistoryMixin(ModelAdmin):
         if identity is None:
             return {}
         if not isinstance(identity, StreamId):
-            raise TypeError(f"{type(self).__name__}.event_stream returns a StreamId or None, not {identity!r}")
+            raise TypeError(f"{type(self).__name__}.event_stream must return a StreamId or None, not {identity!r}")
         streams = Stream.objects.using(conf.settings().database)
         stream = streams.filter(category=identity.category, key=identity.key).first()
         if stream is None:

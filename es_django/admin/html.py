@@ -1,4 +1,4 @@
-"""Small pieces of HTML that the pages share."""
+"""Small pieces of HTML that several pages use."""
 
 from datetime import datetime
 
@@ -6,9 +6,9 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-LONGEST_ERROR = 10_000
+MAX_ERROR_CHARACTERS = 10_000
 
-# Each status has a word, a shape and a tone; a tone is a background, never the only difference.
+# Each status has a word, a shape and a tone. The tone is a background color and never the only difference.
 _SHAPES = {
     "pending": ("○", "quiet"),
     "discarded": ("⊘", "quiet"),
@@ -25,15 +25,15 @@ _SHAPES = {
 
 
 def status_badge(status: str) -> SafeString:
-    """A status as a word with a shape."""
+    """Return a status as a word with a shape."""
     shape, tone = _SHAPES.get(status, ("○", "quiet"))
     return format_html(
         '<span class="es-status es-{}"><span aria-hidden="true">{}</span> {}</span>', tone, shape, status.capitalize()
     )
 
 
-def moment(value: datetime, *, precise: bool = False) -> SafeString:
-    """A point in time in the current time zone, to the second, or to the millisecond if `precise`."""
+def time_element(value: datetime, *, precise: bool = False) -> SafeString:
+    """Return a time in the current time zone, to the second, or to the millisecond if `precise`."""
     local = timezone.localtime(value) if timezone.is_aware(value) else value
     return format_html(
         '<time datetime="{}" class="es-time">{} {}{} <span class="es-zone">{}</span></time>',
@@ -46,22 +46,22 @@ def moment(value: datetime, *, precise: bool = False) -> SafeString:
 
 
 def code(text: object) -> SafeString:
-    """An identifier, in letters that tell 0 from O."""
+    """Return an identifier in a font that distinguishes 0 from O."""
     return format_html('<code class="es-code">{}</code>', text)
 
 
 def error_text(text: str) -> SafeString | None:
-    """An error's own words, line by line; None where there is none."""
-    return format_html('<pre class="es-error" tabindex="0">{}</pre>', text[:LONGEST_ERROR]) if text else None
+    """Return the text of an error with its line breaks; None for an empty text."""
+    return format_html('<pre class="es-error" tabindex="0">{}</pre>', text[:MAX_ERROR_CHARACTERS]) if text else None
 
 
 def amount(count: int, *, at_least: bool = False) -> str:
-    """A number as people read it; with a plus if there are more."""
+    """Return a number with thousands separators, and with a plus sign if it is a lower bound."""
     return f"{count:,}{'+' if at_least else ''}"
 
 
 def duration(seconds: float) -> str:
-    """A span of time in its two largest units, as `2 h 5 min`."""
+    """Return a duration in its two largest units, such as `2 h 5 min`."""
     rest, parts = max(0, round(seconds)), []
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
         number, rest = divmod(rest, length)

@@ -1,4 +1,4 @@
-"""The inbox: which consumer has handled which message, and which messages it would not."""
+"""Admin pages of the inbox: the messages that each consumer has handled, and its dead messages."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -11,9 +11,9 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from es_django.admin.base import Fact
-from es_django.admin.confirmation import Choice, ConfirmingAdmin
+from es_django.admin.confirmation import ConfirmingAdmin, SelectedRow
 from es_django.admin.filters import StatusFilter
-from es_django.admin.html import code, error_text, moment, status_badge
+from es_django.admin.html import code, error_text, status_badge, time_element
 from es_django.admin.masking import error_column, error_shown
 from es_django.core.serialization import storable_text
 from es_django.inbox.errors import NotReplayable
@@ -26,7 +26,7 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
     list_display_links: tuple[str, ...] = ("message_id",)
     list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (StatusFilter,)
     ordering: ClassVar[tuple[str, ...]] = ("-id",)
-    search_help_text: ClassVar[str] = "A whole message id."
+    search_help_text: ClassVar[str] = "A complete message id."
     documents: ClassVar[Mapping[str, str]] = {"message": "Message"}
     actions: tuple[str, ...] = ("replay_selected",)
 
@@ -36,18 +36,18 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
 
     @admin.display(description="handled")
     def handled(self, receipt: InboxReceipt) -> SafeString:
-        return moment(receipt.handled_at)
+        return time_element(receipt.handled_at)
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return [*self.list_display, error_column(request)]
 
-    def readings(self, term: str) -> Iterator[Q]:
+    def search_lookups(self, term: str) -> Iterator[Q]:
         yield Q(message_id=term.strip())
 
     def facts(self, request: HttpRequest, receipt: InboxReceipt) -> list[Fact]:
         return [
             ("Status", status_badge(receipt.status)),
-            ("Handled", moment(receipt.handled_at)),
+            ("Handled", time_element(receipt.handled_at)),
             ("Attempts", receipt.attempts),
             ("Last error", error_text(error_shown(request, receipt.last_error))),
             ("Consumer", receipt.consumer),
@@ -59,15 +59,15 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
 
     @admin.action(permissions=["replay"], description="Replay the selected dead messages")
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[InboxReceipt]) -> TemplateResponse | None:
-        receipts = self.chosen_by_hand(request)
+        receipts = self.selected_rows(request)
         if self.is_confirmed(request):
             self._replay(request, receipts)
             return None
         return self.confirmation(
             request,
             title="Replay dead messages",
-            explanation="The handlers run again, now, on each of these messages. Those that are not dead are skipped.",
-            choices=[Choice(each, f"{each.get_status_display()}: {each}") for each in receipts],
+            explanation="The handlers of these messages run again now. Messages that are not dead are skipped.",
+            rows=[SelectedRow(each, f"{each.get_status_display()}: {each}") for each in receipts],
             answer="Yes, replay them",
         )
 
@@ -84,12 +84,12 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
                 continue
             except Exception as error:
                 counts["failed again"] += 1
-                told = "failed again"
+                result = "failed again"
                 reason = Truncator(error_shown(request, storable_text(error))).chars(300)
                 self.message_user(request, f"Message {receipt} failed again: {reason}", messages.ERROR)
             else:
                 counts["replayed"] += 1
-                told = "handled"
-            self.log_change(request, receipt, f"Replayed: {told}")
+                result = "handled"
+            self.log_change(request, receipt, f"Replayed: {result}")
         summary = ", ".join(f"{count} {what}" for what, count in counts.items())
         self.message_user(request, f"Dead messages: {summary}.", messages.SUCCESS)

@@ -1,7 +1,7 @@
-"""JSON as people read it: indented, with its keys marked, and cut off before it becomes a burden.
+"""JSON for people: indented, with marked keys, and cut off at a limit.
 
-It works on the stored text, lexeme by lexeme. So a number looks as it is stored, not as Python would round it, and the
-beginning of a document is readable without its end.
+It works on the stored text, lexeme by lexeme. Numbers appear as stored, not as Python rounds them, and the beginning of
+a document is readable without its end.
 """
 
 import json
@@ -16,7 +16,7 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 INDENT = "  "
-DEEPEST_INDENT = 40
+MAX_INDENT = 40
 
 _LEXEME = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _OPENING, _CLOSING = ("{", "["), ("}", "]")
@@ -30,7 +30,7 @@ _MARKS = {
 
 
 class Document(msgspec.Struct, frozen=True):
-    """A piece of JSON to show: what it is, its readable text, and how much of what is stored that text covers."""
+    """JSON to show: a label, the readable text, and how many of the stored characters the text covers."""
 
     label: str
     html: SafeString
@@ -47,30 +47,30 @@ class Document(msgspec.Struct, frozen=True):
 
 
 def stored_text(field: str, limit: int) -> dict[str, Combinable]:
-    """Annotations that read at most `limit` characters of a JSON column, and its length.
+    """Return annotations that read at most `limit` characters of a JSON column, and its length.
 
-    The database does the cutting, so that a page of large payloads does not pass through this process.
+    The database cuts the text, so that large payloads never pass through this process.
     """
     text = Cast(F(field), TextField())
     return {f"{field}_text": Left(text, limit), f"{field}_length": Length(text)}
 
 
 def document(label: str, text: str, length: int, limit: int, hidden: Collection[str] = ()) -> Document:
-    """Makes the `text` of a JSON column, perhaps only its beginning, readable within about `limit` characters.
+    """Format the `text` of a JSON column, or the beginning of it, in about `limit` characters.
 
-    The values of `hidden` keys, at whatever depth, are left out.
+    Values of `hidden` keys are masked at any depth.
     """
     html, shown = _indented(text, limit, hidden)
     return Document(label, html, shown, length)
 
 
 def masked(label: str) -> Document:
-    """What stands in the place of a whole value that is hidden."""
+    """Return a document that stands for a hidden value."""
     return Document(label, format_html(_MARKS[True, False], MASK), len(MASK), len(MASK))
 
 
 def _indented(text: str, limit: int, hidden: Collection[str]) -> tuple[SafeString, int]:
-    """The text, indented, as HTML, and how many of its characters that takes in."""
+    """Return the text as indented HTML, and the number of its characters that the HTML covers."""
     parts: list[str] = []
     size = depth = 0
     lexemes = [(match.group(), match.end()) for match in _LEXEME.finditer(text)]
@@ -94,7 +94,7 @@ def _indented(text: str, limit: int, hidden: Collection[str]) -> tuple[SafeStrin
         parts += (before, _MARKS[lexeme is MASK, is_key].format(escape(lexeme)), after)
         size += len(before) + len(lexeme) + len(after)
         if size >= limit and following:
-            return mark_safe("".join(parts)), end  # noqa: S308  # all that came from outside is escaped
+            return mark_safe("".join(parts)), end  # noqa: S308  # every stored character is escaped
     return mark_safe("".join(parts)), len(text)  # noqa: S308  # as above
 
 
@@ -119,7 +119,7 @@ def _masked(lexemes: Sequence[tuple[str, int]], hidden: Collection[str]) -> Iter
 
 
 def _end_of_value(lexemes: Sequence[tuple[str, int]], index: int) -> int:
-    """Where the lexemes of the value that begins at `index` end; with the text, if that is cut off before."""
+    """Return the index after the value that begins at `index`, or after the last lexeme if the text is cut off."""
     depth = 0
     while index < len(lexemes):
         lexeme = lexemes[index][0]
@@ -135,4 +135,4 @@ def _key(lexeme: str) -> str:
 
 
 def _line(depth: int) -> str:
-    return "\n" + INDENT * min(depth, DEEPEST_INDENT)
+    return "\n" + INDENT * min(depth, MAX_INDENT)

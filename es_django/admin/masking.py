@@ -1,4 +1,4 @@
-"""What is masked on pages, and from whom."""
+"""Masks sensitive values for users who may not see them."""
 
 import re
 from collections.abc import Callable
@@ -11,38 +11,38 @@ from django.utils.text import Truncator
 from es_django.core.registry import registry
 
 PERMISSION = "es_django.view_sensitive_data"
-LONGEST_IN_A_ROW: Final = 100
+MAX_CHARACTERS_IN_A_ROW: Final = 100
 
-# As in "ValueError: ..." and in "ValueError('...')"; what else an error begins with may be its text.
+# Matches the class in "ValueError: ..." and "ValueError('...')". Any other beginning may be part of the text.
 _CLASS = re.compile(r"[A-Za-z_]{1,80}(?=[:(])")
 
 
 def hidden_keys(request: HttpRequest, event_type: str | None = None) -> frozenset[str]:
-    """The keys whose values the user may not see: in payloads of a type, or where it is None, in any document.
+    """Return the keys whose values the user may not see: in payloads of `event_type`, or in any document if it is None.
 
-    What is made of an event, as a message or a snapshot, keeps the names of its fields or is not masked.
+    Messages and snapshots are masked by the field names of events. A value under another name is not masked.
     """
     return frozenset() if request.user.has_perm(PERMISSION) else registry.sensitive_keys(event_type)
 
 
-def without_reason(error_class: str) -> str:
-    """What is told of an error that may quote what is hidden."""
-    return f"{error_class}: its reason is hidden, since it may quote sensitive values."
+def class_only(error_class: str) -> str:
+    """Return the text shown for an error that may quote hidden values."""
+    return f"{error_class}: the message is hidden because it may quote sensitive values."
 
 
 def error_shown(request: HttpRequest, error: str) -> str:
-    """What the user may see of a stored error: no more than its class, if any values are hidden from them."""
+    """Return the part of a stored error that the user may see: its class alone if any values are hidden."""
     if not error or not hidden_keys(request):
         return error
     found = _CLASS.match(error)
-    return without_reason(found[0] if found else "Error")
+    return class_only(found[0] if found else "Error")
 
 
 def error_column(request: HttpRequest) -> Callable[[Any], str]:
-    """The column of a list for the last error of a row, as far as the user may see it."""
+    """Return a list column with the last error of a row, masked for the user."""
 
     @admin.display(description="last error")
     def error(row: Any) -> str:
-        return Truncator(error_shown(request, row.last_error)).chars(LONGEST_IN_A_ROW)
+        return Truncator(error_shown(request, row.last_error)).chars(MAX_CHARACTERS_IN_A_ROW)
 
     return error

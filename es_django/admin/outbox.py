@@ -1,4 +1,4 @@
-"""The outbox: what is to be told to the outside, and what became of it."""
+"""Admin pages of the outbox: its messages, their states, and the actions of an operator."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,24 +16,24 @@ from django.utils.text import Truncator
 
 from es_django import conf, outbox
 from es_django.admin.base import Fact, parsed_uuid
-from es_django.admin.confirmation import Choice, ConfirmingAdmin, username
+from es_django.admin.confirmation import ConfirmingAdmin, SelectedRow, username
 from es_django.admin.filters import ColumnFilter
-from es_django.admin.html import code, error_text, moment, status_badge
+from es_django.admin.html import code, error_text, status_badge, time_element
 from es_django.admin.masking import error_column, error_shown
 from es_django.admin.message_states import STANDINGS
-from es_django.admin.position_by_time import places_since
-from es_django.admin.timeline import place_in_timeline
+from es_django.admin.position_by_time import first_keys_since
+from es_django.admin.timeline import timeline_query
 from es_django.models import OutboxMessage, Stream
 from es_django.outbox.states import Move
 
 
 class DestinationFilter(ColumnFilter):
-    """Offers the destinations of the settings, since those of the table would have to be read from all of it."""
+    """Offers the destinations of the settings. Finding those of the table would read all of it."""
 
     title: str = "destination"
     parameter_name = "destination"
 
-    def offered(self) -> list[tuple[str, str]]:
+    def offered_values(self) -> list[tuple[str, str]]:
         return [(name, name) for name in sorted(conf.settings().destinations)]
 
 
@@ -43,7 +43,7 @@ class StandingFilter(ColumnFilter):
     title: str = "status"
     parameter_name = "status"
 
-    def offered(self) -> list[tuple[str, str]]:
+    def offered_values(self) -> list[tuple[str, str]]:
         return [(word, standing.label) for word, standing in STANDINGS.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -52,7 +52,7 @@ class StandingFilter(ColumnFilter):
 
 
 class AgeFilter(ColumnFilter):
-    """Filters by when a message was written, by way of its id: ids grow with the time, and have an index."""
+    """Filters by the time a message was written. It uses ids, which grow with time and have an index."""
 
     title: str = "written"
     parameter_name = "age"
@@ -63,7 +63,7 @@ class AgeFilter(ColumnFilter):
         "older-than-day": ("More than a day ago", timedelta(days=1)),
     }
 
-    def offered(self) -> list[tuple[str, str]]:
+    def offered_values(self) -> list[tuple[str, str]]:
         return [(word, label) for word, (label, _) in self.ages.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -73,8 +73,8 @@ class AgeFilter(ColumnFilter):
         if chosen not in self.ages:
             return queryset.none()
         since = timezone.now() - self.ages[chosen][1]
-        (place,) = places_since(OutboxMessage, "created_at", [since], using=conf.settings().database)
-        return queryset.filter(pk__lt=place) if chosen.startswith("older") else queryset.filter(pk__gte=place)
+        (first_key,) = first_keys_since(OutboxMessage, "created_at", [since], using=conf.settings().database)
+        return queryset.filter(pk__lt=first_key) if chosen.startswith("older") else queryset.filter(pk__gte=first_key)
 
 
 @admin.register(OutboxMessage)
@@ -83,7 +83,7 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     list_display_links: tuple[str, ...] = ("type",)
     list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (StandingFilter, DestinationFilter, AgeFilter)
     ordering: ClassVar[tuple[str, ...]] = ("-id",)
-    search_help_text: ClassVar[str] = "A message id, or a whole key."
+    search_help_text: ClassVar[str] = "A message id, or a complete key."
     documents: ClassVar[Mapping[str, str]] = {"data": "Data", "headers": "Headers"}
     actions: tuple[str, ...] = ("requeue", "release", "discard")
 
@@ -98,7 +98,7 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return [*self.list_display, error_column(request)]
 
-    def readings(self, term: str) -> Iterator[Q]:
+    def search_lookups(self, term: str) -> Iterator[Q]:
         if (message_id := parsed_uuid(term.strip())) is not None:
             yield Q(message_id=message_id)
         yield Q(key=term)
@@ -116,7 +116,7 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
             ("Key", message.key),
             ("Source", self._source(request, message)),
             ("Message id", code(message.message_id)),
-            ("Created", moment(message.created_at)),
+            ("Created", time_element(message.created_at)),
         ]
 
     def _source(self, request: HttpRequest, message: OutboxMessage) -> object:
@@ -124,10 +124,10 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
             return None
         version = message.stream_version
         text = f"{message.stream} at version {version}" if version else str(message.stream)
-        place = place_in_timeline(version) if version else ""
+        place = timeline_query(version) if version else ""
         return self.link(request, Stream, message.stream.pk, text, query=place)
 
-    # What may be done, each after a confirmation and with a permission of its own
+    # Actions, each with a confirmation and its own permission
 
     def has_requeue_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("es_django.requeue_outboxmessage")
@@ -145,20 +145,20 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
             Move.REQUEUE,
             outbox.requeue,
             title="Requeue messages?",
-            explanation="Dead messages get a new start and are due at once. Later messages of their keys may have been "
-            "published before them.",
+            explanation="Dead messages are due at once, with their attempts set back to 0. Later messages of "
+            "their keys may have been published before them.",
             answer="Yes, requeue them",
         )
 
-    @admin.action(description="Release messages that wait or that a worker holds", permissions=["release"])
+    @admin.action(description="Release waiting and claimed messages", permissions=["release"])
     def release(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
         return self._move(
             request,
             Move.RELEASE,
             outbox.release,
             title="Release messages?",
-            explanation="Pending and claimed messages are due at once. A worker that still runs may publish its "
-            "message all the same, so that it arrives twice.",
+            explanation="Pending and claimed messages are due at once. If the worker of a claim still runs, its "
+            "message may arrive twice.",
             answer="Yes, release them",
         )
 
@@ -169,8 +169,7 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
             Move.DISCARD,
             outbox.discard,
             title="Discard messages?",
-            explanation="Pending and dead messages are given up for good: they are never published. The later messages "
-            "of their keys go on.",
+            explanation="Pending and dead messages are never published. Later messages of their keys go on.",
             answer="Yes, discard them",
         )
 
@@ -181,10 +180,10 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
         operation: Callable[..., list[UUID]],
         **question: str,
     ) -> HttpResponse | None:
-        rows = self.chosen_by_hand(request)
+        rows = self.selected_rows(request)
         if not self.is_confirmed(request):
-            choices = [Choice(each, _as_shown(request, each)) for each in rows]
-            return self.confirmation(request, choices=choices, **question)
+            selected = [SelectedRow(each, _as_shown(request, each)) for each in rows]
+            return self.confirmation(request, rows=selected, **question)
         moved = set(operation([each.message_id for each in rows], by=username(request)))
         for each in rows:
             if each.message_id in moved:
@@ -206,10 +205,10 @@ def _messages(count: int) -> str:
 def _why_skipped(count: int, statuses: Iterable[str], move: Move) -> str:
     found = Counter(statuses)
     if gone := count - found.total():
-        found["gone"] = gone
+        found["no longer there"] = gone
     reasons = ", ".join(f"{n} {'is' if n == 1 else 'are'} {status}" for status, n in sorted(found.items()))
     origins = " or ".join(sorted(move.origins))
-    return f"{_messages(count)} skipped: {reasons}; only what is {origins} can be {move.value}."
+    return f"{_messages(count)} skipped: {reasons}; only {origins} messages can be {move.value}."
 
 
 def _as_shown(request: HttpRequest, message: OutboxMessage) -> str:
@@ -219,11 +218,11 @@ def _as_shown(request: HttpRequest, message: OutboxMessage) -> str:
 
 
 def step_of(message: OutboxMessage) -> tuple[str, SafeString]:
-    """The time that matters in a message's status, and what it is the time of."""
+    """Return the label and the value of the time that matters in the status of a message."""
     if message.claimed_until is not None:
-        return "claimed until", moment(message.claimed_until)
+        return "claimed until", time_element(message.claimed_until)
     if message.published_at is not None:
-        return "published", moment(message.published_at)
+        return "published", time_element(message.published_at)
     if message.failed_at is not None:
-        return "failed", moment(message.failed_at)
-    return "retry due" if message.attempts else "due", moment(message.available_at)
+        return "failed", time_element(message.failed_at)
+    return "retry due" if message.attempts else "due", time_element(message.available_at)

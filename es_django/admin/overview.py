@@ -1,7 +1,7 @@
-"""How everything is, on the first page of the app: what an operator looks at before anything else.
+"""The overview on the first page of the app: problems, the log, the outbox, projections and the inbox.
 
-Nothing is counted beyond `es_django.lag.MOST`, and each number comes from an index that holds little more than what it
-counts.
+No count goes beyond `es_django.monitoring.lag.MOST`. Each number comes from an index that holds little more than the
+counted rows.
 """
 
 from collections.abc import Collection
@@ -49,7 +49,7 @@ class ShownProjection(msgspec.Struct, frozen=True):
 
 
 class Overview:
-    """What there is to tell about the models that are `visible`; each part is asked for as the page shows it."""
+    """The facts of the overview about the `visible` models. Each part is queried when the page shows it."""
 
     standings: tuple[str, ...] = ("ready", "in_flight", "backing_off", "dead")
 
@@ -66,7 +66,7 @@ class Overview:
         return not (self.sees_events or self.sees_outbox or self.sees_projections or self.sees_inbox)
 
     @cached_property
-    def _told(self) -> Health | EsDjangoError:
+    def _health_or_error(self) -> Health | EsDjangoError:
         try:
             return health.status()
         except EsDjangoError as error:
@@ -74,16 +74,16 @@ class Overview:
 
     @property
     def health(self) -> Health | None:
-        return None if isinstance(self._told, EsDjangoError) else self._told
+        return None if isinstance(self._health_or_error, EsDjangoError) else self._health_or_error
 
     @property
-    def trouble(self) -> str:
-        """Why the health cannot be told."""
-        return str(self._told) if isinstance(self._told, EsDjangoError) else ""
+    def unavailable(self) -> str:
+        """Why the status is unavailable; empty if it is available."""
+        return str(self._health_or_error) if isinstance(self._health_or_error, EsDjangoError) else ""
 
     @property
     def problems(self) -> list[str] | None:
-        """A sentence for each; None for who may not see all that they are about."""
+        """A sentence for each problem; None if the user may not view all models."""
         sees_all = self.sees_events and self.sees_outbox and self.sees_projections and self.sees_inbox
         return self.health.problems if sees_all and self.health is not None else None
 
@@ -110,9 +110,7 @@ class Overview:
                 each.title,
                 status_badge(each.status),
                 keys.get((each.name, each.partition)),
-                "with each append"
-                if each.position is None
-                else amount(each.lag.count, at_least=each.lag.count >= lag.MOST),
+                "runs inline" if each.position is None else amount(each.lag.count, at_least=each.lag.count >= lag.MOST),
                 duration(each.lag.seconds) if each.lag.count else "",
                 error_shown(self._request, each.last_error),
             )

@@ -1,6 +1,6 @@
-"""Lists paged by the row at their edge: nothing is counted or skipped, so that the last page costs what the first does.
+"""Keyset pagination: the last page of a list costs as much as the first one.
 
-`COUNT(*)` and `OFFSET` read the whole table, and these tables are the largest that a project has.
+`COUNT(*)` and `OFFSET` would read the whole table, and these tables are the largest in a project.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ AFTER, BEFORE = "after", "before"
 
 
 class KeysetChangeList(ChangeList):
-    """A change list in the order that the admin class' `ordering` names: columns of one index, all in one direction.
+    """A change list in the `ordering` of its admin class: columns of one index, all in the same direction.
 
-    The edge of a page stands in the URL as `after=` or `before=`, once for each of these columns.
+    The URL holds the row at the edge of the page as `after=` or `before=`, with one value for each of these columns.
     """
 
     first_link: str | None = None
@@ -27,7 +27,7 @@ class KeysetChangeList(ChangeList):
     next_link: str | None = None
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
-        # The edge is no filter, and no link to another filter keeps it.
+        # `after` and `before` are not filters; links to other filters drop them.
         for name in (AFTER, BEFORE):
             self.params.pop(name, None)
             self.filter_params.pop(name, None)
@@ -46,7 +46,7 @@ class KeysetChangeList(ChangeList):
             rows = rows.reverse().filter(self._beyond(before, backwards=True))
         elif after:
             rows = rows.filter(self._beyond(after))
-        # one more than is shown tells whether there is another page
+        # The extra row shows whether there is another page.
         found: list[Any] = list(rows[: self.list_per_page + 1])
         more, shown = len(found) > self.list_per_page, found[: self.list_per_page]
         if before:
@@ -75,13 +75,13 @@ class KeysetChangeList(ChangeList):
     def _beyond(self, edge: Sequence[Value], *, backwards: bool = False) -> GreaterThan | LessThan:
         descending = str(self.model_admin.ordering[0]).startswith("-")  # type: ignore[index]
         comparison = LessThan if descending != backwards else GreaterThan
-        # Compared as one row value, for which both databases enter the index at the right place.
+        # Both databases start an index scan in the right place only for a comparison of row values.
         return comparison(_row([F(name) for name in self._columns]), _row(edge))
 
     def _edge(self, request: HttpRequest, name: str) -> list[Value]:
         texts = request.GET.getlist(name)
         if texts and len(texts) != len(self._columns):
-            raise IncorrectLookupParameters(f"{name} stands once for each of {self._columns}")
+            raise IncorrectLookupParameters(f"{name} needs one value for each of {self._columns}")
         return [
             Value(_parsed(self._field(column), text), output_field=self._field(column))
             for column, text in zip(self._columns, texts, strict=False)
@@ -106,10 +106,12 @@ def _parsed(field: "Field[Any, Any]", text: str) -> Any:
 
 
 def column_value(field: "Field[Any, Any]", text: str) -> Any:
-    """What `text` from a URL is in a column. Raises `ValidationError` if the column cannot hold it: a database would
-    take the question for an error."""
+    """Convert `text` from a URL to a value of a column.
+
+    Raises `ValidationError` if the column cannot hold it; a query with such a value would fail in the database.
+    """
     if "\x00" in text:
-        raise ValidationError("no column holds a null character")
+        raise ValidationError("columns cannot hold null characters")
     column: Field[Any, Any] = getattr(field, "target_field", field)
     value = column.to_python(text)
     column.run_validators(value)

@@ -1,7 +1,7 @@
-"""Where a time lies in a table whose rows are numbered as they come, and whose time has no index.
+"""Find the primary key at which a time begins, in a table that has no index on its time.
 
-The numbers grow with the time, so that a place is found by halving, a look-up in the primary key for each step. Rows
-of transactions at the same moment may lie the other way round; the place is right but for these.
+Primary keys grow with time, so a binary search finds the key, with one look-up in the primary key for each step. Rows
+of concurrent transactions may have their keys and times in opposite order; the result is exact except for such rows.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from datetime import datetime
 from django.db import connections
 from django.db.models import Model
 
-# From beyond the newest row each place goes down as long as the first row from there on is not too old.
+# Each search starts beyond the newest row and steps down while the first row at or above the new key is recent enough.
 PLACES = """
 WITH RECURSIVE boundaries (number, since) AS (VALUES {boundaries}),
 search (number, since, place, step) AS (
@@ -26,34 +26,34 @@ SELECT place FROM search WHERE step = 0 ORDER BY number
 """
 
 
-def places_since(model: type[Model], time: str, moments: Sequence[datetime], *, using: str) -> list[int]:
-    """For each of the `moments`, oldest first, the least primary key from which on all rows are as new or newer."""
+def first_keys_since(model: type[Model], time: str, times: Sequence[datetime], *, using: str) -> list[int]:
+    """Return, for each of `times` (oldest first), the lowest primary key from which all rows are at least that new."""
     keys = model._default_manager.using(using).values_list("pk", flat=True)
     first, newest = keys.order_by("pk").first() or 1, keys.order_by("-pk").first() or 0
-    # The first place tells how far down the others can be at most, so that fewer steps find them.
-    oldest = _places(model, time, moments[:1], above=newest, within=newest, using=using)
-    later = _places(model, time, moments[1:], above=newest, within=newest - oldest[0], using=using)
-    # Below the first row there is nothing: a table that has been emptied goes on with its numbers.
+    # The oldest time bounds the others from below, so that they need fewer steps.
+    oldest = _search(model, time, times[:1], above=newest, within=newest, using=using)
+    later = _search(model, time, times[1:], above=newest, within=newest - oldest[0], using=using)
+    # A table that was emptied continues its numbering, so no key lies below the first row.
     return [max(first, place) for place in oldest + later]
 
 
-def _places(
-    model: type[Model], time: str, moments: Sequence[datetime], *, above: int, within: int, using: str
+def _search(
+    model: type[Model], time: str, times: Sequence[datetime], *, above: int, within: int, using: str
 ) -> list[int]:
-    if not moments:
+    if not times:
         return []
     connection = connections[using]
     quote = connection.ops.quote_name
     sql = PLACES.format(
-        boundaries=", ".join(["(%s, %s)"] * len(moments)),
+        boundaries=", ".join(["(%s, %s)"] * len(times)),
         time=quote(time),
         table=quote(model._meta.db_table),
         key=quote(model._meta.pk.attname),
     )
     numbered = [
         value
-        for number, moment in enumerate(moments)
-        for value in (number, connection.ops.adapt_datetimefield_value(moment))
+        for number, since in enumerate(times)
+        for value in (number, connection.ops.adapt_datetimefield_value(since))
     ]
     with connection.cursor() as cursor:
         cursor.execute(sql, [*numbered, above + 1, 1 << max(0, within + 1).bit_length()])

@@ -1,4 +1,4 @@
-"""Projections: how far each one has come, what keeps it, and what an operator may do about it."""
+"""Admin pages of projections: lag, failures, and the actions of an operator."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -13,15 +13,15 @@ from django.utils.safestring import SafeString
 
 from es_django import conf, projections
 from es_django.admin.base import Fact
-from es_django.admin.confirmation import Choice, ConfirmingAdmin, username
-from es_django.admin.html import error_text, moment, status_badge
+from es_django.admin.confirmation import ConfirmingAdmin, SelectedRow, username
+from es_django.admin.html import error_text, status_badge, time_element
 from es_django.admin.masking import error_column, error_shown
 from es_django.core.errors import EsDjangoError
 from es_django.models import ProjectionCheckpoint, SkippedEvent, StoredEvent
 from es_django.models.projections import CheckpointStatus
 
 OPERATE = ["operate"]
-SHOWN_SKIPS = 10
+MAX_SKIPPED_EVENTS = 10
 
 
 @admin.register(ProjectionCheckpoint)
@@ -56,18 +56,18 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
     def place(self, checkpoint: ProjectionCheckpoint) -> int | None:
         return None if checkpoint.status == CheckpointStatus.INLINE else checkpoint.position
 
-    @admin.display(description="behind the log by")
+    @admin.display(description="lag")
     def behind(self, checkpoint: Any) -> str:
         if checkpoint.status == CheckpointStatus.INLINE:
-            return "nothing: the appends move it"
+            return "none: runs inline"
         if checkpoint.waiting_since is None:
-            return "nothing"
+            return "none"
         seconds = (timezone.now() - checkpoint.waiting_since).total_seconds()
         return f"{checkpoint.lag:,} positions, {max(0, seconds):,.0f} s"
 
     @admin.display(description="updated")
     def updated(self, checkpoint: ProjectionCheckpoint) -> SafeString:
-        return moment(checkpoint.updated_at)
+        return time_element(checkpoint.updated_at)
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return [*self.list_display, error_column(request)]
@@ -81,14 +81,14 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
             ("Status", status_badge(checkpoint.status)),
             ("Partition", self.share(checkpoint)),
             ("Position", self.place(checkpoint)),
-            ("Behind the log by", self.behind(checkpoint)),
-            ("Sends no message up to", f"position {silent_until}" if checkpoint.position < silent_until else None),
+            ("Lag", self.behind(checkpoint)),
+            ("Sends no messages up to", f"position {silent_until}" if checkpoint.position < silent_until else None),
             ("Attempts", checkpoint.attempts),
-            ("Next attempt", moment(checkpoint.retry_at) if checkpoint.retry_at else None),
+            ("Next attempt", time_element(checkpoint.retry_at) if checkpoint.retry_at else None),
             ("Failed at", failed and self._event(request, failed)),
             ("Last error", error_text(error_shown(request, checkpoint.last_error))),
             ("Skipped", self._skipped(request, checkpoint)),
-            ("Updated", moment(checkpoint.updated_at)),
+            ("Updated", time_element(checkpoint.updated_at)),
         ]
 
     def _event(self, request: HttpRequest, position: int) -> object:
@@ -100,12 +100,12 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
             "",
             "<p>{} by {}, {}</p>",
             (
-                (self._event(request, each.position), each.skipped_by, moment(each.skipped_at))
-                for each in skipped.order_by("-position")[:SHOWN_SKIPS]
+                (self._event(request, each.position), each.skipped_by, time_element(each.skipped_at))
+                for each in skipped.order_by("-position")[:MAX_SKIPPED_EVENTS]
             ),
         )
 
-    # What may be done, each after a confirmation
+    # Actions, each with a confirmation
 
     @admin.action(description="Pause", permissions=OPERATE)
     def pause(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
@@ -115,16 +115,16 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
     def resume(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
         return self._operate(request, "Resume", lambda each, by: projections.resume(each.name, by=by))
 
-    @admin.action(description="Skip the event at which it fails", permissions=OPERATE)
+    @admin.action(description="Skip the failed event", permissions=OPERATE)
     def skip(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
-        # Only the event that was shown: by now it may fail at another one.
+        # Skip only the event that was shown: the projection may fail at another one by now.
         shown = {value for value in request.POST.getlist("failed") if value.isdecimal()}
 
         def skip_shown(checkpoint: ProjectionCheckpoint, by: str) -> None:
             position = checkpoint.failed_position or 0
             projections.skip(checkpoint.name, position if str(position) in shown else 0, by=by)
 
-        return self._operate(request, "Skip the failing event of", skip_shown, once=False)
+        return self._operate(request, "Skip the failed event of", skip_shown, once=False)
 
     @admin.action(description="Rebuild from the beginning of the log", permissions=OPERATE)
     def rebuild(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
@@ -142,13 +142,13 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
         *,
         once: bool = True,
     ) -> HttpResponse | None:
-        """Asks, or does it if the answer is there; `once` for a projection, whatever the number of its partitions."""
-        checkpoints = self.chosen_by_hand(request)
+        """Ask for confirmation, or operate if it was given: `once` for each projection, or for each partition."""
+        checkpoints = self.selected_rows(request)
         if once:
             checkpoints = list({each.name: each for each in checkpoints}.values())
         if not self.is_confirmed(request):
-            choices = [Choice(each, _as_shown(each), {"failed": each.failed_position or 0}) for each in checkpoints]
-            return self.confirmation(request, title=f"{what}?", choices=choices, answer="Yes, do it")
+            rows = [SelectedRow(each, _as_shown(each), {"failed": each.failed_position or 0}) for each in checkpoints]
+            return self.confirmation(request, title=f"{what}?", rows=rows, answer="Yes, do it")
         for checkpoint in checkpoints:
             shown = str(checkpoint) if not once else checkpoint.name
             try:

@@ -1,4 +1,4 @@
-"""Streams: found by category and key, and shown with their events."""
+"""Admin pages of streams and snapshots."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial, reduce
@@ -17,7 +17,7 @@ from es_django import conf
 from es_django.admin.base import Fact, ReadOnlyAdmin
 from es_django.admin.categories import stored_categories
 from es_django.admin.filters import ColumnFilter
-from es_django.admin.html import moment
+from es_django.admin.html import time_element
 from es_django.admin.masking import hidden_keys
 from es_django.admin.timeline import Timeline
 from es_django.core.aggregates import categories
@@ -28,12 +28,12 @@ SEARCHED_CATEGORIES = 1000
 
 
 class CategoryFilter(ColumnFilter):
-    """Offers the first categories; any other one is found by searching its name."""
+    """Offers the first categories. A search by name finds any other category."""
 
     title: str = "category"
     parameter_name = "category"
 
-    def offered(self) -> list[tuple[str, str]]:
+    def offered_values(self) -> list[tuple[str, str]]:
         return [(name, name) for name in stored_categories(conf.settings().database, LISTED_CATEGORIES)]
 
 
@@ -43,19 +43,19 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
     list_display_links: tuple[str, ...] = ("key",)
     list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (CategoryFilter,)
     ordering: ClassVar[tuple[str, ...]] = ("category", "key")
-    search_help_text: ClassVar[str] = "A stream's whole key, or its category and key, or a category."
+    search_help_text: ClassVar[str] = "A complete key, a category and a key, or a category."
     page_template = "es_django/admin/stream.html"
 
     @admin.display(description="updated")
     def updated(self, stream: Stream) -> SafeString:
-        return moment(stream.updated_at)
+        return time_element(stream.updated_at)
 
     @admin.display(description="archived")
     def archived(self, stream: Stream) -> SafeString | None:
-        return moment(stream.archived_at) if stream.archived_at else None
+        return time_element(stream.archived_at) if stream.archived_at else None
 
-    def readings(self, term: str) -> Iterator[Q]:
-        # The index leads with the category, so that a key alone is looked up in each of them.
+    def search_lookups(self, term: str) -> Iterator[Q]:
+        # The index begins with the category, so a key alone needs one look-up for each category.
         categories = stored_categories(conf.settings().database, SEARCHED_CATEGORIES)
         for text in dict.fromkeys((term, term.strip())):
             yield Q(category__in=categories, key=text)
@@ -69,9 +69,9 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
         state_url = self._state_url(request, stream)
         return [
             ("Version", stream.version),
-            ("Created", moment(stream.created_at)),
-            ("Updated", moment(stream.updated_at)),
-            ("Archived", moment(stream.archived_at) if stream.archived_at else None),
+            ("Created", time_element(stream.created_at)),
+            ("Updated", time_element(stream.updated_at)),
+            ("Archived", time_element(stream.archived_at) if stream.archived_at else None),
             ("State", state_url and format_html('<a href="{}">at any version</a>', state_url)),
             ("Snapshot", snapshot and self.link(request, Snapshot, snapshot.pk, f"at version {snapshot.version}")),
         ]
@@ -84,14 +84,14 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
             "state_url": self._state_url(request, stream),
         }
 
-    # The page of the state at any version
+    # The page that shows the state at any version
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.state_view)
         return [path("<path:object_id>/state/", view, name="es_django_stream_state"), *super().get_urls()]
 
     def state_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """What the stream's aggregate was at a version: `at` in the URL, or the last one."""
+        """Show the state of the aggregate at version `at` of the URL, or at the last version."""
         from es_django.admin.time_travel import TimeTravel
 
         stream = self.visible_object(request, object_id)
@@ -99,15 +99,15 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
             raise PermissionDenied
         aggregate = categories.aggregate_of(stream.category)
         if aggregate is None:
-            raise Http404(f"No one aggregate class has the category {stream.category}.")
+            raise Http404(f"The category {stream.category} does not belong to exactly one aggregate class.")
         travel = TimeTravel(aggregate, stream, request.GET, hidden_keys(request))
         events = StoredEvent.objects.using(conf.settings().database).defer("data", "metadata")
         event = events.filter(stream=stream, version=travel.at).first()
-        told = event and [
+        event_facts = event and [
             ("Event", self.link(request, StoredEvent, event.pk, event.type)),
-            ("Recorded", moment(event.recorded_at, precise=True)),
+            ("Recorded", time_element(event.recorded_at, precise=True)),
         ]
-        return self.page(request, stream, "es_django/admin/state.html", travel=travel, facts=told or [])
+        return self.page(request, stream, "es_django/admin/state.html", travel=travel, facts=event_facts or [])
 
     def _state_url(self, request: HttpRequest, stream: Stream) -> str:
         if categories.aggregate_of(stream.category) is None or not self.may_see(request, StoredEvent):
@@ -124,12 +124,12 @@ class SnapshotAdmin(ReadOnlyAdmin[Snapshot]):
 
     @admin.display(description="taken")
     def taken(self, snapshot: Snapshot) -> SafeString:
-        return moment(snapshot.taken_at)
+        return time_element(snapshot.taken_at)
 
     def facts(self, request: HttpRequest, snapshot: Snapshot) -> list[Fact]:
         return [
             ("Stream", self.link(request, Stream, snapshot.stream_id, snapshot.stream)),
             ("Version", snapshot.version),
             ("Schema", snapshot.schema),
-            ("Taken", moment(snapshot.taken_at)),
+            ("Taken", time_element(snapshot.taken_at)),
         ]

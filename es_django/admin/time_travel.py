@@ -1,4 +1,4 @@
-"""An aggregate's state as it was at any version, and what the event of that version changed."""
+"""The state of an aggregate at any version, and the changes of that version."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -7,19 +7,19 @@ from urllib.parse import urlencode
 import msgspec
 from django.utils.html import escape
 
-from es_django.admin.decoded_event import told
+from es_django.admin.decoded_event import error_message
 from es_django.admin.json_text import Document, document, masked
 from es_django.admin.timeline import whole_number
 from es_django.core.aggregates import Aggregate
 from es_django.models import Stream
 from es_django.repository import Repository
 
-MOST_FOLDED = 50_000
-LONGEST_VALUE = 4_000
+MAX_FOLDED_EVENTS = 50_000
+MAX_VALUE_CHARACTERS = 4_000
 
 
 class ShownField(msgspec.Struct, frozen=True):
-    """A field of the state, after the event and, if that changed it, before."""
+    """A field of the state: its value after the event, and its value before if the event changed it."""
 
     name: str
     value: Document
@@ -31,10 +31,10 @@ class ShownField(msgspec.Struct, frozen=True):
 
 
 class TimeTravel:
-    """The state of a stream's aggregate after version `at`: `fields`, or the `error` for which it cannot be told.
+    """The state of a stream's aggregate after version `at`: its `fields`, or the `error` that prevented the replay.
 
-    At most `MOST_FOLDED` events are folded: `highest` is the last version whose state can be told, and `is_cut` tells
-    that the stream has more.
+    At most `MAX_FOLDED_EVENTS` events are replayed. `highest` is the last version that can be shown; `is_cut` is true
+    if the stream has more.
     """
 
     def __init__(
@@ -42,17 +42,17 @@ class TimeTravel:
     ) -> None:
         self.aggregate: str = f"{aggregate.__module__}.{aggregate.__qualname__}"
         self.total: int = stream.version
-        self.highest: int = min(self.total, MOST_FOLDED)
+        self.highest: int = min(self.total, MAX_FOLDED_EVENTS)
         self.at: int = max(1, min(whole_number(query.get("at"), default=self.total), self.total))
         self.error: str = ""
         self.fields: list[ShownField] = []
         if self.at > self.highest > 0:
-            self.error = f"Version {self.at} cannot be shown: only the first {self.highest} events are folded here."
+            self.error = f"Version {self.at} cannot be shown: this page replays only the first {self.highest} events."
         elif self.highest:
             try:
                 before, after = _state(aggregate, stream.key, self.at - 1), _state(aggregate, stream.key, self.at)
             except Exception as error:  # an @applies method may raise anything
-                self.error = told(error, hidden)
+                self.error = error_message(error, hidden)
             else:
                 self.fields = _compared(before, after, hidden)
 
@@ -62,7 +62,7 @@ class TimeTravel:
 
     @property
     def links(self) -> list[tuple[str, str]]:
-        """Where one may step from here."""
+        """The links to other versions."""
         steps = [
             ("First", 1, self.at > 1),
             ("Previous", min(self.at - 1, self.highest), self.at > 1),
@@ -88,13 +88,13 @@ def _compared(before: dict[str, Any], after: dict[str, Any], hidden: Collection[
 
 def _shown(state: dict[str, Any], name: str, hidden: Collection[str]) -> Document:
     if name not in state:
-        return document(name, "", 0, LONGEST_VALUE)
+        return document(name, "", 0, MAX_VALUE_CHARACTERS)
     if name in hidden:
         return masked(name)
     try:
         text = msgspec.json.encode(state[name]).decode()
     except (TypeError, ValueError, RecursionError):
-        # What is no JSON has no keys to mask it by.
+        # A value that is not JSON has no keys to mask.
         plain = type(state[name]).__qualname__ if hidden else repr(state[name])
-        return Document(name, escape(plain[:LONGEST_VALUE]), min(len(plain), LONGEST_VALUE), len(plain))
-    return document(name, text, len(text), LONGEST_VALUE, hidden)
+        return Document(name, escape(plain[:MAX_VALUE_CHARACTERS]), min(len(plain), MAX_VALUE_CHARACTERS), len(plain))
+    return document(name, text, len(text), MAX_VALUE_CHARACTERS, hidden)

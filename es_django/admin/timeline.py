@@ -1,7 +1,7 @@
-"""The events of one stream, a page at a time.
+"""The events of one stream, in pages.
 
-Versions run from 1 without a gap, so that a page is a range of versions: its place is known without counting, and the
-index leads straight to it.
+Versions run from 1 without a gap, so a page is a range of versions. The index finds it directly, and nothing is
+counted.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,14 +15,14 @@ from django.db.models.fields.json import KT
 from django.utils.safestring import SafeString
 
 from es_django import conf
-from es_django.admin.html import moment
+from es_django.admin.html import time_element
 from es_django.admin.json_text import MASK, Document, document, stored_text
 from es_django.models import StoredEvent, Stream
 
 EVENTS_PER_PAGE = 25
-LONGEST_PREVIEW = 4_000
-LOOKED_AT = 2_000
-SAMPLED_FOR_TYPES = 500
+MAX_PREVIEW_CHARACTERS = 4_000
+VERSIONS_PER_SEARCH = 2_000
+EVENTS_SAMPLED_FOR_TYPES = 500
 
 
 class ShownEvent(msgspec.Struct, frozen=True):
@@ -36,10 +36,10 @@ class ShownEvent(msgspec.Struct, frozen=True):
 
 
 class Timeline:
-    """A page of a stream's events: oldest first from version `from` on, or with `order=newest` down from it.
+    """A page of a stream's events, from version `from` upwards, or downwards with `order=newest`.
 
-    With a `type`, only such events, of which no index tells: those of the next `LOOKED_AT` versions are found, and
-    `last` (or `first`) is as far as has been looked.
+    With a `type`, the page shows only events of that type. No index helps there, so it searches the next
+    `VERSIONS_PER_SEARCH` versions; `last` (or `first`) is the last version that it searched.
     """
 
     def __init__(self, stream: Stream, query: Mapping[str, str], hidden_keys: Callable[[str], Collection[str]]) -> None:
@@ -50,7 +50,7 @@ class Timeline:
         self.type: str = query.get("type", "").replace("\x00", "")
         start = whole_number(query.get("from"), default=self.total if self.newest_first else 1)
         start = max(1, min(start, self.total))
-        span = LOOKED_AT if self.type else EVENTS_PER_PAGE
+        span = VERSIONS_PER_SEARCH if self.type else EVENTS_PER_PAGE
         self.first: int
         self.last: int
         if self.newest_first:
@@ -73,7 +73,7 @@ class Timeline:
                 "correlation_id",
                 "causation_id",
                 user=KT("metadata__user"),
-                **stored_text("data", LONGEST_PREVIEW),
+                **stored_text("data", MAX_PREVIEW_CHARACTERS),
             )[: EVENTS_PER_PAGE + 1]
         )
         shown = rows[:EVENTS_PER_PAGE]
@@ -84,8 +84,8 @@ class Timeline:
 
     @cached_property
     def types(self) -> list[str]:
-        """The types to choose from: those of the newest events, and the chosen one."""
-        newest = self._stored.order_by("-version").values_list("type", flat=True)[:SAMPLED_FOR_TYPES]
+        """The offered types: those of the newest events, and the selected one."""
+        newest = self._stored.order_by("-version").values_list("type", flat=True)[:EVENTS_SAMPLED_FOR_TYPES]
         return sorted({*newest, *([self.type] if self.type else [])})
 
     @property
@@ -94,7 +94,7 @@ class Timeline:
 
     @property
     def previous_link(self) -> str | None:
-        """To the page before; to the first one where a filter makes the pages differ in length."""
+        """The link to the previous page, or to the first page if a filter makes pages differ in length."""
         if self.newest_first:
             start = self.total if self.type else self.last + EVENTS_PER_PAGE
             return self._link(start) if self.last < self.total else None
@@ -128,8 +128,8 @@ class Timeline:
         return f"?{urlencode({**self._filter, **order, 'from': start})}"
 
 
-def place_in_timeline(version: int) -> str:
-    """What leads from a stream's page to one event on it."""
+def timeline_query(version: int) -> str:
+    """Return the query and fragment that lead from the page of a stream to one event."""
     return f"?from={version - (version - 1) % EVENTS_PER_PAGE}#v{version}"
 
 
@@ -141,14 +141,16 @@ def _shown(row: Mapping[str, Any], hidden: Collection[str]) -> ShownEvent:
         row["version"],
         row["type"],
         row["schema_version"],
-        moment(row["recorded_at"], precise=True),
+        time_element(row["recorded_at"], precise=True),
         [(label, value) for label, value in causes if value],
-        document(f"Payload of version {row['version']}", row["data_text"], row["data_length"], LONGEST_PREVIEW, hidden),
+        document(
+            f"Payload of version {row['version']}", row["data_text"], row["data_length"], MAX_PREVIEW_CHARACTERS, hidden
+        ),
     )
 
 
 def whole_number(text: str | None, *, default: int) -> int:
-    """What stands in a URL, or the default for what is no number."""
+    """Return the integer in a URL, or `default` if the text is not an integer."""
     try:
         return int(text or "")
     except ValueError:

@@ -9,6 +9,6 @@ register: template.Library = template.Library()
 
 @register.simple_tag(takes_context=True)
 def es_django_overview(context: template.RequestContext, app_list: list[dict[str, Any]]) -> Overview:
-    """How everything is, as far as the user of the page may view it: `app_list` is what an admin site shows to them."""
+    """Return the overview of the models in `app_list` that the user may view."""
     visible = {model["model"] for app in app_list for model in app["models"] if model["perms"].get("view")}
     return Overview(context.request, visible)

@@ -26,7 +26,7 @@ def test_the_page_tells_all_that_is_stored_of_an_event(get: Get) -> None:
         "Position": str(event.position),
         "Recorded": page.one("dl.es-facts").one("time").text,
         "Event id": str(event.event_id),
-        "Correlation id": "request-7 All events of it",
+        "Correlation id": "request-7 All events of this correlation",
         "Causation id": "event-6",
     }
     payload, metadata_shown = page.all("pre")
@@ -104,12 +104,15 @@ def test_a_payload_of_an_older_schema_is_shown_as_stored_and_as_it_is_read_today
     as_stored, as_read, _ = page.all("pre")
     assert as_stored.raw_text == '{\n  "town": "Lyon"\n}'
     assert as_read.raw_text == '{\n  "town": "Lyon",\n  "country": "France"\n}'
-    assert "Read today as tests.admin.test_event_page.Moved" in headings(page)
+    assert "As current code reads it: tests.admin.test_event_page.Moved" in headings(page)
 
 
 def test_a_payload_that_is_read_as_it_is_stored_says_so(get: Get) -> None:
     notes()
-    assert get(page_url(stored_event(1))).one("p.es-read").text == "Read today just so, as tests.admin.builders.Noted."
+    assert (
+        get(page_url(stored_event(1))).one("p.es-read").text
+        == "Current code reads this payload unchanged, as tests.admin.builders.Noted."
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,15 +126,18 @@ def test_a_payload_that_is_read_as_it_is_stored_says_so(get: Get) -> None:
 )
 def test_an_event_that_cannot_be_read_says_why(get: Get, columns: dict[str, Any], error: str) -> None:
     page = get(page_url(stored(**{"data": {"town": "Lyon"}, **columns})))
-    assert "Cannot be read today" in headings(page)
+    assert "Current code cannot read this event" in headings(page)
     assert page.one("pre.es-error").text.startswith(error)
     assert '"town"' in page.all("pre.es-json")[0].raw_text
 
 
 def test_what_is_too_long_to_be_read_here_says_so(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_django.admin.decoded_event.LONGEST_READ", 100)
+    monkeypatch.setattr("es_django.admin.decoded_event.MAX_CHARACTERS", 100)
     notes(note="x" * 200)
-    assert get(page_url(stored_event(1))).one("p.es-read").text == "Longer than 100 characters, and not read here."
+    assert (
+        get(page_url(stored_event(1))).one("p.es-read").text
+        == "The payload has more than 100 characters and is not decoded here."
+    )
 
 
 def tree(page: Page) -> list[Any]:
@@ -165,7 +171,7 @@ def test_what_caused_an_event_and_what_it_caused_is_a_tree(get: Get) -> None:
     for number, event in enumerate(chain()):
         page = get(page_url(event))
         assert tree(page) == expected
-        (this,) = page.all("div.es-this")
+        (this,) = page.all("div.es-current")
         assert this.attributes["aria-current"] == "true"
         assert page.all("div.es-node").index(this) == 2 * number
     assert "✕ Dead" in page.text
@@ -175,7 +181,7 @@ def test_what_caused_an_event_and_what_it_caused_is_a_tree(get: Get) -> None:
 def test_an_event_without_causes_and_effects_says_so(get: Get) -> None:
     notes(causation_id="a job of the night")
     page = get(page_url(stored_event(1)))
-    assert "No cause of it is known, and it made no message and caused no event." in page.text
+    assert "This event has no known cause, message or effect." in page.text
 
 
 def test_an_event_may_be_caused_by_an_event(get: Get) -> None:
@@ -205,14 +211,14 @@ def test_events_that_name_each_other_as_their_cause_do_not_hang_the_page(get: Ge
 
 
 def test_a_large_tree_is_cut_and_says_so(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causation, "MOST_EFFECTS", 3)
+    monkeypatch.setattr(causation, "MAX_EFFECTS", 3)
     (first,) = notes(key="a")
     notes(5, key="b", causation_id=str(first.event_id))
     page = get(page_url(stored_event(1, "a")))
     assert len(page.all("div.es-node")) == 4
-    assert "There is more than is shown." in page.text
+    assert "Some causes or effects are not shown." in page.text
     notes(key="c")
-    assert "There is more than is shown." not in get(page_url(stored_event(1, "c"))).text
+    assert "Some causes or effects are not shown." not in get(page_url(stored_event(1, "c"))).text
 
 
 def test_messages_are_not_told_of_to_who_may_not_see_them(staff: Callable[..., Client]) -> None:
@@ -220,13 +226,13 @@ def test_messages_are_not_told_of_to_who_may_not_see_them(staff: Callable[..., C
     html = staff("view_storedevent").get(page_url(first)).content.decode()
     assert "told to ledger" not in html
     assert "mailbox" not in html
-    assert tree(Page(html))[0][1][0][0] == "that you may not see"
+    assert tree(Page(html))[0][1][0][0] == "(you may not view messages)"
 
 
 def test_the_events_of_a_correlation_are_one_link_away(get: Get) -> None:
     first, second = chain()
     notes(key="c", correlation_id="request-8")
     page = get(page_url(first))
-    url = page.link("All events of it")
+    url = page.link("All events of this correlation")
     assert url == f"{list_url(StoredEvent)}?q=request-7"
     assert get(url).column("position") == [str(second.position), str(first.position)]

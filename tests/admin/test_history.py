@@ -72,7 +72,7 @@ def test_what_is_no_stream_id_is_refused_with_what_it_must_be(
     superuser: Client, history: str, monkeypatch: pytest.MonkeyPatch, wrong: object
 ) -> None:
     monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: wrong)
-    with pytest.raises(TypeError, match=r"BalanceAdmin\.event_stream returns a StreamId or None, not "):
+    with pytest.raises(TypeError, match=r"BalanceAdmin\.event_stream must return a StreamId or None, not "):
         superuser.get(history)
 
 
@@ -92,5 +92,5 @@ def test_an_object_that_does_not_exist_is_not_found(superuser: Client, history: 
 
 
 def test_a_class_without_event_stream_is_told_to_have_one() -> None:
-    with pytest.raises(NotImplementedError, match="EventHistoryMixin has no event_stream"):
+    with pytest.raises(NotImplementedError, match="EventHistoryMixin must define event_stream"):
         EventHistoryMixin.event_stream(EventHistoryMixin.__new__(EventHistoryMixin), Stream())

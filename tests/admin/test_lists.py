@@ -187,7 +187,7 @@ def test_all_never_shows_more_than_a_page(get: Get, three_a_page: None) -> None:
 def test_beyond_the_last_row_there_is_the_way_back(get: Get) -> None:
     notes()
     page = get(list_url(Stream), after=["note", "note-1"])
-    assert "There is nothing beyond." in page.text
+    assert "This page is empty." in page.text
     assert page.link("First") == "?"
 
 

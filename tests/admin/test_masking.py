@@ -152,10 +152,10 @@ def test_it_is_masked_in_what_is_made_of_an_event(staff: Staff) -> None:
 @pytest.mark.parametrize(
     ("error", "shown"),
     [
-        (f"ValueError: no {SECRET}", "ValueError: its reason is hidden"),
-        (f"ValueError('{SECRET}: no')", "ValueError: its reason is hidden"),
-        (f"{SECRET}: no such account", "Error: its reason is hidden"),
-        (f"the account {SECRET} is closed", "Error: its reason is hidden"),
+        (f"ValueError: no {SECRET}", "ValueError: the message is hidden"),
+        (f"ValueError('{SECRET}: no')", "ValueError: the message is hidden"),
+        (f"{SECRET}: no such account", "Error: the message is hidden"),
+        (f"the account {SECRET} is closed", "Error: the message is hidden"),
     ],
 )
 def test_of_an_error_only_the_class_is_on_any_page(staff: Staff, settings: Any, error: str, shown: str) -> None:
@@ -189,7 +189,9 @@ def test_what_a_replay_fails_with_is_masked_and_never_logged(staff: Staff, monke
     consumer("mailer", failing(ValueError(SECRET)))
     client = staff("view_inboxreceipt", "replay_inboxreceipt")
     (told, _) = confirm(client, "replay_selected", row)
-    assert told == f"Message {row} failed again: ValueError: its reason is hidden, since it may quote sensitive values."
+    assert (
+        told == f"Message {row} failed again: ValueError: the message is hidden because it may quote sensitive values."
+    )
     assert LogEntry.objects.get().change_message == "Replayed: failed again"
 
 

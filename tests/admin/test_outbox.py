@@ -89,7 +89,7 @@ def test_a_projection_tells_how_far_it_is_behind_and_what_keeps_it(get: Get) -> 
     page = get(list_url(ProjectionCheckpoint))
     assert page.column("name") == ["steps", "totals"]
     assert page.column("status_and_shape") == ["✓ Running", "✕ Failed"]
-    assert page.column("behind") == ["nothing", "3 positions, 0 s"]
+    assert page.column("behind") == ["none", "3 positions, 0 s"]
     page = get(page_url(failed))
     assert page.facts["Failed at"] == f"position {last - 2}"
     assert page.link(f"position {last - 2}") == page_url(stored_event(3))
@@ -97,7 +97,7 @@ def test_a_projection_tells_how_far_it_is_behind_and_what_keeps_it(get: Get) -> 
 
 def test_a_projection_without_a_log_is_not_behind(get: Get) -> None:
     checkpoint()
-    assert get(list_url(ProjectionCheckpoint)).column("behind") == ["nothing"]
+    assert get(list_url(ProjectionCheckpoint)).column("behind") == ["none"]
 
 
 def test_a_snapshot_shows_its_state(get: Get) -> None:

@@ -62,7 +62,7 @@ def test_what_is_skipped_is_counted_with_the_reason(superuser: Client) -> None:
     rows = [message(status) for status in ("dead", "dead", "published", "pending", "pending")]
     assert confirm(superuser, "requeue", *rows) == [
         "2 messages were requeued.",
-        "3 messages were skipped: 2 are pending, 1 is published; only what is dead can be requeued.",
+        "3 messages were skipped: 2 are pending, 1 is published; only dead messages can be requeued.",
     ]
     assert LogEntry.objects.count() == 2
 
@@ -80,7 +80,7 @@ def test_what_has_left_a_filtered_list_since_it_was_shown_is_skipped_with_the_re
     assert said(superuser) == [
         "1 row was skipped: no longer there.",
         "1 message was requeued.",
-        "1 message was skipped: 1 is pending; only what is dead can be requeued.",
+        "1 message was skipped: 1 is pending; only dead messages can be requeued.",
     ]
 
 

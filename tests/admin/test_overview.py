@@ -95,7 +95,7 @@ def test_the_chart_has_a_bar_for_each_minute_with_events_and_says_the_same_in_wo
     recorded(timedelta(minutes=10), 3)
     chart = get(overview_url()).one("figure.es-chart")
     assert len(chart.all("rect")) == 2
-    told = chart.one("p.es-told").text
+    told = chart.one("p.es-summary").text
     assert told.startswith("10 events in the last hour, at most 7 in a minute, at ")
     assert chart.one("svg").attributes["aria-label"] == f"Events per minute. {told}"
     assert chart.one("svg").attributes["role"] == "img"
@@ -114,19 +114,19 @@ def test_the_chart_is_right_where_the_clocks_are_changed(
         recorded(timedelta(minutes=age), 1)
     chart = EventsPerMinute.of_the_last_hour("default")
     assert [number for number, count in enumerate(chart.counts) if count] == [0, 29, 59]
-    shown = [bar.told for bar in chart.bars]
+    shown = [bar.summary for bar in chart.bars]
     assert shown[1] == ("02:00: 1" if day[1] == 10 else "03:00: 1")
     assert (shown[2], f"{chart.end:%H:%M}") == (f"{hour}: 1", hour)
 
 
 def test_positions_that_were_drawn_before_the_log_was_emptied_do_not_count(get: Get) -> None:
     recorded(timedelta(), 3, first_position=1_000)
-    assert get(overview_url()).one("p.es-told").text.startswith("3 events in the last hour")
+    assert get(overview_url()).one("p.es-summary").text.startswith("3 events in the last hour")
 
 
 def test_a_log_without_events_says_so(get: Get) -> None:
     page = get(overview_url())
-    assert page.one("p.es-told").text == "No event in the last hour."
+    assert page.one("p.es-summary").text == "No events in the last hour."
     assert page.one("div.es-overview").one("dl.es-facts").text == "Newest eventnone Safe endthe newest event"
 
 
@@ -136,22 +136,22 @@ def test_the_newest_event_is_linked_and_the_projections_tell_their_lag(get: Get)
     page = get(overview_url())
     assert page.link(f"position {newest.position}") == page_url(newest)
     assert row(page, "statements")[:2] == ["✓ Running", "3"]
-    assert row(page, "balances")[1] == "with each append"
+    assert row(page, "balances")[1] == "runs inline"
 
 
 def test_problems_come_first(get: Get, settings: object) -> None:
-    assert sections(get(overview_url()))[0] == "✓ All is well"
+    assert sections(get(overview_url()))[0] == "✓ No problems"
     settings.ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": "tests.publishers.Recorder"}}}  # type: ignore[attr-defined]
     message("dead")
     page = get(overview_url())
-    assert sections(page)[0] == "✕ Needs a look"
+    assert sections(page)[0] == "✕ Problems"
     assert "1 messages to ledger are dead." in page.text
 
 
 def test_dead_messages_of_the_inbox_are_not_well(get: Get) -> None:
     receipt(status="dead", message={})
     page = get(overview_url())
-    assert sections(page)[0] == "✕ Needs a look"
+    assert sections(page)[0] == "✕ Problems"
     assert "1 inbox message is dead." in page.text
 
 

@@ -78,7 +78,7 @@ def test_a_projection_is_paused(staff: Callable[..., Client]) -> None:
 
 def test_a_skipped_event_is_on_the_page_with_who_skipped_it(superuser: Client, get: Get) -> None:
     row = failed()
-    assert confirm(superuser, row, "skip") == ["Skip the failing event of statements: done."]
+    assert confirm(superuser, row, "skip") == ["Skip the failed event of statements: done."]
     row.refresh_from_db()
     assert (row.status, row.position, row.failed_position) == (CheckpointStatus.RUNNING, stored_event(2).position, None)
     page = get(page_url(row))
@@ -118,7 +118,7 @@ def test_an_inline_projection_is_not_behind_and_can_be_rebuilt(superuser: Client
     notes(3)
     page = get(list_url(ProjectionCheckpoint))
     assert (page.column("status_and_shape"), page.column("place")) == (["✓ Inline"], ["-"])
-    assert page.column("behind") == ["nothing: the appends move it"]
+    assert page.column("behind") == ["none: runs inline"]
     confirm(superuser, row, "rebuild")
     row.refresh_from_db()
     assert (row.status, row.position) == (CheckpointStatus.REBUILDING, 0)

@@ -116,7 +116,7 @@ def test_a_receipt_is_found_by_message_id(get: Get) -> None:
 def test_what_is_not_found_is_said(get: Get) -> None:
     notes()
     page = get(list_url(Stream), q="<b>nothing</b>")
-    assert "No stream is found by “<b>nothing</b>”." in page.text
+    assert "No stream matches “<b>nothing</b>”." in page.text
     assert "<b>nothing" not in page.html
 
 

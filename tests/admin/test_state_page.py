@@ -30,7 +30,7 @@ def test_the_state_is_that_after_the_version_and_what_changed_is_marked(get: Get
     url = state_url()
     assert fields(get(url, at=1)) == {"text changed": ['"note 1"', "null"], "edits changed": ["1", "0"]}
     assert fields(get(url, at=3)) == {"text changed": ['{ "title": "milk" }', '"note 2"'], "edits changed": ["3", "2"]}
-    assert fields(get(url, at=4)) == {"text": ['{ "title": "milk" }', "as before"], "edits changed": ["4", "3"]}
+    assert fields(get(url, at=4)) == {"text": ['{ "title": "milk" }', "unchanged"], "edits changed": ["4", "3"]}
     assert fields(get(url)) == fields(get(url, at=4))
 
 
@@ -89,17 +89,17 @@ def test_an_event_that_cannot_be_read_is_told_with_its_place(get: Get) -> None:
 
 
 def test_a_long_stream_is_folded_up_to_a_limit_and_that_is_said(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_travel, "MOST_FOLDED", 3)
+    monkeypatch.setattr(time_travel, "MAX_FOLDED_EVENTS", 3)
     notes(5)
     for url, version in ((state_url(), 5), (f"{state_url()}?at=4", 4)):
         page = get(url)
         assert page.one("h1").text == f"note note-1 after version {version}"
-        told = f"Version {version} cannot be shown: only the first 3 events are folded here."
+        told = f"Version {version} cannot be shown: this page replays only the first 3 events."
         assert page.one("pre.es-error").text == told
         assert page.all("table.es-state") == []
     assert [page.link(label) for label in ("Previous", "Next", "Last that can be shown")] == ["?at=3", None, "?at=3"]
     page = get(state_url(), at=3)
-    assert "Only the first 3 of 5 events are folded here." in page.text
+    assert "This page replays only the first 3 of 5 events." in page.text
     assert fields(page)["edits changed"] == ["3", "2"]
 
 

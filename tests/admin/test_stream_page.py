@@ -214,7 +214,7 @@ def test_no_event_of_a_type_is_missed_or_told_twice_as_one_pages_on(
     get: Get, monkeypatch: pytest.MonkeyPatch, order: str
 ) -> None:
     monkeypatch.setattr(timeline, "EVENTS_PER_PAGE", 2)
-    monkeypatch.setattr(timeline, "LOOKED_AT", 10)
+    monkeypatch.setattr(timeline, "VERSIONS_PER_SEARCH", 10)
     mixed(40)
     url = f"{page_url(stream_of())}?type=tests.admin.reminded&order={order}"
     found = []
@@ -231,11 +231,11 @@ def test_no_event_of_a_type_is_missed_or_told_twice_as_one_pages_on(
 def test_a_type_costs_no_more_than_the_versions_that_are_looked_through(
     get: Get, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timeline, "LOOKED_AT", 5)
+    monkeypatch.setattr(timeline, "VERSIONS_PER_SEARCH", 5)
     notes(12)
     page = get(page_url(stream_of()), type="tests.admin.reminded")
-    assert "No event of type \u201ctests.admin.reminded\u201d among those looked through." in page.text
-    assert "1\u20135 of 12 looked through" in page.text
+    assert "No event of type \u201ctests.admin.reminded\u201d among the searched events." in page.text
+    assert "1\u20135 of 12 searched" in page.text
     assert page.link("Newer") == "?type=tests.admin.reminded&from=6"
 
 

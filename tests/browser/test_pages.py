@@ -142,7 +142,7 @@ def test_from_the_overview_to_what_is_wrong(browse: Browse) -> None:
     message("dead", destination="ledger")
     with browse() as page:
         page.goto(overview_url())
-        expect(page.get_by_role("heading", name="Needs a look")).to_be_visible()
+        expect(page.get_by_role("heading", name="Problems")).to_be_visible()
         expect(page.get_by_role("img", name="Events per minute. 3 events in the last hour")).to_be_visible()
         page.get_by_role("row", name="ledger").get_by_role("link", name="1").click()
         expect(page.locator("#result_list tbody tr")).to_have_count(1)
