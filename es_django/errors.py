@@ -15,8 +15,6 @@ from es_django.core.retryability import is_retryable as is_retryable
 from es_django.inbox.errors import HandlerInterrupted as HandlerInterrupted
 from es_django.inbox.errors import HandlerRejected as HandlerRejected
 from es_django.inbox.errors import NotReplayable as NotReplayable
-from es_django.leases import LeaseLost as LeaseLost
-from es_django.leases import LeaseTaken as LeaseTaken
 from es_django.messages.errors import InvalidCloudEvent as InvalidCloudEvent
 from es_django.outbox.errors import ClaimLost as ClaimLost
 from es_django.outbox.errors import DestinationUnreachable as DestinationUnreachable
@@ -33,6 +31,8 @@ from es_django.store.errors import ConcurrencyError as ConcurrencyError
 from es_django.store.errors import DuplicateEvent as DuplicateEvent
 from es_django.store.errors import DuplicateMessage as DuplicateMessage
 from es_django.store.errors import DuplicateStream as DuplicateStream
+from es_django.store.errors import LeaseLost as LeaseLost
+from es_django.store.errors import LeaseTaken as LeaseTaken
 from es_django.store.errors import LockTimeout as LockTimeout
 from es_django.store.errors import StorageError as StorageError
 from es_django.store.errors import StreamArchived as StreamArchived

@@ -17,40 +17,14 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from es_django import conf
-from es_django.core.errors import EsDjangoError
 from es_django.core.serialization import storable_text
 from es_django.core.streams import MAX_NAME_LENGTH
 from es_django.core.validation import require_seconds
 from es_django.models import Lease
 from es_django.store.error_translation import storage_errors
+from es_django.store.errors import LeaseLost, LeaseTaken
 
 _POLL = 0.05
-
-
-class LeaseTaken(EsDjangoError):
-    """Somebody else holds the lease."""
-
-    retryable = True
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-    def __str__(self) -> str:
-        return f"the lease on {self.name!r} is somebody else's"
-
-
-class LeaseLost(EsDjangoError):
-    """The lease has run out, and may be somebody else's by now."""
-
-    retryable = True
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-    def __str__(self) -> str:
-        return f"the lease on {self.name!r} has run out"
 
 
 class LeaseLock:

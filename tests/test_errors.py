@@ -1,4 +1,4 @@
-"""Every error says truthfully whether trying again can help."""
+"""Every error can be pickled, states its facts in one sentence, and says whether a retry can succeed."""
 
 import pickle
 import socket
@@ -25,7 +25,7 @@ REPLAY = (STREAM, 7, "Deposited", "because")
 
 
 class PoolTimeout(psycopg.OperationalError):
-    """As the one of psycopg_pool, which is not needed here for its name alone."""
+    """Has the name of psycopg_pool's error, so that the tests need not install psycopg_pool."""
 
 
 def from_driver(kind: type[Exception], cause: Exception) -> Exception:
@@ -35,11 +35,11 @@ def from_driver(kind: type[Exception], cause: Exception) -> Exception:
 
 
 def with_sqlstate(sqlstate: str) -> Exception:
-    return from_driver(django.db.DatabaseError, psycopg.errors.lookup(sqlstate)("told by its code"))
+    return from_driver(django.db.DatabaseError, psycopg.errors.lookup(sqlstate)("judged by its code"))
 
 
 def from_sqlite(code: int) -> Exception:
-    cause = sqlite3.OperationalError("told by its code")
+    cause = sqlite3.OperationalError("judged by its code")
     cause.sqlite_errorcode = code
     return from_driver(django.db.OperationalError, cause)
 
@@ -51,7 +51,7 @@ RETRYABLE: list[Exception] = [
     errors.LeaseTaken("rebuild"),
     errors.LeaseLost("rebuild"),
     errors.StorageError("append", True),
-    errors.ProjectionTimeout("balances", 7, 5.0, "is running, at position 6"),
+    errors.ProjectionTimeout("balances", 7, 5.0, "status: running, position 6"),
     errors.PublishError("not known"),
     errors.DestinationUnreachable("refused"),
     *map(with_sqlstate, ["08000", "08001", "08003", "08004", "08006", "08P01"]),
@@ -84,6 +84,7 @@ PERMANENT: list[Exception] = [
     errors.UpcastError(*REPLAY),
     errors.UndecodableEvent(*REPLAY),
     errors.UnappliedEvent(*REPLAY),
+    errors.DefinitionError("Order: give it a name"),
     errors.InvalidStreamId("key", "", "must not be blank"),
     errors.DuplicateStream(STREAM),
     errors.DuplicateMessage([UUID(int=1)]),
@@ -93,7 +94,7 @@ PERMANENT: list[Exception] = [
     errors.InvalidCloudEvent("it has no id"),
     errors.NotReplayable("mailer", "1", "it is handled"),
     errors.PublishError("never", retryable=False),
-    errors.PayloadError("Deposited", "amount", "is nan"),
+    errors.PayloadError("Deposited", "amount", "nan is not a JSON number"),
     errors.UnknownDestination("ledger", []),
     errors.StreamArchived(STREAM),
     errors.UnknownProjection("balance", ["balances"]),
@@ -121,59 +122,96 @@ def _name(error: object) -> str:
     return f"{type(error).__name__} {code or ''}"
 
 
-@pytest.mark.parametrize("error", RETRYABLE, ids=_name)
-def test_trying_again_can_help(error: Exception) -> None:
-    assert is_retryable(error)
+EXPORTED = {error for error in vars(errors).values() if isinstance(error, type)}
+OWN_ERRORS = [error for error in RETRYABLE + PERMANENT if isinstance(error, EsDjangoError)]
 
 
-@pytest.mark.parametrize("error", PERMANENT, ids=_name)
-def test_trying_again_cannot_help(error: Exception) -> None:
-    assert not is_retryable(error)
+def _subclasses(error: type[EsDjangoError]) -> list[type[EsDjangoError]]:
+    return [each for sub in error.__subclasses__() for each in (sub, *_subclasses(sub))]
 
 
-@pytest.mark.parametrize(
-    "error", [each for each in RETRYABLE + PERMANENT if isinstance(each, EsDjangoError)], ids=_name
-)
-def test_an_error_survives_the_way_to_another_process(error: EsDjangoError) -> None:
-    copy = pickle.loads(pickle.dumps(error))
-    assert (type(copy), str(copy), copy.retryable, vars(copy)) == (
-        type(error),
-        str(error),
-        error.retryable,
-        vars(error),
+class TestRetryability:
+    @pytest.mark.parametrize("error", RETRYABLE, ids=_name)
+    def test_error_is_retryable(self, error: Exception) -> None:
+        assert is_retryable(error)
+
+    @pytest.mark.parametrize("error", PERMANENT, ids=_name)
+    def test_error_is_not_retryable(self, error: Exception) -> None:
+        assert not is_retryable(error)
+
+    def test_the_lists_above_contain_every_error(self) -> None:
+        assert EXPORTED - {EsDjangoError} == {type(error) for error in OWN_ERRORS}
+
+    def test_es_django_errors_exports_every_error(self) -> None:
+        defined = {error for error in _subclasses(EsDjangoError) if error.__module__.startswith("es_django.")}
+        assert defined <= EXPORTED
+
+
+class TestPickling:
+    @pytest.mark.parametrize("error", OWN_ERRORS, ids=_name)
+    def test_an_unpickled_error_is_equal(self, error: EsDjangoError) -> None:
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), copy.args, str(copy), copy.retryable, vars(copy)) == (
+            type(error),
+            error.args,
+            str(error),
+            error.retryable,
+            vars(error),
+        )
+
+    def test_an_error_that_was_made_with_keywords_can_be_pickled(self) -> None:
+        error = errors.StorageError(operation="append", retryable=True)
+        assert str(pickle.loads(pickle.dumps(error))) == str(error)
+        assert error.args == ("append", True, "")
+
+    def test_the_reason_of_a_publish_error_is_text(self) -> None:
+        error = errors.PublishError(ConnectionError("refused"), retryable=False)
+        assert (error.reason, error.args, str(error)) == ("refused", ("refused",), "refused")
+
+
+class TestStorageErrors:
+    @pytest.mark.parametrize("failure", DRIVER_ERRORS, ids=_name)
+    def test_a_driver_error_becomes_a_storage_error_with_its_cause(self, failure: Exception) -> None:
+        with pytest.raises(errors.StorageError) as caught, storage_errors("append", connection):
+            raise failure
+        assert (caught.value.operation, caught.value.retryable) == ("append", failure in RETRYABLE)
+        assert caught.value.__cause__ is failure.__cause__
+        advice = "retryable" if failure in RETRYABLE else "not retryable"
+        assert str(caught.value).startswith(f"the database failed to append ({advice}): ")
+
+    def test_other_exceptions_are_raised_unchanged(self) -> None:
+        with pytest.raises(KeyError), storage_errors("append", connection):
+            raise KeyError
+
+
+class TestMessages:
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (
+                errors.ConcurrencyError(STREAM, 1, 2),
+                "stream 'ledger' 'l-1' is at version 2, expected 1. "
+                "The stream changed concurrently: reload the aggregate and retry",
+            ),
+            (
+                errors.UnknownEventType(*REPLAY),
+                "event 7 of stream 'ledger' 'l-1' (Deposited) cannot be replayed: because",
+            ),
+            (errors.AggregateNotFound(STREAM, 3), "stream 'ledger' 'l-1' has no events up to version 3"),
+            (errors.LockTimeout(STREAM, 5.0), "stream 'ledger' 'l-1' is still locked by another writer after 5 s"),
+            (errors.LeaseTaken("rebuild"), "lease 'rebuild' is held by another owner"),
+            (
+                errors.PayloadError("Deposited", "amount", "expected int, got str"),
+                "Deposited.amount: expected int, got str",
+            ),
+            (errors.PayloadError("Deposited", "", "nested too deeply"), "Deposited: nested too deeply"),
+            (
+                errors.ProjectionTimeout("balances", 7, 1.0, "status: running, position 6"),
+                "projection 'balances' did not reach position 7 within 1 s (status: running, position 6). "
+                "Is a worker running?",
+            ),
+        ],
+        ids=_name,
     )
-
-
-@pytest.mark.parametrize("failure", DRIVER_ERRORS, ids=_name)
-def test_what_a_driver_raises_becomes_a_storage_error_with_its_cause(failure: Exception) -> None:
-    with pytest.raises(errors.StorageError) as caught, storage_errors("append", connection):
-        raise failure
-    assert (caught.value.operation, caught.value.retryable) == ("append", failure in RETRYABLE)
-    assert caught.value.__cause__ is failure.__cause__
-    advice = "trying again can help" if failure in RETRYABLE else "trying again cannot help"
-    assert str(caught.value).startswith(f"the database failed to append ({advice}): ")
-
-
-def test_what_is_no_failure_of_the_database_is_left_as_it_is() -> None:
-    with pytest.raises(KeyError), storage_errors("append", connection):
-        raise KeyError
-
-
-def test_every_error_writes_a_sentence_from_its_facts() -> None:
-    assert str(errors.ConcurrencyError(STREAM, 1, 2)).startswith(
-        "stream 'ledger' 'l-1' is at version 2, expected was 1"
-    )
-    assert str(errors.UnknownEventType(*REPLAY)) == (
-        "event 7 of stream 'ledger' 'l-1' (Deposited) cannot be replayed: because"
-    )
-    assert str(errors.AggregateNotFound(STREAM, 3)) == "stream 'ledger' 'l-1' has no events up to version 3"
-
-
-def _all(kind: type[EsDjangoError]) -> list[type[EsDjangoError]]:
-    return [kind, *(each for sub in kind.__subclasses__() for each in _all(sub))]
-
-
-def test_no_error_is_left_out_here() -> None:
-    seen = {type(error) for error in RETRYABLE + PERMANENT}
-    kinds = {kind for kind in _all(EsDjangoError) if kind.__module__ == "es_django.errors"}
-    assert kinds - {EsDjangoError} <= seen
+    def test_an_error_states_its_facts_and_the_remedy(self, error: EsDjangoError, message: str) -> None:
+        assert str(error) == message

@@ -1,45 +1,53 @@
 """Errors of the event model, and the base of every error of this package."""
 
+from dataclasses import dataclass
+
 
 class EsDjangoError(Exception):
-    """The base of all errors of this package; `retryable` says whether trying again can help."""
+    """The base of every error of this package.
+
+    Each error is a dataclass whose fields are its facts. `retryable` says whether a retry can succeed.
+    """
 
     retryable: bool = False
+    __match_args__: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # The `__init__` of a dataclass does not set `args`, and pickle and Celery rebuild an error from them.
+        if self.__match_args__:
+            super().__init__(*(getattr(self, name) for name in self.__match_args__))
 
 
+@dataclass(eq=False)
 class DefinitionError(EsDjangoError):
     """A class or function of the project is declared in a way that cannot work; `reason` names it and the remedy."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
     def __str__(self) -> str:
         return self.reason
 
 
+@dataclass(eq=False)
 class InvalidStreamId(EsDjangoError):
-    """A stream's category or key is not usable as one."""
+    """A stream's category or key cannot be stored."""
 
-    def __init__(self, field: str, value: object, reason: str) -> None:
-        super().__init__(field, value, reason)
-        self.field = field
-        self.value = value
-        self.reason = reason
+    field: str
+    value: object
+    reason: str
 
     def __str__(self) -> str:
         shown = repr(self.value)
         return f"a stream's {self.field} {self.reason}, got {shown if len(shown) <= 80 else shown[:77] + '...'}"
 
 
+@dataclass(eq=False)
 class PayloadError(EsDjangoError):
-    """A payload cannot be stored as JSON on both databases; `field` is the path of what stands in the way."""
+    """A payload cannot be stored as JSON on both databases. `field` is the path of the value that cannot."""
 
-    def __init__(self, owner: str, field: str, reason: str) -> None:
-        super().__init__(owner, field, reason)
-        self.owner = owner
-        self.field = field
-        self.reason = reason
+    owner: str
+    field: str
+    reason: str
 
     def __str__(self) -> str:
-        return f"{self.owner}{'.' if self.field else ''}{self.field} {self.reason}"
+        return f"{self.owner}{'.' if self.field else ''}{self.field}: {self.reason}"

@@ -56,14 +56,16 @@ class EventType:
         try:
             again = self._decoder.decode(data)
         except msgspec.MsgspecError as error:
-            raise PayloadError(self.name, "", f"does not fit its own class: {error}") from error
+            # msgspec says: Expected `int`, got `str` - at `$.amount`
+            reason, _, field = str(error).replace("`", "").partition(" - at $")
+            raise PayloadError(self.name, field.removeprefix("."), reason[:1].lower() + reason[1:]) from error
         try:
             same = again == event
         except ArithmeticError as error:
-            raise PayloadError(self.name, "", "holds a signalling NaN, which nothing compares with") from error
+            raise PayloadError(self.name, "", "contains a signalling NaN, which cannot be compared") from error
         if not same:
             changed = [name for name in event.__struct_fields__ if getattr(event, name) != getattr(again, name)]
-            raise PayloadError(self.name, ", ".join(changed), "would be read back as another value")
+            raise PayloadError(self.name, ", ".join(changed), "would be read back as a different value")
         return again
 
     @cached_property

@@ -1,38 +1,38 @@
-"""Errors raised when a stored event cannot be read."""
+"""Errors of stored events that cannot be read."""
+
+from dataclasses import dataclass, field
 
 from es_django.core.errors import EsDjangoError
 from es_django.core.streams import StreamId
 
 
+@dataclass(eq=False)
 class ReplayError(EsDjangoError):
-    """A stored event cannot be read as what it was; nothing is guessed.
+    """A stored event cannot be read. Nothing about it is guessed.
 
-    `position` is its place in the log, where it was met by a reader of the log.
+    `position` is the event's position in the log, or None if a reader of one stream found it.
     """
 
-    position: int | None = None
-
-    def __init__(self, stream: StreamId, version: int, type: str, reason: str) -> None:
-        super().__init__(stream, version, type, reason)
-        self.stream = stream
-        self.version = version
-        self.type = type
-        self.reason = reason
+    stream: StreamId
+    version: int
+    type: str
+    reason: str
+    position: int | None = field(default=None, init=False)
 
     def __str__(self) -> str:
         return f"event {self.version} of {self.stream} ({self.type}) cannot be replayed: {self.reason}"
 
 
 class UnknownEventType(ReplayError):
-    """No event class of that name is registered."""
+    """No event class is registered under the stored name."""
 
 
 class UnsupportedEventVersion(ReplayError):
-    """The payload was written by newer code than this."""
+    """The payload was written by newer code than the running code."""
 
 
 class MissingUpcaster(ReplayError):
-    """A step on the way from the stored schema version to the current one is missing."""
+    """An upcaster between the stored schema version and the current one is missing."""
 
 
 class UpcastError(ReplayError):
@@ -40,7 +40,7 @@ class UpcastError(ReplayError):
 
 
 class UndecodableEvent(ReplayError):
-    """The stored payload does not fit the event class."""
+    """The stored payload does not match the event class."""
 
 
 class UnappliedEvent(ReplayError):

@@ -29,12 +29,12 @@ def encode_payload(payload: object, owner: str) -> str:
         encoded = _encoder.encode(payload)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         if isinstance(error, RecursionError):
-            raise PayloadError(owner, "", "is nested too deeply") from error
+            raise PayloadError(owner, "", "nested too deeply") from error
         for field, reason in _faults(payload, ""):
             raise PayloadError(owner, field, reason) from error
         raise PayloadError(owner, "", f"cannot be encoded as JSON: {error}") from error
     if len(encoded) > 2 * DEEPEST and encoded.count(b"[") + encoded.count(b"{") > DEEPEST and _depth(encoded) > DEEPEST:
-        raise PayloadError(owner, "", f"is nested more than {DEEPEST} levels deep")
+        raise PayloadError(owner, "", f"nested more than {DEEPEST} levels deep")
     # NaN encodes as null, and an escaped backslash can look like a null character: only a suspect is worth a walk.
     if b"null" in encoded or rb"\u0000" in encoded:
         for field, reason in _faults(payload, ""):
@@ -89,12 +89,12 @@ _BRACKETS = re.compile(rb'"(?:\\.|[^"\\])*"|[][{}]')
 def _faults(value: object, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, float):
         if not math.isfinite(value):
-            yield path, f"is {value}, which JSON cannot hold"
+            yield path, f"{value} is not a JSON number"
     elif isinstance(value, str):
         if "\x00" in value:
-            yield path, "holds a null character, which PostgreSQL cannot store"
+            yield path, "contains a null character, which PostgreSQL cannot store"
         elif any("\ud800" <= character <= "\udfff" for character in value):
-            yield path, "holds a lone surrogate, which is no Unicode text"
+            yield path, "contains a lone surrogate, which is not valid Unicode"
     elif isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
             yield from _faults(getattr(value, name), f"{path}.{name}" if path else name)

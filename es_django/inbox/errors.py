@@ -1,33 +1,33 @@
 """Errors of the inbox."""
 
+from dataclasses import dataclass
+
 from es_django.core.errors import EsDjangoError
 
 
+@dataclass(eq=False)
 class HandlerInterrupted(EsDjangoError):
-    """A handler raised what is meant to end more than itself, such as the `SystemExit` of `sys.exit()`."""
+    """A handler raised an exception that ends more than the handler, such as the `SystemExit` of `sys.exit()`."""
 
     retryable = True
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
     def __str__(self) -> str:
         return f"the handler raised {self.reason}"
 
 
+@dataclass(eq=False)
 class NotReplayable(EsDjangoError):
-    """There is no dead message to be replayed, or nothing that could handle it; nothing has changed."""
+    """The message cannot be replayed: it is not dead, or nothing handles it. Nothing has changed."""
 
-    def __init__(self, consumer: str, message_id: str, reason: str) -> None:
-        super().__init__(consumer, message_id, reason)
-        self.consumer = consumer
-        self.message_id = message_id
-        self.reason = reason
+    consumer: str
+    message_id: str
+    reason: str
 
     def __str__(self) -> str:
         return f"message {self.message_id} of consumer {self.consumer!r} cannot be replayed: {self.reason}"
 
 
 class HandlerRejected(EsDjangoError):
-    """Raised by a handler for a message that it will never accept; the message is kept as dead."""
+    """A handler raises this for a message that it will never accept. The message becomes dead without a retry."""

@@ -1,14 +1,15 @@
 """Errors of message formats."""
 
+from dataclasses import dataclass
+
 from es_django.core.errors import EsDjangoError
 
 
+@dataclass(eq=False)
 class InvalidCloudEvent(EsDjangoError):
-    """What should be a CloudEvent is none; `reason` is meant for its sender."""
+    """The content is not a valid CloudEvent; `reason` tells its sender why."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
     def __str__(self) -> str:
         return f"not a CloudEvent 1.0: {self.reason}"

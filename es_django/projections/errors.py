@@ -1,77 +1,76 @@
 """Errors of projections."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from es_django.core.errors import EsDjangoError
 
 
+@dataclass(eq=False)
 class UnknownProjection(EsDjangoError):
     """No projection of that name is registered."""
 
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(name, known)
-        self.name = name
-        self.known = known
+    name: str
+    known: Sequence[str]
 
     def __str__(self) -> str:
-        return f"no projection is named {self.name!r} (there is {', '.join(sorted(self.known)) or 'none'})"
+        return f"no projection is named {self.name!r} (registered: {', '.join(sorted(self.known)) or 'none'})"
 
 
+@dataclass(eq=False)
 class ProjectionTimeout(EsDjangoError):
-    """A projection has not come to a position in the time that the caller was willing to wait."""
+    """A projection did not reach a position within `timeout` seconds."""
 
     retryable = True
 
-    def __init__(self, name: str, position: int, timeout: float, state: str) -> None:
-        super().__init__(name, position, timeout, state)
-        self.name = name
-        self.position = position
-        self.timeout = timeout
-        self.state = state
+    name: str
+    position: int
+    timeout: float
+    state: str
 
     def __str__(self) -> str:
-        return f"projection {self.name!r} was not at position {self.position} in {self.timeout} s: it {self.state}"
+        return (
+            f"projection {self.name!r} did not reach position {self.position} within {self.timeout:g} s "
+            f"({self.state}). Is a worker running?"
+        )
 
 
+@dataclass(eq=False)
 class ProjectionStatusError(EsDjangoError):
-    """What was asked for cannot be done to a projection as it stands."""
+    """The projection's status does not allow the operation."""
 
-    def __init__(self, name: str, wanted: str, reason: str) -> None:
-        super().__init__(name, wanted, reason)
-        self.name = name
-        self.wanted = wanted
-        self.reason = reason
+    name: str
+    wanted: str
+    reason: str
 
     def __str__(self) -> str:
         return f"projection {self.name!r} cannot be {self.wanted}: {self.reason}"
 
 
+@dataclass(eq=False)
 class PartitionsChanged(EsDjangoError):
-    """A projection's checkpoints are those of another number of partitions than it has now."""
+    """Meta.partitions differs from the number of partitions that the projection's checkpoints were made for."""
 
-    def __init__(self, name: str, stored: int, wanted: int) -> None:
-        super().__init__(name, stored, wanted)
-        self.name = name
-        self.stored = stored
-        self.wanted = wanted
+    name: str
+    stored: int
+    wanted: int
 
     def __str__(self) -> str:
         return (
-            f"projection {self.name!r} has checkpoints for Meta.partitions = {self.stored}, not {self.wanted}: "
-            f"set it back, or build the projection anew with manage.py es_rebuild {self.name}"
+            f"projection {self.name!r} has checkpoints for {self.stored} partitions, but Meta.partitions is "
+            f"{self.wanted}: set it back, or rebuild the projection (manage.py es_rebuild {self.name})"
         )
 
 
+@dataclass(eq=False)
 class ModeChanged(EsDjangoError):
-    """A projection is asynchronous now, and was moved by the appends before; what it has missed since is not known."""
+    """A projection changed from inline to asynchronous, so it may have missed events since then."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
+    name: str
 
     def __str__(self) -> str:
         return (
-            f"projection {self.name!r} was inline and is async now, and what it has missed since is not known: set "
-            f"Meta.mode back to inline, migrate, pause it (manage.py es_project --pause {self.name}), change the mode "
-            f"again, and rebuild it (manage.py es_rebuild {self.name})"
+            f"projection {self.name!r} changed from inline to async and may have missed events. Set Meta.mode back to "
+            f"inline, migrate, pause it (manage.py es_project --pause {self.name}), change the mode again, and rebuild "
+            f"it (manage.py es_rebuild {self.name})"
         )

@@ -57,4 +57,4 @@ def _lagging(projection: Projection, position: int) -> list[ProjectionCheckpoint
 
 def _state(lagging: list[ProjectionCheckpoint]) -> str:
     slowest = min(lagging, key=lambda each: each.position)
-    return f"is {slowest.status}, at position {slowest.position}"
+    return f"status: {slowest.status}, position {slowest.position}"

@@ -1,128 +1,144 @@
-"""Errors of the event store and of repositories."""
+"""Errors of the event store, of repositories and of leases."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from es_django.core.errors import EsDjangoError
 from es_django.core.streams import StreamId
 
 
+@dataclass(eq=False)
 class ConcurrencyError(EsDjangoError):
-    """The stream is not at the version that the writer expected. Load it again and decide anew."""
+    """The stream is not at the version that the writer expected: reload the aggregate and decide again."""
 
     retryable = True
 
-    def __init__(self, stream: StreamId, expected: object, actual: int) -> None:
-        super().__init__(stream, expected, actual)
-        self.stream = stream
-        self.expected = expected
-        self.actual = actual
+    stream: StreamId
+    expected: object
+    actual: int
 
     def __str__(self) -> str:
         return (
-            f"{self.stream} is at version {self.actual}, expected was {self.expected}: "
-            "somebody else has written; load it again and retry"
+            f"{self.stream} is at version {self.actual}, expected {self.expected}. "
+            "The stream changed concurrently: reload the aggregate and retry"
         )
 
 
+@dataclass(eq=False)
 class StorageError(EsDjangoError):
     """The database failed during `operation`; the driver's error is the `__cause__`."""
 
-    def __init__(self, operation: str, retryable: bool, reason: str = "") -> None:
-        super().__init__(operation, retryable, reason)
-        self.operation = operation
-        self.retryable = retryable
-        self.reason = reason
+    operation: str
+    retryable: bool
+    reason: str = ""
 
     def __str__(self) -> str:
-        advice = "trying again can help" if self.retryable else "trying again cannot help"
+        advice = "retryable" if self.retryable else "not retryable"
         return f"the database failed to {self.operation} ({advice}): {self.reason or self.__cause__}"
 
 
+@dataclass(eq=False)
 class StreamArchived(EsDjangoError):
-    """The stream was archived; nothing can be appended to it."""
+    """The stream is archived, so it accepts no more events."""
 
-    def __init__(self, stream: StreamId) -> None:
-        super().__init__(stream)
-        self.stream = stream
+    stream: StreamId
 
     def __str__(self) -> str:
-        return f"{self.stream} is archived: nothing can be appended to it"
+        return f"{self.stream} is archived and accepts no more events"
 
 
+@dataclass(eq=False)
 class DuplicateStream(EsDjangoError):
-    """One call would write the same stream twice."""
+    """One call writes to the same stream twice."""
 
-    def __init__(self, stream: StreamId) -> None:
-        super().__init__(stream)
-        self.stream = stream
+    stream: StreamId
 
     def __str__(self) -> str:
-        return f"{self.stream} stands twice in one call: merge its events into one write"
+        return f"{self.stream} appears twice in one call: merge its events into one write"
 
 
+@dataclass(eq=False)
 class DuplicateEvent(EsDjangoError):
-    """Events of these ids are stored already, elsewhere or not all together."""
+    """Some event ids are already stored, in another stream or by an append that differs from this one."""
 
-    def __init__(self, event_ids: Sequence[UUID]) -> None:
-        super().__init__(event_ids)
-        self.event_ids = event_ids
+    event_ids: Sequence[UUID]
 
     def __str__(self) -> str:
         ids = ", ".join(map(str, self.event_ids))
-        return f"events of these ids are stored already, but not as this very append: {ids}"
+        return f"event ids already stored, but not by the same append: {ids}"
 
 
+@dataclass(eq=False)
 class DuplicateMessage(EsDjangoError):
-    """An outbox message of that id is stored already."""
+    """Some message ids are already stored in the outbox."""
 
-    def __init__(self, message_ids: Sequence[UUID]) -> None:
-        super().__init__(message_ids)
-        self.message_ids = message_ids
+    message_ids: Sequence[UUID]
 
     def __str__(self) -> str:
         ids = ", ".join(map(str, self.message_ids))
-        return f"an outbox message of this id is stored already: {ids}"
+        return f"message ids already stored in the outbox: {ids}"
 
 
+@dataclass(eq=False)
 class AppendInReplay(EsDjangoError):
-    """A projection that is given events again, in a rebuild, has appended to a stream; it did so the first time."""
+    """A projection appended to a stream during a replay, as it did when it first handled the event."""
 
-    def __init__(self, stream: StreamId) -> None:
-        super().__init__(stream)
-        self.stream = stream
+    stream: StreamId
 
     def __str__(self) -> str:
         return (
-            f"stream {self.stream} was appended to by a projection that is given events again, and did so the first "
-            "time: append only where es_django.projections.is_replaying() is False"
+            f"a projection appended to {self.stream} during a replay, as it did when it first handled the event: "
+            "append only if es_django.projections.is_replaying() is False"
         )
 
 
+@dataclass(eq=False)
 class LockTimeout(EsDjangoError):
-    """Somebody else held the stream's lock for as long as the caller was willing to wait."""
+    """Another writer held the stream's lock for all the `timeout` seconds that the caller waited."""
 
     retryable = True
 
-    def __init__(self, stream: StreamId, timeout: float) -> None:
-        super().__init__(stream, timeout)
-        self.stream = stream
-        self.timeout = timeout
+    stream: StreamId
+    timeout: float
 
     def __str__(self) -> str:
-        return f"{self.stream} was locked by others for {self.timeout} seconds"
+        return f"{self.stream} is still locked by another writer after {self.timeout:g} s"
 
 
+@dataclass(eq=False)
 class AggregateNotFound(EsDjangoError):
-    """The aggregate's stream has no events (yet: another transaction may be about to commit them)."""
+    """The aggregate's stream has no events. It is retryable because another transaction may be about to commit some."""
 
     retryable = True
 
-    def __init__(self, stream: StreamId, version: int | None = None) -> None:
-        super().__init__(stream, version)
-        self.stream = stream
-        self.version = version
+    stream: StreamId
+    version: int | None = None
 
     def __str__(self) -> str:
         at = "" if self.version is None else f" up to version {self.version}"
         return f"{self.stream} has no events{at}"
+
+
+@dataclass(eq=False)
+class LeaseTaken(EsDjangoError):
+    """Another owner holds the lease."""
+
+    retryable = True
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"lease {self.name!r} is held by another owner"
+
+
+@dataclass(eq=False)
+class LeaseLost(EsDjangoError):
+    """The lease expired before it was renewed; another owner may hold it now."""
+
+    retryable = True
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"lease {self.name!r} has expired"

@@ -244,7 +244,7 @@ class TestSnapshots:
 
     @pytest.mark.parametrize("number", [1e23, 1.5e300])
     def test_a_number_that_would_be_read_as_another_one_is_refused(self, number: float) -> None:
-        with pytest.raises(PayloadError, match="would be read back as another value"):
+        with pytest.raises(PayloadError, match="would be read back as a different value"):
             Ledger.open("l-1").annotate(number)
 
     def test_a_state_that_holds_a_mutable_value_twice_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:

@@ -307,7 +307,7 @@ def test_the_fields_that_would_come_back_as_others_are_named_and_no_more() -> No
         kept: int
         changed: Any
 
-    with pytest.raises(PayloadError, match=r"Paired\.changed would be read back as another value"):
+    with pytest.raises(PayloadError, match=r"Paired\.changed: would be read back as a different value"):
         PendingEvent(Paired(kept=1, changed={1: "a key that JSON turns into text"}))
 
 

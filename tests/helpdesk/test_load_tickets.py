@@ -138,7 +138,7 @@ def test_a_file_that_is_no_log_is_an_error(content: bytes | None, tmp_path: Path
 @pytest.mark.parametrize(
     ("error", "message", "returncode"),
     [
-        (ConcurrencyError(StreamId("ticket", "Case 1"), 1, 2), "somebody else has written", 1),
+        (ConcurrencyError(StreamId("ticket", "Case 1"), 1, 2), "The stream changed concurrently", 1),
         (KeyboardInterrupt(), "Interrupted", 130),
     ],
 )

@@ -345,4 +345,4 @@ def test_a_rebuild_appends_nothing_again(
         assert event_store.version(StreamId("echo", "two")) == 1
     else:
         assert (state.status, HOOKS) == (CheckpointStatus.FAILED, ["one"])
-        assert "append only where es_django.projections.is_replaying() is False" in state.last_error
+        assert "append only if es_django.projections.is_replaying() is False" in state.last_error

@@ -49,7 +49,7 @@ def test_it_ends_with_an_error_that_says_where_the_projection_is() -> None:
     before = end()
     pause(NAME, by="Ada")
     count(2)
-    with pytest.raises(ProjectionTimeout, match=f"it is paused, at position {before}") as caught:
+    with pytest.raises(ProjectionTimeout, match=f"status: paused, position {before}") as caught:
         wait_for(NAME, end(), 0.01)
     assert caught.value.retryable
     assert (caught.value.name, caught.value.position) == (NAME, end())
@@ -57,7 +57,7 @@ def test_it_ends_with_an_error_that_says_where_the_projection_is() -> None:
 
 def test_a_projection_that_has_never_run_is_waited_for() -> None:
     count(1)
-    with pytest.raises(ProjectionTimeout, match="it is running, at position 0"):
+    with pytest.raises(ProjectionTimeout, match="status: running, position 0"):
         wait_for(NAME, end(), 0)
 
 
@@ -65,7 +65,7 @@ def test_an_inline_projection_is_always_there_but_in_a_rebuild() -> None:
     open_account("ada", owner="Ada")
     wait_for("balances", end(), 0)
     start_rebuild("balances", by="Ada")
-    with pytest.raises(ProjectionTimeout, match="it is rebuilding"):
+    with pytest.raises(ProjectionTimeout, match="status: rebuilding"):
         wait_for("balances", end(), 0)
     run_projection("balances")
     wait_for("balances", end(), 0)
