@@ -1,14 +1,14 @@
-"""Messages as the frames of AMQP 0-9-1, so that many of them can be written at once.
+"""Messages as frames of AMQP 0-9-1, so that many messages can be written at once.
 
-py-amqp writes each message by itself, and looks for a word of the broker before each: that costs a client more than all
-else that a relay does.
+py-amqp writes each message by itself, and polls for data from the broker before each. That costs more CPU time than
+the rest of a relay.
 """
 
-from collections.abc import Mapping
 from functools import lru_cache
 from struct import pack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import amqp
 from amqp.exceptions import FrameSyntaxError
 from amqp.serialization import dumps
 
@@ -16,31 +16,38 @@ METHOD, HEADER, BODY = 1, 2, 3
 END = b"\xce"
 OVERHEAD = 8
 BASIC, PUBLISH = 60, 40
-PROPERTIES = 0b1111_0000_1000_0000
-"""Content type, content encoding, headers, delivery mode and message id; they follow in this order."""
 PERSISTENT = 2
+"""The delivery mode of a message that survives a restart of the broker."""
 
 
 class Delivery(NamedTuple):
-    """A message on its way to an exchange, to be returned if no queue takes it."""
+    """A message on its way to an exchange."""
 
+    exchange: str
     routing_key: str
-    message_id: str
-    content_type: str
-    headers: Mapping[str, str]
+    properties: dict[str, Any]
+    """By their names in `amqp.Message`; none is None."""
     body: bytes
+    mandatory: bool = True
+    """Whether the broker returns the message if no queue takes it."""
 
 
-def frames_of(delivery: Delivery, *, channel: int, exchange: str, frame_max: int) -> bytes:
-    """The frames that publish it. Raises what py-amqp does where AMQP cannot express it."""
-    properties = delivery.content_type, "utf-8", delivery.headers, PERSISTENT, delivery.message_id
-    header = pack(">HHQH", BASIC, 0, len(delivery.body), PROPERTIES) + dumps("ssFos", properties)
+def frames_of(delivery: Delivery, *, channel: int, frame_max: int) -> bytes:
+    """Return the frames that publish a delivery.
+
+    Raises:
+        struct.error, UnicodeError, FrameSyntaxError: AMQP cannot express the delivery.
+    """
+    exchange, routing_key, properties, body, mandatory = delivery
+    flags, kinds, names = _layout(tuple(properties))
+    values = tuple(map(properties.__getitem__, names))
+    header = pack(">HHQH", BASIC, 0, len(body), flags) + dumps(kinds, values)
     longest = frame_max - OVERHEAD
     if len(header) > longest:
         raise FrameSyntaxError(f"its headers are longer than the {longest} bytes of a frame")
-    pieces = (delivery.body[start : start + longest] for start in range(0, len(delivery.body), longest))
+    pieces = (body[start : start + longest] for start in range(0, len(body), longest))
     frames = [
-        _publish(channel, exchange, delivery.routing_key),
+        _publish(channel, exchange, routing_key, mandatory),
         _frame(HEADER, channel, header),
         *(_frame(BODY, channel, piece) for piece in pieces),
     ]
@@ -48,8 +55,16 @@ def frames_of(delivery: Delivery, *, channel: int, exchange: str, frame_max: int
 
 
 @lru_cache
-def _publish(channel: int, exchange: str, routing_key: str) -> bytes:
-    mandatory, immediate = True, False
+def _layout(properties: tuple[str, ...]) -> tuple[int, str, tuple[str, ...]]:
+    """Return the flags of properties, their types, and their names in the order of the header."""
+    bits = [bit for bit, (name, _) in enumerate(amqp.Message.PROPERTIES) if name in properties]
+    names, kinds = zip(*(amqp.Message.PROPERTIES[bit] for bit in bits), strict=True) if bits else ((), ())
+    return sum(0x8000 >> bit for bit in bits), "".join(kinds), tuple(names)
+
+
+@lru_cache
+def _publish(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
+    immediate = False
     arguments = dumps("Bssbb", (0, exchange, routing_key, mandatory, immediate))
     return _frame(METHOD, channel, pack(">HH", BASIC, PUBLISH) + arguments)
 

@@ -1,49 +1,52 @@
-"""Sends each message to a Celery task, over the project's own broker."""
+"""Sends each message as a Celery task, over the project's own broker."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
+import amqp
 import kombu
 from celery import current_app
+from celery.exceptions import SoftTimeLimitExceeded
+from kombu.exceptions import OperationalError
+from kombu.transport import pyamqp
 
 from es_django import conf
 from es_django.messages.message import Message, to_wire
 from es_django.outbox.errors import PublishError
 from es_django.outbox.publishers import Publisher
+from es_django.outbox.publishers.amqp_confirms import ConfirmingChannel
+from es_django.outbox.publishers.amqp_frames import Delivery
 from es_django.outbox.publishers.serializers import Outcomes
-from es_django.outbox.publishers.task_channels import ConfirmedTasks, Task, UnconfirmedTasks
 from es_django.outbox.publishers.thread_local import SOCKET_TIMEOUT, PerThread, opened, with_channel
 
 HANDLER_TASK = "es_django.handle_message"
+EVENT_INDEX = -1
+"""The index of events, which Celery publishes beside tasks. Nobody reads their outcome."""
+
+Send = Callable[[Message, kombu.Producer], None]
 
 
 class CeleryPublisher(Publisher):
-    """Sends each message as the argument of a Celery task, which runs the handlers of its type once each.
+    """Sends each message as the argument of a Celery task, which runs each handler of the message's type once.
 
-    OPTIONS: `task`, the name of the task, and `queue`, where it is not the default one. With RabbitMQ the broker
-    confirms each message. Logs and monitors are shown its type and id, not what it carries.
+    OPTIONS: `task`, the name of the task; `queue`, unless Celery's routes choose it. RabbitMQ confirms each task. Logs
+    and monitors show the message's type and id, and not its data.
     """
 
     def __init__(self, task: str = HANDLER_TASK, queue: str | None = None) -> None:
         self._task = task
         self._queue = queue
-        self._connection = PerThread[ConfirmedTasks | UnconfirmedTasks](
-            _task_channel, lambda channel: channel.collect()
-        )
+        self._connection = PerThread[_ConfirmedTasks | _UnconfirmedTasks](_connect, lambda tasks: tasks.collect())
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
         outcomes: Outcomes = {}
-        unknown = PublishError("the broker has not confirmed it")
-        channel = self._connection.get()
+        unknown = PublishError("the broker has not confirmed the task")
+        tasks = self._connection.get()
         try:
-            channel.send(
-                [Task(str(message.message_id), partial(self._send, message)) for message in messages],
-                # A confirm that takes longer would come after the claim has run out.
-                timeout=conf.settings().outbox.lease / 2,
-                outcomes=outcomes,
-            )
+            # A confirm that takes longer would arrive after the claim has expired.
+            tasks.publish(messages, self._send, timeout=conf.settings().outbox.lease / 2, outcomes=outcomes)
             if any(outcomes.values()):
-                # The queue is gone, and Celery declares it once for each connection.
+                # The queue may be gone, and Celery declares a queue once for each connection.
                 self._connection.discard()
         except Exception as error:
             self._connection.discard()
@@ -54,7 +57,7 @@ class CeleryPublisher(Publisher):
         current_app.send_task(
             self._task,
             args=[to_wire(message)],
-            # Workers log it and monitors show it: no place for what a message carries.
+            # Workers log it and monitors show it, so it must not hold the message's data.
             argsrepr=f"({message.type} {message.message_id})",
             task_id=str(message.message_id),
             queue=self._queue,
@@ -65,16 +68,99 @@ class CeleryPublisher(Publisher):
         )
 
 
-def _task_channel() -> ConfirmedTasks | UnconfirmedTasks:
+class _ConfirmedTasks:
+    """Celery builds and routes the tasks; a confirming channel sends them. Not safe for use by several threads."""
+
+    def __init__(self, connection: kombu.Connection) -> None:
+        self._recorder = _RecordingChannel(cast("Any", connection).connection)
+        self._channel = ConfirmingChannel(connection)
+        self._fatal: tuple[type[Exception], ...] = (
+            *cast("Any", connection).connection_errors,
+            *cast("Any", connection).channel_errors,
+            OperationalError,
+            SoftTimeLimitExceeded,
+        )
+
+    def publish(self, messages: Sequence[Message], send: Send, *, timeout: float, outcomes: Outcomes) -> None:
+        self._channel.publish(self._deliveries(messages, send, outcomes), timeout=timeout, outcomes=outcomes)
+
+    def collect(self) -> None:
+        self._channel.collect()
+
+    def _deliveries(
+        self, messages: Sequence[Message], send: Send, outcomes: Outcomes
+    ) -> Iterator[tuple[int, Delivery]]:
+        producer = current_app.amqp.Producer(self._recorder)
+        for index, message in enumerate(messages):
+            recorded = self._recorder.recorded = []
+            try:
+                # Celery declares a queue before its first task, and py-amqp would wait for the reply without end.
+                with self._recorder.connection.transport.having_timeout(self._channel.seconds_left()):
+                    send(message, producer)
+            except self._fatal:
+                raise
+            except Exception as error:
+                outcomes[index] = PublishError(repr(error))
+            # With task_send_sent_event an event follows the task.
+            for task in recorded[:1]:
+                task.properties["message_id"] = str(message.message_id)
+                yield index, task
+            for event in recorded[1:]:
+                yield EVENT_INDEX, event
+
+
+class _RecordingChannel(pyamqp.Channel):
+    """Declares queues on the broker, but records messages instead of sending them."""
+
+    def __init__(self, connection: amqp.Connection) -> None:
+        super().__init__(connection)
+        self.recorded: list[Delivery] = []
+        self.open()
+
+    def basic_publish(
+        self,
+        msg: amqp.Message,
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool = False,
+        *args: object,
+        **options: object,
+    ) -> None:
+        properties = {name: value for name, value in msg.properties.items() if value is not None}
+        body = msg.body.encode(properties["content_encoding"]) if isinstance(msg.body, str) else msg.body
+        self.recorded.append(Delivery(exchange, routing_key, properties, body, mandatory))
+
+
+class _UnconfirmedTasks:
+    """Sends tasks to a broker that creates a queue on first use and keeps all that it has accepted."""
+
+    def __init__(self, connection: kombu.Connection) -> None:
+        self._connection = connection
+
+    def publish(self, messages: Sequence[Message], send: Send, *, timeout: float, outcomes: Outcomes) -> None:
+        """As `_ConfirmedTasks.publish`, except that the time is limited by the broker's own settings."""
+        producer = current_app.amqp.Producer(self._connection)
+        for index, message in enumerate(messages):
+            send(message, producer)
+            outcomes[index] = None
+
+    def collect(self) -> None:
+        self._connection.collect()
+
+
+def _connect() -> _ConfirmedTasks | _UnconfirmedTasks:
     connection = current_app.connection_for_write()
     if connection.transport.driver_name != "py-amqp":
-        return UnconfirmedTasks(with_channel(opened(connection)))
+        return _UnconfirmedTasks(with_channel(opened(connection)))
     options = {"read_timeout": SOCKET_TIMEOUT, "write_timeout": SOCKET_TIMEOUT, **(connection.transport_options or {})}
-    return ConfirmedTasks(opened(connection.clone(transport_options={**options, "confirm_publish": False})))
+    return _ConfirmedTasks(opened(connection.clone(transport_options={**options, "confirm_publish": False})))
 
 
 def confirming_connection() -> kombu.Connection:
-    """A new connection to the broker; without confirms RabbitMQ drops what it cannot take, and nobody is told."""
+    """Return a new connection to the broker that confirms messages.
+
+    Without confirms RabbitMQ silently drops a message that it cannot accept.
+    """
     connection = current_app.connection_for_write()
     options = connection.transport_options or {}
     return connection.clone(transport_options={**options, "confirm_publish": True})

@@ -10,7 +10,7 @@ from es_django.messages.message import Message
 from es_django.outbox.errors import PublishError
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.publishers.amqp_confirms import ConfirmingChannel
-from es_django.outbox.publishers.amqp_frames import Delivery
+from es_django.outbox.publishers.amqp_frames import PERSISTENT, Delivery
 from es_django.outbox.publishers.serializers import Outcomes, encoded, format_named
 from es_django.outbox.publishers.thread_local import SOCKET_TIMEOUT, PerThread, driver_of, opened
 
@@ -45,7 +45,6 @@ class KombuPublisher(Publisher):
         try:
             channel.publish(
                 self._deliveries(messages, outcomes),
-                exchange=self._exchange,
                 # A confirm that takes longer would come after the claim has run out.
                 timeout=conf.settings().outbox.lease / 2,
                 outcomes=outcomes,
@@ -57,14 +56,14 @@ class KombuPublisher(Publisher):
 
     def _deliveries(self, messages: Sequence[Message], outcomes: Outcomes) -> Iterator[tuple[int, Delivery]]:
         for index, message, body in encoded(messages, self._format, outcomes):
-            delivery = Delivery(
-                self._routing_key or message.type,
-                str(message.message_id),
-                self._format.content_type,
-                message.headers,
-                body,
-            )
-            yield index, delivery
+            properties = {
+                "content_type": self._format.content_type,
+                "content_encoding": "utf-8",
+                "application_headers": message.headers,
+                "delivery_mode": PERSISTENT,
+                "message_id": str(message.message_id),
+            }
+            yield index, Delivery(self._exchange, self._routing_key or message.type, properties, body)
 
 
 def _connection(url: str) -> kombu.Connection:

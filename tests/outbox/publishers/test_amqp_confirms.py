@@ -86,14 +86,14 @@ CASES: dict[str, tuple[list[Said], dict[int, str]]] = {
 }
 
 
-DELIVERIES = [(index, Delivery("key", str(index), "text/plain", {}, BODY)) for index in range(4)]
+DELIVERIES = [(index, Delivery("", "key", {"message_id": str(index)}, BODY)) for index in range(4)]
 
 
 def published(script: list[Said], outcomes: Outcomes) -> list[int]:
     """Publishes four messages and returns how many of them had been sent when each word of the script was read."""
     connection = ScriptedConnection(script)
     channel = ConfirmingChannel(cast("kombu.Connection", connection))
-    channel.publish(DELIVERIES, exchange="", timeout=5, outcomes=outcomes)
+    channel.publish(DELIVERIES, timeout=5, outcomes=outcomes)
     return connection.channel().sent_at_each_word
 
 
@@ -123,9 +123,9 @@ def test_what_is_confirmed_of_a_batch_that_was_broken_off_is_no_message_of_the_n
     first: Outcomes = {}
     second: Outcomes = {}
     with pytest.raises(SystemExit):
-        channel.publish(broken_off(), exchange="", timeout=5, outcomes=first)
+        channel.publish(broken_off(), timeout=5, outcomes=first)
     with pytest.raises(ConnectionResetError):
-        channel.publish(DELIVERIES, exchange="", timeout=5, outcomes=second)
+        channel.publish(DELIVERIES, timeout=5, outcomes=second)
     assert (sorted(first), second) == ([0, 1, 2, 3], {})
 
 
@@ -134,5 +134,5 @@ def test_confirms_are_awaited_when_all_is_sent() -> None:
 
 
 def test_no_more_than_so_many_are_on_their_way_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(amqp_confirms, "UNCONFIRMED", 2)
+    monkeypatch.setattr(amqp_confirms, "MAX_UNCONFIRMED", 2)
     assert published([ack(1), ack(2), ack(3), ack(4)], {}) == [2, 2, 4, 4]

@@ -47,7 +47,7 @@ def test_a_task_whose_queue_is_gone_is_an_error_and_the_next_try_finds_it_again(
             queue.delete()
             (error,) = publisher.publish([message])
             assert error is not None
-            assert (error.retryable, "no queue takes it" in str(error)) == (True, True)
+            assert (error.retryable, "no queue takes the message" in str(error)) == (True, True)
             assert publisher.publish([message]) == [None]
             assert queue.get(no_ack=True) is not None
         finally:

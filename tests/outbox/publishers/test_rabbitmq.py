@@ -93,7 +93,7 @@ def test_of_many_messages_exactly_those_that_no_queue_takes_are_errors(
     sent = [message for pair in zip(news(150), news(150, "unheard.of"), strict=True) for message in pair]
     outcomes = publisher.publish(sent)
     assert outcomes[::2] == [None] * 150
-    assert all(retryable(outcome) and "no queue takes it" in str(outcome) for outcome in outcomes[1::2])
+    assert all(retryable(outcome) and "no queue takes the message" in str(outcome) for outcome in outcomes[1::2])
     assert received(queue) == sent[::2]
 
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import kombu
@@ -125,7 +125,7 @@ def test_of_many_tasks_exactly_those_that_no_queue_takes_are_errors(
     sent = [message for pair in zip(news(150), news(150, "unheard.of"), strict=True) for message in pair]
     outcomes = publisher.publish(sent)
     assert outcomes[::2] == [None] * 150
-    assert all(retryable(outcome) and "no queue takes it" in str(outcome) for outcome in outcomes[1::2])
+    assert all(retryable(outcome) and "no queue takes the message" in str(outcome) for outcome in outcomes[1::2])
     assert received(queue) == ids(sent[::2])
 
 
@@ -148,7 +148,7 @@ def test_exactly_the_task_that_the_broker_refuses_is_an_error(
         full.delete()
     assert [index for index, outcome in enumerate(outcomes) if outcome is not None] == [3]
     assert retryable(outcomes[3])
-    assert "the broker refused it" in str(outcomes[3])
+    assert "the broker refused the message" in str(outcomes[3])
     assert received(queue) == ids([*sent[:3], *sent[4:]])
 
 
@@ -165,7 +165,7 @@ def test_a_task_that_cannot_be_serialised_is_an_error_and_the_others_get_their_o
     outcomes = publisher.publish([first, bad, lost, last])
     assert (outcomes[0], outcomes[3]) == (None, None)
     assert "EncodeError" in str(outcomes[1])
-    assert "no queue takes it" in str(outcomes[2])
+    assert "no queue takes the message" in str(outcomes[2])
     assert received(queue) == ids([first, last])
 
 
@@ -312,3 +312,28 @@ def test_celery_tells_of_each_task_and_a_listener_that_raises_stops_none(
         after_task_publish.disconnect(tell)
     assert told == [task_id for each in ids(sent) for task_id in (each, each)]
     assert received(queue) == ids(sent)
+
+
+def test_settings_and_signals_of_the_project_shape_the_task(
+    publisher: CeleryPublisher, queue: kombu.Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(current_app.conf, "task_compression", "gzip")
+    celery_amqp = cast("Any", current_app.amqp)
+    # Celery reads the settings once.
+    monkeypatch.setattr(celery_amqp, "send_task_message", celery_amqp._create_task_sender())
+
+    def shape(headers: dict[str, Any], properties: dict[str, Any], **kwargs: object) -> None:
+        headers["tenant"] = "t-1"
+        properties["priority"] = 7
+
+    before_task_publish.connect(shape)
+    try:
+        sent = news(1)
+        assert publisher.publish(sent) == [None]
+    finally:
+        before_task_publish.disconnect(shape)
+    delivery = queue.get(no_ack=True)
+    assert delivery is not None
+    assert (delivery.headers["compression"], delivery.headers["tenant"]) == ("application/x-gzip", "t-1")
+    assert cast("dict[str, Any]", delivery.properties)["priority"] == 7
+    assert delivery.payload[0] == [to_wire(sent[0])]
