@@ -20,7 +20,7 @@ from es_django.models import OutboxMessage, ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus
 from es_django.outbox.publishers import publisher_for
 from es_django.outbox.sending import publications
-from es_django.outbox.states import Move
+from es_django.outbox.states import OPEN
 from es_django.projections.base import registered_projections
 from es_django.projections.foreign_keys import blocking_foreign_keys
 
@@ -160,7 +160,7 @@ def check_open_messages(databases: Collection[str] | None = None, **kwargs: Any)
         return []
     if settings.database not in (databases or ()):
         return []
-    stranded = OutboxMessage.objects.using(settings.database).filter(status__in=Move.CLAIM.origins)
+    stranded = OutboxMessage.objects.using(settings.database).filter(status__in=OPEN)
     try:
         message = stranded.exclude(destination__in=settings.destinations).first()
     except DatabaseError:

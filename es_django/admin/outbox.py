@@ -20,11 +20,10 @@ from es_django.admin.confirmation import ConfirmingAdmin, SelectedRow, username
 from es_django.admin.filters import ColumnFilter
 from es_django.admin.html import code, error_text, status_badge, time_element
 from es_django.admin.masking import error_column, error_shown
-from es_django.admin.message_states import STANDINGS
 from es_django.admin.position_by_time import first_keys_since
 from es_django.admin.timeline import timeline_query
 from es_django.models import OutboxMessage, Stream
-from es_django.outbox.states import Move
+from es_django.outbox.states import MessageState, Transition
 
 
 class DestinationFilter(ColumnFilter):
@@ -37,18 +36,18 @@ class DestinationFilter(ColumnFilter):
         return [(name, name) for name in sorted(conf.settings().destinations)]
 
 
-class StandingFilter(ColumnFilter):
-    """Filters by where a message stands, which is more than its status; a mere status may stand in the URL."""
+class StateFilter(ColumnFilter):
+    """Filters by state; the URL can also name a status."""
 
     title: str = "status"
     parameter_name = "status"
 
     def offered_values(self) -> list[tuple[str, str]]:
-        return [(word, standing.label) for word, standing in STANDINGS.items()]
+        return [(state.value, state.label) for state in MessageState]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        standing = STANDINGS.get(self.value() or "")
-        return queryset.filter(standing.rows) if standing else super().queryset(request, queryset)
+        state = {state.value: state for state in MessageState}.get(self.value() or "")
+        return queryset.filter(state.query) if state else super().queryset(request, queryset)
 
 
 class AgeFilter(ColumnFilter):
@@ -81,7 +80,7 @@ class AgeFilter(ColumnFilter):
 class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     list_display: tuple[str, ...] = ("status_and_shape", "type", "key", "destination", "attempts", "step")
     list_display_links: tuple[str, ...] = ("type",)
-    list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (StandingFilter, DestinationFilter, AgeFilter)
+    list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (StateFilter, DestinationFilter, AgeFilter)
     ordering: ClassVar[tuple[str, ...]] = ("-id",)
     search_help_text: ClassVar[str] = "A message id, or a complete key."
     documents: ClassVar[Mapping[str, str]] = {"data": "Data", "headers": "Headers"}
@@ -140,9 +139,9 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
 
     @admin.action(description="Requeue dead messages", permissions=["requeue"])
     def requeue(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
-        return self._move(
+        return self._change_status(
             request,
-            Move.REQUEUE,
+            Transition.REQUEUE,
             outbox.requeue,
             title="Requeue messages?",
             explanation="Dead messages are due at once, with their attempts set back to 0. Later messages of "
@@ -152,9 +151,9 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
 
     @admin.action(description="Release waiting and claimed messages", permissions=["release"])
     def release(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
-        return self._move(
+        return self._change_status(
             request,
-            Move.RELEASE,
+            Transition.RELEASE,
             outbox.release,
             title="Release messages?",
             explanation="Pending and claimed messages are due at once. If the worker of a claim still runs, its "
@@ -164,19 +163,19 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
 
     @admin.action(description="Discard pending and dead messages", permissions=["discard"])
     def discard(self, request: HttpRequest, chosen: QuerySet[OutboxMessage]) -> HttpResponse | None:
-        return self._move(
+        return self._change_status(
             request,
-            Move.DISCARD,
+            Transition.DISCARD,
             outbox.discard,
             title="Discard messages?",
             explanation="Pending and dead messages are never published. Later messages of their keys go on.",
             answer="Yes, discard them",
         )
 
-    def _move(
+    def _change_status(
         self,
         request: HttpRequest,
-        move: Move,
+        transition: Transition,
         operation: Callable[..., list[UUID]],
         **question: str,
     ) -> HttpResponse | None:
@@ -184,17 +183,17 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
         if not self.is_confirmed(request):
             selected = [SelectedRow(each, _as_shown(request, each)) for each in rows]
             return self.confirmation(request, rows=selected, **question)
-        moved = set(operation([each.message_id for each in rows], by=username(request)))
+        changed = set(operation([each.message_id for each in rows], by=username(request)))
         for each in rows:
-            if each.message_id in moved:
-                self.log_change(request, each, f"{move.value.capitalize()}: was {each.status}")
-        skipped = [each.pk for each in rows if each.message_id not in moved]
+            if each.message_id in changed:
+                self.log_change(request, each, f"{transition.value.capitalize()}: was {each.status}")
+        skipped = [each.pk for each in rows if each.message_id not in changed]
         self.message_user(
-            request, f"{_messages(len(moved))} {move.value}.", messages.SUCCESS if moved else messages.INFO
+            request, f"{_messages(len(changed))} {transition.value}.", messages.SUCCESS if changed else messages.INFO
         )
         if skipped:
             statuses = self.get_queryset(request).filter(pk__in=skipped).values_list("status", flat=True)
-            self.message_user(request, _why_skipped(len(skipped), statuses, move), messages.WARNING)
+            self.message_user(request, _why_skipped(len(skipped), statuses, transition), messages.WARNING)
         return None
 
 
@@ -202,13 +201,13 @@ def _messages(count: int) -> str:
     return "1 message was" if count == 1 else f"{count} messages were"
 
 
-def _why_skipped(count: int, statuses: Iterable[str], move: Move) -> str:
+def _why_skipped(count: int, statuses: Iterable[str], transition: Transition) -> str:
     found = Counter(statuses)
     if gone := count - found.total():
         found["no longer there"] = gone
     reasons = ", ".join(f"{n} {'is' if n == 1 else 'are'} {status}" for status, n in sorted(found.items()))
-    origins = " or ".join(sorted(move.origins))
-    return f"{_messages(count)} skipped: {reasons}; only {origins} messages can be {move.value}."
+    origins = " or ".join(sorted(transition.origins))
+    return f"{_messages(count)} skipped: {reasons}; only {origins} messages can be {transition.value}."
 
 
 def _as_shown(request: HttpRequest, message: OutboxMessage) -> str:

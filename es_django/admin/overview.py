@@ -16,19 +16,18 @@ from es_django import conf
 from es_django.admin.chart import EventsPerMinute
 from es_django.admin.html import amount, duration, status_badge
 from es_django.admin.masking import error_shown
-from es_django.admin.message_states import STANDINGS
 from es_django.core.errors import EsDjangoError
 from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, StoredEvent
 from es_django.monitoring import health, lag
-from es_django.monitoring.destinations import DestinationHealth
+from es_django.monitoring.destinations import COUNTED_STATES, DestinationHealth
 from es_django.monitoring.health import Health
+from es_django.outbox.states import MessageState
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """A number of messages, and the standing that leads to them in the list."""
+    """The number of messages in a state."""
 
-    standing: str
-    label: str
+    state: MessageState
     shown: str
     is_bad: bool
 
@@ -51,7 +50,7 @@ class ShownProjection(msgspec.Struct, frozen=True):
 class Overview:
     """The facts of the overview about the `visible` models. Each part is queried when the page shows it."""
 
-    standings: tuple[str, ...] = ("ready", "in_flight", "backing_off", "dead")
+    states: tuple[MessageState, ...] = COUNTED_STATES
 
     def __init__(self, request: HttpRequest, visible: Collection[type[Model]]) -> None:
         self._request = request
@@ -92,10 +91,6 @@ class Overview:
         return EventsPerMinute.of_the_last_hour(self._using)
 
     @property
-    def labels(self) -> list[str]:
-        return [STANDINGS[each].label for each in self.standings]
-
-    @property
     def destinations(self) -> list[Destination]:
         return [] if self.health is None else [_destination(each) for each in self.health.destinations]
 
@@ -129,14 +124,8 @@ class Overview:
 
 
 def _destination(health: DestinationHealth) -> Destination:
-    counts = (health.ready.count, health.in_flight, health.backing_off.count, health.dead)
     cells = [
-        Cell(
-            standing,
-            STANDINGS[standing].label,
-            amount(count, at_least=count >= lag.MOST),
-            standing == "dead" and count > 0,
-        )
-        for standing, count in zip(Overview.standings, counts, strict=True)
+        Cell(state, amount(count, at_least=count >= lag.MOST), state is MessageState.DEAD and count > 0)
+        for state, count in health.counts.items()
     ]
-    return Destination(health.name, cells, duration(health.ready.seconds) if health.ready.count else "")
+    return Destination(health.name, cells, duration(health.due_seconds) if health.due_seconds else "")

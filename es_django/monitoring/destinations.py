@@ -1,95 +1,101 @@
-"""How the messages to each destination fare, seen from the database: what a dead relay has claimed, and what waits for
-a destination that the settings no longer have, shows too.
+"""How many messages to each destination are in which state, seen from the database.
 
-Of each destination and status the `MOST` oldest messages are looked at.
+So the claims of a relay that died are counted as well, and messages to a destination that was removed from the
+settings. Of each destination and status, the `lag.MOST` oldest messages are looked at.
 """
 
 from collections.abc import Iterator
 
 import msgspec
-from django.db.models import Count, Max, Min, Q, QuerySet
+from django.db.models import Count, Max, Min, QuerySet
 from django.db.models.functions import Now
+from django.utils.translation import ngettext
 
 from es_django import conf
 from es_django.models import OutboxMessage
 from es_django.monitoring import lag
-from es_django.monitoring.lag import NO_LAG, Lag, lag_of
+from es_django.monitoring.lag import seconds_of
+from es_django.outbox.states import OPEN, MessageState, Status
 
-Status = OutboxMessage.Status
-SHOWN = (Status.PENDING, Status.CLAIMED, Status.DEAD)
-DUE = Q(available_at__lte=Now())
-HELD = Q(claimed_until__gt=Now())
+COUNTED_STATUSES = (Status.PENDING, Status.CLAIMED, Status.DEAD)
+COUNTED_STATES = tuple(state for state in MessageState if state.status in COUNTED_STATUSES)
+WAITING_SINCE = {
+    MessageState.READY: "available_at",
+    MessageState.ABANDONED: "available_at",
+    MessageState.BACKING_OFF: "created_at",
+}
 
 
 class DestinationHealth(msgspec.Struct, frozen=True):
-    """The messages to a destination: `ready` to be claimed, and since when due; `in_flight`, claimed by a relay;
-    `backing_off`, failed and not yet due again, and since when they are there; and `dead`, given up.
+    """The messages to one destination.
 
-    `is_known` tells whether the settings have the destination.
+    `is_known` is False if the settings do not have the destination. `counts` has the number of messages in each of the
+    `COUNTED_STATES`. `due_seconds` is for how long the oldest ready or abandoned message has been due, and
+    `backing_off_seconds` is the age of the oldest message that is backing off.
     """
 
     name: str
     is_known: bool
-    ready: Lag
-    in_flight: int
-    backing_off: Lag
-    dead: int
+    counts: dict[MessageState, int]
+    due_seconds: float
+    backing_off_seconds: float
 
     @property
-    def is_open(self) -> bool:
-        return bool(self.ready.count or self.in_flight or self.backing_off.count)
+    def has_open_messages(self) -> bool:
+        return any(count for state, count in self.counts.items() if state.status in OPEN)
 
 
 def destinations() -> list[DestinationHealth]:
-    """All that are configured, in the order of the settings, and then the others that have messages open or dead."""
+    """The configured destinations in the order of the settings, then the others that have open or dead messages."""
     known = list(conf.settings().destinations)
-    others = {name for status in SHOWN for name in _destinations(status)} - {*known}
+    others = {name for status in COUNTED_STATUSES for name in _destinations(status)} - {*known}
     return [_destination(name, name in known) for name in [*known, *sorted(others)]]
 
 
 def problems_of(destination: DestinationHealth, max_lag: float) -> Iterator[str]:
-    """A sentence for each thing that somebody should look at."""
-    name, ready, failing = destination.name, destination.ready, destination.backing_off
-    if destination.is_open and not destination.is_known:
-        yield f'messages to {name} wait, and ES_DJANGO["DESTINATIONS"] does not have it: configure it, or discard them'
-    elif ready.seconds > max_lag:
-        yield f"messages to {name} have been due for {ready.seconds:.0f} s"
-    if destination.is_known and failing.seconds > max_lag:
-        yield f"{failing.count} messages to {name} failed and are to be tried again, one after {failing.seconds:.0f} s"
-    if destination.dead:
-        yield f"{destination.dead} messages to {name} are dead"
+    """One sentence for each problem of a destination; a lag of more than `max_lag` seconds is one."""
+    name, counts = destination.name, destination.counts
+    if destination.has_open_messages and not destination.is_known:
+        yield f'messages to {name} wait, but ES_DJANGO["DESTINATIONS"] does not have it: configure it, or discard them'
+    elif destination.due_seconds > max_lag:
+        yield f"messages to {name} have been due for {destination.due_seconds:.0f} s"
+    if destination.is_known and destination.backing_off_seconds > max_lag:
+        count = counts[MessageState.BACKING_OFF]
+        failing = ngettext("%d message to %s is failing", "%d messages to %s are failing", count) % (count, name)
+        yield f"{failing} and will be retried; the oldest was written {destination.backing_off_seconds:.0f} s ago"
+    if dead := counts[MessageState.DEAD]:
+        yield ngettext("%d message to %s is dead", "%d messages to %s are dead", dead) % (dead, name)
 
 
 def _destination(name: str, is_known: bool) -> DestinationHealth:
-    failing = Q(attempts__gt=0) & ~DUE
-    pending = _oldest(Status.PENDING, name).aggregate(
-        now=Max(Now()),
-        ready=Count("pk", filter=DUE),
-        due_since=Min("available_at", filter=DUE),
-        failing=Count("pk", filter=failing),
-        there_since=Min("created_at", filter=failing),
-    )
-    claimed = _oldest(Status.CLAIMED, name).aggregate(
-        now=Max(Now()),
-        held=Count("pk", filter=HELD),
-        lost=Count("pk", filter=~HELD),
-        due_since=Min("available_at", filter=~HELD),
-    )
-    ages = [each["now"] - each["due_since"] for each in (pending, claimed) if each["due_since"]]
-    ready = lag_of(pending["ready"] + claimed["lost"], max(ages, default=None))
-    backing_off = NO_LAG
-    if pending["failing"]:
-        backing_off = lag_of(pending["failing"], pending["now"] - pending["there_since"])
-    dead = _oldest(Status.DEAD, name).count()
-    return DestinationHealth(name, is_known, ready, claimed["held"], backing_off, dead)
+    counts: dict[MessageState, int] = {}
+    seconds: dict[MessageState, float] = {}
+    for status in COUNTED_STATUSES:
+        states = [state for state in COUNTED_STATES if state.status is status]
+        found = (
+            _messages(status)
+            .filter(destination=name)
+            .order_by("id")[: lag.MOST]
+            .aggregate(
+                now=Max(Now()),
+                **{state.value: Count("pk", filter=state.query) for state in states},
+                **{
+                    f"{state}_since": Min(WAITING_SINCE[state], filter=state.query)
+                    for state in states
+                    if state in WAITING_SINCE
+                },
+            )
+        )
+        for state in states:
+            counts[state] = found[state]
+            since = found.get(f"{state}_since")
+            seconds[state] = 0.0 if since is None else seconds_of(found["now"] - since)
+    due = max(seconds[MessageState.READY], seconds[MessageState.ABANDONED])
+    return DestinationHealth(name, is_known, counts, due, seconds[MessageState.BACKING_OFF])
 
 
-def _oldest(status: str, destination: str) -> QuerySet[OutboxMessage]:
-    return _messages(status).filter(destination=destination).order_by("id")[: lag.MOST]
-
-
-def _destinations(status: str) -> Iterator[str]:
-    """The destinations of messages, each found by one step down an index, however many messages it has."""
+def _destinations(status: Status) -> Iterator[str]:
+    """The destinations that have messages of this status; one index step finds each, however many messages it has."""
     names = _messages(status).order_by("destination").values_list("destination", flat=True)
     name = names.first()
     while name is not None:
@@ -97,5 +103,5 @@ def _destinations(status: str) -> Iterator[str]:
         name = names.filter(destination__gt=name).first()
 
 
-def _messages(status: str) -> QuerySet[OutboxMessage]:
+def _messages(status: Status) -> QuerySet[OutboxMessage]:
     return OutboxMessage.objects.using(conf.settings().database).filter(status=status)

@@ -16,7 +16,7 @@ from es_django.models.projections import CheckpointStatus
 from es_django.monitoring import lag
 from es_django.monitoring.destinations import DestinationHealth as DestinationHealth
 from es_django.monitoring.destinations import destinations, problems_of
-from es_django.monitoring.lag import NO_LAG, lag_of
+from es_django.monitoring.lag import NO_LAG, seconds_of
 from es_django.monitoring.lag import Lag as Lag
 from es_django.projections.base import Projection, registered_projections
 from es_django.projections.checkpoints import newest_position, stored_or_new
@@ -90,7 +90,7 @@ def _events() -> QuerySet[StoredEvent]:
 def _lag(events: QuerySet[StoredEvent]) -> Lag:
     waiting = events.order_by("position")[: lag.MOST]
     oldest = waiting.annotate(age=Now() - F("recorded_at")).values_list("age", flat=True).first()
-    return lag_of(0 if oldest is None else waiting.count(), oldest)
+    return NO_LAG if oldest is None else Lag(waiting.count(), seconds_of(oldest))
 
 
 def _log() -> LogHealth:

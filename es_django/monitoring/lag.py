@@ -1,4 +1,4 @@
-"""How far somebody is behind, counted within bounds."""
+"""How far a reader is behind, counted up to a bound."""
 
 from datetime import timedelta
 from typing import Final
@@ -6,11 +6,11 @@ from typing import Final
 import msgspec
 
 MOST: Final = 10_000
-"""What there is more of is counted as so many."""
+"""Counting stops at this number, so that a long queue does not make it slow."""
 
 
 class Lag(msgspec.Struct, frozen=True):
-    """How many events or messages are waiting, at most `MOST`, and for how many seconds the oldest of them has been."""
+    """How many events are waiting, at most `MOST`, and for how many seconds the oldest one has been waiting."""
 
     count: int
     seconds: float
@@ -19,6 +19,6 @@ class Lag(msgspec.Struct, frozen=True):
 NO_LAG: Final = Lag(0, 0.0)
 
 
-def lag_of(count: int, age: timedelta | None) -> Lag:
-    """The lag of so many, of which the oldest is of that age."""
-    return Lag(count, max(0.0, round(age.total_seconds(), 3))) if count and age is not None else NO_LAG
+def seconds_of(age: timedelta) -> float:
+    """An age in seconds, to the millisecond. It is not negative, even if clocks disagree."""
+    return max(0.0, round(age.total_seconds(), 3))

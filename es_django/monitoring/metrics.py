@@ -89,21 +89,12 @@ def _gauges(health: "Health") -> Iterator[Metric]:
     statuses = [([*key, each.status], 1.0) for key, each in projections]
     yield _gauge("projection_status", "1 for the status that it has", [*labels, "status"], statuses)
     destinations = health.destinations
-    lags = [([each.name], each.ready.seconds) for each in destinations]
-    yield _gauge("outbox_lag_seconds", "For how long the oldest message has been due", ["destination"], lags)
-    lags = [([each.name], each.backing_off.seconds) for each in destinations]
-    yield _gauge("outbox_failing_seconds", "Age of the oldest message that is to be tried again", ["destination"], lags)
-    states = [
-        ([each.name, state], count)
-        for each in destinations
-        for state, count in (
-            ("ready", each.ready.count),
-            ("in_flight", each.in_flight),
-            ("backing_off", each.backing_off.count),
-            ("dead", each.dead),
-        )
-    ]
-    yield _gauge("outbox_messages", "Messages by what they wait for", ["destination", "state"], states)
+    lags = [([each.name], each.due_seconds) for each in destinations]
+    yield _gauge("outbox_lag_seconds", "Seconds for which the oldest message has been due", ["destination"], lags)
+    ages = [([each.name], each.backing_off_seconds) for each in destinations]
+    yield _gauge("outbox_failing_seconds", "Age of the oldest message that will be retried", ["destination"], ages)
+    counts = [([each.name, state.value], count) for each in destinations for state, count in each.counts.items()]
+    yield _gauge("outbox_messages", "Messages by state", ["destination", "state"], counts)
     yield _gauge("inbox_dead_messages", "Messages that consumers have given up", [], [([], health.dead_receipts)])
 
 

@@ -19,7 +19,7 @@ from es_django.models import OutboxMessage
 from es_django.outbox.errors import ClaimLost
 from es_django.outbox.port import Claim, OutboxStore, Settlement, outcomes_of, suspect_from, verdict
 from es_django.outbox.sql import postgresql, sqlite
-from es_django.outbox.states import Move
+from es_django.outbox.states import Transition
 from es_django.store.error_translation import storage_errors
 
 
@@ -63,12 +63,15 @@ class DatabaseOutbox(OutboxStore):
             settled = {id for (id,) in cursor.fetchall()}
         return outcomes_of(worker, [settlement.claim for settlement in settlements], settled)
 
-    def move(self, message_ids: Iterable[UUID], move: Move) -> list[UUID]:
+    def change_status(self, message_ids: Iterable[UUID], transition: Transition) -> list[UUID]:
         messages = OutboxMessage.objects.using(self.using)
-        asked_for = messages.filter(message_id__in=list(message_ids), status__in=move.origins).order_by("id")
-        with storage_errors("move messages", connections[self.using]), transaction.atomic(using=self.using):
+        asked_for = messages.filter(message_id__in=list(message_ids), status__in=transition.origins).order_by("id")
+        with (
+            storage_errors("change the status of messages", connections[self.using]),
+            transaction.atomic(using=self.using),
+        ):
             found = dict(asked_for.select_for_update(no_key=True).values_list("id", "message_id"))
-            messages.filter(id__in=found).update(status=move.target, **_changes(move))
+            messages.filter(id__in=found).update(status=transition.target, **_changes(transition))
         return list(found.values())
 
     @contextmanager
@@ -82,19 +85,19 @@ class DatabaseOutbox(OutboxStore):
             yield cursor
 
 
-def _changes(move: Move) -> dict[str, Any]:
+def _changes(transition: Transition) -> dict[str, Any]:
     one_left = conf.settings().outbox.max_attempts - 1
-    changes: dict[Move, dict[str, Any]] = {
-        Move.REQUEUE: {"attempts": 0, "failed_at": None, "available_at": Now()},
-        Move.RELEASE: {
+    changes: dict[Transition, dict[str, Any]] = {
+        Transition.REQUEUE: {"attempts": 0, "failed_at": None, "available_at": Now()},
+        Transition.RELEASE: {
             "attempts": Least(F("attempts"), one_left),
             "claimed_by": None,
             "claimed_until": None,
             "available_at": Now(),
         },
-        Move.DISCARD: {"failed_at": Now()},
+        Transition.DISCARD: {"failed_at": Now()},
     }
-    return changes[move]
+    return changes[transition]
 
 
 def _claim(destination: str, row: tuple[Any, ...]) -> Claim:
@@ -118,7 +121,7 @@ def _settlement_row(settlement: Settlement) -> dict[str, Any]:
         "id": claim.id,
         "attempts": claim.attempts,
         "counted": reached.attempts,
-        "status": reached.move.target,
+        "status": reached.transition.target,
         "error": reached.error,
         "delay": reached.delay,
     }

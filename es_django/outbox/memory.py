@@ -13,7 +13,7 @@ from es_django import conf
 from es_django.messages.message import Message
 from es_django.outbox.errors import ClaimLost
 from es_django.outbox.port import Claim, OutboxStore, Settlement, outcomes_of, suspect_from, verdict
-from es_django.outbox.states import Move, Status
+from es_django.outbox.states import OPEN, Status, Transition
 from es_django.store.memory import MemoryEventStore
 
 
@@ -57,16 +57,14 @@ class MemoryOutbox(OutboxStore):
         with self._lock:
             claims: list[Claim] = []
             for row in self._batch(destination, limit, time.monotonic()):
-                row.status, row.claimed_by = Move.CLAIM.target, worker
+                row.status, row.claimed_by = Transition.CLAIM.target, worker
                 row.attempts += 1
                 row.claimed_until = time.monotonic() + lease
                 claims.append(Claim(row.id, row.attempts, row.message, row.last_error))
             return claims
 
     def _batch(self, destination: str, limit: int, now: float) -> list[Row]:
-        still_open = [
-            row for row in self.rows if row.message.destination == destination and row.status in Move.CLAIM.origins
-        ]
+        still_open = [row for row in self.rows if row.message.destination == destination and row.status in OPEN]
 
         def claimable(status: Status, attempts: range) -> list[Row]:
             """Those of this kind, but for what comes behind one of another kind in its key."""
@@ -98,7 +96,7 @@ class MemoryOutbox(OutboxStore):
             for settlement in settlements:
                 if self._is_held(worker, settlement.claim):
                     reached, row = verdict(settlement), self._rows[settlement.claim.id - 1]
-                    row.status, row.attempts = reached.move.target, reached.attempts
+                    row.status, row.attempts = reached.transition.target, reached.attempts
                     row.claimed_by = None
                     row.last_error = reached.error or row.last_error
                     if reached.delay:
@@ -111,15 +109,17 @@ class MemoryOutbox(OutboxStore):
         is_its_own = row.status is Status.CLAIMED and row.claimed_by == worker and row.attempts == claim.attempts
         return is_its_own and row.claimed_until > time.monotonic()
 
-    def move(self, message_ids: Iterable[UUID], move: Move) -> list[UUID]:
+    def change_status(self, message_ids: Iterable[UUID], transition: Transition) -> list[UUID]:
         with self._lock:
             asked_for = set(message_ids)
-            found = [row for row in self.rows if row.message.message_id in asked_for and row.status in move.origins]
+            found = [
+                row for row in self.rows if row.message.message_id in asked_for and row.status in transition.origins
+            ]
             for row in found:
-                row.status, row.claimed_by = move.target, None
-                if move is Move.REQUEUE:
+                row.status, row.claimed_by = transition.target, None
+                if transition is Transition.REQUEUE:
                     row.attempts = 0
-                if move is Move.RELEASE:
+                if transition is Transition.RELEASE:
                     row.attempts = min(row.attempts, conf.settings().outbox.max_attempts - 1)
                 if row.status is Status.PENDING:
                     row.available_at = time.monotonic()

@@ -6,7 +6,7 @@ from itertools import islice
 from uuid import UUID
 
 from es_django.outbox.backends import outbox_store
-from es_django.outbox.states import Move
+from es_django.outbox.states import Transition
 
 logger: logging.Logger = logging.getLogger("es_django.outbox")
 
@@ -19,7 +19,7 @@ def requeue(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
     Later messages of their key may have been published before them. `by` names who asked for it, for the log. Returns
     the ids of those that were dead; the others are left alone. Raises `StorageError` if the database fails.
     """
-    return _move(message_ids, Move.REQUEUE, by)
+    return _change_status(message_ids, Transition.REQUEUE, by)
 
 
 def release(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
@@ -28,24 +28,24 @@ def release(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
 
     A worker that still runs may publish its message all the same, so that it arrives twice. As `requeue` otherwise.
     """
-    return _move(message_ids, Move.RELEASE, by)
+    return _change_status(message_ids, Transition.RELEASE, by)
 
 
 def discard(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
     """Gives up pending or dead messages for good; their key's later ones go on. As `requeue` otherwise."""
-    return _move(message_ids, Move.DISCARD, by)
+    return _change_status(message_ids, Transition.DISCARD, by)
 
 
-def _move(message_ids: Iterable[UUID], move: Move, by: str) -> list[UUID]:
+def _change_status(message_ids: Iterable[UUID], transition: Transition, by: str) -> list[UUID]:
     if not by.strip():
-        raise ValueError(f"messages are {move.value} by somebody: name who asked for it")
-    moved: list[UUID] = []
+        raise ValueError(f"messages are {transition.value} by somebody: name who asked for it")
+    changed: list[UUID] = []
     for chunk in _chunks(message_ids):
-        for message_id in outbox_store().move(chunk, move):
+        for message_id in outbox_store().change_status(chunk, transition):
             ids = {"message_id": message_id, "by": by}
-            logger.info("message %s was %s by %s", message_id, move.value, by, extra=ids)
-            moved.append(message_id)
-    return moved
+            logger.info("message %s was %s by %s", message_id, transition.value, by, extra=ids)
+            changed.append(message_id)
+    return changed
 
 
 def _chunks(ids: Iterable[UUID]) -> Iterator[list[UUID]]:

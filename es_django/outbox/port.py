@@ -16,7 +16,7 @@ from es_django import conf
 from es_django.core.serialization import storable_text
 from es_django.messages.message import Message
 from es_django.outbox.errors import ClaimLost, PublishError
-from es_django.outbox.states import Move
+from es_django.outbox.states import Transition
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -41,14 +41,14 @@ class Settlement(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True):
     """What a settlement does to its message, with the attempts that count and the seconds until the next one."""
 
-    move: Move
+    transition: Transition
     attempts: int
     error: str = ""
     delay: float = 0.0
 
 
 class OutboxStore(ABC):
-    """Claim messages, renew and settle the claims, and move messages by hand."""
+    """Claims messages, renews and settles the claims, and carries out the transitions that operators ask for."""
 
     is_concurrent = False
     """Whether it works for one relay while another one publishes, so that two are faster than one."""
@@ -76,8 +76,8 @@ class OutboxStore(ABC):
         """
 
     @abstractmethod
-    def move(self, message_ids: Iterable[UUID], move: Move) -> list[UUID]:
-        """Moves messages by hand, and returns the ids of those that were where the move starts."""
+    def change_status(self, message_ids: Iterable[UUID], transition: Transition) -> list[UUID]:
+        """Carry out an operator's transition. Return the ids of the messages whose status was one of its origins."""
 
 
 def verdict(settlement: Settlement) -> Verdict:
@@ -86,14 +86,14 @@ def verdict(settlement: Settlement) -> Verdict:
     text = "" if error is None else storable_text(str(error))
     attempts = settlement.claim.attempts if settlement.tried else settlement.claim.attempts - 1
     if not settlement.tried and (error is None or error.retryable):
-        return Verdict(Move.HAND_BACK, attempts, text)
+        return Verdict(Transition.RETURN, attempts, text)
     if error is None:
-        return Verdict(Move.PUBLISH, attempts)
+        return Verdict(Transition.PUBLISH, attempts)
     limits = conf.settings().outbox
     if not error.retryable or attempts >= limits.max_attempts:
-        return Verdict(Move.BURY, attempts, text)
+        return Verdict(Transition.DEAD_LETTER, attempts, text)
     longest = limits.backoff.after(attempts)
-    return Verdict(Move.RETRY, attempts, text, random.uniform(longest / 2, longest))  # noqa: S311
+    return Verdict(Transition.RETRY, attempts, text, random.uniform(longest / 2, longest))  # noqa: S311
 
 
 def suspect_from() -> int:

@@ -1,21 +1,28 @@
-"""What may happen to a message, in one place: each move, where it starts and where it leads."""
+"""The statuses of an outbox message, the transitions between them, and the states that an operator sees.
 
-from enum import Enum
+The admin, the health and the checks take their queries from here, so that their numbers agree.
+"""
+
+from enum import Enum, StrEnum
+
+from django.db.models import Q
+from django.db.models.functions import Now
 
 from es_django.models import OutboxMessage
 
 Status = OutboxMessage.Status
 
 
-class Move(Enum):
-    """A step of a message from one of the `origins` to the `target`; `value` says it in a word."""
+class Transition(Enum):
+    """A change of status from one of the `origins` to the `target`; `value` is its past participle, for texts."""
 
     CLAIM = "claimed", {Status.PENDING, Status.CLAIMED}, Status.CLAIMED
-    """By a relay; from another one whose lease has run out."""
+    """By a relay. A claimed message can be claimed again once its lease has run out."""
     PUBLISH = "published", {Status.CLAIMED}, Status.PUBLISHED
     RETRY = "postponed", {Status.CLAIMED}, Status.PENDING
-    HAND_BACK = "handed back", {Status.CLAIMED}, Status.PENDING
-    BURY = "buried", {Status.CLAIMED}, Status.DEAD
+    RETURN = "returned", {Status.CLAIMED}, Status.PENDING
+    """Without an attempt: the relay did not hand the message to its publisher."""
+    DEAD_LETTER = "dead-lettered", {Status.CLAIMED}, Status.DEAD
     REQUEUE = "requeued", {Status.DEAD}, Status.PENDING
     RELEASE = "released", {Status.CLAIMED, Status.PENDING}, Status.PENDING
     DISCARD = "discarded", {Status.PENDING, Status.DEAD}, Status.DISCARDED
@@ -23,9 +30,44 @@ class Move(Enum):
     origins: frozenset[Status]
     target: Status
 
-    def __new__(cls, word: str, origins: set[Status], target: Status) -> "Move":
-        move = object.__new__(cls)
-        move._value_ = word
-        move.origins = frozenset(origins)
-        move.target = target
-        return move
+    def __new__(cls, word: str, origins: set[Status], target: Status) -> "Transition":
+        transition = object.__new__(cls)
+        transition._value_ = word
+        transition.origins = frozenset(origins)
+        transition.target = target
+        return transition
+
+
+OPEN = Transition.CLAIM.origins
+"""The statuses of messages that are still to be published."""
+
+
+class MessageState(StrEnum):
+    """What a message waits for, or how it ended: its status and, where the status is open, its times.
+
+    Every message is in exactly one state, and `query` finds the messages of a state.
+    """
+
+    READY = "ready", Status.PENDING, Q(available_at__lte=Now())
+    SCHEDULED = "scheduled", Status.PENDING, Q(available_at__gt=Now(), attempts=0)
+    BACKING_OFF = "backing_off", Status.PENDING, Q(available_at__gt=Now(), attempts__gt=0)
+    IN_FLIGHT = "in_flight", Status.CLAIMED, Q(claimed_until__gt=Now())
+    ABANDONED = "abandoned", Status.CLAIMED, Q(claimed_until__lte=Now())
+    """The worker did not settle its claim before the lease ran out."""
+    PUBLISHED = "published", Status.PUBLISHED, Q()
+    DEAD = "dead", Status.DEAD, Q()
+    DISCARDED = "discarded", Status.DISCARDED, Q()
+
+    status: Status
+    query: Q
+
+    def __new__(cls, value: str, status: Status, condition: Q) -> "MessageState":
+        state = str.__new__(cls, value)
+        state._value_ = value
+        state.status = status
+        state.query = Q(status=status) & condition
+        return state
+
+    @property
+    def label(self) -> str:
+        return self.value.replace("_", " ").capitalize()

@@ -58,6 +58,7 @@ STATUS_COLUMNS: dict[str, dict[str, Any]] = {
     "claimed": {"claimed_by": "worker-1", "claimed_until": NOON, "attempts": 1},
     "published": {"published_at": NOON, "attempts": 1},
     "dead": {"failed_at": NOON, "attempts": 10, "last_error": "the mailbox is <full>"},
+    "discarded": {"failed_at": NOON},
 }
 
 

@@ -11,6 +11,7 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from es_django.models import OutboxMessage, StoredEvent, Stream
+from es_django.outbox.states import MessageState
 from es_django.projections.base import registered_projections
 from tests.admin.builders import list_url, message, page_url, stored_event
 from tests.admin.pages import Page
@@ -85,10 +86,7 @@ def pages() -> dict[str, tuple[str, dict[str, Any], int]]:
         "state": (reverse("admin:es_django_stream_state", args=[7]), {"at": 60}, 4),
         "recent messages": (list_url(OutboxMessage), {"age": "hour"}, 4),
         "old messages": (list_url(OutboxMessage), {"age": "older-than-day"}, 4),
-        **{
-            f"messages {standing}": (list_url(OutboxMessage), {"status": standing}, 1)
-            for standing in ("ready", "in_flight", "backing_off", "published", "dead")
-        },
+        **{f"messages {state}": (list_url(OutboxMessage), {"status": state.value}, 1) for state in MessageState},
     }
 
 

@@ -11,6 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint
+from es_django.outbox.states import MessageState
 from tests.admin.builders import list_url, message
 from tests.admin.forms import choose, confirm
 from tests.admin.pages import Page
@@ -119,16 +120,18 @@ def in_a_minute(**columns: Any) -> OutboxMessage:
 
 
 def test_an_open_message_is_found_by_what_it_waits_for(get: Get) -> None:
-    standing = {
+    one_of_each = {
         "ready": message(),
-        "delayed": in_a_minute(),
+        "scheduled": in_a_minute(),
         "backing_off": in_a_minute(attempts=2),
         "in_flight": message("claimed", claimed_until=timezone.now() + timedelta(minutes=1)),
         "abandoned": message("claimed"),
         "published": message("published"),
         "dead": message("dead"),
+        "discarded": message("discarded"),
     }
-    for word, row in standing.items():
+    assert set(one_of_each) == set(MessageState)
+    for word, row in one_of_each.items():
         page = get(list_url(OutboxMessage), status=word)
         assert page.one("tbody").one("input").attributes["value"] == str(row.pk), word
     assert get(list_url(OutboxMessage), status="pending").column("attempts") == ["2", "0", "0"]

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from es_django.admin.chart import EventsPerMinute
 from es_django.models import OutboxMessage, StoredEvent, Stream
+from es_django.outbox.states import MessageState
 from tests.admin.builders import list_url, message, notes, page_url, receipt
 from tests.admin.pages import Page
 
@@ -71,11 +72,34 @@ def test_each_destination_tells_how_many_messages_wait_for_what(get: Get) -> Non
     message("dead", destination="a former one")
     message("published")
     page = get(overview_url())
-    # ready, with one whose worker has died; in flight; backing off; dead
-    assert row(page, "ledger")[:4] == ["2", "1", "3", "1 ✕"]
-    assert row(page, "ledger")[4].startswith("2 min ")
-    assert row(page, "a former one") == ["0", "0", "0", "1 ✕", "\u2013"]
+    assert row(page, "ledger")[:6] == ["1", "1", "3", "1", "1", "1 ✕"]
+    assert row(page, "ledger")[6].startswith("2 min ")
+    assert row(page, "a former one") == ["0", "0", "0", "0", "0", "1 ✕", "\u2013"]
     assert page.link("3") == f"{list_url(OutboxMessage)}?destination=ledger&status=backing_off"
+
+
+def message_in(state: MessageState) -> OutboxMessage:
+    later = timezone.now() + timedelta(minutes=1)
+    columns: dict[MessageState, dict[str, Any]] = {
+        MessageState.SCHEDULED: {"available_at": later},
+        MessageState.BACKING_OFF: {"available_at": later, "attempts": 1},
+        MessageState.IN_FLIGHT: {"claimed_until": later},
+    }
+    return message(state.status.value, **columns.get(state, {}))
+
+
+@pytest.mark.usefixtures("ledger")
+def test_each_number_of_the_outbox_leads_to_a_list_of_as_many_messages(get: Get) -> None:
+    for number, state in enumerate(MessageState, start=1):
+        for _ in range(number):
+            message_in(state)
+    page = get(overview_url())
+    (ledger,) = (each for each in page.all("tr") if each.all("th") and each.all("th")[0].text == "ledger")
+    links = {cell.attributes["data-label"]: cell.one("a") for cell in ledger.all("td") if cell.all("a")}
+    assert list(links) == ["Ready", "Scheduled", "Backing off", "In flight", "Abandoned", "Dead"]
+    for label, link in links.items():
+        listed = get(link.attributes["href"]).column("type")
+        assert link.text.removesuffix(" ✕") == str(len(listed)), label
 
 
 @pytest.mark.usefixtures("ledger")
@@ -145,7 +169,7 @@ def test_problems_come_first(get: Get, settings: object) -> None:
     message("dead")
     page = get(overview_url())
     assert sections(page)[0] == "✕ Problems"
-    assert "1 messages to ledger are dead." in page.text
+    assert "1 message to ledger is dead." in page.text
 
 
 def test_dead_messages_of_the_inbox_are_not_well(get: Get) -> None:

@@ -12,16 +12,16 @@ from es_django.errors import PublishError
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.port import Settlement
 from es_django.outbox.relay import relay
-from es_django.outbox.states import Move, Status
+from es_django.outbox.states import Status, Transition
 from tests.outbox.rows import let_pauses_end, row, rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("recorder", "backend")]
 
 Operation = Callable[..., list[UUID]]
-OPERATIONS: dict[Operation, Move] = {
-    outbox.requeue: Move.REQUEUE,
-    outbox.release: Move.RELEASE,
-    outbox.discard: Move.DISCARD,
+OPERATIONS: dict[Operation, Transition] = {
+    outbox.requeue: Transition.REQUEUE,
+    outbox.release: Transition.RELEASE,
+    outbox.discard: Transition.DISCARD,
 }
 
 
@@ -48,15 +48,15 @@ def message_that_is(status: Status) -> UUID:
 @pytest.mark.parametrize("status", list(Status))
 @pytest.mark.parametrize("operation", list(OPERATIONS), ids=lambda operation: operation.__name__)
 def test_an_operation_moves_what_is_where_it_starts_and_nothing_else(operation: Operation, status: Status) -> None:
-    move = OPERATIONS[operation]
+    transition = OPERATIONS[operation]
     message_id = message_that_is(status)
     before = row()
-    moved = operation([message_id], by="ada")
-    if status in move.origins:
-        assert moved == [message_id]
-        assert row().status == move.target
+    changed = operation([message_id], by="ada")
+    if status in transition.origins:
+        assert changed == [message_id]
+        assert row().status == transition.target
     else:
-        assert moved == []
+        assert changed == []
         assert row() == before
 
 

@@ -21,14 +21,14 @@ from es_django.errors import PublishError
 from es_django.models import OutboxMessage
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.port import Claim, Settlement
-from es_django.outbox.states import Move, Status
+from es_django.outbox.states import OPEN, Status, Transition
 from es_django.store.backends import replaced_store
 from es_django.store.memory import MemoryEventStore
 from tests.outbox.rows import let_leases_run_out, let_pauses_end, rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("recorder")]
 
-ALLOWED = {(origin, move.target) for move in Move for origin in move.origins}
+ALLOWED = {(origin, transition.target) for transition in Transition for origin in transition.origins}
 OUTCOMES = {"published": None, "down": PublishError("down"), "never": PublishError("never", retryable=False)}
 WORKERS = st.sampled_from(["a", "b", "c"])
 
@@ -78,7 +78,7 @@ class OutboxMachine(RuleBasedStateMachine):
             earlier = [
                 other
                 for other in range(number)
-                if self.keys[other] == self.keys[number] is not None and before[other] in Move.CLAIM.origins
+                if self.keys[other] == self.keys[number] is not None and before[other] in OPEN
             ]
             assert set(earlier) <= set(numbers), "a message is claimed with all earlier open ones of its key, or after"
             assert self.live.get(self.ids[number]) is None, "nobody else has it"

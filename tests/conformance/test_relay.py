@@ -19,7 +19,7 @@ from es_django.outbox.heartbeat import RENEWAL
 from es_django.outbox.port import OutboxStore
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.relay import relay
-from es_django.outbox.states import Move, Status
+from es_django.outbox.states import OPEN, Status
 from es_django.store.backends import store_for
 from tests.outbox.published import Told
 from tests.outbox.rows import let_leases_run_out, let_pauses_end, let_rests_end, row, rows
@@ -112,7 +112,7 @@ def test_a_message_that_kills_its_worker_ends_as_dead_and_takes_no_other_with_it
 
     recorder.fail = staticmethod(die)
     deaths = 0
-    while any(each.status in Move.CLAIM.origins for each in rows()):
+    while any(each.status in OPEN for each in rows()):
         try:
             relay()
         except Killed:

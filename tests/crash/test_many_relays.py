@@ -11,14 +11,13 @@ from pytest_django import Settings
 from es_django.models import OutboxMessage
 from es_django.outbox import relay as relay_module
 from es_django.outbox.relay import relay
-from es_django.outbox.states import Move, Status
+from es_django.outbox.states import OPEN, Status
 from tests.crash.deliveries import assert_each_key_is_in_order, counts, deliveries, noting, send
 from tests.processes import run_processes
 
 RELAYS = 4
 MESSAGES = 10_000
 PER_KEY = 100
-OPEN = Move.CLAIM.origins
 
 
 def relay_all(barrier: Barrier, es_django: dict[str, Any]) -> int:

@@ -22,7 +22,7 @@ from es_django import Projection, outbox
 from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, StoredEvent
 from es_django.monitoring import health
 from es_django.monitoring.health import DestinationHealth, Health, ProjectionHealth
-from es_django.monitoring.lag import NO_LAG
+from es_django.outbox.states import MessageState
 from es_django.projections import pause, run_projections, start_rebuild
 from es_django.projections.checkpoints import lock_due
 from testproject.bank.services import open_account
@@ -183,14 +183,15 @@ HOUR = timedelta(hours=1)
 def test_messages_that_wait_and_those_that_are_dead_are_told() -> None:
     for delay in (None, None, timedelta(days=1)):
         send(delay=delay)
-    assert (destination(health.status()).ready.count, health.status().problems) == (2, [])
+    counts = destination(health.status()).counts
+    assert (counts[MessageState.READY], counts[MessageState.SCHEDULED], health.status().problems) == (2, 1, [])
     OutboxMessage.objects.filter(available_at__lt=timezone.now()).update(available_at=timezone.now() - HOUR)
     found = health.status()
-    assert 3600 <= destination(found).ready.seconds < 3700
+    assert 3600 <= destination(found).due_seconds < 3700
     assert tells(found, r"messages to tests have been due for 36\d\d s")
     OutboxMessage.objects.update(status="dead", failed_at=timezone.now())
     found = health.status()
-    assert (destination(found).dead, found.problems) == (3, ["3 messages to tests are dead"])
+    assert (destination(found).counts[MessageState.DEAD], found.problems) == (3, ["3 messages to tests are dead"])
 
 
 def test_messages_that_are_in_flight_and_those_whose_relay_has_died_are_told_apart() -> None:
@@ -198,7 +199,8 @@ def test_messages_that_are_in_flight_and_those_whose_relay_has_died_are_told_apa
     send(status="claimed", claimed_by="a", claimed_until=now + HOUR, attempts=1)
     send(status="claimed", claimed_by="b", claimed_until=now - HOUR, attempts=1, available_at=now - HOUR)
     found = health.status()
-    assert (destination(found).in_flight, destination(found).ready.count) == (1, 1)
+    counts = destination(found).counts
+    assert (counts[MessageState.IN_FLIGHT], counts[MessageState.ABANDONED], counts[MessageState.READY]) == (1, 1, 0)
     assert tells(found, r"messages to tests have been due for 36\d\d s")
 
 
@@ -206,9 +208,12 @@ def test_messages_that_fail_are_a_problem_after_a_while_though_they_are_not_due(
     now = timezone.now()
     send(attempts=3, available_at=now + HOUR)
     found = health.status()
-    assert (destination(found).backing_off.count, destination(found).ready, found.problems) == (1, NO_LAG, [])
+    one = destination(found)
+    assert (one.counts[MessageState.BACKING_OFF], one.due_seconds, found.problems) == (1, 0.0, [])
     send(attempts=3, available_at=now + HOUR, created_at=now - HOUR)
-    assert tells(health.status(), r"2 messages to tests failed and are to be tried again, one after 36\d\d s")
+    assert tells(
+        health.status(), r"2 messages to tests are failing and will be retried; the oldest was written 36\d\d s ago"
+    )
     assert health.status(max_lag=4000).problems == []
 
 
@@ -216,6 +221,7 @@ def test_messages_that_fail_are_a_problem_after_a_while_though_they_are_not_due(
     "columns",
     [
         {},
+        {"available_at": timezone.now() + HOUR},
         {"attempts": 1, "available_at": timezone.now() + HOUR},
         {"status": "claimed", "claimed_by": "a", "claimed_until": timezone.now() + HOUR, "attempts": 1},
     ],
@@ -227,7 +233,7 @@ def test_messages_to_a_destination_that_was_removed_are_a_problem(columns: dict[
     settings.ES_DJANGO = {"DESTINATIONS": {"others": {"PUBLISHER": "tests.publishers.Recorder"}}}
     found = health.status()
     assert [(each.name, each.is_known) for each in found.destinations] == [("others", True), ("tests", False)]
-    assert tells(found, r'messages to tests wait, and ES_DJANGO\["DESTINATIONS"\] does not have it: .*')
+    assert tells(found, r'messages to tests wait, but ES_DJANGO\["DESTINATIONS"\] does not have it: .*')
 
 
 def kill(*message_ids: str) -> None:
@@ -251,11 +257,11 @@ def test_nothing_is_counted_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> 
     for _ in range(6):
         send()
     found = health.status()
-    assert (projection(found).lag.count, destination(found).ready.count) == (4, 4)
+    assert (projection(found).lag.count, destination(found).counts[MessageState.READY]) == (4, 4)
     OutboxMessage.objects.update(status="dead", failed_at=timezone.now())
     kill(*"abcdef")
     found = health.status()
-    assert (destination(found).dead, found.dead_receipts) == (4, 4)
+    assert (destination(found).counts[MessageState.DEAD], found.dead_receipts) == (4, 4)
 
 
 def es_status(*options: str) -> tuple[int, str]:
@@ -304,14 +310,21 @@ def test_the_command_tells_programs_in_json() -> None:
     assert (one["status"], one["lag"]["count"]) == ("paused", 1)
 
 
-def test_the_command_shows_what_becomes_of_the_messages() -> None:
+def test_the_command_shows_how_many_messages_are_in_each_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     send()
     send(attempts=2, available_at=timezone.now() + HOUR)
     shown = es_status()[1]
     columns = next(line for line in shown.splitlines() if "in flight" in line)
-    assert re.split(r"\s*[┃|]\s*", columns)[1:-1] == ["destination", "ready", "in flight", "backing off", "dead"]
+    assert re.split(r"\s*[┃|]\s*", columns)[1:-1] == [
+        "destination",
+        *("ready", "scheduled", "backing off", "in flight", "abandoned", "dead"),
+        *("due for", "failing for"),
+    ]
     row = next(line for line in shown.splitlines() if re.match(r"[│|] tests ", line))
-    assert re.fullmatch(r"[│|] tests +[│|] 1 for 0\.\d s +[│|] 0 +[│|] 1 for 0\.\d s +[│|] 0 +[│|]", row)
+    cells = re.split(r"\s*[│|]\s*", row)[1:-1]
+    assert cells[:7] == ["tests", "1", "0", "1", "0", "0", "0"]
+    assert all(re.fullmatch(r"0\.\d s", cell) for cell in cells[7:])
 
 
 def test_the_command_shows_the_dead_messages_of_the_inbox() -> None:

@@ -108,12 +108,14 @@ def test_a_scrape_tells_how_far_all_is() -> None:
     run_projection("tests.effects")
     count(3)
     pause("tests.effects", by="Ada")
-    for number in (1, 2, 3, 4):
+    for number in (1, 2, 3, 4, 5, 6):
         outbox.send("tests", type="tests.note", data=number)
     later = timezone.now() + timedelta(hours=1)
     OutboxMessage.objects.filter(data=3).update(status="claimed", claimed_by="a", claimed_until=later)
     OutboxMessage.objects.filter(data=4).update(attempts=1, available_at=later)
     OutboxMessage.objects.filter(data=2).update(status="dead", failed_at="2026-01-01T00:00:00Z")
+    OutboxMessage.objects.filter(data=5).update(available_at=later)
+    OutboxMessage.objects.filter(data=6).update(status="claimed", claimed_by="a", claimed_until="2026-01-01T00:00:00Z")
     InboxReceipt.objects.create(consumer="mailer", message_id="a", status="dead", message={})
     effects = {"projection": "tests.effects", "partition": "0"}
     assert sample("up") == 1
@@ -127,7 +129,7 @@ def test_a_scrape_tells_how_far_all_is() -> None:
     assert lag is not None
     assert 0 <= lag < 60
     assert sample("projection_status", **effects, status="paused") == 1
-    for state in ("ready", "in_flight", "backing_off", "dead"):
+    for state in ("ready", "scheduled", "in_flight", "abandoned", "backing_off", "dead"):
         assert sample("outbox_messages", destination="tests", state=state) == 1
     assert sample("projection_position", projection="balances", partition="0") is None
 

@@ -20,6 +20,7 @@ from es_django.outbox.backends import outbox_store
 from es_django.outbox.database import DatabaseOutbox
 from es_django.outbox.port import Claim, Settlement
 from es_django.outbox.retention import prune_messages
+from es_django.outbox.states import MessageState
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -114,7 +115,7 @@ def test_every_statement_of_the_outbox_uses_an_index() -> None:
 def test_the_health_of_the_outbox_is_told_by_indexes() -> None:
     found: list[DestinationHealth] = []
     statements = statements_of(lambda: found.extend(destinations()))
-    assert [(each.name, each.ready.count) for each in found] == [("tests", MANY // 100)]
+    assert [(each.name, each.counts[MessageState.READY]) for each in found] == [("tests", MANY // 100)]
     for statement in statements:
         assert_by_index(statement)
 

@@ -18,7 +18,7 @@ from es_django.leases import lease_lock
 from es_django.models import Snapshot, Stream
 from es_django.monitoring.health import status
 from es_django.outbox.backends import outbox_store
-from es_django.outbox.states import Move
+from es_django.outbox.states import Transition
 from es_django.projections import wait_for
 from es_django.store.error_translation import storage_errors
 from tests.domain import Annotated
@@ -52,7 +52,7 @@ OPERATIONS: list[tuple[str, Callable[[], Any]]] = [
     ("look an event up", lambda: event_store.contains(PENDING.event_id)),
     ("lock a stream", lambda: event_store.lock(STREAM, None).__enter__()),
     ("take a lease", lambda: lease_lock("tests").__enter__()),
-    ("move messages", lambda: outbox_store().move([PENDING.event_id], Move.DISCARD)),
+    ("change the status of messages", lambda: outbox_store().change_status([PENDING.event_id], Transition.DISCARD)),
     ("handle a message", lambda: handle_once("tests", MESSAGE, lambda message: None)),
     ("replay a message", lambda: replay("tests", "m-1")),
     ("look for a receipt", lambda: outcome_on_record("tests", "m-1")),

@@ -8,14 +8,16 @@ from es_django import conf, outbox
 from es_django.management.arguments import add_by, refusal
 from es_django.models import OutboxMessage
 from es_django.outbox.errors import UnknownDestination
-from es_django.outbox.states import Move
+from es_django.outbox.states import Transition
 
 OPERATIONS = {
-    "requeue": (outbox.requeue, Move.REQUEUE),
-    "release": (outbox.release, Move.RELEASE),
-    "discard": (outbox.discard, Move.DISCARD),
+    "requeue": (outbox.requeue, Transition.REQUEUE),
+    "release": (outbox.release, Transition.RELEASE),
+    "discard": (outbox.discard, Transition.DISCARD),
 }
-MOVABLE: frozenset[OutboxMessage.Status] = frozenset().union(*(move.origins for _, move in OPERATIONS.values()))
+CHANGEABLE: frozenset[OutboxMessage.Status] = frozenset().union(
+    *(transition.origins for _, transition in OPERATIONS.values())
+)
 
 
 class Command(BaseCommand):
@@ -47,19 +49,21 @@ class Command(BaseCommand):
             raise CommandError("--type goes with --destination.")
         if destination:
             self._refuse_unknown(destination)
-        function, move = OPERATIONS[operation]
-        wanted = message_ids or self._of(destination, type, move)
-        moved = function(wanted, by=by)
-        skipped = f"; {len(wanted) - len(moved)} were not where that starts" if len(wanted) > len(moved) else ""
-        self.stdout.write(f"{len(moved)} messages were {move.value}{skipped}")
+        function, transition = OPERATIONS[operation]
+        wanted = message_ids or self._of(destination, type, transition)
+        changed = function(wanted, by=by)
+        skipped = f"; {len(wanted) - len(changed)} were not where that starts" if len(wanted) > len(changed) else ""
+        self.stdout.write(f"{len(changed)} messages were {transition.value}{skipped}")
 
     def _refuse_unknown(self, destination: str) -> None:
         settings = conf.settings()
-        movable = OutboxMessage.objects.using(settings.database).filter(destination=destination, status__in=MOVABLE)
-        if destination not in settings.destinations and not movable.exists():
+        changeable = OutboxMessage.objects.using(settings.database).filter(
+            destination=destination, status__in=CHANGEABLE
+        )
+        if destination not in settings.destinations and not changeable.exists():
             raise refusal(UnknownDestination(destination, list(settings.destinations)))
 
-    def _of(self, destination: str | None, type: str | None, move: Move) -> list[UUID]:
+    def _of(self, destination: str | None, type: str | None, transition: Transition) -> list[UUID]:
         messages = OutboxMessage.objects.using(conf.settings().database)
-        chosen = messages.filter(destination=destination, status__in=move.origins)
+        chosen = messages.filter(destination=destination, status__in=transition.origins)
         return list((chosen.filter(type=type) if type else chosen).order_by("id").values_list("message_id", flat=True))

@@ -11,6 +11,7 @@ from rich.table import Table
 from es_django.core.errors import EsDjangoError
 from es_django.management.arguments import refusal, seconds
 from es_django.management.terminal import printable
+from es_django.monitoring.destinations import COUNTED_STATES
 from es_django.monitoring.health import Health, status
 from es_django.monitoring.lag import MOST, Lag
 
@@ -53,19 +54,27 @@ class Command(BaseCommand):
         ]
         console.print(_table("Projections", ["name", "status", "position", "behind by", "last error"], rows))
         rows = [
-            [each.name, _shown(each.ready), each.in_flight, _shown(each.backing_off), each.dead]
+            [
+                each.name,
+                *map(_amount, each.counts.values()),
+                f"{each.due_seconds:,.1f} s",
+                f"{each.backing_off_seconds:,.1f} s",
+            ]
             for each in health.destinations
         ]
-        console.print(_table("Outbox", ["destination", "ready", "in flight", "backing off", "dead"], rows))
-        console.print(f"Inbox: {health.dead_receipts:,}{' or more' if health.dead_receipts >= MOST else ''} dead")
+        columns = ["destination", *(state.label.lower() for state in COUNTED_STATES), "due for", "failing for"]
+        console.print(_table("Outbox", columns, rows))
+        console.print(f"Inbox: {_amount(health.dead_receipts)} dead")
         for problem in health.problems:
             console.print(printable(f"Problem: {problem}"))
 
 
 def _shown(lag: Lag) -> str:
-    if not lag.count:
-        return "0"
-    return f"{lag.count:,}{' or more' if lag.count >= MOST else ''} for {lag.seconds:,.1f} s"
+    return f"{_amount(lag.count)} for {lag.seconds:,.1f} s" if lag.count else "0"
+
+
+def _amount(count: int) -> str:
+    return f"{count:,} or more" if count >= MOST else f"{count:,}"
 
 
 def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
