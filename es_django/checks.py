@@ -100,13 +100,15 @@ def _check_destinations(settings: conf.Settings) -> Iterator[CheckMessage]:
 
 
 def _check_ingress(settings: conf.Settings) -> Iterator[CheckMessage]:
-    from es_django.messages.signatures import is_secret
+    from es_django.messages.signatures import ingress_signer
 
     for index, secret in enumerate(settings.ingress.secrets):
-        if not is_secret(secret):
+        try:
+            ingress_signer(index, secret)
+        except ImproperlyConfigured as error:
             yield Error(
-                f'ES_DJANGO["INGRESS"]["SECRETS"][{index}] is no secret of Standard Webhooks.',
-                hint='It is "whsec_" and the base64 of 24 to 64 random bytes; leave it out and all events are refused.',
+                f"{error}.",
+                hint="Generate a secret, or remove the entry. Without any secret the ingress refuses all requests.",
                 id="es_django.E012",
             )
     if not settings.ingress.secrets and _is_routed():

@@ -1,4 +1,4 @@
-"""Who may send messages: whoever signs them, after Standard Webhooks, with one of the secrets."""
+"""Signatures of Standard Webhooks, with one parser of secrets for messages that are sent and that are received."""
 
 import base64
 import binascii
@@ -12,30 +12,39 @@ from es_django import conf
 PREFIX = "whsec_"
 
 
-def is_signed(headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether the body, and the id and time that the headers give, bear a signature by one of the secrets, not older or
-    newer than five minutes. Raises `ImproperlyConfigured` if a secret is none."""
-    secrets = conf.settings().ingress.secrets
-    for index, secret in enumerate(secrets):
-        if not is_secret(secret):
-            raise ImproperlyConfigured(f'ES_DJANGO["INGRESS"]["SECRETS"][{index}] is no secret of Standard Webhooks')
-    return any(_is_signed_with(secret, headers, body) for secret in secrets)
+def signer(secret: str, name: str) -> Webhook:
+    """Return the object that signs and verifies with a secret.
 
-
-def is_secret(secret: str) -> bool:
-    """Whether this is a secret of Standard Webhooks: "whsec_" and the base64 of 24 to 64 bytes."""
+    Raises `ImproperlyConfigured`, which shows `name` and not the secret, unless the secret is "whsec_" followed by the
+    base64 of 24 to 64 bytes.
+    """
     encoded = secret.removeprefix(PREFIX)
     try:
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
-        return False
-    return secret.startswith(PREFIX) and 24 <= len(key) <= 64
+        key = b""
+    if not secret.startswith(PREFIX) or not 24 <= len(key) <= 64:
+        raise ImproperlyConfigured(f'{name} must be "{PREFIX}" followed by the base64 of 24 to 64 random bytes')
+    return Webhook(key)
 
 
-def _is_signed_with(secret: conf.Secret, headers: Mapping[str, str], body: bytes) -> bool:
+def ingress_signer(index: int, secret: str) -> Webhook:
+    return signer(secret, f'ES_DJANGO["INGRESS"]["SECRETS"][{index}]')
+
+
+def is_signed(headers: Mapping[str, str], body: bytes) -> bool:
+    """Return whether a secret of the ingress signed the body, and the headers' id and time, within five minutes.
+
+    Raises `ImproperlyConfigured` if one of the secrets is malformed, whichever of them signed.
+    """
+    signers = [ingress_signer(index, secret) for index, secret in enumerate(conf.settings().ingress.secrets)]
+    return any(_verifies(signer, headers, body) for signer in signers)
+
+
+def _verifies(signer: Webhook, headers: Mapping[str, str], body: bytes) -> bool:
     try:
-        Webhook(str(secret)).verify(body, dict(headers), json_parse=False)
+        signer.verify(body, dict(headers), json_parse=False)
     except Exception:
-        # A header that is not even formed as one fails in the package as whatever it trips over.
+        # The package raises any kind of exception for a malformed header.
         return False
     return True

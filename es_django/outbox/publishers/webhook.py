@@ -1,8 +1,6 @@
 """Sends messages to an HTTP endpoint, signed after Standard Webhooks."""
 
 import asyncio
-import binascii
-from base64 import b64decode
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,9 +9,9 @@ from socket import gaierror
 
 import httpx
 from django.core.exceptions import ImproperlyConfigured
-from standardwebhooks import Webhook
 
 from es_django.messages.message import Message
+from es_django.messages.signatures import signer
 from es_django.outbox.errors import DestinationUnreachable, PublishError
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.publishers.event_loop import run
@@ -33,13 +31,22 @@ TRY_AGAIN = frozenset({408, 425, 429})
 class WebhookPublisher(Publisher):
     """Posts each message with the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`.
 
-    OPTIONS: `url`; `secret` that signs, in base64, with `whsec_` before it or not; `timeout`, the seconds in which the
-    answer to a message must begin; `allow_private`, without which only addresses of the public Internet are connected
-    to; `format`, "cloudevents" (in structured mode) or "json".
+    | option | |
+    | --- | --- |
+    | `url` | the endpoint |
+    | `secret` | signs the messages: "whsec_" and the base64 of 24 to 64 bytes |
+    | `timeout` | seconds within which the response to a message must begin |
+    | `allow_private` | whether to connect to addresses outside the public Internet |
+    | `format` | "cloudevents" (in structured mode) or "json" |
 
-    A message has arrived when the answer is 2xx. 408, 425, 429, 5xx and no answer at all are retryable errors, no
-    connection at all is an outage; any other answer, a redirect too, is permanent, and so is a private address. The
-    environment's proxies are not used.
+    | response | outcome |
+    | --- | --- |
+    | 2xx | the message has arrived |
+    | 408, 425, 429, 5xx, none | a retryable error |
+    | any other, also a redirect | a permanent error |
+    | no connection | the destination is unreachable |
+
+    A private address is a permanent error. Proxies of the environment are not used.
     """
 
     def __init__(
@@ -53,7 +60,7 @@ class WebhookPublisher(Publisher):
         if timeout <= 0:
             raise ImproperlyConfigured(f"the timeout is more than 0 seconds, not {timeout!r}")
         self._url = _endpoint(url)
-        self._signer = _signer(secret)
+        self._signer = signer(secret, "the option secret")
         self._timeout = timeout
         self._format = format_named(format)
         transport = httpx.AsyncHTTPTransport if allow_private else PublicTransport
@@ -147,14 +154,3 @@ def _endpoint(url: str) -> httpx.URL:
         # It may hold a password, so it is not shown.
         raise ImproperlyConfigured("the url is none of http:// or https:// with a host")
     return endpoint
-
-
-def _signer(secret: str) -> Webhook:
-    encoded = secret.removeprefix("whsec_")
-    try:
-        key = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if not key:
-        raise ImproperlyConfigured('the secret is base64, with or without "whsec_" before it')
-    return Webhook(key)

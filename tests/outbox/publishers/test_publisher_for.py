@@ -17,12 +17,13 @@ from es_django.outbox.publishers.memory import MemoryPublisher
 from tests.outbox.publishers.messages import news
 
 SHIPPED = "es_django.outbox.publishers"
+SECRET = "whsec_czNjcmV0czNjcmV0czNjcmV0czNjcmV0"
 KOMBU, REDIS = f"{SHIPPED}.kombu.KombuPublisher", f"{SHIPPED}.redis.RedisPublisher"
 WEBHOOK, NATS = f"{SHIPPED}.webhook.WebhookPublisher", f"{SHIPPED}.nats.NatsPublisher"
 GOOD: dict[str, dict[str, Any]] = {
     KOMBU: {"url": "amqp://localhost"},
     REDIS: {"url": "redis://localhost", "queue": "q"},
-    WEBHOOK: {"url": "https://hooks.example", "secret": "czNjcmV0"},
+    WEBHOOK: {"url": "https://hooks.example", "secret": SECRET},
     NATS: {"url": "nats://localhost"},
     f"{SHIPPED}.celery.CeleryPublisher": {},
     f"{SHIPPED}.memory.MemoryPublisher": {},
@@ -38,7 +39,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (REDIS, {"url": "amqp://localhost", "queue": "q"}, "begins with redis://"),
     (REDIS, {"url": "redis://localhost"}, "queue"),
     (WEBHOOK, {"url": "https://hooks.example"}, "secret"),
-    (WEBHOOK, {"url": "hooks.example", "secret": "czNjcmV0"}, "https://"),
+    (WEBHOOK, {"url": "hooks.example", "secret": SECRET}, "https://"),
     (WEBHOOK, {"url": "https://hooks.example", "secret": "s3cret!"}, "base64"),
     (NATS, {"url": "nats://localhost", "prefix": "shop.>"}, "prefix"),
     (NATS, {"url": "ftp://user:s3cret@localhost"}, "nats://"),
@@ -96,7 +97,8 @@ def test_a_destination_that_is_not_configured_is_told(settings: Settings) -> Non
 def test_a_missing_extra_is_named(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, publisher: str, package: str, extra: str
 ) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == package or name.startswith(f"{SHIPPED}.")]:
+    importers = f"{SHIPPED}.", "es_django.messages.signatures"
+    for name in [name for name in sys.modules if name.split(".")[0] == package or name.startswith(importers)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     use(settings, publisher, GOOD[publisher])
