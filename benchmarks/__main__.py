@@ -1,10 +1,10 @@
-"""How fast es_django is, beside what the database can do and beside what people would use instead.
+"""Measures es_django beside a floor (the least work that the database can do) and beside other packages.
 
     python -m benchmarks [--quick] [PART ...]
 
-Needs a PostgreSQL in DATABASE_URL, on which it makes databases and drops them again, and RabbitMQ in AMQP_URL. Work and
-its floor take turns in one run, and what counts is the median of each; the ratios are what to look at, since absolute
-rates depend on the machine. Ends with 1 if a ratio is missed, but for the quick mode.
+It needs PostgreSQL in DATABASE_URL, where it creates and drops databases, and RabbitMQ in AMQP_URL. Work and floor take
+turns in one run, and the result is the ratio of their medians; absolute rates depend on the machine. The exit code is
+1 if a ratio is below its target, except in quick mode.
 """
 
 import os
@@ -14,7 +14,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "testproject.settings")
-# Nudges of the relay are sent, and heard by nobody.
+# Wake-ups of the relay are sent to a broker in memory, where no worker reads them.
 os.environ["CELERY_BROKER_URL"] = "memory://localhost"
 django.setup()
 
@@ -45,17 +45,17 @@ def main() -> int:
     parser = ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all where absent")
+    parser.add_argument("--quick", action="store_true", help="a little of everything, to check that it works")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all parts if omitted")
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
-        parser.error(f"there is no {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
+        parser.error(f"unknown parts: {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
     parts = options.parts or list(PARTS)
     if {"outbox", "peers"} & set(parts):
         outbox.require_broker()
     effort = QUICK if options.quick else FULL
     report = Report(effort)
-    # As in production: with DEBUG Django keeps every statement, and metrics and spans are extras.
+    # As in production: with DEBUG, Django keeps every statement. Metrics and traces are extras, so they are off.
     listeners.clear()
     sources.clear()
     with override_settings(DEBUG=False, ES_DJANGO={**settings.ES_DJANGO, "DESTINATIONS": DESTINATIONS}):

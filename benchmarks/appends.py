@@ -1,6 +1,6 @@
-"""Appends, beside bare psycopg that stores the same rows with one prepared statement and checks nothing.
+"""Appends, beside bare psycopg that stores the same rows with one prepared statement and no checks.
 
-Several events travel as one JSON text there too: as arrays they take 8 times as long."""
+The floor also sends several events as one JSON text, because arrays take 8 times as long."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from django.db import transaction
 from uuid_utils.compat import uuid7
 
 from benchmarks.measure import Effort, Figure, Title, Work, alone, bare_connection, compare, in_processes, new_key
-from benchmarks.subject import PROJECT, Followed, Measured, Subject, Told, fill, measured
+from benchmarks.subject import PROJECT, Followed, Measured, Published, Subject, fill, measured
 from es_django import NO_STREAM, Repository, StreamId, event_store
 
 CATEGORY = "benchmark"
@@ -49,7 +49,7 @@ def append(event_class: type[Measured] = Measured) -> Work:
 
 
 def append_and_tell() -> Work:
-    return append(Told)
+    return append(Published)
 
 
 def append_and_project() -> Work:
@@ -112,8 +112,8 @@ def bare_append_and_tell() -> Work:
         event, key, event_id = measured(1), new_key(), uuid7()
         data = encode({"account": event.account, "amount": event.amount, "currency": event.currency}).decode()
         headers = encode({"causation_id": event_id}).decode()
-        message = [uuid7(), "benchmarks.told", key, data, headers]
-        stored = ["benchmarks.told", encode(event).decode(), event_id]
+        message = [uuid7(), "benchmarks.published", key, data, headers]
+        stored = ["benchmarks.published", encode(event).decode(), event_id]
         cursor.execute(APPEND_AND_TELL, [CATEGORY, key, 1, *message, *stored]).fetchall()
 
     return work

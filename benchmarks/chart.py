@@ -1,6 +1,6 @@
-"""The figures as bars, by part: each as long as its ratio, with a mark at the ratio that is asked for.
+"""A chart of the figures: a bar for each ratio, with a mark at its target.
 
-It has a background of its own, so that it can stand on any page, and tells what is missed in words too.
+The chart has its own background, so that it fits on any page. It names missed targets in words too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from benchmarks.measure import Figure, grouped
 
 WIDTH, MARGIN, HEAD, PART, ROW, BAR = 760, 24, 64, 36, 44, 14
 LONGEST = 2.0
-"""The ratio of the longest bar; what is above it is told by its number alone."""
+"""The ratio at the full width. Higher ratios show only their number."""
 UNIT = (WIDTH - 2 * MARGIN - 210) / LONGEST
 
 STYLE = """.page { fill: #fff; stroke: #d0d7de } text { font: 13px system-ui, sans-serif; fill: #1f2933 }
@@ -36,16 +36,16 @@ def chart(figures: Sequence[Figure]) -> str:
 
 
 def _head() -> Iterator[str]:
-    yield _text(MARGIN, 32, "es_django, in ratio to what it is measured beside", "title")
-    yield _text(MARGIN, 54, f"1.00 is as much; whole width is {LONGEST:.2f}; the mark is what is asked for", "beside")
+    yield _text(MARGIN, 32, "es_django relative to its floor or peer", "title")
+    yield _text(MARGIN, 54, f"1.00 means equal; full width is {LONGEST:.2f}; the mark is the target", "beside")
 
 
 def _row(figure: Figure, top: int) -> Iterator[str]:
     title, bar = figure.title, top + 20
     length, mark = (UNIT * min(ratio, LONGEST) for ratio in (figure.ratio, figure.least))
-    told = f'{escape(title.work)} <tspan class="beside">/ {escape(title.beside)}</tspan>'
-    asked = f"{figure.least:.2f} asked for" if figure.holds else f"missed: {figure.least:.2f} asked for"
-    yield _text(MARGIN, top + 14, told)
+    label = f'{escape(title.work)} <tspan class="beside">/ {escape(title.beside)}</tspan>'
+    asked = f"target {figure.least:.2f}" if figure.holds else f"missed the target {figure.least:.2f}"
+    yield _text(MARGIN, top + 14, label)
     yield _bar("room", UNIT * LONGEST, bar)
     yield _bar("held" if figure.holds else "missed", length, bar)
     yield f'<path class="mark" d="M{MARGIN + mark:.0f} {bar - 3}v{BAR + 6}"/>'

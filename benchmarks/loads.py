@@ -1,4 +1,4 @@
-"""Loads, beside bare psycopg that selects the same rows and msgspec that decodes them, which folds nothing."""
+"""Loads, beside bare psycopg that selects the same rows and msgspec that decodes them, without a fold."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,7 @@ def _events(cursor: psycopg.Cursor, key: str) -> list[Measured]:
 
 
 def new_streams(count: int) -> Iterator[str]:
-    """The keys of so many streams of 10 events each."""
+    """Return the keys of new streams with 10 events each."""
     prefix = new_key()
     with bare_connection() as bare:
         fill(bare, count, 10, prefix=prefix)

@@ -1,4 +1,4 @@
-"""Work and its floor, taking turns in one run, so that their ratio holds on any machine; and a database to run on."""
+"""Runs work and its floor in turns, so that their ratio is valid on any machine, and creates a database for them."""
 
 import gc
 import itertools
@@ -15,19 +15,19 @@ import psycopg
 from django.db import OperationalError, connection, connections
 
 Work = Callable[[], object]
-"""What is measured, done once."""
+"""The measured work, done once."""
 
 Maker = Callable[[], Work]
-"""Makes ready what the work needs, unmeasured, in the process that does it."""
+"""Prepares the work in the process that does it; not measured."""
 
 Contender = Callable[[], float]
-"""Does its work as often as agreed, and tells how often it would have been done in a second."""
+"""Does the work and returns its rate per second."""
 
 WARM_UP = 10
 
 
 class Effort(msgspec.Struct, frozen=True):
-    """How much is measured: in how many rounds, and in each of them `of` what would take long, or a part of it."""
+    """The amount of measuring: the number of rounds, and how often `of` repeats long work in each."""
 
     rounds: int
     share: int
@@ -41,7 +41,7 @@ QUICK = Effort(rounds=1, share=50)
 
 
 class Title(msgspec.Struct, frozen=True):
-    """What is measured, in which unit, and beside what."""
+    """The work, its unit, and its floor or peer."""
 
     part: str
     work: str
@@ -50,13 +50,13 @@ class Title(msgspec.Struct, frozen=True):
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """How much of something is done in a second, and how much of it by what it is measured beside."""
+    """The rate of the work, and the rate of its floor or peer."""
 
     title: Title
     rate: float
     floor: float
     least: float
-    """The ratio that is asked for."""
+    """The target ratio."""
 
     @property
     def ratio(self) -> float:
@@ -80,7 +80,7 @@ def compare(title: Title, ours: Contender, floor: Contender, least: float, effor
 
 
 def medians(contenders: Mapping[str, Contender], effort: Effort) -> dict[str, float]:
-    """The median rate of each contender; in each round all of them run, in turn."""
+    """Return the median rate of each contender. In each round they run in turn."""
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(effort.rounds):
         for name, run in contenders.items():
@@ -89,10 +89,10 @@ def medians(contenders: Mapping[str, Contender], effort: Effort) -> dict[str, fl
 
 
 def alone(make: Maker, times: int, *, each: int = 1, warm_up: int = WARM_UP) -> Contender:
-    """Done `times` times by this process, with `each` units of work in one."""
+    """Do the work `times` times in this process; each time is `each` units."""
 
     def run() -> float:
-        # Plans of an old connection may be those of small tables; whatever is beside it has a new one as well.
+        # An old connection may keep plans made for small tables, so work and floor both get a new one.
         connections.close_all()
         work = make()
         for _ in range(warm_up):
@@ -107,7 +107,7 @@ def alone(make: Maker, times: int, *, each: int = 1, warm_up: int = WARM_UP) -> 
 
 
 def in_processes(make: Maker, times: int, processes: int) -> Contender:
-    """Done `times` times by each of so many processes at once."""
+    """Do the work `times` times in each of several processes at once."""
 
     def run() -> float:
         connections.close_all()
@@ -146,12 +146,12 @@ _numbers = itertools.count()
 
 
 def new_key() -> str:
-    """A key that no stream has."""
+    """Return an unused stream key."""
     return f"{os.getpid()}-{next(_numbers)}"
 
 
 def bare_connection() -> psycopg.Connection:
-    """psycopg's own connection to the database, which prepares every statement at once."""
+    """A connection of psycopg that prepares every statement on its first use."""
     asked_for = connection.get_connection_params()
     named = {name: asked_for[name] for name in ("dbname", "user", "password", "host", "port") if name in asked_for}
     return psycopg.connect(**named, autocommit=True, prepare_threshold=0)
@@ -159,13 +159,13 @@ def bare_connection() -> psycopg.Connection:
 
 @contextmanager
 def fresh_database() -> Iterator[None]:
-    """A database of its own on the server of DATABASE_URL, with all tables and no rows."""
+    """Create a database on the server of DATABASE_URL, with empty tables."""
     if connection.vendor != "postgresql":
-        sys.exit("This measures PostgreSQL: name one in DATABASE_URL, or run `make bench`.")
+        sys.exit("The benchmarks need PostgreSQL: set DATABASE_URL, or run `make bench`.")
     try:
         connection.ensure_connection()
     except OperationalError as error:
-        sys.exit(f"PostgreSQL does not answer at the DATABASE_URL: {error}")
+        sys.exit(f"PostgreSQL does not answer at DATABASE_URL: {error}")
     before = connection.settings_dict["NAME"]
     connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
     try:

@@ -1,5 +1,5 @@
-"""Messages claimed and settled, beside bare psycopg with the same two statements; and relayed to RabbitMQ, beside a
-bare loop of amqp that waits for the confirms once per 100 messages, and touches no database."""
+"""Claims and settles messages, beside bare psycopg with the same two statements; and relays them to RabbitMQ, beside a
+bare amqp loop without a database that waits for confirms once per 100 messages."""
 
 import json
 import os
@@ -85,7 +85,7 @@ def relaying(messages: int) -> Work:
 
 
 def barely_publishing(messages: int) -> Work:
-    """The bodies that the relay sends, with as many confirms."""
+    """Sends the same bodies as the relay, with as many confirms."""
     body = json.dumps({"type": QUEUE, "data": {"account": "account-1", "amount": 1, "currency": "EUR"}})
 
     def work() -> None:
@@ -110,7 +110,7 @@ def barely_publishing(messages: int) -> Work:
 
 
 def memory_of_relay(messages: int) -> tuple[float, float]:
-    """Megabytes of this process, when a tenth of so many messages is relayed, and at most."""
+    """Return the memory of this process in megabytes, after a tenth of the messages and at its peak."""
     refill(messages, "nowhere")
     process = psutil.Process()
     early = highest = published = 0
@@ -124,14 +124,14 @@ def memory_of_relay(messages: int) -> tuple[float, float]:
 
 
 def require_broker() -> None:
-    """Asked before anything is measured, so that nothing is measured in vain."""
+    """Called before the first measurement, so that none is wasted."""
     with kombu.Connection(AMQP_URL) as broker:
         try:
             broker.ensure_connection(max_retries=1, timeout=5)
         except kombu.exceptions.OperationalError as error:
             sys.exit(
                 f"RabbitMQ does not answer at {broker.as_uri()}: {error}\n"
-                "Start it, name another one in AMQP_URL, or name the parts to measure without outbox and peers."
+                "Start it, set AMQP_URL, or name the parts to run without outbox and peers."
             )
 
 
@@ -165,5 +165,5 @@ def measure(effort: Effort) -> Iterator[Figure]:
             queue.delete()
         early, highest = memory_of_relay(many)
         yield Figure(
-            Title("outbox", f"memory of a relay of {many:,} messages", "MB", beside="at its most"), early, highest, 0.75
+            Title("outbox", f"memory of a relay of {many:,} messages", "MB", beside="at its peak"), early, highest, 0.75
         )

@@ -1,5 +1,5 @@
-"""The log read and projected, beside bare psycopg that selects the same rows and msgspec that decodes their payloads;
-and a read model rebuilt in bounded memory."""
+"""Reads and projects the log, beside bare psycopg that selects the same rows and msgspec that decodes their payloads;
+and rebuilds a read model in bounded memory."""
 
 from collections.abc import Iterator
 
@@ -65,7 +65,7 @@ def project() -> Work:
 
 
 def memory_of_rebuild() -> tuple[float, float]:
-    """Megabytes of this process, after the first half a second of a rebuild, and at most."""
+    """Return the memory of this process in megabytes, after half a second of a rebuild and at its peak."""
     process = psutil.Process()
     start_rebuild(Empty.name, by="the benchmark")
     run_projection(Empty.name, seconds=0.5)
@@ -97,7 +97,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
             fill(bare, more // 10, 10, prefix="more-")
         early, highest = memory_of_rebuild()
         yield Figure(
-            Title("projections", f"memory of a rebuild from {more:,} events", "MB", beside="at its most"),
+            Title("projections", f"memory of a rebuild from {more:,} events", "MB", beside="at its peak"),
             early,
             highest,
             0.75,

@@ -1,4 +1,4 @@
-"""What was measured: told line by line, then a table, and two files."""
+"""Reports the figures: a line each as they arrive, then a table, JSON and a chart."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ class Report:
             table.add_row(heading, style="bold")
             for figure in group:
                 table.add_row(*_cells(figure), style="" if figure.holds else "yellow")
-        self._console.print(f"Median of {self._effort.rounds}; * is less than asked for", table, sep="\n")
+        self._console.print(f"Median of {self._effort.rounds}; * means below the target", table, sep="\n")
         load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
         self._console.print(f"Load average {load}")
         FOLDER.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The same work with 1,000,000 stored events as with 10,000: nothing may grow with what is stored."""
+"""The same work with 1,000,000 and with 10,000 stored events: no cost may grow with the log."""
 
 import random
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ LEAST = 1 / 1.15
 
 @contextmanager
 def small_and_large(effort: Effort) -> Iterator[tuple[str, str]]:
-    """The names of two databases: the one of now, with its few events, and one with many."""
+    """Return the names of two databases: the current one with few events, and one with many."""
     small = connection.settings_dict["NAME"]
     large = f"{small}_large"
     connection.close()
@@ -71,7 +71,7 @@ def append() -> Work:
 
 
 def load() -> Work:
-    # As many streams are in use in both, and fit the database's cache: what differs is what lies beside them.
+    # Both databases use the same number of streams, all in cache; only the rest of the log differs.
     subjects, numbers = Repository(Subject), cycle(random.Random(1).sample(range(1, STREAMS + 1), STREAMS))
     return lambda: subjects.get(f"s-{next(numbers)}")
 
@@ -93,11 +93,11 @@ def measure(effort: Effort) -> Iterator[Figure]:
     times, pages, batches = effort.of(3000), effort.of(200), effort.of(50)
     with small_and_large(effort) as (small, large):
         contenders: dict[tuple[str, str], Contender] = {
-            # A session's first touch of a page of the cache costs more, and more where the pages lie apart.
+            # The first access of a session to a cached page costs more, especially if the pages are scattered.
             ("load of 10 events", "aggregates"): alone(load, times, warm_up=STREAMS),
             ("page of 1,000 of the log", "events"): alone(read_page, pages, each=1000),
             (f"claim and settle {BATCH}", "messages"): alone(lambda: claim(batches + WARM_UP), batches, each=BATCH),
-            # The last, as it puts streams of a single event in what the others read.
+            # Appends run last, because they add streams of one event to the log that the other rows read.
             ("append of 1 event", "events"): alone(append, times),
         }
         for (work, unit), run in contenders.items():

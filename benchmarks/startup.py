@@ -1,4 +1,4 @@
-"""`import es_django` and `django.setup()` with it, beside the same project, with its Celery app, without it."""
+"""`import es_django` and `django.setup()`, beside the same project with Celery but without es_django."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ import django
 django.setup()
 """
 
-# The first run compiles what is not compiled yet, as installing a package does, whatever this process may write.
+# The first run compiles the modules, as installing a package does.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 

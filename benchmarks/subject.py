@@ -1,4 +1,4 @@
-"""What is measured: an event with six fields, alone, told to the outside and followed inline; aggregates of it."""
+"""The measured events (six fields; alone, with a message, with an inline projection) and their aggregates."""
 
 from collections.abc import Sequence
 
@@ -21,9 +21,9 @@ class Measured(Event):
         name = "benchmarks.measured"
 
 
-class Told(Measured):
+class Published(Measured):
     class Meta:
-        name = "benchmarks.told"
+        name = "benchmarks.published"
 
 
 class Followed(Measured):
@@ -59,13 +59,13 @@ class Cached(Subject):
         snapshot_every = 990
 
 
-@publishes(Told, destination="nowhere")
-def told(staged: StagedEvent[Told]) -> dict[str, object]:
+@publishes(Published, destination="nowhere")
+def publish(staged: StagedEvent[Published]) -> dict[str, object]:
     return {"account": staged.event.account, "amount": staged.event.amount, "currency": staged.event.currency}
 
 
 class Nowhere(Publisher):
-    """Takes every message."""
+    """Accepts every message."""
 
     def publish(self, messages: Sequence[Message]) -> Sequence[None]:
         return [None] * len(messages)
@@ -89,7 +89,7 @@ PROJECT = "INSERT INTO benchmarks_tally (key, amount) VALUES (%s, %s)"
 
 
 class Tallies(Projection):
-    """Writes its row by the same statement as the floor: what is measured is not Django's ORM."""
+    """Writes its row with the floor's statement, so that Django's ORM is not measured."""
 
     class Meta:
         name = "benchmarks.tallies"
@@ -117,7 +117,7 @@ WITH stream AS (
 INSERT INTO es_django_event (stream_id, version, type, schema_version, data, metadata, event_id, recorded_at)
 SELECT stream.id, version, 'benchmarks.measured', 1,
        jsonb_build_object('account', 'account-' || stream.id, 'amount', version * 100, 'currency', 'EUR',
-                          'reason', 'a reason of some length', 'by', 'somebody', 'number', version),
+                          'reason', 'a reason of some length', 'by', 'a user', 'number', version),
        '{"request": "r-1"}', gen_random_uuid(), clock_timestamp()
   FROM generate_series(1, %(events)s) AS version CROSS JOIN stream
  ORDER BY version, stream.id
@@ -125,7 +125,7 @@ SELECT stream.id, version, 'benchmarks.measured', 1,
 
 
 def fill(bare: psycopg.Connection, streams: int, events: int, *, prefix: str = "s-") -> None:
-    """Streams of the keys `prefix` and a number from 1 on, each with so many events."""
+    """Create streams with the keys `prefix1`, `prefix2`, ..., each with the same number of events."""
     bare.execute(
         FILL, {"category": Subject.category, "prefix": prefix, "streams": streams, "events": events}, prepare=False
     )

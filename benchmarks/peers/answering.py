@@ -1,6 +1,6 @@
-"""What a peer's program does: it says that it is ready, and answers each line, the name of some work, with its rate.
+"""The protocol of a peer's program: it prints "ready", then answers each line (the name of a work) with its rate.
 
-It runs in the peer's own environment, so nothing here needs more than Python.
+It runs in the environment of the peer, so it needs only Python.
 """
 
 import sys
@@ -27,7 +27,7 @@ def rate(work: Callable[[], object], times: int, each: int = 1) -> float:
 def rate_in_threads(
     work: Callable[[], object], times: int, threads: int, *, end: Callable[[], object] = lambda: None
 ) -> float:
-    """Each thread calls `end` when it is done, which closes its connections where threads have their own."""
+    """Each thread calls `end` when it is done, to close connections that belong to the thread."""
     line = Barrier(threads + 1)
 
     def take_part() -> None:

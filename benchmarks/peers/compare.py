@@ -1,4 +1,4 @@
-"""es_django beside what people would use instead, each in an environment of its own, on the same server."""
+"""es_django beside similar packages, each in its own environment, on the same server."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ BROKER = os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """A program of ours that works with a package, and what pip is to install for it, step by step."""
+    """A program that uses a package, and the pip installs that it needs."""
 
     name: str
     program: str
@@ -53,7 +53,7 @@ WORKS = (
 
 
 class Program:
-    """A running program, which is asked for one rate after another."""
+    """A running program that returns one rate per request."""
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -80,7 +80,8 @@ class Program:
 
 
 def python_of(peer: Peer) -> str:
-    """The interpreter of the peer's environment, which is made where it is absent. Raises `CalledProcessError`."""
+    """Return the interpreter of the peer's environment, and create the environment if needed. Raises
+    `CalledProcessError`."""
     if not peer.steps:
         return sys.executable
     folder = ENVIRONMENTS / peer.name
@@ -96,7 +97,7 @@ def python_of(peer: Peer) -> str:
 
 @contextmanager
 def started(peer: Peer, effort: Effort) -> Iterator[tuple[Program, Program]]:
-    """The peer's program, twice: beside its database, and a millisecond away from it."""
+    """The peer's program twice: near its database, and a millisecond away from it."""
     with ExitStack() as stack:
         database = stack.enter_context(_database(f"es_django_{peer.name.replace('-', '_')}"))
         host, port, user, password = _server()
@@ -146,7 +147,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
             except (subprocess.CalledProcessError, RuntimeError) as error:
                 if peer is OURS:
                     raise
-                print(f"{peer.name} is left out: {error}")
+                print(f"{peer.name} is skipped: {error}")
         for work, title, unit, peers, away, least in WORKS:
             there = [peer.name for peer in (OURS, *peers) if peer.name in programs]
             found = medians({name: programs[name][away].rate(work) for name in there}, effort)

@@ -1,8 +1,8 @@
-"""A millisecond of network: passes on what comes in, that much later, and the replies at once.
+"""Simulates a millisecond of network: forwards requests with that delay, and replies at once.
 
     python -m benchmarks.peers.proxy HOST PORT
 
-HOST may be a folder with PostgreSQL's socket. Prints the port that it listens on.
+HOST may be the folder of PostgreSQL's socket. The proxy prints its port.
 """
 
 import socket

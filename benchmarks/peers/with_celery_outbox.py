@@ -1,4 +1,4 @@
-"""django-celery-outbox at the same work. Arguments: dbname, host, port, user, password, how many times, broker."""
+"""The same work with django-celery-outbox. Arguments: dbname, host, port, user, password, repetitions, broker."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ def send() -> None:
 
 
 def relay_all() -> float:
-    """A relay that is told to end at once ends when no message is left."""
+    """A relay that is asked to stop at once stops when no message is left."""
     CeleryOutbox.objects.all().delete()
     for _ in range(TIMES):
         send()

@@ -1,4 +1,4 @@
-"""es_django at the same work as its peers. Arguments: dbname, host, port, user, password, how many times, broker."""
+"""The same work with es_django. Arguments: dbname, host, port, user, password, repetitions, broker."""
 
 import os
 import sys
@@ -63,7 +63,7 @@ listeners.clear()
 sources.clear()
 connections.close_all()
 connection.settings_dict.update(NAME=name, HOST=host, PORT=port, USER=user, PASSWORD=password)
-# Nudges go there too, and none is left in a queue that somebody uses.
+# Wake-ups go there too, so that none is left in a queue of another program.
 app.conf.task_default_queue = "es_django.benchmark.peers"
 rabbitmq = {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"}
 with override_settings(DEBUG=False, ES_DJANGO={**settings.ES_DJANGO, "DESTINATIONS": {"rabbitmq": rabbitmq}}):

@@ -1,6 +1,6 @@
-"""eventsourcing at the same work, on its own PostgreSQL recorder or on that of eventsourcing-django.
+"""The same work with eventsourcing, on its own PostgreSQL recorder or on that of eventsourcing-django.
 
-Arguments: dbname, host, port, user, password, how many times, "postgres" or "django".
+Arguments: dbname, host, port, user, password, repetitions, "postgres" or "django".
 """
 
 import sys
@@ -39,7 +39,7 @@ if recorder == "django":
 else:
 
     def end() -> None:
-        """Its connections are pooled."""
+        """Connections come from a pool."""
 
     environment = {
         "PERSISTENCE_MODULE": "eventsourcing.postgres",
@@ -71,7 +71,7 @@ class Subjects(Application):
 
 
 def recorded(events: int) -> Any:
-    """Its first event is the one that creates it."""
+    """The first event creates the aggregate."""
     subject = Subject(amount=0)
     for number in range(events - 1):
         subject.measure("account-1", number * 100, "EUR", "a reason of some length", "somebody", number)

@@ -9,7 +9,7 @@ from testproject.bank.models import Balance, LedgerEntry, StatementLine
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # has no type parameter at run time
-    """Read models follow from events, so nobody edits them."""
+    """The admin of a read model. Projections write read models, so the admin never edits them."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""The rules of the bank. A method that changes an account either records an event or refuses; it stores nothing."""
+"""The rules of the bank. Each command records an event or raises `Refused`; it stores nothing."""
 
 from decimal import Decimal
 
@@ -17,17 +17,17 @@ CENT = Decimal("0.01")
 
 
 class Refused(Exception):
-    """The bank does not do this."""
+    """The bank refuses a command."""
 
 
 class InvalidAmount(Refused):
     def __init__(self, amount: Decimal) -> None:
-        super().__init__(f"an amount is more than 0 and in whole cents, not {amount}")
+        super().__init__(f"an amount must be more than 0 and in whole cents, not {amount}")
 
 
 class InsufficientFunds(Refused):
     def __init__(self, account: str, balance: Decimal, amount: Decimal) -> None:
-        super().__init__(f"account {account} holds {balance}, which is less than {amount}")
+        super().__init__(f"account {account} has a balance of {balance}, which is less than {amount}")
 
 
 class Account(Aggregate):

@@ -1,4 +1,4 @@
-"""What can happen to an account. These are facts: they are stored for ever, and everything else follows from them."""
+"""The events of an account. They are stored for ever; balances, statements and messages derive from them."""
 
 from decimal import Decimal
 
@@ -27,7 +27,7 @@ class MoneyWithdrawn(Event):
 
 
 class MoneySent(Event):
-    """The one half of a transfer, in the sender's stream."""
+    """The sender's half of a transfer."""
 
     amount: Decimal
     receiver: str
@@ -37,7 +37,7 @@ class MoneySent(Event):
 
 
 class MoneyReceived(Event):
-    """The other half of a transfer, in the receiver's stream."""
+    """The receiver's half of a transfer."""
 
     amount: Decimal
     sender: str

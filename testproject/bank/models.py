@@ -2,7 +2,7 @@ from django.db import models
 
 
 class Balance(models.Model):
-    """What is in an account now. Written by the projection `Balances`."""
+    """The current balance of an account, written by the projection `Balances`."""
 
     account = models.CharField(max_length=255, primary_key=True)
     owner = models.CharField(max_length=255)
@@ -13,7 +13,7 @@ class Balance(models.Model):
 
 
 class StatementLine(models.Model):
-    """One event of an account, and the balance after it. Written by the projection `Statements`."""
+    """An event of an account and the balance after it, written by the projection `Statements`."""
 
     position = models.BigIntegerField(primary_key=True)
     account = models.CharField(max_length=255)
@@ -31,9 +31,9 @@ class StatementLine(models.Model):
 
 
 class LedgerEntry(models.Model):
-    """One message that the ledger has received: the ledger's own record, and none of the bank's business.
+    """A message that the ledger handled. The ledger owns this record; the bank does not know it.
 
-    It stands here so that the sample is one project; it could as well be another system.
+    The ledger could be another system. It is part of this app so that the sample stays one project.
     """
 
     message_id = models.UUIDField(unique=True)

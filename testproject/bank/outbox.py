@@ -1,6 +1,6 @@
-"""What the bank tells others: each movement of money, as one kind of message whose shape is a promise to them.
+"""The messages of the bank: one type of message for each movement of money.
 
-The events stay the bank's own and may change.
+Other systems rely on the shape of the message. The events are internal to the bank and may change.
 """
 
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""The bank's read models. They hold nothing that does not follow from the events, so they can be built again."""
+"""The read models of the bank. They derive from the events alone, so they can be rebuilt."""
 
 from decimal import Decimal
 
@@ -10,7 +10,7 @@ from testproject.bank.models import Balance, StatementLine
 
 
 class Balances(Projection):
-    """Kept in the transaction that stores the event: whoever reads a balance sees his own deposit in it."""
+    """Runs in the transaction of the event: customers see their own deposit at once."""
 
     class Meta:
         name = "balances"
@@ -34,7 +34,7 @@ class Balances(Projection):
 
 
 class Statements(Projection):
-    """Follows the log a moment later, and costs those who write events nothing."""
+    """Runs shortly after the commit and adds nothing to the transaction of the event."""
 
     class Meta:
         name = "statements"

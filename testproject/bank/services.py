@@ -1,4 +1,4 @@
-"""What the bank offers to the rest of the project. Each call takes effect as a whole or not at all."""
+"""The services of the bank. Each call takes effect completely or not at all."""
 
 import random
 import time
@@ -14,28 +14,28 @@ TRANSFER_ATTEMPTS = 5
 
 
 def open_account(key: str, owner: str) -> None:
-    """Raises `ConcurrencyError` if the account exists."""
+    """Open an account. Raises `ConcurrencyError` if it exists."""
     accounts.save(Account.open(key, owner))
 
 
 def deposit(key: str, amount: Decimal) -> None:
-    """Raises `InvalidAmount`, and `AggregateNotFound` if there is no such account."""
+    """Pay money in. Raises `InvalidAmount`, and `AggregateNotFound` if the account does not exist."""
     accounts.execute(key, lambda account: account.deposit(amount))
 
 
 def withdraw(key: str, amount: Decimal) -> None:
-    """Raises as `deposit`, and `InsufficientFunds`."""
+    """Pay money out. Raises as `deposit`, and `InsufficientFunds`."""
     accounts.execute(key, lambda account: account.withdraw(amount))
 
 
 def transfer(sender: str, receiver: str, amount: Decimal) -> None:
-    """Moves money between two accounts. Raises as `withdraw`.
+    """Move money between two accounts. Raises as `withdraw`.
 
-    Both halves carry the same `transfer` in their metadata. If somebody else changes one of the accounts meanwhile,
-    both are loaded and judged anew; after `TRANSFER_ATTEMPTS` the last `ConcurrencyError` is raised.
+    Both events carry the same `transfer` id in their metadata. After a conflict, both accounts are loaded again and the
+    transfer is decided anew, at most `TRANSFER_ATTEMPTS` times; then it raises the last `ConcurrencyError`.
     """
     if sender == receiver:
-        raise Refused("a transfer is between two accounts")
+        raise Refused("a transfer needs two different accounts")
     with metadata(transfer=str(uuid4())):
         for attempt in range(1, TRANSFER_ATTEMPTS + 1):
             source, target = accounts.get(sender), accounts.get(receiver)

@@ -6,7 +6,7 @@ from testproject.helpdesk.events import StepTaken
 
 
 class Ticket(Aggregate):
-    """One case of the help desk. Its steps may be recorded in any order, since a row that was mended comes late."""
+    """A case of the help desk. Its steps may be recorded in any order, because a corrected row arrives late."""
 
     steps: Counter[StepTaken] = Counter()
 
@@ -15,15 +15,15 @@ class Ticket(Aggregate):
 
     @property
     def is_open(self) -> bool:
-        """Whether there is more to come: a ticket can be taken up again after its closing."""
+        """Whether the ticket is open. A closed ticket can be reopened."""
         latest = max(self.steps, key=lambda step: (step.at, step.closes), default=None)
         return latest is None or not latest.closes
 
     def add_missing(self, steps: Iterable[StepTaken]) -> None:
-        """Records those of `steps` that the ticket does not have yet.
+        """Record the `steps` that the ticket does not have yet.
 
-        The same step can be taken twice, so this counts: of a step that stands in `steps` three times and that the
-        ticket has once, two are recorded.
+        A ticket can take the same step several times, so this method counts: if `steps` has a step three times and the
+        ticket has it once, it records two.
         """
         known = self.steps.copy()
         for step in steps:

@@ -6,7 +6,7 @@ CLOSING = "Closed"
 
 
 class StepTaken(Event):
-    """One row of the help desk's log. `at` is when the step was taken, which may be long before it was recorded."""
+    """A row of the help desk's log. `at` is the time of the step, perhaps long before it was recorded."""
 
     step: str
     resource: str

@@ -1,4 +1,4 @@
-"""Stores the steps of tickets, each exactly once, however often a load is repeated, cut off, or run beside another."""
+"""Stores each step of the tickets exactly once, even if a load is repeated, interrupted or run beside another one."""
 
 import random
 import time
@@ -25,10 +25,10 @@ class Stored(NamedTuple):
 
 
 def store_steps(cases: Mapping[str, Sequence[StepTaken]]) -> Stored:
-    """Stores the steps that the tickets lack, those of all `cases` or none, and tells how many of what were stored.
+    """Store the missing steps of all `cases`, all or nothing, and return how many events and messages were stored.
 
-    When somebody else writes to one of the tickets meanwhile, or the database is busy, it looks again at what is
-    lacking. Raises the last `EsDjangoError` when that does not help.
+    After a conflict, or while the database is busy, it looks for missing steps again. After the last attempt it raises
+    the last `EsDjangoError`.
     """
     for attempt in range(1, ATTEMPTS + 1):
         found = tickets.get_many(cases)

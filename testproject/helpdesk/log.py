@@ -1,4 +1,4 @@
-"""Reads the help desk's log: CSV in UTF-8, plain or compressed with gzip, one step of a ticket in each row."""
+"""Reads the help desk's log: CSV in UTF-8, plain or gzip, with one step of a ticket in each row."""
 
 import csv
 import gzip
@@ -29,7 +29,7 @@ COLUMNS = {
     "support_section": "support_section",
     "workgroup": "workgroup",
 }
-"""The header, and what each of its columns is called in this code."""
+"""The columns of the header, with their names in this code."""
 
 LONGEST_NAME = 255
 GZIP_MAGIC = b"\x1f\x8b"
@@ -37,11 +37,11 @@ UNDECODED = re.compile("[\udc80-\udcff]+")
 
 
 class UnreadableLog(Exception):
-    """The file as a whole is no log of the help desk."""
+    """The file is not a log of the help desk."""
 
 
 class MalformedRow(NamedTuple):
-    """A row that cannot be used: its first and last line, counted from 1, and what is wrong with it."""
+    """A malformed row: its first and last line, counted from 1, and the fault."""
 
     first_line: int
     last_line: int
@@ -54,16 +54,16 @@ class MalformedRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Log:
-    """The steps of each case, in the order of the file, and the rows that cannot be used."""
+    """The steps of each case, in the order of the file, and the malformed rows."""
 
     cases: dict[str, list[StepTaken]] = field(default_factory=dict)
     malformed: list[MalformedRow] = field(default_factory=list)
 
 
 def read_log(path: Path) -> Log:
-    """The whole log, in memory, since the rows of a case may stand anywhere in it.
+    """Read the whole log into memory, because the rows of a case may be anywhere in it.
 
-    Raises `UnreadableLog` for a file that is damaged or has another header, and `OSError` for one that cannot be read.
+    Raises `UnreadableLog` if the file is damaged or has another header, `OSError` if it cannot be opened.
     """
     log = Log()
     try:
@@ -84,7 +84,7 @@ def _opened(path: Path) -> Iterator[Iterable[str]]:
     with path.open("rb") as file:
         is_compressed = file.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
         binary = gzip.GzipFile(fileobj=file) if is_compressed else file
-        # Bytes that are no UTF-8 are let through here, so that they cost their own row only.
+        # Invalid UTF-8 is decoded with surrogates, so that only its own row is malformed.
         with io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
             yield text
 
@@ -111,7 +111,11 @@ def _check_header(header: list[str]) -> None:
     if header == list(COLUMNS):
         return
     missing = [column for column in COLUMNS if column not in header]
-    reason = f"it lacks {', '.join(missing)}" if missing else f"the columns are {', '.join(COLUMNS)}, in this order"
+    reason = (
+        f"missing columns: {', '.join(missing)}"
+        if missing
+        else f"expected the columns {', '.join(COLUMNS)}, in this order"
+    )
     raise UnreadableLog(f"line 1: this is not the header of a help desk's log: {reason}")
 
 
@@ -120,7 +124,7 @@ def _case_and_step(row: list[str]) -> tuple[str, StepTaken]:
         raise ValueError(f"{len(row)} columns instead of {len(COLUMNS)}")
     for column, value in zip(COLUMNS, row, strict=True):
         if undecoded := UNDECODED.search(value):
-            raise ValueError(f"{column} is no UTF-8: {undecoded[0].encode(errors='surrogateescape')!r}")
+            raise ValueError(f"{column} is not UTF-8: {undecoded[0].encode(errors='surrogateescape')!r}")
         if "\x00" in value:
             raise ValueError(f"{column} holds a null character")
     fields = dict(zip(COLUMNS.values(), row, strict=True))
@@ -139,8 +143,8 @@ def _time(text: str) -> datetime:
         at = datetime.fromisoformat(text)
         in_utc = at.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError(f"time:timestamp is no ISO 8601 time: {text!r}") from None
-    # A guessed time zone would be stored for good.
+        raise ValueError(f"time:timestamp is not an ISO 8601 time: {text!r}") from None
+    # The event is stored for ever, so the time zone is never guessed.
     if at.tzinfo is None:
         raise ValueError(f"time:timestamp has no time zone: {text!r}")
     return in_utc

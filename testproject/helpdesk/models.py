@@ -2,7 +2,7 @@ from django.db import models
 
 
 class StepCount(models.Model):
-    """How often each step has been taken."""
+    """The number of times that each step was taken."""
 
     name = models.CharField(max_length=255, primary_key=True)
     count = models.PositiveBigIntegerField()
@@ -12,7 +12,7 @@ class StepCount(models.Model):
 
 
 class TicketStatus(models.Model):
-    """Whether a ticket is open, by the latest of its steps."""
+    """Whether a ticket is open, according to its latest step."""
 
     ticket = models.CharField(max_length=255, primary_key=True)
     latest_at = models.DateTimeField()
@@ -29,7 +29,7 @@ class TicketStatus(models.Model):
 
 
 class ClosingNotice(models.Model):
-    """What the customer is told when a ticket is closed."""
+    """The message to the customer when a ticket is closed."""
 
     message_id = models.UUIDField(unique=True)
     ticket = models.CharField(max_length=255)

@@ -55,7 +55,7 @@ OVERDRAFTS: list[Callable[[Account], None]] = [
 @pytest.mark.parametrize("overdraw", OVERDRAFTS, ids=["withdraw", "send"])
 def test_an_overdraft_is_refused_and_nothing_is_recorded(account: Account, overdraw: Callable[[Account], None]) -> None:
     before = account.pending_events
-    with pytest.raises(InsufficientFunds, match=r"acc-1 holds 100, which is less than 100\.01"):
+    with pytest.raises(InsufficientFunds, match=r"acc-1 has a balance of 100, which is less than 100\.01"):
         overdraw(account)
     assert account.pending_events == before
     assert account.balance == Decimal(100)

@@ -15,7 +15,7 @@ from django.conf import settings
 
 TIMEOUT = 120
 AGREES = "Everything agrees."
-DISAGREES = "Not everything agrees."
+DISAGREES = "Some values differ."
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def test_a_second_load_stores_nothing_twice(generated_log: Path) -> None:
     load(generated_log)
     out = load(generated_log)
     assert out.startswith("0 events of 0 cases and 0 messages stored")
-    assert f"{len(column(generated_log, 'concept:name')):,} rows had been stored before." in out
+    assert f"{len(column(generated_log, 'concept:name')):,} rows stored before." in out
     assert_loaded(generated_log)
 
 
@@ -85,7 +85,7 @@ def test_malformed_rows_are_reported_and_skipped(tmp_path: Path, capsys: pytest.
     path = write_log(tmp_path / "log.csv", [row("Case 1"), row("Case 1", at="now"), row(""), row("Case 2")])
     assert "2 malformed rows skipped." in load(path)
     assert capsys.readouterr().err.splitlines() == [
-        f"{path}, line 3: time:timestamp is no ISO 8601 time: 'now'",
+        f"{path}, line 3: time:timestamp is not an ISO 8601 time: 'now'",
         f"{path}, line 4: case:concept:name is empty",
     ]
     assert stored_rows() == {("Case 1", "Closed"): 1, ("Case 2", "Closed"): 1}

@@ -60,12 +60,12 @@ def test_the_rows_of_a_case_may_stand_anywhere(tmp_path: Path) -> None:
         (row(step="  "), "concept:name is empty"),
         (row(case="x" * 256), "case:concept:name has 256 characters, more than 255"),
         (row(step="x" * 256), "concept:name has 256 characters, more than 255"),
-        (row(at="yesterday"), "time:timestamp is no ISO 8601 time: 'yesterday'"),
-        (row(at=""), "time:timestamp is no ISO 8601 time: ''"),
-        (row(at="2012-02-30T00:00:00+00:00"), "time:timestamp is no ISO 8601 time: '2012-02-30T00:00:00+00:00'"),
-        (row(at="0001-01-01T00:00:00+01:00"), "time:timestamp is no ISO 8601 time: '0001-01-01T00:00:00+01:00'"),
+        (row(at="yesterday"), "time:timestamp is not an ISO 8601 time: 'yesterday'"),
+        (row(at=""), "time:timestamp is not an ISO 8601 time: ''"),
+        (row(at="2012-02-30T00:00:00+00:00"), "time:timestamp is not an ISO 8601 time: '2012-02-30T00:00:00+00:00'"),
+        (row(at="0001-01-01T00:00:00+01:00"), "time:timestamp is not an ISO 8601 time: '0001-01-01T00:00:00+01:00'"),
         (row(at="2012-10-09T14:50:17"), "time:timestamp has no time zone: '2012-10-09T14:50:17'"),
-        (row(case="Fall").encode().replace(b"Fall", b"F\xe4ll"), r"case:concept:name is no UTF-8: b'\xe4'"),
+        (row(case="Fall").encode().replace(b"Fall", b"F\xe4ll"), r"case:concept:name is not UTF-8: b'\xe4'"),
         (row(step="\x00"), "concept:name holds a null character"),
         (f'Case 1,"Wa"it,Value 1,2012-10-09T14:50:17Z{OTHER_VALUES}', "',' expected after '\"'"),
     ],
@@ -95,8 +95,8 @@ def test_a_quote_that_is_never_closed_tells_which_lines_it_costs(tmp_path: Path)
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        (GOOD, "it lacks case:concept:name"),
-        (HEADER.replace("time:timestamp", "time"), "it lacks time:timestamp"),
+        (GOOD, "missing columns: case:concept:name"),
+        (HEADER.replace("time:timestamp", "time"), "missing columns: time:timestamp"),
         (HEADER.replace("concept:name,org:resource", "org:resource,concept:name"), "in this order"),
         (f"{HEADER},more", "in this order"),
         ('"case', "unexpected end of data"),
@@ -109,7 +109,7 @@ def test_a_file_with_another_header_is_refused(header: str, reason: str, tmp_pat
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log.csv").touch()
-    with pytest.raises(UnreadableLog, match=r"^line 1: .*it lacks"):
+    with pytest.raises(UnreadableLog, match=r"^line 1: .*missing columns: "):
         read_log(tmp_path / "log.csv")
 
 

@@ -1,4 +1,4 @@
-"""How far the outbox, the ledger and the statements are behind what the bank has done."""
+"""The work that the outbox, the ledger and the statements still have to do."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -36,7 +36,7 @@ class Backlog:
 
     @property
     def is_cleared(self) -> bool:
-        """Whether nothing more will come; what has failed for good will not."""
+        """Whether all work is done. A failed projection counts as done, because it will not go on."""
         return self.unpublished == 0 and self.unhandled == 0 and (self.unprojected == 0 or self.projection_failed)
 
 
@@ -47,5 +47,5 @@ def published_but_unhandled() -> set[UUID]:
 
 
 def publish_again(message_ids: set[UUID]) -> None:
-    """Puts messages back as if they had never been published. The ledger takes each of them once anyway."""
+    """Reset messages to pending. The ledger handles each message once, even if it arrives twice."""
     LEDGER.filter(message_id__in=message_ids).update(status=OutboxMessage.Status.PENDING, attempts=0, published_at=None)

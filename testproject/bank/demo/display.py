@@ -1,4 +1,4 @@
-"""What the demo shows: live in a terminal, and once, as plain lines, anywhere else."""
+"""The output of the demo: live progress bars in a terminal, plain lines elsewhere."""
 
 from decimal import Decimal
 
@@ -16,7 +16,7 @@ def bars(console: Console) -> Progress:
 
 
 class BacklogBars:
-    """What the worker has done of what there is to do."""
+    """Progress bars of the worker's backlog."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -34,7 +34,7 @@ class BacklogBars:
 
 
 def closing_table(checks: list[Check]) -> Table:
-    """Line by line what there should be, and what there is."""
+    """Return a table with the expected and the actual value of each check."""
     table = Table(caption="Money is compared account by account.", caption_justify="left")
     table.add_column("All accounts in this database")
     table.add_column("by the events", justify="right")

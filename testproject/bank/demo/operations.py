@@ -1,4 +1,4 @@
-"""What the demo's customers do: the same for the same seed, but for the keys of their accounts."""
+"""The operations of the demo's customers. A seed always gives the same operations; only the account keys differ."""
 
 import random
 from collections import Counter
@@ -13,7 +13,7 @@ OWNERS = ["Ada", "Barbara", "Edsger", "Frances", "Grace", "Jim", "Leslie", "Pat"
 
 
 class Customers:
-    """Opens new accounts and moves money in and between them; `done` counts what was done, and what was refused."""
+    """Opens accounts and moves money. `done` counts the operations by kind, and the refused ones."""
 
     def __init__(self, accounts: int, seed: int) -> None:
         self._random = random.Random(seed)
@@ -22,14 +22,14 @@ class Customers:
         self.done: Counter[str] = Counter()
 
     def open_accounts(self) -> Iterator[None]:
-        """Opens one account in each step."""
+        """Open one account per step."""
         for key in self._keys:
             services.open_account(key, self._random.choice(OWNERS))
             self.done["opened"] += 1
             yield
 
     def operate(self, operations: int) -> Iterator[None]:
-        """Does one thing in each step."""
+        """Perform one operation per step."""
         kinds: dict[str, Callable[[], None]] = {
             "deposits": self._deposit,
             "withdrawals": self._withdraw,

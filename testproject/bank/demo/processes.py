@@ -1,7 +1,8 @@
-"""The processes that the demo starts, and their certain end.
+"""The processes of the demo. The demo always stops them when it ends.
 
-Each is a process group of its own, so that a Ctrl-C in the terminal reaches the demo alone. The demo then ends them:
-first the master by SIGTERM, so that a worker can finish its task and stop its own children; after a while the group.
+Each process has its own process group, so that Ctrl-C in the terminal reaches only the demo. The demo then sends
+SIGTERM to each main process, so that a worker can finish its task and stop its children. After a while it kills the
+group.
 """
 
 import os
@@ -22,7 +23,7 @@ TAIL = 20
 
 
 class DemoFailed(Exception):
-    """The demo cannot go on; `log` is where more may stand."""
+    """The demo cannot continue. `log` is a file with details."""
 
     def __init__(self, reason: str, log: Path | None = None) -> None:
         super().__init__(reason)
@@ -34,7 +35,7 @@ class DemoFailed(Exception):
 
 
 class Process:
-    """A program that runs for the length of a `running` block, with its output in a log file."""
+    """A program that runs for the duration of a `running` block. Its output goes to a log file."""
 
     def __init__(self, name: str, arguments: list[str], log: Path) -> None:
         self.name = name
@@ -50,7 +51,7 @@ class Process:
             )
 
     def check(self) -> None:
-        """Raises `DemoFailed` if the program has ended, and `KeyboardInterrupt` if the demo is to end."""
+        """Raise `DemoFailed` if the program has ended, `KeyboardInterrupt` after a stop signal."""
         if _to_end.is_set():
             raise KeyboardInterrupt
         returncode = self._process.poll()
@@ -61,7 +62,7 @@ class Process:
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE)
-        # After an orderly end there is nobody left in its group.
+        # After a normal exit the group is empty.
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -98,9 +99,9 @@ def answers(port: int) -> bool:
 
 
 def free_port(preferred: int) -> int:
-    """`preferred`, or another port if that is taken."""
+    """Return `preferred`, or another port if it is taken."""
     with socket.socket() as probe:
-        # As the server does it, so that connections which have just ended count as little as for the server.
+        # The server uses SO_REUSEADDR too, so recently closed connections do not make the port look taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", preferred))
@@ -111,12 +112,12 @@ def free_port(preferred: int) -> int:
 
 
 def stop_signals_interrupt() -> None:
-    """Lets a closed terminal and a plain `kill` end the demo as a Ctrl-C does: with nothing left behind."""
+    """Make a closed terminal and a plain `kill` stop the demo like Ctrl-C, so that no process is left behind."""
     for signum in STOP_SIGNALS:
         signal.signal(signum, _interrupt)
 
 
-# Python drops a KeyboardInterrupt that comes while it finalizes an object, so it is written down as well.
+# Python drops a KeyboardInterrupt that arrives while it finalizes an object, so a flag records it too.
 _to_end = Event()
 
 
@@ -127,7 +128,7 @@ def _interrupt(signum: int, frame: object) -> None:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Puts a Ctrl-C off to the end of the block: one in the midst of it would leave a process that nobody stops."""
+    """Delay Ctrl-C until the end of the block, because an interrupt inside it would leave a process running."""
     came: list[int] = []
     handlers = {signum: signal.signal(signum, lambda signum, frame: came.append(signum)) for signum in STOP_SIGNALS}
     try:

@@ -1,4 +1,4 @@
-"""Holds what the events say against everything that was made of them, in the whole database."""
+"""Compares the events of the whole database with every read model and message made from them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,12 +16,12 @@ from testproject.bank.models import Balance, LedgerEntry, StatementLine
 
 NOTHING = Decimal("0.00")
 Money = Mapping[str, Decimal]
-"""What is in each account."""
+"""The balance of each account."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the closing table."""
+    """A row of the closing table."""
 
     subject: str
     expected: int | Decimal
@@ -53,7 +53,7 @@ def reconcile() -> list[Check]:
 
 
 def _events() -> Iterator[RecordedEvent]:
-    """All events of the bank, oldest first."""
+    """All events of the bank, in log order."""
     page = event_store.read_all(categories=[Account.category])
     while page.events:
         yield from page.events
@@ -74,7 +74,7 @@ def _sums(model: type[StatementLine] | type[LedgerEntry]) -> Iterable[tuple[str,
 
 
 def _same_money(subject: str, expected: Money, found: Iterable[tuple[str, Decimal]]) -> Check:
-    # SQLite adds with floating point.
+    # SQLite computes sums in floating point.
     cents = {account: amount.quantize(CENT) for account, amount in found}
     differing = [key for key in expected.keys() | cents.keys() if expected.get(key, 0) != cents.get(key, 0)]
     return Check(subject, sum(expected.values(), NOTHING), sum(cents.values(), NOTHING), sorted(differing))

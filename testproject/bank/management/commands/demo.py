@@ -1,4 +1,4 @@
-"""The whole way of an event, from a command to the message that another system has received."""
+"""Runs the sample bank: from a command to the message that another system has handled."""
 
 import sys
 import time
@@ -27,32 +27,32 @@ USER = PASSWORD = "admin"
 DEFAULT_PORT = 8000
 HIGHEST_PORT = 65535
 POLL_SECONDS = 0.25
-STANDSTILL_SECONDS = 60
+NO_PROGRESS_SECONDS = 60
 
 
 class Command(BaseCommand):
     help = (
-        "Fills the bank, waits until messages and read models have followed, checks that everything agrees, and serves "
-        "the admin. Exits with 1 if anything disagrees. Ctrl-C stops it and all that it started."
+        "Fills the bank, waits until all messages are handled and all read models are up to date, compares them, and "
+        "serves the admin. Exits with 1 if a comparison fails. Ctrl-C stops the demo and its processes."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--accounts", type=_at_least(2), default=50, help="to open (50)")
-        parser.add_argument("--operations", type=_at_least(0), default=500, help="to try on them (500)")
-        parser.add_argument("--seed", type=int, default=1, help="the same one gives the same operations (1)")
+        parser.add_argument("--accounts", type=_at_least(2), default=50, help="number of accounts to open (50)")
+        parser.add_argument("--operations", type=_at_least(0), default=500, help="number of operations on them (500)")
+        parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same operations (1)")
         parser.add_argument(
-            "--port", type=_port, help=f"of the server ({DEFAULT_PORT}, or a free one if that is taken)"
+            "--port", type=_port, help=f"port of the server ({DEFAULT_PORT}, or a free port if that is taken)"
         )
-        parser.add_argument("--no-serve", action="store_true", help="end after the closing table")
+        parser.add_argument("--no-serve", action="store_true", help="exit after the closing table")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.DEBUG:
-            raise CommandError("The demo makes a user with a known password, so it runs with DEBUG only.")
+            raise CommandError("The demo creates a user with a known password, so it runs only with DEBUG = True.")
         if options["port"] is not None and processes.free_port(options["port"]) != options["port"]:
             raise CommandError(f"Port {options['port']} is taken.")
         self.console = Console(highlight=False)
         processes.stop_signals_interrupt()
-        self.exit_code = 130  # of a demo that was stopped half way
+        self.exit_code = 130  # the exit code of a demo that was stopped
         try:
             self.run(**options)
         except KeyboardInterrupt:
@@ -68,7 +68,7 @@ class Command(BaseCommand):
         self, *, accounts: int, operations: int, seed: int, port: int | None, no_serve: bool, **options: Any
     ) -> None:
         self.prepare()
-        with processes.worker(settings.RUN_DIR / "worker.log") as worker, self.told_when_interrupted():
+        with processes.worker(settings.RUN_DIR / "worker.log") as worker, self.announce_interruption():
             self.say("Worker", f"started, with beat; its log is {worker.log}")
             self.operate(worker, Customers(accounts, seed), accounts, operations)
             self.wait_for_backlog(worker)
@@ -81,13 +81,13 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0, interactive=False)
         users = get_user_model()._default_manager
         if users.filter(username=USER).exists():
-            self.say("User", f"{USER} is there already")
+            self.say("User", f"{USER} exists already")
         else:
             get_user_model().objects.create_superuser(USER, password=PASSWORD)
-            self.say("User", f"{USER} made, with the password {PASSWORD}: for development only")
+            self.say("User", f"created {USER} with the password {PASSWORD}: for development only")
         if settings.CELERY_BROKER_URL.startswith("filesystem:"):
-            # A run that was killed left tasks in this folder, maybe of a database that is gone, and others were lost
-            # with its worker. The outbox knows which of them still matter.
+            # A killed run left tasks in this folder, perhaps of a deleted database, and its worker lost other tasks.
+            # The outbox knows which messages still need handling.
             current_app.control.purge()
             publish_again(published_but_unhandled())
 
@@ -102,7 +102,7 @@ class Command(BaseCommand):
         done = customers.done
         self.console.print(
             f"{done['deposits']} deposits, {done['withdrawals']} withdrawals, {done['transfers']} transfers, and "
-            f"{done['refused']} refused for lack of money.\n"
+            f"{done['refused']} refused for insufficient funds.\n"
         )
 
     def wait_for_backlog(self, worker: Process) -> None:
@@ -114,8 +114,8 @@ class Command(BaseCommand):
                 worker.check()
                 if backlog != last:
                     last, moved_at = backlog, time.monotonic()
-                elif time.monotonic() > moved_at + STANDSTILL_SECONDS:
-                    raise DemoFailed(f"Nothing has moved for {STANDSTILL_SECONDS} seconds.", worker.log)
+                elif time.monotonic() > moved_at + NO_PROGRESS_SECONDS:
+                    raise DemoFailed(f"There was no progress for {NO_PROGRESS_SECONDS} seconds.", worker.log)
                 time.sleep(POLL_SECONDS)
             bars.show(backlog)
 
@@ -125,7 +125,7 @@ class Command(BaseCommand):
         if all(check.agrees for check in checks):
             self.console.print("[bold green]Everything agrees.[/]")
             return True
-        self.console.print("[bold red]Not everything agrees.[/]")
+        self.console.print("[bold red]Some values differ.[/]")
         return False
 
     def serve(self, worker: Process, port: int) -> None:
@@ -141,11 +141,11 @@ class Command(BaseCommand):
                 time.sleep(POLL_SECONDS)
 
     @contextmanager
-    def told_when_interrupted(self) -> Iterator[None]:
+    def announce_interruption(self) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            self.console.print("\nStopping what was started ...")
+            self.console.print("\nStopping all processes ...")
             raise
 
     def say(self, what: str, text: str) -> None:
@@ -155,7 +155,7 @@ class Command(BaseCommand):
 def _port(text: str) -> int:
     number = int(text)
     if not 1 <= number <= HIGHEST_PORT:
-        raise ArgumentTypeError(f"{number} is no port: 1 to {HIGHEST_PORT}")
+        raise ArgumentTypeError(f"{number} is not a port: use 1 to {HIGHEST_PORT}")
     return number
 
 

@@ -14,20 +14,20 @@ from testproject.helpdesk.events import StepTaken
 from testproject.helpdesk.loading import Stored, store_steps
 from testproject.helpdesk.log import Log, UnreadableLog, read_log
 
-# A transaction for each case would take twice as long, and wake the outbox's relay a hundred times as often.
+# One transaction per case would take twice as long and wake the relay a hundred times as often.
 CASES_PER_TRANSACTION = 100
 INTERRUPTED = 130
 
 
 class Command(BaseCommand):
     help = (
-        "Stores each row of a help desk's log as an event of its ticket. Rows that are stored already are left alone, "
-        "so a load can be repeated: after it was cut off, or with a file that was mended."
+        "Stores each row of a help desk's log as an event of its ticket. It skips rows that are stored already, "
+        "so you can repeat a load after an interruption or with a corrected file."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", metavar="FILE", type=Path, help="the log, as CSV, plain or compressed with gzip")
-        parser.add_argument("--strict", action="store_true", help="store nothing at all if any row is malformed")
+        parser.add_argument("file", metavar="FILE", type=Path, help="the log as CSV, plain or gzip")
+        parser.add_argument("--strict", action="store_true", help="store nothing if any row is malformed")
 
     def handle(self, *args: Any, file: Path, strict: bool, **options: Any) -> None:
         started = time.perf_counter()
@@ -60,7 +60,7 @@ class Command(BaseCommand):
         except (EsDjangoError, KeyboardInterrupt) as error:
             reason = "Interrupted" if isinstance(error, KeyboardInterrupt) else f"{error}"
             raise CommandError(
-                f"{reason}. {done:,} of {_count(len(cases), 'case')} are stored; a repeated load goes on from there.",
+                f"{reason}. {done:,} of {_count(len(cases), 'case')} are stored. Repeat the load to store the rest.",
                 returncode=INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1,
             ) from error
         return stored
@@ -90,7 +90,7 @@ def _summary(log: Log, stored: Stored, seconds: float) -> str:
         f"{stored.events / seconds:,.0f} events a second."
     ]
     if earlier := sum(map(len, log.cases.values())) - stored.events:
-        sentences.append(f"{_count(earlier, 'row')} had been stored before.")
+        sentences.append(f"{_count(earlier, 'row')} stored before.")
     if log.malformed:
         sentences.append(f"{_count(len(log.malformed), 'malformed row')} skipped.")
     return " ".join(sentences)
