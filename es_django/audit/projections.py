@@ -9,7 +9,7 @@ from es_django.audit.findings import Finding, Watch
 from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.projections.base import registered_projections
 from es_django.projections.side_effects import done_until
-from es_django.store.postgresql.positions import LAST_DRAWN
+from es_django.store.postgresql.sql import LAST_DRAWN
 
 
 def findings(watch: Watch) -> Iterator[Finding]:

@@ -21,8 +21,8 @@ TRIGGER = {
     "sqlite": "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'es_django_event' AND name = %s",
 }
 
-LAST_DRAWN = """
-SELECT sequence IS NOT NULL, coalesce(pg_sequence_last_value(sequence), 0)
+SEQUENCE = """
+SELECT sequence IS NOT NULL, pg_sequence_last_value(sequence)
   FROM CAST(pg_get_serial_sequence(%s, %s) AS regclass) AS sequence
 """
 
@@ -99,8 +99,9 @@ def _sequences(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
         # Before the sequence is asked, since both move on.
         highest = model._base_manager.using(connection.alias).aggregate(last=Max("pk"))["last"] or 0
         with connection.cursor() as cursor:
-            cursor.execute(LAST_DRAWN, [table, column])
-            exists, drawn = cursor.fetchone()
+            cursor.execute(SEQUENCE, [table, column])
+            exists, last_drawn = cursor.fetchone()
+        drawn = last_drawn or 0
         if not exists:
             yield Finding("sequence", f"{table}.{column} has none that numbers new rows")
         elif drawn < highest:

@@ -16,7 +16,7 @@ from es_django import ANY, RecordedEvent, Repository, StorageError, StreamId, ev
 from es_django.errors import EsDjangoError
 from es_django.models import StoredEvent
 from es_django.store.base import Partition
-from es_django.store.postgresql.append import FLOOR_NAMESPACE
+from es_django.store.postgresql import sql as postgresql
 from tests.domain import Annotated, Ledger
 from tests.processes import run_processes
 from tests.threads import threads
@@ -181,7 +181,7 @@ def test_a_long_transaction_that_appends_nothing_does_not_hold_the_log() -> None
 @pytest.mark.requires_postgresql
 @pytest.mark.parametrize(
     "lock",
-    ["pg_advisory_xact_lock_shared(0)", f"pg_advisory_xact_lock_shared({FLOOR_NAMESPACE << 15}, 0)"],
+    ["pg_advisory_xact_lock_shared(0)", f"pg_advisory_xact_lock_shared({postgresql.LOCK_NAMESPACE << 15}, 0)"],
     ids=["one number", "two numbers"],
 )
 def test_an_advisory_lock_that_is_no_floor_does_not_hold_the_log(lock: str) -> None:
@@ -215,10 +215,8 @@ def test_the_log_is_not_read_where_it_could_lie(isolation: str) -> None:
 
 @pytest.mark.requires_postgresql
 def test_the_log_is_not_read_on_a_replica(monkeypatch: pytest.MonkeyPatch) -> None:
-    from es_django.store.postgresql import store as postgresql  # needs psycopg
-
-    as_replica = postgresql.HIGHEST_POSITION.replace("pg_is_in_recovery()", "true")
-    monkeypatch.setattr(postgresql, "HIGHEST_POSITION", as_replica)
+    as_replica = postgresql.END_OF_LOG.replace("pg_is_in_recovery()", "true")
+    monkeypatch.setattr(postgresql, "END_OF_LOG", as_replica)
     with pytest.raises(StorageError, match="a replica cannot tell which appends are in flight") as caught:
         event_store.read_all()
     assert not caught.value.retryable

@@ -1,12 +1,14 @@
 """The statements of the outbox in SQLite, each run inside BEGIN IMMEDIATE, so that no other writer is in between."""
 
+from es_django.store.sqlite.sql import NOW, seconds_from_now
+
 # As in PostgreSQL, where each part is told of; nothing is skipped here, since no other writer is in between.
-CLAIM = """
+CLAIM = f"""
 WITH suspect AS MATERIALIZED (
     SELECT message.id, message.key
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s AND message.status = 'claimed'
-       AND message.claimed_until <= strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') AND message.attempts >= %(suspect_from)s
+       AND message.claimed_until <= {NOW} AND message.attempts >= %(suspect_from)s
        AND (message.key IS NULL OR message.id = (
             SELECT head.id
               FROM es_django_outboxmessage AS head
@@ -20,9 +22,9 @@ abandoned AS MATERIALIZED (
     SELECT message.id, message.key
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s AND message.status = 'claimed'
-       AND message.claimed_until <= strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') AND message.attempts < %(suspect_from)s
+       AND message.claimed_until <= {NOW} AND message.attempts < %(suspect_from)s
        AND (message.key IS NULL OR (
-            SELECT head.status = 'claimed' AND head.claimed_until <= strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+            SELECT head.status = 'claimed' AND head.claimed_until <= {NOW}
               FROM es_django_outboxmessage AS head
              WHERE head.destination = %(destination)s AND head.key = message.key
                AND head.status IN ('pending', 'claimed')
@@ -36,13 +38,13 @@ busy AS MATERIALIZED (
       FROM (SELECT key, id
               FROM es_django_outboxmessage
              WHERE destination = %(destination)s AND key IS NOT NULL
-               AND status = 'claimed' AND claimed_until > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+               AND status = 'claimed' AND claimed_until > {NOW}
             UNION ALL
             SELECT key, id
               FROM (SELECT key, id
                       FROM es_django_outboxmessage
                      WHERE destination = %(destination)s AND key IS NOT NULL AND status = 'pending'
-                       AND available_at > created_at AND available_at > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+                       AND available_at > created_at AND available_at > {NOW}
                      ORDER BY available_at
                      LIMIT 1000)
            ) AS held
@@ -57,9 +59,9 @@ due AS MATERIALIZED (
     SELECT message.id, message.key
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s AND message.status = 'pending'
-       AND message.available_at <= strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+       AND message.available_at <= {NOW}
        AND (message.key IS NULL OR message.key NOT IN (SELECT key FROM busy) AND (
-            SELECT head.status = 'pending' AND head.available_at <= strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+            SELECT head.status = 'pending' AND head.available_at <= {NOW}
               FROM es_django_outboxmessage AS head
              WHERE head.destination = %(destination)s AND head.key = message.key
                AND head.status IN ('pending', 'claimed')
@@ -82,7 +84,7 @@ hole AS MATERIALIZED (
 )
 UPDATE es_django_outboxmessage
    SET status = 'claimed', attempts = attempts + 1, claimed_by = %(worker)s,
-       claimed_until = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || %(lease)s || ' seconds')
+       claimed_until = {seconds_from_now("%(lease)s")}
  WHERE id IN (
     SELECT batch.id
       FROM batch LEFT JOIN hole ON hole.key = batch.key
@@ -93,32 +95,32 @@ RETURNING id, attempts, message_id, type, key, data, headers,
           stream_version, last_error
 """
 
-SETTLE = """
+SETTLE = f"""
 UPDATE es_django_outboxmessage
    SET status = settlement.status, attempts = settlement.counted, claimed_by = NULL, claimed_until = NULL,
        last_error = coalesce(nullif(settlement.error, ''), last_error),
        available_at = CASE WHEN settlement.delay > 0
-                           THEN strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || settlement.delay || ' seconds')
+                           THEN {seconds_from_now("settlement.delay")}
                            ELSE available_at END,
-       published_at = CASE WHEN settlement.status = 'published' THEN strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') END,
-       failed_at = CASE WHEN settlement.status = 'dead' THEN strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') END
+       published_at = CASE WHEN settlement.status = 'published' THEN {NOW} END,
+       failed_at = CASE WHEN settlement.status = 'dead' THEN {NOW} END
   FROM (SELECT json_extract(value, '$.id') AS id, json_extract(value, '$.attempts') AS attempts,
                json_extract(value, '$.counted') AS counted, json_extract(value, '$.status') AS status,
                json_extract(value, '$.error') AS error, json_extract(value, '$.delay') AS delay
           FROM json_each(%(settlements)s)) AS settlement
  WHERE es_django_outboxmessage.id = settlement.id AND es_django_outboxmessage.attempts = settlement.attempts
    AND es_django_outboxmessage.status = 'claimed' AND es_django_outboxmessage.claimed_by = %(worker)s
-   AND es_django_outboxmessage.claimed_until > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+   AND es_django_outboxmessage.claimed_until > {NOW}
 RETURNING es_django_outboxmessage.id
 """
 
-EXTEND = """
+EXTEND = f"""
 UPDATE es_django_outboxmessage
-   SET claimed_until = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || %(lease)s || ' seconds')
+   SET claimed_until = {seconds_from_now("%(lease)s")}
   FROM (SELECT json_extract(value, '$.id') AS id, json_extract(value, '$.attempts') AS attempts
           FROM json_each(%(claims)s)) AS claim
  WHERE es_django_outboxmessage.id = claim.id AND es_django_outboxmessage.attempts = claim.attempts
    AND es_django_outboxmessage.status = 'claimed' AND es_django_outboxmessage.claimed_by = %(worker)s
-   AND es_django_outboxmessage.claimed_until > strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
+   AND es_django_outboxmessage.claimed_until > {NOW}
 RETURNING es_django_outboxmessage.id
 """

@@ -1,7 +1,7 @@
 """The event store in SQLite: the same steps as in PostgreSQL, one statement each, inside BEGIN IMMEDIATE.
 
-SQLite has one writer at a time, so positions appear in the order in which they were drawn and no gap can fill up
-later; there is no watermark here, on purpose.
+SQLite has one writer at a time, so events appear in the order of their positions, and a gap is never filled later. The
+log needs no floors here.
 """
 
 import json
@@ -21,131 +21,49 @@ from es_django.store.error_translation import storage_errors
 from es_django.store.errors import DuplicateEvent, DuplicateMessage, LockTimeout, StorageError
 from es_django.store.fair_lock import fair_lock
 from es_django.store.row_mapping import as_utc, recorded_from
+from es_django.store.sqlite import sql
 from es_django.store.writes import STREAM_EXISTS, Append
-
-FIND_STREAM = """
-SELECT id, version FROM es_django_stream WHERE category = %s AND key = %s
-"""
-
-OPEN_STREAM = """
-INSERT INTO es_django_stream (category, key, version, created_at, updated_at)
-VALUES (%s, %s, %s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'), strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
-"""
-
-MOVE_STREAM = """
-UPDATE es_django_stream SET version = version + %s, updated_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')
- WHERE id = %s AND archived_at IS NULL
-"""
-
-INSERT_EVENT = """
-INSERT INTO es_django_event (stream_id, version, type, schema_version, data, metadata, correlation_id, causation_id,
-                             event_id, recorded_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
-"""
-
-INSERT_MESSAGE = """
-INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, headers, stream_id, stream_version,
-                                     status, attempts, last_error, available_at, created_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'pending', 0, '',
-        strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s), strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
-"""
-
-PUT_SNAPSHOT = """
-INSERT INTO es_django_snapshot (stream_id, version, schema, state, taken_at)
-VALUES (%s, %s, %s, %s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
-    ON CONFLICT (stream_id) DO UPDATE
-   SET version = excluded.version, schema = excluded.schema, state = excluded.state, taken_at = excluded.taken_at
-"""
-
-KNOWN_EVENTS = """
-SELECT event_id FROM es_django_event WHERE event_id IN (SELECT value FROM json_each(%s))
-"""
-
-KNOWN_MESSAGES = """
-SELECT message_id FROM es_django_outboxmessage WHERE message_id IN (SELECT value FROM json_each(%s))
-"""
-
-STORED = """
-SELECT position, version, recorded_at FROM es_django_event WHERE stream_id = %s AND version > %s ORDER BY version
-"""
-
-LOG = """
-SELECT event.position, event.version, event.type, event.schema_version, event.data, event.metadata,
-       event.correlation_id, event.causation_id, event.event_id, event.recorded_at, stream.category, stream.key
-  FROM es_django_event AS event JOIN es_django_stream AS stream ON stream.id = event.stream_id
- WHERE event.position > %(after)s AND event.position <= %(end)s
-   AND (%(categories)s IS NULL OR stream.category IN (SELECT value FROM json_each(%(categories)s)))
-   AND (%(types)s IS NULL OR event.type IN (SELECT value FROM json_each(%(types)s)))
-   AND (%(partitions)s = 1 OR (((event.stream_id & 2147483647) * 2654435761) >> 16) %% %(partitions)s = %(partition)s)
- ORDER BY event.position LIMIT %(limit)s
-"""
-
-
-MANY = """
-SELECT stream.key, snapshot.version, NULL AS type, NULL AS schema_version, snapshot.state AS data
-  FROM es_django_stream AS stream
-  JOIN es_django_snapshot AS snapshot
-    ON snapshot.stream_id = stream.id AND snapshot.schema = %(schema)s AND snapshot.version <= stream.version
- WHERE stream.category = %(category)s AND stream.key IN (SELECT value FROM json_each(%(keys)s))
- UNION ALL
-SELECT stream.key, event.version, event.type, event.schema_version, event.data
-  FROM es_django_stream AS stream
-  LEFT JOIN es_django_snapshot AS snapshot
-    ON snapshot.stream_id = stream.id AND snapshot.schema = %(schema)s AND snapshot.version <= stream.version
-  JOIN es_django_event AS event ON event.stream_id = stream.id AND event.version > coalesce(snapshot.version, 0)
- WHERE stream.category = %(category)s AND stream.key IN (SELECT value FROM json_each(%(keys)s))
- ORDER BY 1, 2
-"""
-
-
-SEND = """
-INSERT INTO es_django_outboxmessage (message_id, destination, type, key, data, headers, status, attempts, last_error,
-                                     available_at, created_at)
-VALUES (%(message_id)s, %(destination)s, %(type)s, %(key)s, %(data)s, %(headers)s, 'pending', 0, '',
-        strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '+' || %(delay)s || ' seconds'),
-        strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'))
-    ON CONFLICT (message_id) DO NOTHING
-RETURNING id
-"""
 
 
 class SqliteEventStore(DatabaseEventStore):
     _appends_in_one_statement = False
-    _send_statement = SEND
+    _send_statement = sql.SEND_MESSAGE
 
     def _append(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
         count = len(append.events)
         with connection.cursor() as cursor:
-            cursor.execute(FIND_STREAM, [append.stream.category, append.stream.key])
+            cursor.execute(sql.FIND_STREAM, [append.stream.category, append.stream.key])
             stream_id, before = cursor.fetchone() or (None, 0)
             fits = before > 0 if append.expected is STREAM_EXISTS else append.version in (None, before)
             if not fits:
                 return None
             if stream_id is None:
-                cursor.execute(OPEN_STREAM, [append.stream.category, append.stream.key, count])
+                cursor.execute(sql.CREATE_STREAM, [append.stream.category, append.stream.key, count])
                 stream_id = cursor.lastrowid
             else:
-                cursor.execute(MOVE_STREAM, [count, stream_id])
+                cursor.execute(sql.ADVANCE_STREAM, [count, stream_id])
                 if cursor.rowcount == 0:
                     return None
             # SQLite does not name the constraint that was violated, and nobody else can write in between.
             for known, duplicate, ids in (
-                (KNOWN_EVENTS, DuplicateEvent, [event.event_id for event in append.events]),
-                (KNOWN_MESSAGES, DuplicateMessage, [staged.message.message_id for staged in append.messages]),
+                (sql.KNOWN_EVENTS, DuplicateEvent, [event.event_id for event in append.events]),
+                (sql.KNOWN_MESSAGES, DuplicateMessage, [staged.message.message_id for staged in append.messages]),
             ):
                 cursor.execute(known, [json.dumps([each.hex for each in ids])])
                 if found := cursor.fetchall():
                     raise duplicate([UUID(each) for (each,) in found])
-            cursor.executemany(INSERT_EVENT, _event_parameters(append, stream_id, before))
-            cursor.executemany(INSERT_MESSAGE, _message_parameters(append, stream_id, before))
+            cursor.executemany(sql.INSERT_EVENT, _event_parameters(append, stream_id, before))
+            cursor.executemany(sql.INSERT_MESSAGE, _message_parameters(append, stream_id, before))
             if append.snapshot is not None:
-                cursor.execute(PUT_SNAPSHOT, [stream_id, before + count, append.snapshot.schema, append.snapshot.state])
-            cursor.execute(STORED, [stream_id, before])
+                cursor.execute(
+                    sql.PUT_SNAPSHOT, [stream_id, before + count, append.snapshot.schema, append.snapshot.state]
+                )
+            cursor.execute(sql.SELECT_STORED, [stream_id, before])
             return recorded_from(append, [(position, version, as_utc(at)) for position, version, at in cursor])
 
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:
-            cursor.execute(MANY, {"category": category, "keys": json.dumps(keys), "schema": schema})
+            cursor.execute(sql.SELECT_MANY, {"category": category, "keys": json.dumps(keys), "schema": schema})
             return cast("list[tuple[Any, ...]]", cursor.fetchall())
 
     @contextmanager
@@ -173,7 +91,7 @@ class SqliteEventStore(DatabaseEventStore):
 
     def _suspended_projections(self) -> Set[str]:
         with self.connection.cursor() as cursor:
-            cursor.execute("SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'inline'")
+            cursor.execute(sql.SUSPENDED_PROJECTIONS)
             return {name for (name,) in cursor.fetchall()}
 
     def hold_inline_projections(self) -> None:
@@ -181,7 +99,7 @@ class SqliteEventStore(DatabaseEventStore):
 
     def safe_end(self) -> int:
         with storage_errors("read the log", self.connection), self.connection.cursor() as cursor:
-            cursor.execute("SELECT coalesce(max(position), 0) FROM es_django_event")
+            cursor.execute(sql.END_OF_LOG)
             return cast("int", cursor.fetchone()[0])
 
     def _select_log(
@@ -203,7 +121,7 @@ class SqliteEventStore(DatabaseEventStore):
             "partitions": partition.count,
         }
         with self.connection.cursor() as cursor:
-            cursor.execute(LOG, parameters)
+            cursor.execute(sql.SELECT_LOG, parameters)
             return cast("list[tuple[Any, ...]]", cursor.fetchall())
 
 
@@ -241,7 +159,7 @@ def _message_parameters(append: Append, stream_id: int, before: int) -> list[tup
             staged.headers,
             stream_id,
             before + staged.ordinal,
-            f"+{staged.message.delay_seconds:.3f} seconds",
+            f"{staged.message.delay_seconds:.3f}",
         )
         for staged in append.messages
     ]

@@ -8,9 +8,8 @@ import pytest
 from django.db import connection
 
 from es_django import NO_STREAM, Event, StreamId, event_store
-from es_django.store.postgresql import append as postgresql_append
-from es_django.store.postgresql import store as postgresql
-from es_django.store.postgresql.positions import LAST_DRAWN
+from es_django.store.postgresql import sql
+from es_django.store.postgresql.sql import LAST_DRAWN
 from tests.processes import run_processes
 from tests.threads import threads, wait_until_somebody_waits_for_a_lock
 
@@ -68,7 +67,7 @@ def test_the_last_drawn_position_is_never_told_too_high_while_others_draw() -> N
 
 
 def test_floors_and_the_end_of_the_log_are_told_by_it() -> None:
-    for statement in (postgresql_append.FLOOR, postgresql_append.FLOOR_ONCE, postgresql.HIGHEST_POSITION):
+    for statement in (sql.FLOOR, sql.FLOOR_ONCE, sql.END_OF_LOG):
         assert LAST_DRAWN in statement
         assert "FROM es_django_event_position_seq" not in statement
 
