@@ -1,6 +1,8 @@
 # Needs make and Python 3.11 or newer with its venv module; all else goes into .venv.
 #   make demo [DB=postgres] [ARGS=...]   the sample project, on SQLite or PostgreSQL
+#   make check [ARGS=...]                lint, types, and the fast tests on SQLite: less than two minutes
 #   make test [ARGS=...]                 all tests on SQLite, then on the PostgreSQL of DATABASE_URL or an embedded one
+#   make coverage [ARGS=...]             the same with branch coverage, which may not fall
 #   make bench [ARGS=--quick]            how fast it is, on the PostgreSQL of DATABASE_URL or an embedded one; needs RabbitMQ
 #   make lint | types | clean
 
@@ -17,17 +19,28 @@ INSTALLED-postgres := .venv/installed-embedded
 INSTALLED-sqlite := .venv/installed-demo
 $(if $(INSTALLED-$(DB)),,$(error DB is sqlite or postgres, not "$(DB)"))
 
-.PHONY: demo test bench lint types clean
+.PHONY: demo check test coverage bench lint types clean
 
 demo: $(INSTALLED-$(DB))
 	$(ON-$(DB)) $(RUN) manage.py demo $(ARGS)
 
-# The second run is made, and its result told, even where the first one fails.
+# One process for each core, each with a database of its own. The tests of a file run in their order, in one process.
+PYTEST = $(MEASURE) -m pytest -n logical --dist loadfile --no-loadscope-reorder
+
+check: lint types
+	env -u DATABASE_URL $(RUN) $(PYTEST) -q -m "not slow" $(ARGS)
+
+# The second run takes place, and shows its result, even if the first one fails.
 test: .venv/installed-test
 	@status=0; \
-	echo "== SQLite"; env -u DATABASE_URL $(RUN) -m pytest $(ARGS) || status=1; \
-	echo "== PostgreSQL"; $(ON-postgres) $(RUN) -m pytest $(ARGS) || status=1; \
+	echo "== SQLite"; env -u DATABASE_URL $(RUN) $(PYTEST) $(ARGS) || status=1; \
+	echo "== PostgreSQL"; $(ON-postgres) $(RUN) $(PYTEST) $(ARGS) || status=1; \
 	exit $$status
+
+coverage: MEASURE = -m coverage run
+coverage: test
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report
 
 bench: .venv/installed-test
 	$(ON-postgres) $(RUN) -m benchmarks $(ARGS)

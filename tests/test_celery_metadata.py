@@ -21,6 +21,7 @@ def look_at_metadata(again: bool = False) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.slow
 def test_a_task_has_the_metadata_of_its_sender_and_passes_it_on() -> None:
     with start_worker(app, pool="solo", perform_ping_check=False):
         with metadata(correlation_id="c-1", user=lambda: "ada"):

@@ -8,6 +8,7 @@ from inspect import signature
 from pathlib import Path
 
 import msgspec
+import pytest
 from django.conf import settings
 
 from es_django.conf import OutboxSettings
@@ -98,6 +99,7 @@ def test_the_readme_lists_each_publisher_with_its_options() -> None:
         assert sorted(listed[name]) == sorted(signature(publisher).parameters)
 
 
+@pytest.mark.slow
 def test_the_code_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
     files = write_project(tmp_path)
     assert len(files) == 12

@@ -110,6 +110,7 @@ def test_an_empty_store_gives_no_finding() -> None:
     assert findings() == []
 
 
+@pytest.mark.slow
 def test_appends_that_go_on_meanwhile_give_no_finding() -> None:
     ended = Signal()
 

@@ -107,6 +107,7 @@ def arrive_in_turn(barrier: Barrier, number: int) -> None:
 
 
 @pytest.mark.requires_postgresql
+@pytest.mark.slow
 def test_processes_get_the_lock_in_order_of_arrival() -> None:
     run_processes(arrive_in_turn, [(number,) for number in range(11)], timeout=120)
     assert ledgers.get("l-1").notes == list(range(1, 11))

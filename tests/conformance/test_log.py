@@ -356,6 +356,7 @@ def write_at_random(barrier: Barrier, writer: int) -> int:
 
 
 @pytest.mark.database_alone
+@pytest.mark.slow
 def test_a_reader_beside_many_writers_sees_every_event_once_and_in_order() -> None:
     seen: list[RecordedEvent] = []
     with threads(1) as submit:

@@ -158,6 +158,7 @@ def run(machine: type[Machine]) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.slow
 def test_the_database_behaves_like_the_model() -> None:
     class InTransaction(Machine):
         """Each example is undone; it runs in a savepoint of the test's transaction."""

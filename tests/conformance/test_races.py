@@ -54,6 +54,7 @@ def test_one_thread_wins(start: int, events: int) -> None:
 
 @pytest.mark.database_alone
 @pytest.mark.parametrize(("start", "events"), [(1, 1), (0, 1), (1, 3)])
+@pytest.mark.slow
 def test_one_process_wins(start: int, events: int) -> None:
     race(in_processes, start, events)
 
@@ -76,6 +77,7 @@ def deposit_often(barrier: Any, times: int) -> None:
 
 
 @pytest.mark.database_alone
+@pytest.mark.slow
 def test_no_deposit_is_lost_among_processes_that_execute() -> None:
     ledgers.save(Ledger.open("l-1"))
     run_processes(deposit_often, [(50,)] * WRITERS, timeout=120)

@@ -43,6 +43,7 @@ def queue(rabbitmq_url: str) -> Iterator[Queue]:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
 def test_every_message_is_delivered_once_though_the_worker_is_killed(
     rabbitmq_url: str, queue: Queue, real_log: Path, tmp_path: Path
 ) -> None:

@@ -183,6 +183,7 @@ def test_a_ticket_that_keeps_changing_ends_the_load_with_the_conflict(
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
 def test_a_load_that_was_killed_halfway_ends_right_when_it_is_repeated(tmp_path: Path) -> None:
     path = write_log(tmp_path / "log.csv.gz", generated_rows(4000))
     total = len(column(path, "concept:name"))

@@ -90,6 +90,7 @@ def test_a_database_of_another_release_is_refused() -> None:
         es_verify()
 
 
+@pytest.mark.slow
 def test_it_takes_no_more_memory_for_more_events() -> None:
     def peak() -> int:
         tracemalloc.start()

@@ -112,6 +112,7 @@ def run_beside_others(barrier: Barrier) -> int:
     return sum(run_projection("tests.effects") for _ in range(20))
 
 
+@pytest.mark.slow
 def test_of_several_runners_each_event_is_applied_by_one() -> None:
     run_projection("tests.effects")
     count(*range(1, 101))

@@ -229,6 +229,7 @@ def let_the_rebuild_end() -> None:
         run_projection("balances", seconds=0.5)
 
 
+@pytest.mark.slow
 def test_a_read_model_rebuilt_again_and_again_beside_writers_is_that_of_the_log() -> None:
     for account in ACCOUNTS:
         open_account(account, owner=account)

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint, StoredEvent
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, InboxReceipt, OutboxMessage, ProjectionCheckpoint, StoredEvent
 from testproject.bank.projections import Statements
 
 LEDGER = OutboxMessage.objects.filter(destination="ledger")

@@ -55,6 +55,7 @@ def draw(barrier: object, times: int) -> None:
             cursor.execute(DRAWING)
 
 
+@pytest.mark.slow
 def test_the_last_drawn_position_is_never_told_too_high_while_others_draw() -> None:
     with threads(1) as submit, connection.cursor() as cursor:
         drawers = submit(run_processes, draw, [(2000,)] * DRAWERS)

@@ -1,0 +1,20 @@
+"""The metadata with which the package is published."""
+
+import subprocess
+import sys
+
+import pytest
+from django.conf import settings
+
+
+@pytest.mark.slow
+def test_pyroma_rates_the_metadata_10_of_10() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "pyroma", "--min", "10", str(settings.BASE_DIR)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Final rating: 10/10" in result.stdout
