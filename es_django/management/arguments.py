@@ -1,4 +1,4 @@
-"""What several commands are told, and how they refuse it: in one line."""
+"""Arguments that several commands share, and their errors: each on one line."""
 
 import math
 import os
@@ -11,13 +11,13 @@ from es_django.management.terminal import printable
 
 
 def add_by(parser: ArgumentParser) -> None:
-    """Adds --by, who asks for it; the user of this shell where absent."""
-    parser.add_argument("--by", type=_named, default=_user(), help="who asks for it, for the log; you, where absent")
+    """Add `--by`, the person who asks for the change. The default is the user of this shell."""
+    parser.add_argument("--by", type=_person, default=_user(), help="who asks for it, for the log (default: you)")
 
 
-def _named(text: str) -> str:
+def _person(text: str) -> str:
     if not text.strip():
-        raise ArgumentTypeError("it names somebody, or is left out")
+        raise ArgumentTypeError("name a person, or leave the option out")
     return text
 
 
@@ -28,13 +28,12 @@ def _user() -> str:
         return f"uid {os.getuid()}"
 
 
-def seconds(option: str, value: float) -> float:
-    """A number of seconds. Raises `CommandError` for one that is none, is not more than 0, or has no end."""
+def require_seconds(option: str, value: float) -> None:
+    """Raise `CommandError` unless `value` is a finite number above 0."""
     if not (math.isfinite(value) and value > 0):
-        raise CommandError(f"{option} is more than 0 seconds, not {value}")
-    return value
+        raise CommandError(f"{option} must be more than 0 seconds, not {value}")
 
 
-def refusal(error: Exception | str) -> CommandError:
-    """What an error says, in one line."""
+def one_line(error: Exception | str) -> CommandError:
+    """Return a `CommandError` with the text of `error` on one line."""
     return CommandError(printable(" ".join(str(error).split())))

@@ -1,4 +1,4 @@
-"""What is printed to a terminal."""
+"""Text that is safe to print to a terminal."""
 
 import re
 
@@ -6,6 +6,8 @@ _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 def printable(text: object) -> str:
-    """The text without its control characters but for ends of lines: what an error quotes must not move the cursor,
-    name the window or hide a line."""
+    """Return the text without control characters other than line ends.
+
+    A quoted error must not move the cursor, rename the window or hide a line.
+    """
     return _CONTROLS.sub("", str(text))

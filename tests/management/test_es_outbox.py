@@ -1,4 +1,4 @@
-"""The operator's command line on the outbox."""
+"""manage.py es_outbox"""
 
 import logging
 from io import StringIO
@@ -35,49 +35,52 @@ def send(*types: str) -> list[str]:
     return [str(outbox.send("tests", type=type, data=None)) for type in types]
 
 
-def test_messages_are_requeued_by_id_and_those_that_were_not_dead_are_told() -> None:
-    first, second = send("noted", "noted")
-    relay()
-    (third,) = send("noted")
-    assert run("requeue", first, third, str(uuid4())) == "1 messages were requeued; 2 were not where that starts"
-    assert statuses() == ["pending", "dead", "pending"]
-    assert second not in {first, third}
+class TestOperations:
+    def test_messages_are_requeued_by_id_and_those_that_are_not_dead_are_skipped(self) -> None:
+        first, second = send("noted", "noted")
+        relay()
+        (third,) = send("noted")
+        assert run("requeue", first, third, str(uuid4())) == "1 message was requeued; 2 skipped: not dead"
+        assert statuses() == ["pending", "dead", "pending"]
+        assert second not in {first, third}
+
+    def test_messages_are_chosen_by_destination_and_type(self, caplog: pytest.LogCaptureFixture) -> None:
+        send("noted", "told", "noted")
+        relay()
+        with caplog.at_level(logging.INFO, "es_django.outbox"):
+            assert (
+                run("discard", "--destination", "tests", "--type", "noted", "--by", "ada")
+                == "2 messages were discarded"
+            )
+        assert statuses() == ["discarded", "dead", "discarded"]
+        assert caplog.text.count("was discarded by ada") == 2
+        assert run("requeue", "--destination", "tests") == "1 message was requeued"
+        assert run("requeue", "--destination", "tests") == "0 messages were requeued"
 
 
-def test_messages_are_chosen_by_destination_and_type(caplog: pytest.LogCaptureFixture) -> None:
-    send("noted", "told", "noted")
-    relay()
-    with caplog.at_level(logging.INFO, "es_django.outbox"):
-        assert run("discard", "--destination", "tests", "--type", "noted", "--by", "ada") == "2 messages were discarded"
-    assert statuses() == ["discarded", "dead", "discarded"]
-    assert caplog.text.count("was discarded by ada") == 2
-    assert run("requeue", "--destination", "tests") == "1 messages were requeued"
-    assert run("requeue", "--destination", "tests") == "0 messages were requeued"
+class TestArguments:
+    def test_an_unknown_destination_is_rejected_unless_it_still_has_messages(self, settings: Settings) -> None:
+        send("noted")
+        relay()
+        settings.ES_DJANGO = {}
+        assert run("requeue", "--destination", "tests") == "1 message was requeued"
+        for operation in ("requeue", "release", "discard"):
+            with pytest.raises(CommandError, match="no destination 'typo' in"):
+                run(operation, "--destination", "typo")
+        assert run("discard", "--destination", "tests") == "1 message was discarded"
+        with pytest.raises(CommandError, match="no destination 'tests' in"):
+            run("requeue", "--destination", "tests")
 
-
-def test_a_destination_that_nothing_has_is_told_and_one_that_is_configured_no_more_is_not(settings: Settings) -> None:
-    send("noted")
-    relay()
-    settings.ES_DJANGO = {}
-    assert run("requeue", "--destination", "tests") == "1 messages were requeued"
-    for operation in ("requeue", "release", "discard"):
-        with pytest.raises(CommandError, match="no destination 'typo' in"):
-            run(operation, "--destination", "typo")
-    assert run("discard", "--destination", "tests") == "1 messages were discarded"
-    with pytest.raises(CommandError, match="no destination 'tests' in"):
-        run("requeue", "--destination", "tests")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
-        (["requeue"], "either message ids or a --destination"),
-        (["requeue", str(uuid4()), "--destination", "tests"], "either message ids or a --destination"),
-        (["requeue", str(uuid4()), "--type", "noted"], "--type goes with --destination"),
-        (["forget", str(uuid4())], "invalid choice"),
-        (["requeue", "message-7"], "invalid UUID value"),
-    ],
-)
-def test_a_wrong_command_line_is_told(arguments: list[str], error: str) -> None:
-    with pytest.raises(CommandError, match=error):
-        run(*arguments)
+    @pytest.mark.parametrize(
+        ("arguments", "error"),
+        [
+            (["requeue"], "either message ids or --destination"),
+            (["requeue", str(uuid4()), "--destination", "tests"], "either message ids or --destination"),
+            (["requeue", str(uuid4()), "--type", "noted"], "--type needs --destination"),
+            (["forget", str(uuid4())], "invalid choice"),
+            (["requeue", "message-7"], "invalid UUID value"),
+        ],
+    )
+    def test_an_invalid_command_line_is_rejected(self, arguments: list[str], error: str) -> None:
+        with pytest.raises(CommandError, match=error):
+            run(*arguments)

@@ -1,8 +1,6 @@
-"""The relay's command line, where it ends by itself."""
+"""manage.py es_relay, where it ends without a signal."""
 
-from collections.abc import Iterator
 from io import StringIO
-from signal import SIGINT, SIGTERM, getsignal, signal
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -18,17 +16,9 @@ from tests.publishers import Recorder, never
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(autouse=True)
-def _signals_as_before() -> Iterator[None]:
-    before = {number: getsignal(number) for number in (SIGINT, SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal(number, handler)
-
-
 @pytest.fixture
 def failing_store(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """What the database's next errors say of trying again; without any it works."""
+    """Whether each of the next database errors is retryable. When the list is empty, the database works."""
     errors: list[bool] = []
     claim = type(outbox_store()).claim
 
@@ -47,41 +37,42 @@ def run(*options: str) -> tuple[str, str]:
     return out.getvalue().strip(), err.getvalue().strip()
 
 
-def test_one_look_publishes_what_is_due(recorder: type[Recorder]) -> None:
-    outbox.send("tests", type="noted", data=None)
-    assert run("--once") == ("1 messages were published", "")
+class TestOnce:
+    def test_due_messages_are_published(self, recorder: type[Recorder]) -> None:
+        outbox.send("tests", type="noted", data=None)
+        assert run("--once") == ("1 message was published", "")
+
+    @pytest.mark.usefixtures("recorder")
+    @pytest.mark.parametrize("retryable", [True, False])
+    def test_a_database_error_ends_the_command(self, failing_store: list[bool], retryable: bool) -> None:
+        failing_store.append(retryable)
+        with pytest.raises(CommandError, match="starting up"):
+            run("--once")
+
+    def test_failed_messages_are_not_an_error_because_they_are_reported_elsewhere(
+        self, recorder: type[Recorder]
+    ) -> None:
+        outbox.send("tests", type="noted", data=None)
+        recorder.fail = staticmethod(lambda message: never)
+        assert run("--once") == ("0 messages were published", "")
+        assert row().last_error == "never"
+
+    @pytest.mark.parametrize("options", [["--once"], ["--once", "--destination", "tests"]])
+    def test_an_unreachable_destination_is_an_error(self, recorder: type[Recorder], options: list[str]) -> None:
+        outbox.send("tests", type="noted", data=None)
+        recorder.fail = staticmethod(lambda message: DestinationUnreachable("refused\nby its host"))
+        with pytest.raises(CommandError, match="destination tests cannot be reached: refused by its host"):
+            run(*options)
+        assert row().attempts == 0
 
 
-@pytest.mark.usefixtures("recorder")
-@pytest.mark.parametrize("retryable", [True, False])
-def test_one_look_that_the_database_refuses_fails(failing_store: list[bool], retryable: bool) -> None:
-    failing_store.append(retryable)
-    with pytest.raises(CommandError, match="starting up"):
-        run("--once")
-
-
-def test_one_look_at_messages_that_fail_succeeds_since_they_are_told_of_elsewhere(recorder: type[Recorder]) -> None:
-    outbox.send("tests", type="noted", data=None)
-    recorder.fail = staticmethod(lambda message: never)
-    assert run("--once") == ("0 messages were published", "")
-    assert row().last_error == "never"
-
-
-@pytest.mark.parametrize("options", [["--once"], ["--once", "--destination", "tests"]])
-def test_one_look_that_does_not_reach_a_destination_fails(recorder: type[Recorder], options: list[str]) -> None:
-    outbox.send("tests", type="noted", data=None)
-    recorder.fail = staticmethod(lambda message: DestinationUnreachable("refused\nby its host"))
-    with pytest.raises(CommandError, match="destination tests cannot be reached: refused by its host"):
-        run(*options)
-    assert row().attempts == 0
-
-
-@pytest.mark.parametrize("options", [[], ["--once"]])
-@pytest.mark.parametrize("destination", ["typo", "bad"])
-def test_a_destination_that_cannot_be_had_is_told_in_one_line(
-    destination: str, options: list[str], settings: Settings
-) -> None:
-    settings.ES_DJANGO = {"DESTINATIONS": {"bad": {"PUBLISHER": "no.such\n.Publisher"}}}
-    with pytest.raises(CommandError, match=destination) as error:
-        run("--destination", destination, *options)
-    assert "\n" not in str(error.value)
+class TestDestination:
+    @pytest.mark.parametrize("options", [[], ["--once"]])
+    @pytest.mark.parametrize("destination", ["typo", "bad"])
+    def test_an_invalid_destination_is_reported_on_one_line(
+        self, destination: str, options: list[str], settings: Settings
+    ) -> None:
+        settings.ES_DJANGO = {"DESTINATIONS": {"bad": {"PUBLISHER": "no.such\n.Publisher"}}}
+        with pytest.raises(CommandError, match=destination) as error:
+            run("--destination", destination, *options)
+        assert "\n" not in str(error.value)

@@ -353,5 +353,5 @@ def test_the_command_ends_with_1_and_one_line_where_the_database_is_away() -> No
 
 @pytest.mark.parametrize("wrong", ["nan", "inf", "0", "-1"])
 def test_the_command_refuses_a_lag_that_is_none(wrong: str) -> None:
-    with pytest.raises(CommandError, match="--max-lag is more than 0 seconds"):
+    with pytest.raises(CommandError, match="--max-lag must be more than 0 seconds"):
         es_status(f"--max-lag={wrong}")

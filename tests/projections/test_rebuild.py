@@ -159,13 +159,13 @@ def test_a_rebuild_that_was_interrupted_goes_on_where_it_was(settings: Settings)
     count(*range(1, 8))
     run_projection(NAME)
     Effects.before_effect = staticmethod(interrupt_at(5))
-    with pytest.raises(CommandError, match=r"Interrupted\..* go on with the rebuild") as caught:
+    with pytest.raises(CommandError, match=r"Interrupted\..* continue the rebuild") as caught:
         rebuild(NAME)
     assert caught.value.returncode == 130
     assert (effects(), checkpoint().status) == (4, CheckpointStatus.REBUILDING)
     no_mishap()
     said = rebuild(NAME)
-    assert f"The rebuild of {NAME} was under way, and goes on." in said
+    assert f"A rebuild of {NAME} is already under way. Continuing it." in said
     assert "3 events" in said
     assert (effects(), checkpoint().status) == (7, CheckpointStatus.RUNNING)
 
@@ -242,7 +242,7 @@ def test_a_rebuild_that_fails_says_where_and_goes_on_as_a_rebuild() -> None:
     count(1, 2, 3)
     run_projection(NAME)
     fail_at(2)
-    with pytest.raises(CommandError, match=rf"has failed at position {position_of(2)}: ValueError\('poison'\)"):
+    with pytest.raises(CommandError, match=rf"failed at position {position_of(2)}: ValueError\('poison'\)"):
         rebuild(NAME)
     no_mishap()
     resume(NAME, by="Ada")

@@ -5,7 +5,7 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 
 from es_django import conf, outbox
-from es_django.management.arguments import add_by, refusal
+from es_django.management.arguments import add_by, one_line
 from es_django.models import OutboxMessage
 from es_django.outbox.errors import UnknownDestination
 from es_django.outbox.states import Transition
@@ -22,15 +22,15 @@ CHANGEABLE: frozenset[OutboxMessage.Status] = frozenset().union(
 
 class Command(BaseCommand):
     help = (
-        "Requeues dead messages, releases those that wait or that a worker holds, or discards pending and dead ones: "
-        "the messages of these ids, or all to a destination."
+        "Requeue dead messages, release pending or claimed messages, or discard pending or dead messages. Choose the "
+        "messages by id or by destination."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("operation", choices=OPERATIONS)
         parser.add_argument("message_ids", nargs="*", type=UUID, metavar="message-id")
-        parser.add_argument("--destination", help="all messages to this one that the operation applies to")
-        parser.add_argument("--type", help="of those, only the ones of this type")
+        parser.add_argument("--destination", help="all messages to this destination that the operation applies to")
+        parser.add_argument("--type", help="with --destination: only messages of this type")
         add_by(parser)
 
     def handle(
@@ -44,24 +44,27 @@ class Command(BaseCommand):
         **options: Any,
     ) -> None:
         if bool(message_ids) == bool(destination):
-            raise CommandError("Name either message ids or a --destination.")
+            raise CommandError("Give either message ids or --destination.")
         if type and not destination:
-            raise CommandError("--type goes with --destination.")
+            raise CommandError("--type needs --destination.")
         if destination:
-            self._refuse_unknown(destination)
+            self._require_destination(destination)
         function, transition = OPERATIONS[operation]
         wanted = message_ids or self._of(destination, type, transition)
-        changed = function(wanted, by=by)
-        skipped = f"; {len(wanted) - len(changed)} were not where that starts" if len(wanted) > len(changed) else ""
-        self.stdout.write(f"{len(changed)} messages were {transition.value}{skipped}")
+        count = len(function(wanted, by=by))
+        messages = "1 message was" if count == 1 else f"{count} messages were"
+        line = f"{messages} {transition.value}"
+        if skipped := len(wanted) - count:
+            line += f"; {skipped} skipped: not {' or '.join(sorted(transition.origins))}"
+        self.stdout.write(line)
 
-    def _refuse_unknown(self, destination: str) -> None:
+    def _require_destination(self, destination: str) -> None:
         settings = conf.settings()
         changeable = OutboxMessage.objects.using(settings.database).filter(
             destination=destination, status__in=CHANGEABLE
         )
         if destination not in settings.destinations and not changeable.exists():
-            raise refusal(UnknownDestination(destination, list(settings.destinations)))
+            raise one_line(UnknownDestination(destination, list(settings.destinations)))
 
     def _of(self, destination: str | None, type: str | None, transition: Transition) -> list[UUID]:
         messages = OutboxMessage.objects.using(conf.settings().database)

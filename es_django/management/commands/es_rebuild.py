@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextCol
 
 from es_django import conf
 from es_django.core.errors import EsDjangoError
-from es_django.management.arguments import add_by, refusal
+from es_django.management.arguments import add_by, one_line
 from es_django.models import ProjectionCheckpoint
 from es_django.models.projections import CheckpointStatus
 from es_django.projections import run_projection, start_rebuild
@@ -19,13 +19,13 @@ from es_django.store.error_translation import storage_errors
 INTERRUPTED = 130
 PAUSE = 0.2
 TURN = 1.0
-"""Seconds of work between two looks at how far it is."""
+"""Seconds of work between two updates of the progress bar."""
 
 
 class Command(BaseCommand):
     help = (
-        "Builds a projection's read model anew: empties its models and replays the log. Goes on with a rebuild that "
-        "was interrupted. What the projection has told the outside is not told again."
+        "Rebuild a projection's read model: empty its models and replay the log. A rebuild that was interrupted is "
+        "continued. A rebuild never sends a message again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -39,30 +39,30 @@ class Command(BaseCommand):
                 applied = self._rebuild(name, by)
         except KeyboardInterrupt as interrupt:
             raise CommandError(
-                f"Interrupted. Workers, or the same command again, go on with the rebuild of {name}.",
+                f"Interrupted. Workers continue the rebuild of {name}; so does running this command again.",
                 returncode=INTERRUPTED,
             ) from interrupt
         except EsDjangoError as error:
-            raise refusal(error) from error
+            raise one_line(error) from error
         seconds = time.perf_counter() - started
-        rate = applied / seconds
-        self.stdout.write(f"{name} is rebuilt: {applied:,} events in {seconds:.1f} s, {rate:,.0f} events a second.")
+        events = "1 event" if applied == 1 else f"{applied:,} events"
+        self.stdout.write(f"{name} is rebuilt: {events} in {seconds:.1f} s, {applied / seconds:,.0f} events a second.")
 
     def _rebuild(self, name: str, by: str) -> int:
         if not start_rebuild(name, by=by):
-            self.stderr.write(f"The rebuild of {name} was under way, and goes on.")
+            self.stderr.write(f"A rebuild of {name} is already under way. Continuing it.")
         applied = 0
         with self._progress() as progress:
             bar = progress.add_task(name, total=None)
-            left = _at_work(name)
-            while left:
+            rebuilding = _rebuilding(name)
+            while rebuilding:
                 done = run_projection(name, seconds=TURN)
                 applied += done
-                left, end = _at_work(name), newest_position()
-                # A partition that has begun last says how far the whole of it is.
-                progress.update(bar, completed=min((each.position for each in left), default=end), total=end)
-                if left and not done:
-                    time.sleep(PAUSE)  # somebody else is at it, or an event is to be tried again
+                rebuilding, end = _rebuilding(name), newest_position()
+                # The bar shows the slowest partition.
+                progress.update(bar, completed=min((each.position for each in rebuilding), default=end), total=end)
+                if rebuilding and not done:
+                    time.sleep(PAUSE)  # another process runs the projection, or an event waits for its retry
         return applied
 
     def _progress(self) -> Progress:
@@ -87,15 +87,17 @@ class _Rate(TextColumn):
         return super().render(task)
 
 
-def _at_work(name: str) -> list[ProjectionCheckpoint]:
-    """The checkpoints that are still being rebuilt. Raises `CommandError` if one of them has stopped."""
+def _rebuilding(name: str) -> list[ProjectionCheckpoint]:
+    """Return the checkpoints that are still being rebuilt. Raise `CommandError` if one of them failed or is paused."""
     checkpoints = list(checkpoints_of(name))
     for checkpoint in checkpoints:
         if checkpoint.status == CheckpointStatus.FAILED:
             raise CommandError(
-                f"{checkpoint} has failed at position {checkpoint.failed_position}: {checkpoint.last_error}. "
-                "Mend the cause and resume it, or skip that event (manage.py es_project --help); the rebuild goes on."
+                f"{checkpoint} failed at position {checkpoint.failed_position}: {checkpoint.last_error}. Fix the cause "
+                "and resume it, or skip the event (manage.py es_project --help). Then the rebuild continues."
             )
         if checkpoint.status == CheckpointStatus.PAUSED:
-            raise CommandError(f"{checkpoint} was paused; when it is resumed, the rebuild goes on.")
+            raise CommandError(
+                f"{checkpoint} is paused. The rebuild continues after manage.py es_project --resume {name}."
+            )
     return [each for each in checkpoints if each.status == CheckpointStatus.REBUILDING]

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from es_django.core.errors import EsDjangoError
-from es_django.management.arguments import refusal, seconds
+from es_django.management.arguments import one_line, require_seconds
 from es_django.management.terminal import printable
 from es_django.monitoring.destinations import COUNTED_STATES
 from es_django.monitoring.health import Health, status
@@ -18,25 +18,25 @@ from es_django.monitoring.lag import MOST, Lag
 
 class Command(BaseCommand):
     help = (
-        "Shows how far each projection and each destination of the outbox is behind, what holds the log back, and how "
-        "many messages of the inbox are dead. Ends with 1 if there is a problem, or if the database does not tell."
+        "Show the lag of each projection and of each outbox destination, how far the log is held back, and the number "
+        "of dead inbox messages. Exit with 1 if there is a problem, or if the database fails."
     )
 
-    # A check of Django's may ask the database, whose absence is for this command to tell.
+    # Django's own checks may query the database. If it is down, this command must be the one to say so.
     requires_system_checks: tuple[str, ...] = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--format", choices=["table", "json"], default="table")
         parser.add_argument(
-            "--max-lag", type=float, default=60.0, metavar="SECONDS", help="what is further behind is a problem (60)"
+            "--max-lag", type=float, default=60.0, metavar="SECONDS", help="a longer lag is a problem (default: 60)"
         )
 
     def handle(self, *args: Any, format: str, max_lag: float, **options: Any) -> None:
-        seconds("--max-lag", max_lag)
+        require_seconds("--max-lag", max_lag)
         try:
             health = status(max_lag=max_lag)
         except EsDjangoError as error:
-            raise refusal(error) from error
+            raise one_line(error) from error
         if format == "json":
             self.stdout.write(msgspec.json.format(msgspec.json.encode(health)).decode())
         else:
@@ -48,11 +48,11 @@ class Command(BaseCommand):
         console = Console(file=self.stdout, highlight=False, markup=False)  # type: ignore[arg-type]
         log = health.log
         rows: list[list[object]] = [[log.newest, log.safe_end, _shown(log.held_back)]]
-        console.print(_table("Log", ["newest position", "readable up to", "held back"], rows))
+        console.print(_table("Log", ["newest position", "safe end", "held back"], rows))
         rows = [
             [each.title, each.status, each.position, _shown(each.lag), each.last_error] for each in health.projections
         ]
-        console.print(_table("Projections", ["name", "status", "position", "behind by", "last error"], rows))
+        console.print(_table("Projections", ["name", "status", "position", "lag", "last error"], rows))
         rows = [
             [
                 each.name,

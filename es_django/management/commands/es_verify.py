@@ -14,15 +14,15 @@ from es_django.monitoring.probes import is_migrated
 
 class Command(BaseCommand):
     help = (
-        "Audits the database: streams against their events, events against today's code, snapshots against replay, "
-        "messages, claims, checkpoints, and the constraints and the trigger that a restore or a migration by hand may "
-        "have lost. Only reads, and may run beside appends. Writes a line for each finding, and ends with 1 if there "
-        "is one."
+        "Audit the database. Compare streams with their events, events with the current code, and snapshots with a "
+        "replay; check messages, claims and checkpoints; look for constraints and triggers that a restore or a manual "
+        "migration lost. The audit only reads, and may run while events are appended. Print one line for each finding, "
+        "and exit with 1 if there are any."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not is_migrated():
-            raise CommandError("The tables of es_django are not those of this release: run manage.py migrate first.")
+            raise CommandError("The tables of es_django do not match this release: run manage.py migrate first.")
         console = Console(file=self.stdout, highlight=False, markup=False)  # type: ignore[arg-type]
         started, found = time.perf_counter(), 0
         with self._progress(console) as progress:
@@ -39,10 +39,11 @@ class Command(BaseCommand):
                     console.print(printable(finding), soft_wrap=True)
             except EsDjangoError as error:
                 raise CommandError(printable(error)) from error
-        counted = ", ".join(f"{count:,} {what}" for what, count in audit.counts.items()) or "nothing"
+        findings = "1 finding" if found == 1 else f"{found:,} findings"
+        checked = ", ".join(f"{name}: {count:,}" for name, count in audit.counts.items()) or "nothing"
         seconds = time.perf_counter() - started
         rate = f"{audit.counts['events'] / seconds:,.0f} events a second"
-        console.print(f"{found:,} findings in {counted}; {seconds:.1f} s, {rate}.", soft_wrap=True)
+        console.print(f"{findings} in {seconds:.1f} s, {rate}. Checked {checked}.", soft_wrap=True)
         if found:
             sys.exit(1)
 

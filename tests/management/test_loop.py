@@ -1,0 +1,104 @@
+"""es_project and es_relay share one loop: signals end it, retryable errors do not."""
+
+import os
+import time
+from collections.abc import Callable
+from io import StringIO
+from signal import SIG_DFL, SIGINT, SIGTERM, Signals, getsignal
+from threading import Timer
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from es_django import StorageError
+from es_django.management.commands import es_project, es_relay
+
+Run = Callable[..., str]
+
+Work = Callable[..., int]
+
+
+@pytest.fixture(params=["es_project", "es_relay"])
+def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command with `work` in place of its own, and returns its errors."""
+    module, name = {"es_project": (es_project, "run_projections"), "es_relay": (es_relay, "relay")}[request.param]
+
+    def run(work: Work, *options: str) -> str:
+        monkeypatch.setattr(module, name, work)
+        err = StringIO()
+        call_command(request.param, *options, stdout=StringIO(), stderr=err)
+        return err.getvalue()
+
+    return run
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("signal", [SIGTERM, SIGINT])
+class TestSignals:
+    def test_the_first_signal_lets_the_current_work_end(self, run: Run, signal: Signals) -> None:
+        steps: list[str] = []
+
+        def work(*args: Any, **options: Any) -> int:
+            steps.append("begin")
+            os.kill(os.getpid(), signal)
+            steps.append("end")
+            return 1
+
+        run(work)
+        assert steps == ["begin", "end"]
+
+    def test_a_second_signal_ends_the_process_at_once(self, run: Run, signal: Signals) -> None:
+        handlers: list[object] = []
+
+        def work(*args: Any, **options: Any) -> int:
+            os.kill(os.getpid(), signal)
+            handlers.append(getsignal(signal))
+            return 1
+
+        run(work)
+        assert handlers == [SIG_DFL]
+
+    def test_a_signal_ends_the_pause(self, run: Run, signal: Signals) -> None:
+        started = time.monotonic()
+
+        def work(*args: Any, **options: Any) -> int:
+            Timer(0.1, os.kill, [os.getpid(), signal]).start()
+            return 0
+
+        run(work, "--interval", "3600")
+        assert time.monotonic() - started < 30
+
+    def test_the_handlers_are_restored(self, run: Run, signal: Signals) -> None:
+        before = getsignal(signal)
+
+        def work(*args: Any, **options: Any) -> int:
+            assert getsignal(signal) != before
+            os.kill(os.getpid(), signal)
+            return 0
+
+        run(work)
+        assert getsignal(signal) == before
+
+
+@pytest.mark.django_db
+class TestErrors:
+    def test_work_is_retried_after_a_retryable_error(self, run: Run) -> None:
+        results: list[Any] = [StorageError("look", True, "away"), 1]
+
+        def work(*args: Any, **options: Any) -> int:
+            result = results.pop(0)
+            if isinstance(result, Exception):
+                raise result
+            os.kill(os.getpid(), SIGTERM)
+            return int(result)
+
+        assert "away; retrying in 0.001 s" in run(work, "--interval", "0.001")
+        assert results == []
+
+    def test_other_errors_end_the_command(self, run: Run) -> None:
+        def work(*args: Any, **options: Any) -> int:
+            raise StorageError("look", False, "no such\ntable")
+
+        with pytest.raises(CommandError, match="no such table"):
+            run(work)
