@@ -15,54 +15,6 @@ from tests.admin.pages import Element, Page
 Get = Callable[..., Page]
 
 
-def test_the_page_tells_all_that_is_stored_of_an_event(get: Get) -> None:
-    (event,) = notes(note="ok", user="ada", branch="12", correlation_id="request-7", causation_id="event-6")
-    page = get(page_url(stored_event(1)))
-    assert page.facts == {
-        "Type": "tests.admin.noted",
-        "Schema version": "1",
-        "Stream": "note note-1",
-        "Version": "1",
-        "Position": str(event.position),
-        "Recorded": page.one("dl.es-facts").one("time").text,
-        "Event id": str(event.event_id),
-        "Correlation id": "request-7 All events of this correlation",
-        "Causation id": "event-6",
-    }
-    payload, metadata_shown = page.all("pre")
-    assert payload.raw_text == '{\n  "note": "ok"\n}'
-    assert sorted(metadata_shown.raw_text.replace(",", "").split("\n")) == [
-        '  "branch": "12"',
-        '  "user": "ada"',
-        "{",
-        "}",
-    ]
-    time = page.one("dl.es-facts").one("time")
-    assert datetime.fromisoformat(time.attributes["datetime"]) == event.recorded_at
-    assert page.link("note note-1") == f"{page_url(stream_of())}?from=1#v1"
-
-
-def test_one_walks_along_the_stream(get: Get) -> None:
-    notes(1, key="a")
-    notes(1, key="b")
-    notes(2, key="a")
-    first, second, third = (stored_event(version, "a") for version in (1, 2, 3))
-    page = get(page_url(second))
-    assert page.link("Previous in stream") == page_url(first)
-    assert page.link("Next in stream") == page_url(third)
-    assert get(page_url(first)).link("Previous in stream") is None
-    assert get(page_url(third)).link("Next in stream") is None
-
-
-def test_times_are_in_the_zone_of_the_settings(get: Get, settings: object) -> None:
-    notes()
-    event = stored_event(1)
-    settings.TIME_ZONE = "Asia/Tokyo"  # type: ignore[attr-defined]  # pytest-django's wrapper takes any name
-    time = get(page_url(event)).one("dl.es-facts").one("time")
-    assert time.text.endswith(" JST")
-    assert datetime.fromisoformat(time.attributes["datetime"]) == event.recorded_at
-
-
 class Moved(Event):
     town: str
     country: str
@@ -99,47 +51,6 @@ def headings(page: Page) -> list[str]:
     return [each.text for each in page.all("h2")]
 
 
-def test_a_payload_of_an_older_schema_is_shown_as_stored_and_as_it_is_read_today(get: Get) -> None:
-    page = get(page_url(stored({"town": "Lyon"})))
-    as_stored, as_read, _ = page.all("pre")
-    assert as_stored.raw_text == '{\n  "town": "Lyon"\n}'
-    assert as_read.raw_text == '{\n  "town": "Lyon",\n  "country": "France"\n}'
-    assert "As current code reads it: tests.admin.test_event_page.Moved" in headings(page)
-
-
-def test_a_payload_that_is_read_as_it_is_stored_says_so(get: Get) -> None:
-    notes()
-    assert (
-        get(page_url(stored_event(1))).one("p.es-read").text
-        == "Current code reads this payload unchanged, as tests.admin.builders.Noted."
-    )
-
-
-@pytest.mark.parametrize(
-    ("columns", "error"),
-    [
-        ({"type": "no such class"}, "UnknownEventType: "),
-        ({"schema_version": 9}, "UnsupportedEventVersion: "),
-        ({"data": {"town": "Atlantis"}}, "UpcastError: "),
-        ({"data": {"town": "Lyon"}, "schema_version": 2}, "UndecodableEvent: "),
-    ],
-)
-def test_an_event_that_cannot_be_read_says_why(get: Get, columns: dict[str, Any], error: str) -> None:
-    page = get(page_url(stored(**{"data": {"town": "Lyon"}, **columns})))
-    assert "Current code cannot read this event" in headings(page)
-    assert page.one("pre.es-error").text.startswith(error)
-    assert '"town"' in page.all("pre.es-json")[0].raw_text
-
-
-def test_what_is_too_long_to_be_read_here_says_so(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_django.admin.decoded_event.MAX_CHARACTERS", 100)
-    notes(note="x" * 200)
-    assert (
-        get(page_url(stored_event(1))).one("p.es-read").text
-        == "The payload has more than 100 characters and is not decoded here."
-    )
-
-
 def tree(page: Page) -> list[Any]:
     """Each node's heading, with the nodes below it."""
 
@@ -164,75 +75,156 @@ def chain() -> tuple[StoredEvent, StoredEvent]:
     return first, second
 
 
-def test_what_caused_an_event_and_what_it_caused_is_a_tree(get: Get) -> None:
-    expected = [
-        ("tests.admin.noted", [("first.told to ledger", [("tests.admin.noted", [("second.told to ledger",)])])])
-    ]
-    for number, event in enumerate(chain()):
-        page = get(page_url(event))
-        assert tree(page) == expected
-        (this,) = page.all("div.es-current")
-        assert this.attributes["aria-current"] == "true"
-        assert page.all("div.es-node").index(this) == 2 * number
-    assert "✕ Dead" in page.text
-    assert page.one("span.es-why").text == "the mailbox is <full>"
+class TestFacts:
+    def test_page_shows_every_stored_value(self, get: Get) -> None:
+        (event,) = notes(note="ok", user="ada", branch="12", correlation_id="request-7", causation_id="event-6")
+        page = get(page_url(stored_event(1)))
+        assert page.facts == {
+            "Type": "tests.admin.noted",
+            "Schema version": "1",
+            "Stream": "note note-1",
+            "Version": "1",
+            "Position": str(event.position),
+            "Recorded": page.one("dl.es-facts").one("time").text,
+            "Event id": str(event.event_id),
+            "Correlation id": "request-7 All events of this correlation",
+            "Causation id": "event-6",
+        }
+        payload, metadata_shown = page.all("pre")
+        assert payload.raw_text == '{\n  "note": "ok"\n}'
+        assert sorted(metadata_shown.raw_text.replace(",", "").split("\n")) == [
+            '  "branch": "12"',
+            '  "user": "ada"',
+            "{",
+            "}",
+        ]
+        time = page.one("dl.es-facts").one("time")
+        assert datetime.fromisoformat(time.attributes["datetime"]) == event.recorded_at
+        assert page.link("note note-1") == f"{page_url(stream_of())}?from=1#v1"
+
+    def test_links_lead_to_the_previous_and_next_event(self, get: Get) -> None:
+        notes(1, key="a")
+        notes(1, key="b")
+        notes(2, key="a")
+        first, second, third = (stored_event(version, "a") for version in (1, 2, 3))
+        page = get(page_url(second))
+        assert page.link("Previous in stream") == page_url(first)
+        assert page.link("Next in stream") == page_url(third)
+        assert get(page_url(first)).link("Previous in stream") is None
+        assert get(page_url(third)).link("Next in stream") is None
+
+    def test_times_use_the_time_zone_of_the_settings(self, get: Get, settings: object) -> None:
+        notes()
+        event = stored_event(1)
+        settings.TIME_ZONE = "Asia/Tokyo"  # type: ignore[attr-defined]  # pytest-django's wrapper takes any name
+        time = get(page_url(event)).one("dl.es-facts").one("time")
+        assert time.text.endswith(" JST")
+        assert datetime.fromisoformat(time.attributes["datetime"]) == event.recorded_at
+
+    def test_correlation_id_links_to_its_events(self, get: Get) -> None:
+        first, second = chain()
+        notes(key="c", correlation_id="request-8")
+        page = get(page_url(first))
+        url = page.link("All events of this correlation")
+        assert url == f"{list_url(StoredEvent)}?q=request-7"
+        assert get(url).column("position") == [str(second.position), str(first.position)]
 
 
-def test_an_event_without_causes_and_effects_says_so(get: Get) -> None:
-    notes(causation_id="a job of the night")
-    page = get(page_url(stored_event(1)))
-    assert "This event has no known cause, message or effect." in page.text
+class TestDecodedPayload:
+    def test_older_payload_is_shown_as_stored_and_as_upcast(self, get: Get) -> None:
+        page = get(page_url(stored({"town": "Lyon"})))
+        as_stored, as_read, _ = page.all("pre")
+        assert as_stored.raw_text == '{\n  "town": "Lyon"\n}'
+        assert as_read.raw_text == '{\n  "town": "Lyon",\n  "country": "France"\n}'
+        assert "As current code reads it: tests.admin.test_event_page.Moved" in headings(page)
 
-
-def test_an_event_may_be_caused_by_an_event(get: Get) -> None:
-    (first,) = notes(key="a")
-    notes(key="b", causation_id=str(first.event_id))
-    for key in "ab":
-        assert tree(get(page_url(stored_event(1, key)))) == [("tests.admin.noted", [("tests.admin.noted",)])]
-
-
-def test_events_that_name_each_other_as_their_cause_do_not_hang_the_page(get: Get) -> None:
-    first, second = uuid4(), uuid4()
-    for event_id, cause in ((first, second), (second, first)):
-        event = stored({"town": "Lyon"})
-        Stream.objects.filter(pk=event.stream_id).update(version=2)
-        StoredEvent.objects.create(
-            stream=event.stream,
-            version=2,
-            type=event.type,
-            schema_version=1,
-            data={"town": "Lyon"},
-            metadata={},
-            causation_id=str(cause),
-            event_id=event_id,
-            recorded_at=event.recorded_at,
+    def test_current_payload_is_reported_as_unchanged(self, get: Get) -> None:
+        notes()
+        assert (
+            get(page_url(stored_event(1))).one("p.es-read").text
+            == "Current code reads this payload unchanged, as tests.admin.builders.Noted."
         )
-    assert get(page_url(StoredEvent.objects.get(event_id=first)))
+
+    @pytest.mark.parametrize(
+        ("columns", "error"),
+        [
+            ({"type": "no such class"}, "UnknownEventType: "),
+            ({"schema_version": 9}, "UnsupportedEventVersion: "),
+            ({"data": {"town": "Atlantis"}}, "UpcastError: "),
+            ({"data": {"town": "Lyon"}, "schema_version": 2}, "UndecodableEvent: "),
+        ],
+    )
+    def test_unreadable_event_shows_the_error(self, get: Get, columns: dict[str, Any], error: str) -> None:
+        page = get(page_url(stored(**{"data": {"town": "Lyon"}, **columns})))
+        assert "Current code cannot read this event" in headings(page)
+        assert page.one("pre.es-error").text.startswith(error)
+        assert '"town"' in page.all("pre.es-json")[0].raw_text
+
+    def test_long_payload_is_not_decoded(self, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("es_django.admin.decoded_event.MAX_CHARACTERS", 100)
+        notes(note="x" * 200)
+        assert (
+            get(page_url(stored_event(1))).one("p.es-read").text
+            == "The payload has more than 100 characters and is not decoded here."
+        )
 
 
-def test_a_large_tree_is_cut_and_says_so(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causation, "MAX_EFFECTS", 3)
-    (first,) = notes(key="a")
-    notes(5, key="b", causation_id=str(first.event_id))
-    page = get(page_url(stored_event(1, "a")))
-    assert len(page.all("div.es-node")) == 4
-    assert "Some causes or effects are not shown." in page.text
-    notes(key="c")
-    assert "Some causes or effects are not shown." not in get(page_url(stored_event(1, "c"))).text
+class TestCausation:
+    def test_causes_and_effects_form_a_tree(self, get: Get) -> None:
+        expected = [
+            ("tests.admin.noted", [("first.told to ledger", [("tests.admin.noted", [("second.told to ledger",)])])])
+        ]
+        for number, event in enumerate(chain()):
+            page = get(page_url(event))
+            assert tree(page) == expected
+            (this,) = page.all("div.es-current")
+            assert this.attributes["aria-current"] == "true"
+            assert page.all("div.es-node").index(this) == 2 * number
+        assert "✕ Dead" in page.text
+        assert page.one("span.es-why").text == "the mailbox is <full>"
 
+    def test_event_without_causes_and_effects(self, get: Get) -> None:
+        notes(causation_id="a job of the night")
+        page = get(page_url(stored_event(1)))
+        assert "This event has no known cause, message or effect." in page.text
 
-def test_messages_are_not_told_of_to_who_may_not_see_them(staff: Callable[..., Client]) -> None:
-    first, _ = chain()
-    html = staff("view_storedevent").get(page_url(first)).content.decode()
-    assert "told to ledger" not in html
-    assert "mailbox" not in html
-    assert tree(Page(html))[0][1][0][0] == "(you may not view messages)"
+    def test_event_caused_by_another_event(self, get: Get) -> None:
+        (first,) = notes(key="a")
+        notes(key="b", causation_id=str(first.event_id))
+        for key in "ab":
+            assert tree(get(page_url(stored_event(1, key)))) == [("tests.admin.noted", [("tests.admin.noted",)])]
 
+    def test_circular_causes_end(self, get: Get) -> None:
+        first, second = uuid4(), uuid4()
+        for event_id, cause in ((first, second), (second, first)):
+            event = stored({"town": "Lyon"})
+            Stream.objects.filter(pk=event.stream_id).update(version=2)
+            StoredEvent.objects.create(
+                stream=event.stream,
+                version=2,
+                type=event.type,
+                schema_version=1,
+                data={"town": "Lyon"},
+                metadata={},
+                causation_id=str(cause),
+                event_id=event_id,
+                recorded_at=event.recorded_at,
+            )
+        assert get(page_url(StoredEvent.objects.get(event_id=first)))
 
-def test_the_events_of_a_correlation_are_one_link_away(get: Get) -> None:
-    first, second = chain()
-    notes(key="c", correlation_id="request-8")
-    page = get(page_url(first))
-    url = page.link("All events of this correlation")
-    assert url == f"{list_url(StoredEvent)}?q=request-7"
-    assert get(url).column("position") == [str(second.position), str(first.position)]
+    def test_large_tree_is_cut_with_a_note(self, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(causation, "MAX_EFFECTS", 3)
+        (first,) = notes(key="a")
+        notes(5, key="b", causation_id=str(first.event_id))
+        page = get(page_url(stored_event(1, "a")))
+        assert len(page.all("div.es-node")) == 4
+        assert "Some causes or effects are not shown." in page.text
+        notes(key="c")
+        assert "Some causes or effects are not shown." not in get(page_url(stored_event(1, "c"))).text
+
+    def test_messages_are_hidden_without_permission(self, staff: Callable[..., Client]) -> None:
+        first, _ = chain()
+        html = staff("view_storedevent").get(page_url(first)).content.decode()
+        assert "told to ledger" not in html
+        assert "mailbox" not in html
+        assert tree(Page(html))[0][1][0][0] == "(you may not view messages)"

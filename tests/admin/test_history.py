@@ -34,63 +34,58 @@ def client_with(*permissions: str) -> Client:
     return client
 
 
-def test_the_button_leads_to_the_events(get: Get, history: str) -> None:
-    page = get(history.replace("history", "change"))
-    assert page.link("History") == history
-    page = get(history)
-    assert [each.text for each in page.all("h2")][-2:] == ["Events of account ada", "Changes made in the admin"]
-    assert page.link("account ada") == page_url(stream_of("ada", "account"))
-    assert page.link("tests.admin.noted") == page_url(stored_event(1, "ada"))
+class TestEvents:
+    def test_history_page_shows_the_events(self, get: Get, history: str) -> None:
+        page = get(history.replace("history", "change"))
+        assert page.link("History") == history
+        page = get(history)
+        assert [each.text for each in page.all("h2")][-2:] == ["Events of account ada", "Changes made in the admin"]
+        assert page.link("account ada") == page_url(stream_of("ada", "account"))
+        assert page.link("tests.admin.noted") == page_url(stored_event(1, "ada"))
+
+    def test_events_are_paged(self, get: Get, history: str) -> None:
+        page = get(get(history).follow(history, "Newer"))
+        assert [each.text for each in page.all("span.es-version")] == ["26", "27", "28", "29", "30"]
+
+    @pytest.mark.parametrize("stream", [None, StreamId("account", "nobody")])
+    def test_object_without_a_stream_shows_only_the_django_log(
+        self, get: Get, history: str, monkeypatch: pytest.MonkeyPatch, stream: StreamId | None
+    ) -> None:
+        monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: stream)
+        assert get(history).all("ol.es-timeline") == []
+
+    def test_missing_object_is_not_found(self, superuser: Client, history: str) -> None:
+        response = superuser.get(history.replace("ada", "nobody"))
+        assert response.status_code == 302
 
 
-def test_the_events_are_paged(get: Get, history: str) -> None:
-    page = get(get(history).follow(history, "Newer"))
-    assert [each.text for each in page.all("span.es-version")] == ["26", "27", "28", "29", "30"]
+class TestPermissions:
+    @pytest.mark.parametrize("permissions", [["view_stream"], ["view_storedevent"], []])
+    def test_without_event_permissions_only_the_django_log_is_shown(self, history: str, permissions: list[str]) -> None:
+        page = Page(client_with("view_balance", *permissions).get(history).content.decode())
+        assert page.all("ol.es-timeline") == []
+        assert "note 1" not in page.html
+
+    def test_without_object_permission_access_is_denied(self, history: str) -> None:
+        assert client_with("view_stream", "view_storedevent").get(history).status_code == 403
 
 
-@pytest.mark.parametrize("permissions", [["view_stream"], ["view_storedevent"], []])
-def test_who_may_not_view_events_and_streams_sees_the_log_of_django_alone(history: str, permissions: list[str]) -> None:
-    page = Page(client_with("view_balance", *permissions).get(history).content.decode())
-    assert page.all("ol.es-timeline") == []
-    assert "note 1" not in page.html
+class TestEventStream:
+    @pytest.mark.parametrize("wrong", [("account", "ada"), "account ada", 7])
+    def test_wrong_return_type_is_a_type_error(
+        self, superuser: Client, history: str, monkeypatch: pytest.MonkeyPatch, wrong: object
+    ) -> None:
+        monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: wrong)
+        with pytest.raises(TypeError, match=r"BalanceAdmin\.event_stream must return a StreamId or None, not "):
+            superuser.get(history)
 
+    def test_invalid_key_is_reported_on_the_page(self, get: Get, history: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: StreamId("account", 7))  # type: ignore[arg-type]
+        page = get(history)
+        told = [item.text for item in page.one("ul.messagelist").all("li")]
+        assert told == ["No events are shown: a stream's key must be text, got 7."]
+        assert page.all("ol.es-timeline") == []
 
-def test_who_may_not_view_the_object_sees_nothing(history: str) -> None:
-    assert client_with("view_stream", "view_storedevent").get(history).status_code == 403
-
-
-@pytest.mark.parametrize("stream", [None, StreamId("account", "nobody")])
-def test_an_object_without_a_stream_has_the_log_of_django_alone(
-    get: Get, history: str, monkeypatch: pytest.MonkeyPatch, stream: StreamId | None
-) -> None:
-    monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: stream)
-    assert get(history).all("ol.es-timeline") == []
-
-
-@pytest.mark.parametrize("wrong", [("account", "ada"), "account ada", 7])
-def test_what_is_no_stream_id_is_refused_with_what_it_must_be(
-    superuser: Client, history: str, monkeypatch: pytest.MonkeyPatch, wrong: object
-) -> None:
-    monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: wrong)
-    with pytest.raises(TypeError, match=r"BalanceAdmin\.event_stream must return a StreamId or None, not "):
-        superuser.get(history)
-
-
-def test_a_key_that_no_stream_can_have_is_told_above_the_log_of_django(
-    get: Get, history: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: StreamId("account", 7))  # type: ignore[arg-type]
-    page = get(history)
-    told = [item.text for item in page.one("ul.messagelist").all("li")]
-    assert told == ["No events are shown: a stream's key must be text, got 7."]
-    assert page.all("ol.es-timeline") == []
-
-
-def test_an_object_that_does_not_exist_is_not_found(superuser: Client, history: str) -> None:
-    response = superuser.get(history.replace("ada", "nobody"))
-    assert response.status_code == 302
-
-
-def test_a_class_without_event_stream_is_told_to_have_one() -> None:
-    with pytest.raises(NotImplementedError, match="EventHistoryMixin must define event_stream"):
-        EventHistoryMixin.event_stream(EventHistoryMixin.__new__(EventHistoryMixin), Stream())
+    def test_missing_method_is_an_error(self) -> None:
+        with pytest.raises(NotImplementedError, match="EventHistoryMixin must define event_stream"):
+            EventHistoryMixin.event_stream(EventHistoryMixin.__new__(EventHistoryMixin), Stream())

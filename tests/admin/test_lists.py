@@ -38,178 +38,168 @@ def last_page(get: Get, url: str) -> str:
     return url
 
 
-def test_streams_come_by_category_and_key(get: Get) -> None:
-    for category, key in (("b", "1"), ("a", "2"), ("b", "0"), ("a", "1")):
-        notes(category=category, key=key)
-    page = get(list_url(Stream))
-    assert list(zip(page.column("category"), page.column("key"), strict=True)) == [
-        ("a", "1"),
-        ("a", "2"),
-        ("b", "0"),
-        ("b", "1"),
-    ]
+class TestStreams:
+    def test_streams_are_ordered_by_category_and_key(self, get: Get) -> None:
+        for category, key in (("b", "1"), ("a", "2"), ("b", "0"), ("a", "1")):
+            notes(category=category, key=key)
+        page = get(list_url(Stream))
+        assert list(zip(page.column("category"), page.column("key"), strict=True)) == [
+            ("a", "1"),
+            ("a", "2"),
+            ("b", "0"),
+            ("b", "1"),
+        ]
+
+    def test_row_shows_version_and_times(self, get: Get) -> None:
+        notes(3)
+        page = get(list_url(Stream))
+        assert page.column("version") == ["3"]
+        assert page.column("archived") == ["-"]
+        assert len(page.one("td.field-updated").all("time")) == 1
+        assert page.title.startswith("Streams |")
+        assert page.breadcrumbs == ["Home", "Event store", "Streams"]
+
+    @pytest.mark.usefixtures("three_a_page")
+    @pytest.mark.parametrize("count", [3, 4, 7])
+    def test_pages_go_in_both_directions(self, get: Get, count: int) -> None:
+        # one category ends within a page, so that the edge is compared by category and key together
+        for n in range(count):
+            notes(category="a" if n < 2 else "b", key=f"{n}")
+        keys = [str(n) for n in range(count)]
+        forwards = [keys[n : n + 3] for n in range(0, count, 3)]
+        assert walk(get, list_url(Stream), "key", "Next") == forwards
+
+        backwards = walk(get, last_page(get, list_url(Stream)), "key", "Previous")
+        assert sorted(key for page in backwards for key in page) == keys
+        assert backwards[0] == forwards[-1]
 
 
-def test_a_stream_is_listed_with_its_version_and_times(get: Get) -> None:
-    notes(3)
-    page = get(list_url(Stream))
-    assert page.column("version") == ["3"]
-    assert page.column("archived") == ["-"]
-    assert len(page.one("td.field-updated").all("time")) == 1
-    assert page.title.startswith("Streams |")
-    assert page.breadcrumbs == ["Home", "Event store", "Streams"]
+class TestEvents:
+    @pytest.mark.usefixtures("three_a_page")
+    def test_newest_event_is_first(self, get: Get) -> None:
+        positions = [str(event.position) for event in reversed(notes(8))]
+        pages = [positions[n : n + 3] for n in range(0, 8, 3)]
+        url = list_url(StoredEvent)
+        assert walk(get, url, "position", "Next") == pages
+        assert walk(get, last_page(get, url), "position", "Previous") == pages[::-1]
+
+    @pytest.mark.parametrize("term", ["9" * 19, "9" * 20, "9" * 5000, "-1", "one"])
+    def test_search_without_a_match_is_empty(self, superuser: Client, term: str) -> None:
+        notes(1)
+        response = superuser.get(list_url(StoredEvent), {"q": term})
+        assert response.status_code == 200
+        assert list(response.context["cl"].result_list) == []
 
 
-@pytest.mark.usefixtures("three_a_page")
-@pytest.mark.parametrize("count", [3, 4, 7])
-def test_streams_are_paged_in_both_directions(get: Get, count: int) -> None:
-    # one category ends within a page, so that the edge is compared by category and key together
-    for n in range(count):
-        notes(category="a" if n < 2 else "b", key=f"{n}")
-    keys = [str(n) for n in range(count)]
-    forwards = [keys[n : n + 3] for n in range(0, count, 3)]
-    assert walk(get, list_url(Stream), "key", "Next") == forwards
+class TestPages:
+    @pytest.mark.usefixtures("three_a_page")
+    def test_first_link_returns_to_the_first_page(self, get: Get) -> None:
+        notes(8)
+        url = last_page(get, list_url(StoredEvent))
+        assert get(get(url).follow(url, "First")).column("version") == ["8", "7", "6"]
 
-    backwards = walk(get, last_page(get, list_url(Stream)), "key", "Previous")
-    assert sorted(key for page in backwards for key in page) == keys
-    assert backwards[0] == forwards[-1]
+    @pytest.mark.usefixtures("three_a_page")
+    def test_new_rows_do_not_shift_pages(self, get: Get) -> None:
+        notes(5)
+        url = get(list_url(StoredEvent)).follow(list_url(StoredEvent), "Next")
+        notes(5)
+        assert get(url).column("version") == ["2", "1"]
 
+    @pytest.mark.usefixtures("three_a_page")
+    def test_next_page_keeps_the_filter(self, get: Get) -> None:
+        for n in range(4):
+            message("dead", type=f"dead-{n}")
+            message("published")
+        url = f"{list_url(OutboxMessage)}?status=dead"
+        assert walk(get, url, "type", "Next") == [["dead-3", "dead-2", "dead-1"], ["dead-0"]]
 
-@pytest.mark.usefixtures("three_a_page")
-def test_the_newest_events_come_first(get: Get) -> None:
-    positions = [str(event.position) for event in reversed(notes(8))]
-    pages = [positions[n : n + 3] for n in range(0, 8, 3)]
-    url = list_url(StoredEvent)
-    assert walk(get, url, "position", "Next") == pages
-    assert walk(get, last_page(get, url), "position", "Previous") == pages[::-1]
+    @pytest.mark.usefixtures("three_a_page")
+    def test_new_filter_starts_on_the_first_page(self, get: Get) -> None:
+        for _ in range(4):
+            message("dead")
+        url = f"{list_url(OutboxMessage)}?status=dead"
+        second = get(url).follow(url, "Next")
+        assert get(second).link("Published") == "?status=published"
 
+    @pytest.mark.usefixtures("three_a_page")
+    def test_search_starts_on_the_first_page_and_keeps_the_filter(self, get: Get) -> None:
+        for n in range(4):
+            message("dead", key=f"{n}")
+        url = f"{list_url(OutboxMessage)}?status=dead"
+        form = get(get(url).follow(url, "Next")).all("form")[1]
+        hidden = {
+            each.attributes["name"]: each.attributes["value"] for each in form.all("input") if "name" in each.attributes
+        }
+        assert hidden == {"q": "", "status": "dead"}
 
-@pytest.mark.usefixtures("three_a_page")
-def test_first_leads_back_to_the_beginning(get: Get) -> None:
-    notes(8)
-    url = last_page(get, list_url(StoredEvent))
-    assert get(get(url).follow(url, "First")).column("version") == ["8", "7", "6"]
+    def test_single_page_has_no_links(self, get: Get) -> None:
+        notes(3)
+        page = get(list_url(StoredEvent))
+        assert page.link("Next") is page.link("Previous") is page.link("First") is None
 
+    def test_empty_page_links_to_the_first_page(self, get: Get) -> None:
+        notes()
+        page = get(list_url(Stream), after=["note", "note-1"])
+        assert "This page is empty." in page.text
+        assert page.link("First") == "?"
 
-@pytest.mark.usefixtures("three_a_page")
-def test_rows_that_come_meanwhile_move_no_page(get: Get) -> None:
-    notes(5)
-    url = get(list_url(StoredEvent)).follow(list_url(StoredEvent), "Next")
-    notes(5)
-    assert get(url).column("version") == ["2", "1"]
-
-
-@pytest.mark.usefixtures("three_a_page")
-def test_a_filter_holds_on_the_next_page(get: Get) -> None:
-    for n in range(4):
-        message("dead", type=f"dead-{n}")
-        message("published")
-    url = f"{list_url(OutboxMessage)}?status=dead"
-    assert walk(get, url, "type", "Next") == [["dead-3", "dead-2", "dead-1"], ["dead-0"]]
-
-
-@pytest.mark.usefixtures("three_a_page")
-def test_another_filter_begins_at_the_first_page(get: Get) -> None:
-    for _ in range(4):
-        message("dead")
-    url = f"{list_url(OutboxMessage)}?status=dead"
-    second = get(url).follow(url, "Next")
-    assert get(second).link("Published") == "?status=published"
-
-
-@pytest.mark.usefixtures("three_a_page")
-def test_a_search_begins_at_the_first_page_and_keeps_the_filter(get: Get) -> None:
-    for n in range(4):
-        message("dead", key=f"{n}")
-    url = f"{list_url(OutboxMessage)}?status=dead"
-    form = get(get(url).follow(url, "Next")).all("form")[1]
-    hidden = {
-        each.attributes["name"]: each.attributes["value"] for each in form.all("input") if "name" in each.attributes
-    }
-    assert hidden == {"q": "", "status": "dead"}
+    def test_show_all_is_ignored(self, get: Get, three_a_page: None) -> None:
+        notes(8)
+        assert len(get(list_url(StoredEvent), all="").column("position")) == 3
 
 
-def test_a_page_that_is_the_only_one_has_no_links(get: Get) -> None:
-    notes(3)
-    page = get(list_url(StoredEvent))
-    assert page.link("Next") is page.link("Previous") is page.link("First") is None
+class TestUrls:
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {"after": "note"},
+            {"after": ["note", "1", "2"]},
+            {"before": "1"},
+            {"after": ["a\x00", "b"]},
+            {"after": ["x" * 256, "b"]},
+        ],
+    )
+    def test_invalid_edge_returns_to_the_list(self, superuser: Client, query: dict[str, Any]) -> None:
+        response = superuser.get(list_url(Stream), query)
+        assert response.status_code == 302
+        assert response["Location"] == f"{list_url(Stream)}?e=1"
+        assert superuser.get(response["Location"]).status_code == 200
+
+    @pytest.mark.parametrize("edge", ["x", "", "1.5", "9" * 30, "-" + "9" * 30, "\x00"])
+    def test_non_numeric_position_returns_to_the_list(self, superuser: Client, edge: str) -> None:
+        assert superuser.get(list_url(StoredEvent), {"after": edge}).status_code == 302
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {"key__contains": "1"},
+            {"version__gte": "1"},
+            {"events__data__contains": "x"},
+            {"snapshot__state": "x"},
+            {"id": "1"},
+        ],
+    )
+    def test_unknown_lookups_are_rejected(self, superuser: Client, query: dict[str, str]) -> None:
+        notes()
+        assert superuser.get(list_url(Stream), query).status_code == 400
+
+    @pytest.mark.parametrize("query", [{"o": "3"}, {"o": "-1.2"}, {"all": ""}, {"p": "7"}, {"_facets": ""}])
+    def test_order_parameter_is_ignored(self, get: Get, query: dict[str, str]) -> None:
+        notes(1, key="b")
+        notes(2, key="a")
+        assert get(list_url(Stream), **query).column("key") == ["a", "b"]
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"after": "note"},
-        {"after": ["note", "1", "2"]},
-        {"before": "1"},
-        {"after": ["a\x00", "b"]},
-        {"after": ["x" * 256, "b"]},
-    ],
-)
-def test_an_edge_that_is_none_leads_back_to_the_list(superuser: Client, query: dict[str, Any]) -> None:
-    response = superuser.get(list_url(Stream), query)
-    assert response.status_code == 302
-    assert response["Location"] == f"{list_url(Stream)}?e=1"
-    assert superuser.get(response["Location"]).status_code == 200
+class TestEveryModel:
+    def test_empty_list_has_a_note(self, get: Get) -> None:
+        assert "There are no streams." in get(list_url(Stream)).text
 
+    def test_every_model_has_a_list(self, get: Get) -> None:
+        for row in one_of_each():
+            page = get(list_url(type(row)))
+            assert len(page.one("tbody").all("tr")) == 1
 
-@pytest.mark.parametrize("edge", ["x", "", "1.5", "9" * 30, "-" + "9" * 30, "\x00"])
-def test_an_edge_that_is_no_position_leads_back_to_the_list(superuser: Client, edge: str) -> None:
-    assert superuser.get(list_url(StoredEvent), {"after": edge}).status_code == 302
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"key__contains": "1"},
-        {"version__gte": "1"},
-        {"events__data__contains": "x"},
-        {"snapshot__state": "x"},
-        {"id": "1"},
-    ],
-)
-def test_no_other_lookup_is_taken_from_the_url(superuser: Client, query: dict[str, str]) -> None:
-    notes()
-    assert superuser.get(list_url(Stream), query).status_code == 400
-
-
-@pytest.mark.parametrize("query", [{"o": "3"}, {"o": "-1.2"}, {"all": ""}, {"p": "7"}, {"_facets": ""}])
-def test_the_order_is_never_another_one(get: Get, query: dict[str, str]) -> None:
-    notes(1, key="b")
-    notes(2, key="a")
-    assert get(list_url(Stream), **query).column("key") == ["a", "b"]
-
-
-def test_all_never_shows_more_than_a_page(get: Get, three_a_page: None) -> None:
-    notes(8)
-    assert len(get(list_url(StoredEvent), all="").column("position")) == 3
-
-
-def test_beyond_the_last_row_there_is_the_way_back(get: Get) -> None:
-    notes()
-    page = get(list_url(Stream), after=["note", "note-1"])
-    assert "This page is empty." in page.text
-    assert page.link("First") == "?"
-
-
-def test_an_empty_list_says_so(get: Get) -> None:
-    assert "There are no streams." in get(list_url(Stream)).text
-
-
-def test_each_model_has_a_list(get: Get) -> None:
-    for row in one_of_each():
-        page = get(list_url(type(row)))
-        assert len(page.one("tbody").all("tr")) == 1
-
-
-def test_lists_have_no_autocomplete_that_would_count(superuser: Client) -> None:
-    assert StreamAdmin.search_fields == ()
-    query = {"app_label": "es_django", "model_name": "storedevent", "field_name": "stream", "term": ""}
-    assert superuser.get("/admin/autocomplete/", query).status_code in (403, 404)
-
-
-@pytest.mark.parametrize("term", ["9" * 19, "9" * 20, "9" * 5000, "-1", "one"])
-def test_a_search_that_fits_no_event_finds_none(superuser: Client, term: str) -> None:
-    notes(1)
-    response = superuser.get(list_url(StoredEvent), {"q": term})
-    assert response.status_code == 200
-    assert list(response.context["cl"].result_list) == []
+    def test_autocomplete_is_not_available(self, superuser: Client) -> None:
+        assert StreamAdmin.search_fields == ()
+        query = {"app_label": "es_django", "model_name": "storedevent", "field_name": "stream", "term": ""}
+        assert superuser.get("/admin/autocomplete/", query).status_code in (403, 404)

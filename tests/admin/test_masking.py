@@ -109,135 +109,139 @@ def pages(client: Client, event: StoredEvent) -> dict[str, str]:
     return {url: client.get(url).content.decode() for url in urls}
 
 
-@pytest.mark.parametrize("kind", ROWS)
-def test_it_is_masked_on_every_page_of_an_event(staff: Staff, kind: str) -> None:
-    event = ROWS[kind]()
-    for url, html in pages(staff(*VIEWS), event).items():
-        assert "SECRET" not in html, url
-        assert "payee" in html or "/state/" in url
+class TestEventPages:
+    @pytest.mark.parametrize("kind", ROWS)
+    def test_value_is_masked_on_every_page(self, staff: Staff, kind: str) -> None:
+        event = ROWS[kind]()
+        for url, html in pages(staff(*VIEWS), event).items():
+            assert "SECRET" not in html, url
+            assert "payee" in html or "/state/" in url
 
+    def test_permission_shows_the_value(self, staff: Staff) -> None:
+        event = ROWS["of today"]()
+        for url, html in pages(staff(*VIEWS, "view_sensitive_data"), event).items():
+            assert SECRET in html, url
+            assert MASK not in html
 
-def test_who_has_the_permission_sees_it(staff: Staff) -> None:
-    event = ROWS["of today"]()
-    for url, html in pages(staff(*VIEWS, "view_sensitive_data"), event).items():
-        assert SECRET in html, url
-        assert MASK not in html
+    def test_mask_leaves_other_values_readable(self, staff: Staff) -> None:
+        page = Page(staff(*VIEWS).get(page_url(ROWS["of today"]())).content.decode())
+        payload = page.all("pre")[0]
+        assert sorted(each.strip(" ,{}") for each in payload.raw_text.split("\n") if '"' in each) == [
+            '"details":',
+            f'"iban": {MASK}',
+            f'"iban": {MASK}',
+            '"payee": "Ada"',
+        ]
+        assert len(payload.all("span.es-masked")) == 2
 
+    def test_same_field_name_of_other_types_is_not_masked(self, staff: Staff) -> None:
+        class Announced(Event):
+            iban: str
 
-def test_what_is_masked_says_so_and_the_rest_is_readable(staff: Staff) -> None:
-    page = Page(staff(*VIEWS).get(page_url(ROWS["of today"]())).content.decode())
-    payload = page.all("pre")[0]
-    assert sorted(each.strip(" ,{}") for each in payload.raw_text.split("\n") if '"' in each) == [
-        '"details":',
-        f'"iban": {MASK}',
-        f'"iban": {MASK}',
-        '"payee": "Ada"',
-    ]
-    assert len(payload.all("span.es-masked")) == 2
+            class Meta:
+                name = "tests.admin.announced"
 
+        event = stored({"iban": "everybody knows"}, type="tests.admin.announced", schema_version=1)
+        assert "everybody knows" in staff(*VIEWS).get(page_url(event)).content.decode()
 
-def test_it_is_masked_in_what_is_made_of_an_event(staff: Staff) -> None:
-    event_store.append(StreamId("tests.payees", "1"), [PayeeAdded(payee="Ada", iban=SECRET)], expected=0)
-    data = {"told": [{"iban": SECRET}]}
-    snapshot = Snapshot.objects.create(
-        stream=Stream.objects.get(key="1"), version=1, schema="x", state=json.dumps({"known": data, "iban": SECRET})
-    )
-    client = staff(*VIEWS)
-    for row in (message("dead", data=data, headers={"iban": SECRET}), receipt(status="dead", message=data), snapshot):
-        html = client.get(page_url(row)).content.decode()
-        assert "SECRET" not in html, row
-        assert MASK in html
+    def test_user_in_metadata_is_masked(self, staff: Staff) -> None:
+        class LoggedIn(Event):
+            user: str
 
+            class Meta:
+                name = "tests.admin.logged_in"
+                sensitive = {"user"}
 
-@pytest.mark.parametrize(
-    ("error", "shown"),
-    [
-        (f"ValueError: no {SECRET}", "ValueError: the message is hidden"),
-        (f"ValueError('{SECRET}: no')", "ValueError: the message is hidden"),
-        (f"{SECRET}: no such account", "Error: the message is hidden"),
-        (f"the account {SECRET} is closed", "Error: the message is hidden"),
-    ],
-)
-def test_of_an_error_only_the_class_is_on_any_page(staff: Staff, settings: Any, error: str, shown: str) -> None:
-    settings.ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": "tests.publishers.Recorder"}}}
-    notes()
-    message("dead", last_error=error, stream=stream_of(), stream_version=1)
-    receipt(status="dead", message={}, last_error=error)
-    checkpoint(name="statements", status="failed", failed_position=1, last_error=error)
-    operations = ("requeue_outboxmessage", "operate_projectioncheckpoint", "view_projectioncheckpoint")
-    client = staff(*VIEWS, *operations)
-
-    def texts() -> Iterator[str]:
-        yield client.get(reverse("admin:app_list", args=["es_django"])).content.decode()
-        yield client.get(page_url(stored_event(1))).content.decode()
-        for model in (OutboxMessage, InboxReceipt, ProjectionCheckpoint):
-            yield client.get(list_url(model)).content.decode()
-            yield client.get(page_url(model.objects.get())).content.decode()
-        yield choose(client, "requeue", OutboxMessage.objects.get()).content.decode()
-
-    for html in texts():
+        event_store.append(
+            StreamId("tests.logins", "1"), [LoggedIn(user=SECRET)], expected=0, metadata={"user": SECRET}
+        )
+        html = staff(*VIEWS).get(page_url(Stream.objects.get(key="1"))).content.decode()
         assert "SECRET" not in html
-        assert shown in html
-    User.objects.get(username="staff").user_permissions.add(Permission.objects.get(codename="view_sensitive_data"))
-    for html in texts():
-        assert "SECRET" in html
+        assert html.count(MASK) == 2
 
 
-def test_what_a_replay_fails_with_is_masked_and_never_logged(staff: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_django.inbox.handlers._handlers", {})
-    row = dead(make_message())
-    consumer("mailer", failing(ValueError(SECRET)))
-    client = staff("view_inboxreceipt", "replay_inboxreceipt")
-    (told, _) = confirm(client, "replay_selected", row)
-    assert (
-        told == f"Message {row} failed again: ValueError: the message is hidden because it may quote sensitive values."
+class TestDerivedValues:
+    def test_messages_and_snapshots_are_masked(self, staff: Staff) -> None:
+        event_store.append(StreamId("tests.payees", "1"), [PayeeAdded(payee="Ada", iban=SECRET)], expected=0)
+        data = {"told": [{"iban": SECRET}]}
+        snapshot = Snapshot.objects.create(
+            stream=Stream.objects.get(key="1"), version=1, schema="x", state=json.dumps({"known": data, "iban": SECRET})
+        )
+        client = staff(*VIEWS)
+        for row in (
+            message("dead", data=data, headers={"iban": SECRET}),
+            receipt(status="dead", message=data),
+            snapshot,
+        ):
+            html = client.get(page_url(row)).content.decode()
+            assert "SECRET" not in html, row
+            assert MASK in html
+
+    def test_state_is_masked_by_field_and_key_names(self, staff: Staff) -> None:
+        event = ROWS["of today"]()
+        page = Page(staff(*VIEWS).get(page_url(event.stream).replace("/change/", "/state/")).content.decode())
+        rows = page.one("table.es-state").one("tbody").all("tr")
+        values = {row.one("th").text.removesuffix(" changed"): row.all("td")[0].text for row in rows}
+        assert values == {"iban": MASK, "known": f'{{ "Ada": {{ "iban": {MASK} }} }}', "odd": "Odd"}
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("error", "shown"),
+        [
+            (f"ValueError: no {SECRET}", "ValueError: the message is hidden"),
+            (f"ValueError('{SECRET}: no')", "ValueError: the message is hidden"),
+            (f"{SECRET}: no such account", "Error: the message is hidden"),
+            (f"the account {SECRET} is closed", "Error: the message is hidden"),
+        ],
     )
-    assert LogEntry.objects.get().change_message == "Replayed: failed again"
+    def test_only_the_class_of_an_error_is_shown(self, staff: Staff, settings: Any, error: str, shown: str) -> None:
+        settings.ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": "tests.publishers.Recorder"}}}
+        notes()
+        message("dead", last_error=error, stream=stream_of(), stream_version=1)
+        receipt(status="dead", message={}, last_error=error)
+        checkpoint(name="statements", status="failed", failed_position=1, last_error=error)
+        operations = ("requeue_outboxmessage", "operate_projectioncheckpoint", "view_projectioncheckpoint")
+        client = staff(*VIEWS, *operations)
+
+        def texts() -> Iterator[str]:
+            yield client.get(reverse("admin:app_list", args=["es_django"])).content.decode()
+            yield client.get(page_url(stored_event(1))).content.decode()
+            for model in (OutboxMessage, InboxReceipt, ProjectionCheckpoint):
+                yield client.get(list_url(model)).content.decode()
+                yield client.get(page_url(model.objects.get())).content.decode()
+            yield choose(client, "requeue", OutboxMessage.objects.get()).content.decode()
+
+        for html in texts():
+            assert "SECRET" not in html
+            assert shown in html
+        User.objects.get(username="staff").user_permissions.add(Permission.objects.get(codename="view_sensitive_data"))
+        for html in texts():
+            assert "SECRET" in html
+
+    def test_error_of_a_replay_is_masked_and_not_logged(self, staff: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("es_django.inbox.handlers._handlers", {})
+        row = dead(make_message())
+        consumer("mailer", failing(ValueError(SECRET)))
+        client = staff("view_inboxreceipt", "replay_inboxreceipt")
+        (told, _) = confirm(client, "replay_selected", row)
+        assert (
+            told
+            == f"Message {row} failed again: ValueError: the message is hidden because it may quote sensitive values."
+        )
+        assert LogEntry.objects.get().change_message == "Replayed: failed again"
 
 
-def test_the_user_in_the_metadata_is_masked_among_the_events_of_a_stream_too(staff: Staff) -> None:
-    class LoggedIn(Event):
-        user: str
+class TestText:
+    @pytest.mark.parametrize("length", range(60))
+    def test_truncated_value_is_masked(self, length: int) -> None:
+        text = json.dumps({"a": {"iban": {"x": [SECRET]}, "b": 1}, "\u0069ban": SECRET})
+        html = document("", text[:length], len(text), 1_000, {"iban"}).html
+        assert "SEC" not in html
+        assert "DE02" not in html
 
-        class Meta:
-            name = "tests.admin.logged_in"
-            sensitive = {"user"}
-
-    event_store.append(StreamId("tests.logins", "1"), [LoggedIn(user=SECRET)], expected=0, metadata={"user": SECRET})
-    html = staff(*VIEWS).get(page_url(Stream.objects.get(key="1"))).content.decode()
-    assert "SECRET" not in html
-    assert html.count(MASK) == 2
-
-
-def test_the_state_is_masked_by_the_names_of_its_fields_and_of_keys_in_them(staff: Staff) -> None:
-    event = ROWS["of today"]()
-    page = Page(staff(*VIEWS).get(page_url(event.stream).replace("/change/", "/state/")).content.decode())
-    rows = page.one("table.es-state").one("tbody").all("tr")
-    values = {row.one("th").text.removesuffix(" changed"): row.all("td")[0].text for row in rows}
-    assert values == {"iban": MASK, "known": f'{{ "Ada": {{ "iban": {MASK} }} }}', "odd": "Odd"}
-
-
-def test_events_of_other_types_keep_a_field_of_that_name(staff: Staff) -> None:
-    class Announced(Event):
-        iban: str
-
-        class Meta:
-            name = "tests.admin.announced"
-
-    event = stored({"iban": "everybody knows"}, type="tests.admin.announced", schema_version=1)
-    assert "everybody knows" in staff(*VIEWS).get(page_url(event)).content.decode()
-
-
-@pytest.mark.parametrize("length", range(60))
-def test_no_beginning_of_a_document_shows_a_part_of_it(length: int) -> None:
-    text = json.dumps({"a": {"iban": {"x": [SECRET]}, "b": 1}, "\u0069ban": SECRET})
-    html = document("", text[:length], len(text), 1_000, {"iban"}).html
-    assert "SEC" not in html
-    assert "DE02" not in html
-
-
-def test_a_key_is_known_however_it_is_escaped() -> None:
-    text = '{"\\u0069b\\u0061n": "SECRET", "b": 1}'
-    shown = Page(document("", text, len(text), 1_000, {"iban"}).html).raw_text
-    assert "SECRET" not in shown
-    assert '"b": 1' in shown
+    def test_escaped_keys_are_recognised(self) -> None:
+        text = '{"\\u0069b\\u0061n": "SECRET", "b": 1}'
+        shown = Page(document("", text, len(text), 1_000, {"iban"}).html).raw_text
+        assert "SECRET" not in shown
+        assert '"b": 1' in shown

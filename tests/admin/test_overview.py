@@ -59,25 +59,6 @@ def ledger(settings: object) -> None:
     settings.ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": "tests.publishers.Recorder"}}}  # type: ignore[attr-defined]
 
 
-@pytest.mark.usefixtures("ledger")
-def test_each_destination_tells_how_many_messages_wait_for_what(get: Get) -> None:
-    later = timezone.now() + timedelta(minutes=1)
-    message(available_at=timezone.now() - timedelta(minutes=2, seconds=5))
-    message("claimed", claimed_until=later)
-    message("claimed")
-    for _ in range(3):
-        message(available_at=later, attempts=1)
-    message(available_at=later)
-    message("dead")
-    message("dead", destination="a former one")
-    message("published")
-    page = get(overview_url())
-    assert row(page, "ledger")[:6] == ["1", "1", "3", "1", "1", "1 ✕"]
-    assert row(page, "ledger")[6].startswith("2 min ")
-    assert row(page, "a former one") == ["0", "0", "0", "0", "0", "1 ✕", "\u2013"]
-    assert page.link("3") == f"{list_url(OutboxMessage)}?destination=ledger&status=backing_off"
-
-
 def message_in(state: MessageState) -> OutboxMessage:
     later = timezone.now() + timedelta(minutes=1)
     columns: dict[MessageState, dict[str, Any]] = {
@@ -88,123 +69,139 @@ def message_in(state: MessageState) -> OutboxMessage:
     return message(state.status.value, **columns.get(state, {}))
 
 
-@pytest.mark.usefixtures("ledger")
-def test_each_number_of_the_outbox_leads_to_a_list_of_as_many_messages(get: Get) -> None:
-    for number, state in enumerate(MessageState, start=1):
-        for _ in range(number):
-            message_in(state)
-    page = get(overview_url())
-    (ledger,) = (each for each in page.all("tr") if each.all("th") and each.all("th")[0].text == "ledger")
-    links = {cell.attributes["data-label"]: cell.one("a") for cell in ledger.all("td") if cell.all("a")}
-    assert list(links) == ["Ready", "Scheduled", "Backing off", "In flight", "Abandoned", "Dead"]
-    for label, link in links.items():
-        listed = get(link.attributes["href"]).column("type")
-        assert link.text.removesuffix(" ✕") == str(len(listed)), label
+class TestOutbox:
+    @pytest.mark.usefixtures("ledger")
+    def test_each_destination_shows_its_states(self, get: Get) -> None:
+        later = timezone.now() + timedelta(minutes=1)
+        message(available_at=timezone.now() - timedelta(minutes=2, seconds=5))
+        message("claimed", claimed_until=later)
+        message("claimed")
+        for _ in range(3):
+            message(available_at=later, attempts=1)
+        message(available_at=later)
+        message("dead")
+        message("dead", destination="a former one")
+        message("published")
+        page = get(overview_url())
+        assert row(page, "ledger")[:6] == ["1", "1", "3", "1", "1", "1 ✕"]
+        assert row(page, "ledger")[6].startswith("2 min ")
+        assert row(page, "a former one") == ["0", "0", "0", "0", "0", "1 ✕", "\u2013"]
+        assert page.link("3") == f"{list_url(OutboxMessage)}?destination=ledger&status=backing_off"
+
+    @pytest.mark.usefixtures("ledger")
+    def test_each_count_equals_the_rows_of_its_link(self, get: Get) -> None:
+        for number, state in enumerate(MessageState, start=1):
+            for _ in range(number):
+                message_in(state)
+        page = get(overview_url())
+        (ledger,) = (each for each in page.all("tr") if each.all("th") and each.all("th")[0].text == "ledger")
+        links = {cell.attributes["data-label"]: cell.one("a") for cell in ledger.all("td") if cell.all("a")}
+        assert list(links) == ["Ready", "Scheduled", "Backing off", "In flight", "Abandoned", "Dead"]
+        for label, link in links.items():
+            listed = get(link.attributes["href"]).column("type")
+            assert link.text.removesuffix(" ✕") == str(len(listed)), label
+
+    @pytest.mark.usefixtures("ledger")
+    def test_counts_are_capped(self, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("es_django.monitoring.lag.MOST", 3)
+        for _ in range(5):
+            message()
+            receipt(status="dead", message={})
+        page = get(overview_url())
+        assert row(page, "ledger")[0] == "3+"
+        assert "Dead messages: 3+" in page.text
 
 
-@pytest.mark.usefixtures("ledger")
-def test_what_is_counted_is_capped(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_django.monitoring.lag.MOST", 3)
-    for _ in range(5):
-        message()
+class TestChart:
+    def test_bars_and_summary_agree(self, get: Get) -> None:
+        recorded(timedelta(hours=3), 4)
+        recorded(timedelta(minutes=30), 7)
+        recorded(timedelta(minutes=10), 3)
+        chart = get(overview_url()).one("figure.es-chart")
+        assert len(chart.all("rect")) == 2
+        told = chart.one("p.es-summary").text
+        assert told.startswith("10 events in the last hour, at most 7 in a minute, at ")
+        assert chart.one("svg").attributes["aria-label"] == f"Events per minute. {told}"
+        assert chart.one("svg").attributes["role"] == "img"
+        heights = [float(bar.attributes["height"]) for bar in chart.all("rect")]
+        assert heights == [100.0, 42.9]
+
+    @pytest.mark.parametrize(("day", "hour"), [((2026, 10, 25), "02:30"), ((2026, 3, 29), "03:30")])
+    def test_change_of_clocks(
+        self, settings: Any, monkeypatch: pytest.MonkeyPatch, db: None, day: tuple[int, int, int], hour: str
+    ) -> None:
+        settings.TIME_ZONE = "Europe/Berlin"
+        now = datetime(*day, 1, 30, 20, tzinfo=UTC)
+        monkeypatch.setattr(timezone, "now", lambda: now)
+        for age in (90, 59, 30, 0):
+            recorded(timedelta(minutes=age), 1)
+        chart = EventsPerMinute.of_the_last_hour("default")
+        assert [number for number, count in enumerate(chart.counts) if count] == [0, 29, 59]
+        shown = [bar.summary for bar in chart.bars]
+        assert shown[1] == ("02:00: 1" if day[1] == 10 else "03:00: 1")
+        assert (shown[2], f"{chart.end:%H:%M}") == (f"{hour}: 1", hour)
+
+    def test_positions_before_a_flush_do_not_count(self, get: Get) -> None:
+        recorded(timedelta(), 3, first_position=1_000)
+        assert get(overview_url()).one("p.es-summary").text.startswith("3 events in the last hour")
+
+    def test_empty_log(self, get: Get) -> None:
+        page = get(overview_url())
+        assert page.one("p.es-summary").text == "No events in the last hour."
+        assert page.one("div.es-overview").one("dl.es-facts").text == "Newest eventnone Safe endthe newest event"
+
+
+class TestProblems:
+    def test_problems_are_the_first_section(self, get: Get, settings: object) -> None:
+        assert sections(get(overview_url()))[0] == "✓ No problems"
+        settings.ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": "tests.publishers.Recorder"}}}  # type: ignore[attr-defined]
+        message("dead")
+        page = get(overview_url())
+        assert sections(page)[0] == "✕ Problems"
+        assert "1 message to ledger is dead." in page.text
+
+    def test_dead_inbox_messages_are_a_problem(self, get: Get) -> None:
         receipt(status="dead", message={})
-    page = get(overview_url())
-    assert row(page, "ledger")[0] == "3+"
-    assert "Dead messages: 3+" in page.text
+        page = get(overview_url())
+        assert sections(page)[0] == "✕ Problems"
+        assert "1 inbox message is dead." in page.text
 
 
-def test_the_chart_has_a_bar_for_each_minute_with_events_and_says_the_same_in_words(get: Get) -> None:
-    recorded(timedelta(hours=3), 4)
-    recorded(timedelta(minutes=30), 7)
-    recorded(timedelta(minutes=10), 3)
-    chart = get(overview_url()).one("figure.es-chart")
-    assert len(chart.all("rect")) == 2
-    told = chart.one("p.es-summary").text
-    assert told.startswith("10 events in the last hour, at most 7 in a minute, at ")
-    assert chart.one("svg").attributes["aria-label"] == f"Events per minute. {told}"
-    assert chart.one("svg").attributes["role"] == "img"
-    heights = [float(bar.attributes["height"]) for bar in chart.all("rect")]
-    assert heights == [100.0, 42.9]
+class TestProjections:
+    def test_newest_event_and_lag_are_shown(self, get: Get) -> None:
+        notes(3)
+        newest = StoredEvent.objects.latest("position")
+        page = get(overview_url())
+        assert page.link(f"position {newest.position}") == page_url(newest)
+        assert row(page, "statements")[:2] == ["✓ Running", "3"]
+        assert row(page, "balances")[1] == "runs inline"
 
 
-@pytest.mark.parametrize(("day", "hour"), [((2026, 10, 25), "02:30"), ((2026, 3, 29), "03:30")])
-def test_the_chart_is_right_where_the_clocks_are_changed(
-    settings: Any, monkeypatch: pytest.MonkeyPatch, db: None, day: tuple[int, int, int], hour: str
-) -> None:
-    settings.TIME_ZONE = "Europe/Berlin"
-    now = datetime(*day, 1, 30, 20, tzinfo=UTC)
-    monkeypatch.setattr(timezone, "now", lambda: now)
-    for age in (90, 59, 30, 0):
-        recorded(timedelta(minutes=age), 1)
-    chart = EventsPerMinute.of_the_last_hour("default")
-    assert [number for number, count in enumerate(chart.counts) if count] == [0, 29, 59]
-    shown = [bar.summary for bar in chart.bars]
-    assert shown[1] == ("02:00: 1" if day[1] == 10 else "03:00: 1")
-    assert (shown[2], f"{chart.end:%H:%M}") == (f"{hour}: 1", hour)
+class TestPermissions:
+    @pytest.mark.parametrize(
+        ("permission", "section"),
+        [
+            ("view_storedevent", "Log"),
+            ("view_outboxmessage", "Outbox"),
+            ("view_projectioncheckpoint", "Projections"),
+            ("view_inboxreceipt", "Inbox"),
+        ],
+    )
+    def test_sections_need_view_permissions(self, staff: Staff, permission: str, section: str) -> None:
+        page = Page(staff(permission).get(overview_url()).content.decode())
+        assert sections(page) == [section]
 
+    def test_without_permissions_only_models_are_listed(self, staff: Staff) -> None:
+        html = staff("view_stream").get(overview_url()).content.decode()
+        assert 'class="es-overview"' not in html
 
-def test_positions_that_were_drawn_before_the_log_was_emptied_do_not_count(get: Get) -> None:
-    recorded(timedelta(), 3, first_position=1_000)
-    assert get(overview_url()).one("p.es-summary").text.startswith("3 events in the last hour")
-
-
-def test_a_log_without_events_says_so(get: Get) -> None:
-    page = get(overview_url())
-    assert page.one("p.es-summary").text == "No events in the last hour."
-    assert page.one("div.es-overview").one("dl.es-facts").text == "Newest eventnone Safe endthe newest event"
-
-
-def test_the_newest_event_is_linked_and_the_projections_tell_their_lag(get: Get) -> None:
-    notes(3)
-    newest = StoredEvent.objects.latest("position")
-    page = get(overview_url())
-    assert page.link(f"position {newest.position}") == page_url(newest)
-    assert row(page, "statements")[:2] == ["✓ Running", "3"]
-    assert row(page, "balances")[1] == "runs inline"
-
-
-def test_problems_come_first(get: Get, settings: object) -> None:
-    assert sections(get(overview_url()))[0] == "✓ No problems"
-    settings.ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": "tests.publishers.Recorder"}}}  # type: ignore[attr-defined]
-    message("dead")
-    page = get(overview_url())
-    assert sections(page)[0] == "✕ Problems"
-    assert "1 message to ledger is dead." in page.text
-
-
-def test_dead_messages_of_the_inbox_are_not_well(get: Get) -> None:
-    receipt(status="dead", message={})
-    page = get(overview_url())
-    assert sections(page)[0] == "✕ Problems"
-    assert "1 inbox message is dead." in page.text
-
-
-@pytest.mark.parametrize(
-    ("permission", "section"),
-    [
-        ("view_storedevent", "Log"),
-        ("view_outboxmessage", "Outbox"),
-        ("view_projectioncheckpoint", "Projections"),
-        ("view_inboxreceipt", "Inbox"),
-    ],
-)
-def test_each_sees_only_what_they_may_view(staff: Staff, permission: str, section: str) -> None:
-    page = Page(staff(permission).get(overview_url()).content.decode())
-    assert sections(page) == [section]
-
-
-def test_who_may_view_something_else_sees_the_models_alone(staff: Staff) -> None:
-    html = staff("view_stream").get(overview_url()).content.decode()
-    assert 'class="es-overview"' not in html
-
-
-def test_other_apps_and_other_admin_sites_keep_their_pages(superuser: Client, rf: RequestFactory) -> None:
-    assert b"es-overview" not in superuser.get(reverse("admin:app_list", args=["auth"])).content
-    site = admin.AdminSite(name="other")
-    site.register(StoredEvent, type(admin.site.get_model_admin(StoredEvent)))
-    request = rf.get("/")
-    request.user = User.objects.get(username="root")
-    request.session = {}  # type: ignore[assignment]
-    notes()
-    response = site.app_index(request, "es_django")
-    assert sections(Page(response.render().content.decode())) == ["Log"]
+    def test_other_apps_and_sites_are_unchanged(self, superuser: Client, rf: RequestFactory) -> None:
+        assert b"es-overview" not in superuser.get(reverse("admin:app_list", args=["auth"])).content
+        site = admin.AdminSite(name="other")
+        site.register(StoredEvent, type(admin.site.get_model_admin(StoredEvent)))
+        request = rf.get("/")
+        request.user = User.objects.get(username="root")
+        request.session = {}  # type: ignore[assignment]
+        notes()
+        response = site.app_index(request, "es_django")
+        assert sections(Page(response.render().content.decode())) == ["Log"]

@@ -40,85 +40,85 @@ def confirm(client: Client, row: ProjectionCheckpoint, action: str) -> list[str]
     return [item.text for item in page.one("ul.messagelist").all("li")]
 
 
-def test_nothing_happens_before_the_confirmation(superuser: Client) -> None:
-    row = failed()
-    before = ProjectionCheckpoint.objects.values().get()
-    for action in ACTIONS:
-        page = Page(choose(superuser, row, action).content.decode())
-        assert f"statements, failed at position {row.position}" in page.text
-    assert ProjectionCheckpoint.objects.values().get() == before
-    assert not LogEntry.objects.exists()
+class TestActions:
+    def test_unconfirmed_action_changes_nothing(self, superuser: Client) -> None:
+        row = failed()
+        before = ProjectionCheckpoint.objects.values().get()
+        for action in ACTIONS:
+            page = Page(choose(superuser, row, action).content.decode())
+            assert f"statements, failed at position {row.position}" in page.text
+        assert ProjectionCheckpoint.objects.values().get() == before
+        assert not LogEntry.objects.exists()
+
+    @pytest.mark.parametrize("action", ACTIONS)
+    def test_view_permission_does_not_allow_actions(self, staff: Callable[..., Client], action: str) -> None:
+        row = failed()
+        before = ProjectionCheckpoint.objects.values().get()
+        client = staff("view_projectioncheckpoint")
+        assert choose(client, row, action, confirmed="Yes, do it", failed=row.failed_position).status_code == 403
+        assert ProjectionCheckpoint.objects.values().get() == before
+        assert 'name="action"' not in client.get(list_url(ProjectionCheckpoint)).content.decode()
+
+    def test_resume_a_failed_projection(self, staff: Callable[..., Client]) -> None:
+        row = failed()
+        assert confirm(staff(*MAY_OPERATE), row, "resume") == ["Resume statements: done."]
+        row.refresh_from_db()
+        assert (row.status, row.attempts) == (CheckpointStatus.RUNNING, 0)
+        entry = LogEntry.objects.get()
+        assert (entry.user.get_username(), entry.change_message) == ("staff", "Resume statements")
+
+    def test_pause(self, staff: Callable[..., Client]) -> None:
+        row = checkpoint(name="statements")
+        confirm(staff(*MAY_OPERATE), row, "pause")
+        row.refresh_from_db()
+        assert row.status == CheckpointStatus.PAUSED
+
+    def test_rebuild_starts_at_position_0(self, superuser: Client) -> None:
+        row = failed()
+        confirm(superuser, row, "rebuild")
+        row.refresh_from_db()
+        assert (row.status, row.position) == (CheckpointStatus.REBUILDING, 0)
+
+    def test_impossible_action_shows_the_error(self, superuser: Client) -> None:
+        row = checkpoint(name="statements")
+        assert confirm(superuser, row, "resume") == ["Projection 'statements' cannot be resumed: it is running"]
+        assert not LogEntry.objects.exists()
 
 
-@pytest.mark.parametrize("action", ACTIONS)
-def test_who_may_only_view_is_refused(staff: Callable[..., Client], action: str) -> None:
-    row = failed()
-    before = ProjectionCheckpoint.objects.values().get()
-    client = staff("view_projectioncheckpoint")
-    assert choose(client, row, action, confirmed="Yes, do it", failed=row.failed_position).status_code == 403
-    assert ProjectionCheckpoint.objects.values().get() == before
-    assert 'name="action"' not in client.get(list_url(ProjectionCheckpoint)).content.decode()
+class TestSkip:
+    def test_page_shows_the_skipped_event_and_its_user(self, superuser: Client, get: Get) -> None:
+        row = failed()
+        assert confirm(superuser, row, "skip") == ["Skip the failed event of statements: done."]
+        row.refresh_from_db()
+        assert (row.status, row.position, row.failed_position) == (
+            CheckpointStatus.RUNNING,
+            stored_event(2).position,
+            None,
+        )
+        page = get(page_url(row))
+        assert page.facts["Skipped"].startswith(f"position {row.position} by root, ")
+        assert page.link(f"position {row.position}") == page_url(stored_event(2))
+
+    def test_only_the_shown_event_is_skipped(self, superuser: Client) -> None:
+        row = failed()
+        choose(superuser, row, "skip", confirmed="Yes, do it", failed=stored_event(1).position)
+        row.refresh_from_db()
+        assert (row.status, SkippedEvent.objects.count()) == (CheckpointStatus.FAILED, 0)
 
 
-def test_a_failed_projection_is_resumed(staff: Callable[..., Client]) -> None:
-    row = failed()
-    assert confirm(staff(*MAY_OPERATE), row, "resume") == ["Resume statements: done."]
-    row.refresh_from_db()
-    assert (row.status, row.attempts) == (CheckpointStatus.RUNNING, 0)
-    entry = LogEntry.objects.get()
-    assert (entry.user.get_username(), entry.change_message) == ("staff", "Resume statements")
+class TestPage:
+    def test_partitions_are_distinguished(self, get: Get) -> None:
+        for number in (0, 1):
+            checkpoint(name="statements", partition=number, partitions=2)
+        page = get(list_url(ProjectionCheckpoint))
+        assert page.column("share") == ["1 of 2", "2 of 2"]
 
-
-def test_a_projection_is_paused(staff: Callable[..., Client]) -> None:
-    row = checkpoint(name="statements")
-    confirm(staff(*MAY_OPERATE), row, "pause")
-    row.refresh_from_db()
-    assert row.status == CheckpointStatus.PAUSED
-
-
-def test_a_skipped_event_is_on_the_page_with_who_skipped_it(superuser: Client, get: Get) -> None:
-    row = failed()
-    assert confirm(superuser, row, "skip") == ["Skip the failed event of statements: done."]
-    row.refresh_from_db()
-    assert (row.status, row.position, row.failed_position) == (CheckpointStatus.RUNNING, stored_event(2).position, None)
-    page = get(page_url(row))
-    assert page.facts["Skipped"].startswith(f"position {row.position} by root, ")
-    assert page.link(f"position {row.position}") == page_url(stored_event(2))
-
-
-def test_only_the_event_that_was_shown_is_skipped(superuser: Client) -> None:
-    row = failed()
-    choose(superuser, row, "skip", confirmed="Yes, do it", failed=stored_event(1).position)
-    row.refresh_from_db()
-    assert (row.status, SkippedEvent.objects.count()) == (CheckpointStatus.FAILED, 0)
-
-
-def test_a_rebuild_starts_at_the_beginning(superuser: Client) -> None:
-    row = failed()
-    confirm(superuser, row, "rebuild")
-    row.refresh_from_db()
-    assert (row.status, row.position) == (CheckpointStatus.REBUILDING, 0)
-
-
-def test_what_cannot_be_done_is_told(superuser: Client) -> None:
-    row = checkpoint(name="statements")
-    assert confirm(superuser, row, "resume") == ["Projection 'statements' cannot be resumed: it is running"]
-    assert not LogEntry.objects.exists()
-
-
-def test_partitions_are_told_apart(get: Get) -> None:
-    for number in (0, 1):
-        checkpoint(name="statements", partition=number, partitions=2)
-    page = get(list_url(ProjectionCheckpoint))
-    assert page.column("share") == ["1 of 2", "2 of 2"]
-
-
-def test_an_inline_projection_is_not_behind_and_can_be_rebuilt(superuser: Client, get: Get) -> None:
-    row = checkpoint(name="balances", status="inline")
-    notes(3)
-    page = get(list_url(ProjectionCheckpoint))
-    assert (page.column("status_and_shape"), page.column("place")) == (["✓ Inline"], ["-"])
-    assert page.column("behind") == ["none: runs inline"]
-    confirm(superuser, row, "rebuild")
-    row.refresh_from_db()
-    assert (row.status, row.position) == (CheckpointStatus.REBUILDING, 0)
+    def test_inline_projection_has_no_lag_and_can_be_rebuilt(self, superuser: Client, get: Get) -> None:
+        row = checkpoint(name="balances", status="inline")
+        notes(3)
+        page = get(list_url(ProjectionCheckpoint))
+        assert (page.column("status_and_shape"), page.column("place")) == (["✓ Inline"], ["-"])
+        assert page.column("behind") == ["none: runs inline"]
+        confirm(superuser, row, "rebuild")
+        row.refresh_from_db()
+        assert (row.status, row.position) == (CheckpointStatus.REBUILDING, 0)

@@ -58,77 +58,6 @@ def much(db: None) -> None:
         Snapshot.objects.create(stream=stream, version=1, schema="Note:1", state="{}")
 
 
-@pytest.mark.usefixtures("much")
-@pytest.mark.parametrize(
-    ("model", "count"),
-    [
-        (Stream, 2),  # its categories, and the rows
-        (StoredEvent, 1),
-        (Snapshot, 1),
-        (OutboxMessage, 1),
-        (InboxReceipt, 1),
-        (ProjectionCheckpoint, 1),
-    ],
-)
-def test_a_list_needs_as_many_queries_however_long_it_is(get: Get, model: type[Any], count: int) -> None:
-    with queries(count):
-        page = get(list_url(model))
-    assert len(page.one("tbody").all("tr")) >= 30
-
-
-def test_the_page_of_a_stream_needs_four(get: Get) -> None:
-    notes(60)
-    url = page_url(stream_of())
-    with queries(4):  # the stream, its snapshot, its events, their types
-        get(url, order="newest", **{"from": 40})
-
-
-def test_the_page_of_an_event_needs_seven(get: Get) -> None:
-    notes(3)
-    url = page_url(stored_event(2))
-    with queries(7):  # the event, its stream, its neighbours, its documents, how it is read, and two for what it caused
-        get(url)
-
-
-def test_a_search_for_a_stream_needs_four_at_most(get: Get) -> None:
-    notes(key="1")
-    with queries(4):  # the categories twice, is it a key, the rows
-        get(list_url(Stream), q="1")
-
-
-@pytest.mark.usefixtures("much")
-def test_nothing_is_counted_skipped_or_made_distinct(get: Get) -> None:
-    rows = [stream_of("note-00", "even"), *one_of_each()]
-    urls = [page_url(row) for row in rows] + [list_url(type(row)) for row in rows]
-    urls += [f"{list_url(Stream)}?{query}" for query in ("q=note-01", "q=even", "category=odd", "after=even&after=x")]
-    urls += [f"{list_url(StoredEvent)}?{query}" for query in ("q=1", "before=5", "all=", "p=2", "_facets=True")]
-    urls += [f"{list_url(OutboxMessage)}?{query}" for query in ("q=note-1", "status=dead&destination=ledger")]
-    asked: list[str] = []
-    for url in urls:
-        with queries() as found:
-            get(url)
-        asked += found
-    assert asked
-    for sql in asked:
-        assert not re.search(r"\bCOUNT\(|\bOFFSET\b|\bDISTINCT\b", sql, re.IGNORECASE), sql
-
-
-def test_every_list_reads_one_page_at_most(get: Get) -> None:
-    for row in one_of_each():
-        with queries() as found:
-            get(list_url(type(row)))
-        assert found[-1].endswith(" LIMIT 51"), found[-1]
-
-
-@pytest.mark.parametrize("model", [StoredEvent, OutboxMessage, Snapshot])
-def test_lists_leave_documents_in_the_database(get: Get, model: type[Any]) -> None:
-    one_of_each()
-    with queries() as found:
-        get(list_url(model))
-    for column in ("data", "metadata", "headers", "state"):
-        assert f'"{column}"' not in found[-1]
-
-
 def plan(sql: str) -> str:
     """How the database goes about a query, on a table that is long enough for an index to pay."""
     with connection.cursor() as cursor:
@@ -145,41 +74,110 @@ SEARCHES = r"Index Cond|SEARCH"
 SORTS = r"\bSort\b|TEMP B-TREE"
 
 
-@pytest.mark.usefixtures("much")
-@pytest.mark.parametrize(
-    ("model", "query"),
-    [
-        (Stream, {"after": ["even", "note-10"]}),
-        (Stream, {"before": ["odd", "note-15"]}),
-        (Stream, {"category": "odd", "after": ["odd", "note-10"]}),
-        (Stream, {"q": "note-10"}),
-        (StoredEvent, {"after": "1000000"}),
-    ],
-)
-def test_a_page_is_entered_by_an_index_and_not_sorted(get: Get, model: type[Any], query: dict[str, Any]) -> None:
-    with queries() as found:
-        get(list_url(model), **query)
-    how = plan(found[-1])
-    assert re.search(SEARCHES, how), how
-    if "q" not in query:  # the few that a search finds may be sorted
-        assert not re.search(SORTS, how), how
+class TestNumberOfQueries:
+    @pytest.mark.usefixtures("much")
+    @pytest.mark.parametrize(
+        ("model", "count"),
+        [
+            (Stream, 2),  # its categories, and the rows
+            (StoredEvent, 1),
+            (Snapshot, 1),
+            (OutboxMessage, 1),
+            (InboxReceipt, 1),
+            (ProjectionCheckpoint, 1),
+        ],
+    )
+    def test_list_does_not_depend_on_its_length(self, get: Get, model: type[Any], count: int) -> None:
+        with queries(count):
+            page = get(list_url(model))
+        assert len(page.one("tbody").all("tr")) >= 30
+
+    def test_stream_page_needs_four(self, get: Get) -> None:
+        notes(60)
+        url = page_url(stream_of())
+        with queries(4):  # the stream, its snapshot, its events, their types
+            get(url, order="newest", **{"from": 40})
+
+    def test_event_page_needs_seven(self, get: Get) -> None:
+        notes(3)
+        url = page_url(stored_event(2))
+        with queries(
+            7
+        ):  # the event, its stream, its neighbours, its documents, how it is read, and two for what it caused
+            get(url)
+
+    def test_stream_search_needs_at_most_four(self, get: Get) -> None:
+        notes(key="1")
+        with queries(4):  # the categories twice, is it a key, the rows
+            get(list_url(Stream), q="1")
 
 
-@pytest.mark.usefixtures("much")
-def test_a_page_of_a_stream_is_a_range_of_its_index(get: Get) -> None:
-    url = page_url(stream_of("note-00", "even"))
-    with queries(4) as found:
-        get(url, **{"from": 2})
-    for sql in found[2:]:
-        how = plan(sql)
-        assert "es_django_event_version" in how or "version>" in how or "stream_id=" in how, how
-        assert not re.search(SORTS, how), how
+class TestPlans:
+    @pytest.mark.usefixtures("much")
+    def test_no_count_offset_or_distinct(self, get: Get) -> None:
+        rows = [stream_of("note-00", "even"), *one_of_each()]
+        urls = [page_url(row) for row in rows] + [list_url(type(row)) for row in rows]
+        urls += [
+            f"{list_url(Stream)}?{query}" for query in ("q=note-01", "q=even", "category=odd", "after=even&after=x")
+        ]
+        urls += [f"{list_url(StoredEvent)}?{query}" for query in ("q=1", "before=5", "all=", "p=2", "_facets=True")]
+        urls += [f"{list_url(OutboxMessage)}?{query}" for query in ("q=note-1", "status=dead&destination=ledger")]
+        asked: list[str] = []
+        for url in urls:
+            with queries() as found:
+                get(url)
+            asked += found
+        assert asked
+        for sql in asked:
+            assert not re.search(r"\bCOUNT\(|\bOFFSET\b|\bDISTINCT\b", sql, re.IGNORECASE), sql
 
+    def test_list_reads_at_most_one_page(self, get: Get) -> None:
+        for row in one_of_each():
+            with queries() as found:
+                get(list_url(type(row)))
+            assert found[-1].endswith(" LIMIT 51"), found[-1]
 
-@pytest.mark.usefixtures("much")
-def test_categories_are_looked_up_one_by_one(get: Get) -> None:
-    with queries() as found:
-        get(list_url(Stream))
-    how = plan(found[0])
-    assert re.search(SEARCHES, how), how
-    assert not re.search(r"Seq Scan|HashAggregate", how), how
+    @pytest.mark.parametrize("model", [StoredEvent, OutboxMessage, Snapshot])
+    def test_lists_do_not_load_documents(self, get: Get, model: type[Any]) -> None:
+        one_of_each()
+        with queries() as found:
+            get(list_url(model))
+        for column in ("data", "metadata", "headers", "state"):
+            assert f'"{column}"' not in found[-1]
+
+    @pytest.mark.usefixtures("much")
+    @pytest.mark.parametrize(
+        ("model", "query"),
+        [
+            (Stream, {"after": ["even", "note-10"]}),
+            (Stream, {"before": ["odd", "note-15"]}),
+            (Stream, {"category": "odd", "after": ["odd", "note-10"]}),
+            (Stream, {"q": "note-10"}),
+            (StoredEvent, {"after": "1000000"}),
+        ],
+    )
+    def test_page_uses_an_index_without_a_sort(self, get: Get, model: type[Any], query: dict[str, Any]) -> None:
+        with queries() as found:
+            get(list_url(model), **query)
+        how = plan(found[-1])
+        assert re.search(SEARCHES, how), how
+        if "q" not in query:  # the few that a search finds may be sorted
+            assert not re.search(SORTS, how), how
+
+    @pytest.mark.usefixtures("much")
+    def test_stream_page_is_an_index_range(self, get: Get) -> None:
+        url = page_url(stream_of("note-00", "even"))
+        with queries(4) as found:
+            get(url, **{"from": 2})
+        for sql in found[2:]:
+            how = plan(sql)
+            assert "es_django_event_version" in how or "version>" in how or "stream_id=" in how, how
+            assert not re.search(SORTS, how), how
+
+    @pytest.mark.usefixtures("much")
+    def test_categories_need_one_look_up_each(self, get: Get) -> None:
+        with queries() as found:
+            get(list_url(Stream))
+        how = plan(found[0])
+        assert re.search(SEARCHES, how), how
+        assert not re.search(r"Seq Scan|HashAggregate", how), how

@@ -74,133 +74,130 @@ def faults(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("color_scheme", ["light", "dark"])
-def test_no_page_has_a_fault_of_accessibility(browse: Browse, color_scheme: str) -> None:
-    urls = everything()
-    found: dict[str, list[str]] = {}
-    with browse(color_scheme=color_scheme) as page:
-        for name, url in urls.items():
+class TestEveryPage:
+    @pytest.mark.parametrize("color_scheme", ["light", "dark"])
+    def test_no_accessibility_violations(self, browse: Browse, color_scheme: str) -> None:
+        urls = everything()
+        found: dict[str, list[str]] = {}
+        with browse(color_scheme=color_scheme) as page:
+            for name, url in urls.items():
+                page.goto(url)
+                found[name] = faults(page)
+            for name, ask in CONFIRMATIONS.items():
+                ask(page)
+                found[name] = faults(page)
+        assert {name: each for name, each in found.items() if each} == {}
+
+    def test_pages_fit_a_narrow_screen(self, browse: Browse) -> None:
+        urls = everything()
+        wide = []
+        with browse(width=390) as page:
+            for name, url in urls.items():
+                page.goto(url)
+                if page.evaluate("document.documentElement.scrollWidth") > 390:
+                    wide.append(name)
+            for name, ask in CONFIRMATIONS.items():
+                ask(page)
+                if page.evaluate("document.documentElement.scrollWidth") > 390:
+                    wide.append(name)
+        assert wide == []
+
+    def test_pages_work_without_javascript(self, browse: Browse) -> None:
+        urls = everything()
+        with browse(javascript=False) as page:
+            for url in urls.values():
+                page.goto(url)
+                expect(page.locator("#content")).to_be_visible()
+            page.goto(f"{urls['state']}?at=7")
+            page.get_by_label("Version", exact=True).fill("9")
+            page.get_by_role("button", name="Go", exact=True).click()
+            expect(page.get_by_role("heading", level=1)).to_contain_text("after version 9")
+
+
+class TestKeyboard:
+    def test_slider_of_versions(self, browse: Browse) -> None:
+        notes(20)
+        url = state_url()
+        with browse() as page:
+            page.goto(f"{url}?at=10")
+            page.get_by_label("Slide to a version").focus()
+            page.keyboard.press("ArrowRight")
+            page.keyboard.press("ArrowRight")
+            page.keyboard.press("Tab")
+            page.keyboard.press("Enter")
+            expect(page.get_by_role("heading", level=1)).to_contain_text("after version 12")
+            expect(page.get_by_role("row", name="edits")).to_contain_text("11")
+            page.get_by_label("Version", exact=True).fill("3")
+            page.keyboard.press("Enter")
+            expect(page.get_by_role("row", name="text")).to_contain_text("note 3")
+            page.get_by_role("link", name="Previous").press("Enter")
+            expect(page.get_by_role("row", name="text")).to_contain_text("note 2")
+
+    def test_requeue_a_dead_message(self, browse: Browse) -> None:
+        message("dead")
+        with browse() as page:
+            page.goto(overview_url())
+            expect(page.locator(".es-overview")).to_contain_text("Outbox")
+            page.goto(f"{list_url(OutboxMessage)}?status=dead")
+            page.get_by_role("checkbox").nth(1).press("Space")
+            page.get_by_label("Action:").select_option("requeue")
+            page.get_by_role("button", name="Go", exact=True).press("Enter")
+            expect(page.get_by_role("heading", level=1)).to_have_text("Requeue messages?")
+            page.get_by_role("button", name="Yes, requeue them").press("Enter")
+            expect(page.locator(".messagelist")).to_contain_text("1 message was requeued.")
+        assert OutboxMessage.objects.get().status == "pending"
+
+
+class TestNavigation:
+    def test_from_the_overview_to_a_problem(self, browse: Browse) -> None:
+        notes(3)
+        message("dead", destination="ledger")
+        with browse() as page:
+            page.goto(overview_url())
+            expect(page.get_by_role("heading", name="Problems")).to_be_visible()
+            expect(page.get_by_role("img", name="Events per minute. 3 events in the last hour")).to_be_visible()
+            page.get_by_role("row", name="ledger").get_by_role("link", name="1").click()
+            expect(page.locator("#result_list tbody tr")).to_have_count(1)
+            expect(page.locator("#result_list")).to_contain_text("the mailbox is <full>")
+
+    def test_from_an_event_to_its_effects(self, browse: Browse) -> None:
+        notes(key="a")
+        sent = message("published", stream=stream_of("a"), stream_version=1)
+        notes(key="b", causation_id=str(sent.message_id))
+        url, caused = page_url(stored_event(1, "a")), stored_event(1, "b")
+        with browse() as page:
             page.goto(url)
-            found[name] = faults(page)
-        for name, ask in CONFIRMATIONS.items():
-            ask(page)
-            found[name] = faults(page)
-    assert {name: each for name, each in found.items() if each} == {}
+            page.locator(".es-tree").get_by_role("link", name="tests.admin.noted").click()
+            expect(page.get_by_role("heading", level=1)).to_contain_text(str(caused))
+            page.locator(".es-tree").get_by_role("link", name="tests.told to ledger").click()
+            expect(page.locator(".es-facts")).to_contain_text("Published")
 
 
-def test_every_page_fits_a_narrow_screen(browse: Browse) -> None:
-    urls = everything()
-    wide = []
-    with browse(width=390) as page:
-        for name, url in urls.items():
-            page.goto(url)
-            if page.evaluate("document.documentElement.scrollWidth") > 390:
-                wide.append(name)
-        for name, ask in CONFIRMATIONS.items():
-            ask(page)
-            if page.evaluate("document.documentElement.scrollWidth") > 390:
-                wide.append(name)
-    assert wide == []
+class TestOutbox:
+    @pytest.mark.parametrize("width", [1280, 1440])
+    def test_long_type_leaves_room_for_time_and_error(self, browse: Browse, width: int) -> None:
+        message(
+            "dead",
+            type="com.example." + "shipment_requested" * 4,
+            destination="d" * 60,
+            key="k" * 200,
+            last_error="e" * 500,
+        )
+        with browse(width=width) as page:
+            page.goto(list_url(OutboxMessage))
+            for column in ("step", "error"):
+                expect(page.locator(f"td.field-{column}")).to_be_in_viewport(ratio=1)
 
-
-def test_the_versions_are_slid_through_with_the_keyboard(browse: Browse) -> None:
-    notes(20)
-    url = state_url()
-    with browse() as page:
-        page.goto(f"{url}?at=10")
-        page.get_by_label("Slide to a version").focus()
-        page.keyboard.press("ArrowRight")
-        page.keyboard.press("ArrowRight")
-        page.keyboard.press("Tab")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", level=1)).to_contain_text("after version 12")
-        expect(page.get_by_role("row", name="edits")).to_contain_text("11")
-        page.get_by_label("Version", exact=True).fill("3")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("row", name="text")).to_contain_text("note 3")
-        page.get_by_role("link", name="Previous").press("Enter")
-        expect(page.get_by_role("row", name="text")).to_contain_text("note 2")
-
-
-def test_a_dead_message_is_requeued_with_the_keyboard(browse: Browse) -> None:
-    message("dead")
-    with browse() as page:
-        page.goto(overview_url())
-        expect(page.locator(".es-overview")).to_contain_text("Outbox")
-        page.goto(f"{list_url(OutboxMessage)}?status=dead")
-        page.get_by_role("checkbox").nth(1).press("Space")
-        page.get_by_label("Action:").select_option("requeue")
-        page.get_by_role("button", name="Go", exact=True).press("Enter")
-        expect(page.get_by_role("heading", level=1)).to_have_text("Requeue messages?")
-        page.get_by_role("button", name="Yes, requeue them").press("Enter")
-        expect(page.locator(".messagelist")).to_contain_text("1 message was requeued.")
-    assert OutboxMessage.objects.get().status == "pending"
-
-
-def test_from_the_overview_to_what_is_wrong(browse: Browse) -> None:
-    notes(3)
-    message("dead", destination="ledger")
-    with browse() as page:
-        page.goto(overview_url())
-        expect(page.get_by_role("heading", name="Problems")).to_be_visible()
-        expect(page.get_by_role("img", name="Events per minute. 3 events in the last hour")).to_be_visible()
-        page.get_by_role("row", name="ledger").get_by_role("link", name="1").click()
-        expect(page.locator("#result_list tbody tr")).to_have_count(1)
-        expect(page.locator("#result_list")).to_contain_text("the mailbox is <full>")
-
-
-def test_from_an_event_along_what_it_caused(browse: Browse) -> None:
-    notes(key="a")
-    sent = message("published", stream=stream_of("a"), stream_version=1)
-    notes(key="b", causation_id=str(sent.message_id))
-    url, caused = page_url(stored_event(1, "a")), stored_event(1, "b")
-    with browse() as page:
-        page.goto(url)
-        page.locator(".es-tree").get_by_role("link", name="tests.admin.noted").click()
-        expect(page.get_by_role("heading", level=1)).to_contain_text(str(caused))
-        page.locator(".es-tree").get_by_role("link", name="tests.told to ledger").click()
-        expect(page.locator(".es-facts")).to_contain_text("Published")
-
-
-def test_without_javascript_all_can_be_read(browse: Browse) -> None:
-    urls = everything()
-    with browse(javascript=False) as page:
-        for url in urls.values():
-            page.goto(url)
-            expect(page.locator("#content")).to_be_visible()
-        page.goto(f"{urls['state']}?at=7")
-        page.get_by_label("Version", exact=True).fill("9")
-        page.get_by_role("button", name="Go", exact=True).click()
-        expect(page.get_by_role("heading", level=1)).to_contain_text("after version 9")
-
-
-@pytest.mark.parametrize("width", [1280, 1440])
-def test_the_outbox_shows_the_time_and_the_error_beside_a_long_type(browse: Browse, width: int) -> None:
-    message(
-        "dead",
-        type="com.example." + "shipment_requested" * 4,
-        destination="d" * 60,
-        key="k" * 200,
-        last_error="e" * 500,
-    )
-    with browse(width=width) as page:
-        page.goto(list_url(OutboxMessage))
-        for column in ("step", "error"):
-            expect(page.locator(f"td.field-{column}")).to_be_in_viewport(ratio=1)
-
-
-@pytest.mark.parametrize("color_scheme", ["light", "dark"])
-def test_the_overview_shows_what_is_dead_on_a_narrow_screen_in_the_color_of_errors(
-    browse: Browse, color_scheme: str
-) -> None:
-    message("dead", destination="d" * 60)
-    checkpoint(name="statements", status="failed", last_error="e" * 500, failed_position=1)
-    with browse(width=390, color_scheme=color_scheme) as page:
-        page.goto(overview_url())
-        for panel in page.locator(".es-scrolling").all():
-            assert panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth")
-        dead = page.locator("td a.es-alarm")
-        expect(dead).to_be_visible()
-        expect(page.locator("td[data-label='Oldest due for']").last).to_be_visible()
-        color = page.locator(".es-trouble").evaluate("panel => getComputedStyle(panel).borderLeftColor")
-        expect(dead).to_have_css("color", color)
+    @pytest.mark.parametrize("color_scheme", ["light", "dark"])
+    def test_overview_marks_dead_messages_on_a_narrow_screen(self, browse: Browse, color_scheme: str) -> None:
+        message("dead", destination="d" * 60)
+        checkpoint(name="statements", status="failed", last_error="e" * 500, failed_position=1)
+        with browse(width=390, color_scheme=color_scheme) as page:
+            page.goto(overview_url())
+            for panel in page.locator(".es-scrolling").all():
+                assert panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth")
+            dead = page.locator("td a.es-alarm")
+            expect(dead).to_be_visible()
+            expect(page.locator("td[data-label='Oldest due for']").last).to_be_visible()
+            color = page.locator(".es-trouble").evaluate("panel => getComputedStyle(panel).borderLeftColor")
+            expect(dead).to_have_css("color", color)
