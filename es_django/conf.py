@@ -8,6 +8,8 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from es_django.core.streams import require_name
+
 # Bounded, so that every date that is so far from now is one that both databases know.
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=365 * 24 * 3600)]
 Days = Annotated[float, msgspec.Meta(ge=0, le=36_500)]
@@ -80,9 +82,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 def settings() -> Settings:
     """The validated setting ES_DJANGO. Raises `ImproperlyConfigured` that names the wrong entry."""
     try:
-        return msgspec.convert(getattr(django_settings, "ES_DJANGO", {}), type=Settings, dec_hook=_decode)
+        found = msgspec.convert(getattr(django_settings, "ES_DJANGO", {}), type=Settings, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise ImproperlyConfigured(f"ES_DJANGO: {error}") from error
+    for name in found.destinations:
+        require_name('the name of a destination in ES_DJANGO["DESTINATIONS"]', name, ImproperlyConfigured)
+    return found
 
 
 def _decode(kind: type, value: object) -> object:

@@ -17,8 +17,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from es_django import conf
-from es_django.core.serialization import storable_text
-from es_django.core.streams import MAX_NAME_LENGTH
+from es_django.core.streams import require_name
 from es_django.core.validation import require_seconds
 from es_django.models import Lease
 from es_django.store.error_translation import storage_errors
@@ -31,8 +30,7 @@ class LeaseLock:
     """The right to `name` for `seconds` at a time, on the clock of the database `using`; made by `lease_lock`."""
 
     def __init__(self, name: str, seconds: float, using: str) -> None:
-        if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME_LENGTH or storable_text(name) != name:
-            raise ValueError(f"a lease's name is 1 to {MAX_NAME_LENGTH} characters that can be stored, not {name!r}")
+        require_name("a lease's name", name, ValueError)
         require_seconds("seconds", seconds)
         if timedelta(seconds=seconds) <= timedelta(0):
             raise ValueError(f"a lease lasts more than 0 seconds, not {seconds!r}")
@@ -79,8 +77,8 @@ class LeaseLock:
 def lease_lock(name: str, *, seconds: float = 30.0, timeout: float = 0.0) -> Iterator[LeaseLock]:
     """Holds the lease on `name` for this block; call `renew()` in it at least every `seconds`.
 
-    Raises `LeaseTaken` if somebody else still holds it after `timeout` seconds, and `ValueError` for a name that is not
-    1 to 255 characters or a time that is none.
+    Raises `LeaseTaken` if somebody else still holds it after `timeout` seconds, and `ValueError` for a `name`
+    that does not follow `NAME_RULE` or an unusable number of seconds.
     """
     require_seconds("timeout", timeout)
     lock = LeaseLock(name, seconds, conf.settings().database)

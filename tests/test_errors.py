@@ -16,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection
 
 from es_django import errors
-from es_django.core.streams import StreamId
+from es_django.core.streams import NAME_RULE, StreamId
 from es_django.errors import EsDjangoError, is_retryable
 from es_django.store.error_translation import storage_errors
 
@@ -85,7 +85,7 @@ PERMANENT: list[Exception] = [
     errors.UndecodableEvent(*REPLAY),
     errors.UnappliedEvent(*REPLAY),
     errors.DefinitionError("Order: give it a name"),
-    errors.InvalidStreamId("key", "", "must not be blank"),
+    errors.InvalidStreamId("key", "", NAME_RULE),
     errors.DuplicateStream(STREAM),
     errors.DuplicateMessage([UUID(int=1)]),
     errors.DuplicateEvent([UUID(int=1)]),

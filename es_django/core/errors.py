@@ -37,8 +37,7 @@ class InvalidStreamId(EsDjangoError):
     reason: str
 
     def __str__(self) -> str:
-        shown = repr(self.value)
-        return f"a stream's {self.field} {self.reason}, got {shown if len(shown) <= 80 else shown[:77] + '...'}"
+        return f"a stream's {self.field} {self.reason}, got {self.value!r:.80}"
 
 
 @dataclass(eq=False)

@@ -20,7 +20,7 @@ from es_django.core.replay_errors import (
     UnsupportedEventVersion,
     UpcastError,
 )
-from es_django.core.streams import MAX_NAME_LENGTH, StreamId
+from es_django.core.streams import StreamId, require_name
 
 Upcaster = Callable[[dict[str, Any]], "dict[str, Any] | list[dict[str, Any]]"]
 UpcasterT = TypeVar("UpcasterT", bound=Upcaster)
@@ -41,8 +41,7 @@ class EventType:
         self.sensitive: frozenset[str] = _sensitive_fields(cls)
         self.upcasters: dict[int, Upcaster] = {}
         for name in (self.name, *self.aliases):
-            if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME_LENGTH:
-                raise DefinitionError(f"{cls.__qualname__}.Meta: {name!r} is no name of 1 to 255 characters")
+            require_name(f"{cls.__qualname__}.Meta: a name or alias", name, DefinitionError)
         if not isinstance(self.version, int) or self.version < 1:
             raise DefinitionError(f"{cls.__qualname__}.Meta.version is a whole number from 1 on")
 

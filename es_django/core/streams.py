@@ -1,47 +1,58 @@
-"""Identities of streams."""
+"""Identities of streams, and the one rule for every name and key."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeGuard
 
 import msgspec
 
 from es_django.core.errors import InvalidStreamId
 
 MAX_NAME_LENGTH: Final = 255
+NAME_RULE: Final = (
+    f"must be a string of 1 to {MAX_NAME_LENGTH} characters, not blank, without null characters or lone surrogates"
+)
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Whether `value` follows `NAME_RULE`, so that both databases can store it as a name or key."""
+    if not isinstance(value, str) or not value or len(value) > MAX_NAME_LENGTH or value.isspace() or "\x00" in value:
+        return False
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def require_name(subject: str, value: object, error: Callable[[str], Exception]) -> str:
+    """Return `value` if it follows `NAME_RULE`, else raise `error` with a message that begins with `subject`."""
+    if not is_name(value):
+        raise error(f"{subject} {NAME_RULE}, got {value!r:.80}")
+    return value
 
 
 class StreamId(msgspec.Struct, frozen=True, order=True):
-    """The identity of a stream: a category and a key, two fields that are never glued together.
+    """The identity of a stream: a category and a key, in two separate fields.
 
-    Each is 1 to 255 characters and not blank; otherwise `InvalidStreamId`.
+    Raises `InvalidStreamId` unless both follow `NAME_RULE`.
     """
 
     category: str
     key: str
 
     def __post_init__(self) -> None:
-        for field in ("category", "key"):
-            value = getattr(self, field)
-            if not isinstance(value, str):
-                raise InvalidStreamId(field, value, "must be text")
-            if not value.strip():
-                raise InvalidStreamId(field, value, "must not be blank")
-            if len(value) > MAX_NAME_LENGTH:
-                raise InvalidStreamId(field, value, f"has at most {MAX_NAME_LENGTH} characters")
-            if "\x00" in value or not (value.isascii() or _is_unicode(value)):
-                raise InvalidStreamId(field, value, "must not hold null characters or lone surrogates")
+        if not is_name(self.category):
+            raise InvalidStreamId("category", self.category, NAME_RULE)
+        if not is_name(self.key):
+            raise InvalidStreamId("key", self.key, NAME_RULE)
 
     def __str__(self) -> str:
         return f"stream {self.category!r} {self.key!r}"
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def require_stream(stream: object) -> None:
+    """Raise `TypeError` unless `stream` is a `StreamId`."""
     if not isinstance(stream, StreamId):
         raise TypeError(f"a stream is a StreamId, as in StreamId('order', 'o-1'), not {stream!r}")

@@ -5,7 +5,7 @@ from inspect import iscoroutinefunction
 from typing import TypeVar
 
 from es_django.core.errors import DefinitionError
-from es_django.core.streams import MAX_NAME_LENGTH
+from es_django.core.streams import require_name
 from es_django.messages.message import Message
 
 HandlerFunction = Callable[[Message], None]
@@ -29,10 +29,9 @@ def handles(message_type: str, *, consumer: str) -> Callable[[HandlerT], Handler
     process on a queue of its own.
     """
     for field, value in (("message type", message_type), ("consumer", consumer)):
-        if not value.strip() or not value.isprintable() or len(value) > MAX_NAME_LENGTH:
-            raise DefinitionError(
-                f"@handles: a {field} is 1 to {MAX_NAME_LENGTH} characters, all of them printable, not {value!r}"
-            )
+        require_name(f"@handles: the {field}", value, DefinitionError)
+        if not value.isprintable():
+            raise DefinitionError(f"@handles: the {field} must be printable, got {value!r}")
     if consumer == UNHANDLED:
         raise DefinitionError(f"@handles: {UNHANDLED!r} stands for messages without a consumer")
 

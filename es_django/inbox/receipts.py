@@ -18,7 +18,7 @@ from es_django.core.errors import PayloadError
 from es_django.core.metadata import metadata
 from es_django.core.retryability import ends_process
 from es_django.core.serialization import encode_payload, storable_text
-from es_django.core.streams import MAX_NAME_LENGTH
+from es_django.core.streams import require_name
 from es_django.inbox.errors import HandlerInterrupted
 from es_django.inbox.handlers import HandlerFunction
 from es_django.messages.message import Message, to_wire
@@ -73,7 +73,7 @@ def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, at
 
 def run_handler(handler: HandlerFunction, message: Message) -> None:
     """Runs a handler in the caller's transaction, which must be rolled back if this raises."""
-    with metadata(correlation_id=message.headers.get("correlation_id"), causation_id=str(message.message_id)):
+    with metadata(correlation_id=message.headers.get("correlation_id") or None, causation_id=str(message.message_id)):
         try:
             handler(message)
         except Exception:
@@ -146,8 +146,7 @@ def prune_receipts(older_than: timedelta, *, batch_size: int = 1000, seconds: fl
 def _identity(consumer: str, message: Message) -> tuple[str, str]:
     identity = consumer, str(message.message_id)
     for field, value in zip(("consumer", "message id"), identity, strict=True):
-        if not value.strip() or len(value) > MAX_NAME_LENGTH:
-            raise ValueError(f"a {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}")
+        require_name(f"the {field}", value, ValueError)
     return identity
 
 

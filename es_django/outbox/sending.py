@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar, cast, overload
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from es_django.core.errors import PayloadError
 from es_django.core.events import Event, StagedEvent
 from es_django.core.metadata import COLUMNS_OF_METADATA, current_metadata
 from es_django.core.registry import registry
-from es_django.core.streams import MAX_NAME_LENGTH
+from es_django.core.streams import require_name
 from es_django.messages.message import Message
 from es_django.outbox import wakeup as _wakeup  # noqa: F401  # registers itself
 from es_django.outbox.errors import UnknownDestination
@@ -118,15 +119,13 @@ def _addressed(message: Message, destination: str, causes: Mapping[str, str] | N
     destinations = conf.settings().destinations
     if destination not in destinations:
         raise UnknownDestination(destination, sorted(destinations))
-    for field in ("type", "key"):
-        value = getattr(message, field)
-        if not (value is None and field == "key") and not (
-            isinstance(value, str) and len(value.strip()) > 0 and len(value) <= MAX_NAME_LENGTH
-        ):
-            raise ValueError(f"a message's {field} is 1 to {MAX_NAME_LENGTH} characters, not {value!r}")
+    require_name("a message's type", message.type, ValueError)
+    if message.key is not None:
+        require_name("a message's key", message.key, ValueError)
     for name, header in message.headers.items():
-        if not isinstance(name, str) or not isinstance(header, str):
-            raise PayloadError(message.type, f"headers[{name!r}]", f"must be text with a name, not {header!r}")
+        require_name("a name", name, partial(PayloadError, message.type, "headers"))
+        if not isinstance(header, str):
+            raise PayloadError(message.type, f"headers[{name!r}]", f"must be a string, got {header!r}")
     if not isinstance(message.delay, timedelta | None):
         raise TypeError(f"a message's delay is a timedelta, not {message.delay!r}")
     if message.delay_seconds < 0:

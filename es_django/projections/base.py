@@ -9,7 +9,7 @@ from es_django.core.dispatch import batch_classes, marked_methods
 from es_django.core.errors import DefinitionError
 from es_django.core.events import Event, RecordedEvent
 from es_django.core.options import meta_options
-from es_django.core.streams import MAX_NAME_LENGTH
+from es_django.core.streams import require_name
 from es_django.projections.errors import UnknownProjection
 from es_django.store.hooks import inline_projections
 
@@ -50,10 +50,7 @@ class Projection:
     def __init_subclass__(cls, **config: Any) -> None:
         super().__init_subclass__(**config)
         options = meta_options(cls, {"name", "mode", "models", "partitions"})
-        name = options.get("name")
-        if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME_LENGTH:
-            raise DefinitionError(f"{cls.__qualname__}.Meta.name is 1 to {MAX_NAME_LENGTH} characters")
-        cls.name = name
+        cls.name = require_name(f"{cls.__qualname__}.Meta.name", options.get("name"), DefinitionError)
         cls.mode = options.get("mode", "inline")
         cls.models = _models(options.get("models", ()), f"{cls.__qualname__}.Meta.models")
         cls.partitions = options.get("partitions", 1)

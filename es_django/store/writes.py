@@ -16,7 +16,7 @@ from es_django.core.errors import PayloadError
 from es_django.core.events import Event, PendingEvent, StagedEvent
 from es_django.core.metadata import COLUMNS_OF_METADATA
 from es_django.core.serialization import encode_payload
-from es_django.core.streams import MAX_NAME_LENGTH, StreamId, require_stream
+from es_django.core.streams import NAME_RULE, StreamId, is_name, require_stream
 from es_django.core.validation import is_position, require_many
 from es_django.messages.message import Message, StagedMessage
 from es_django.store.errors import DuplicateEvent, DuplicateMessage, DuplicateStream
@@ -159,13 +159,12 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str], encoded_metadata: 
 
 def _encoded(metadata: Mapping[str, str]) -> str:
     """The metadata that has no column of its own. Raises `PayloadError` for what cannot be stored of it."""
+    for name in metadata.keys() & COLUMNS_OF_METADATA:
+        if not is_name(metadata[name]):
+            raise PayloadError("metadata", name, f"{NAME_RULE}, got {metadata[name]!r:.80}")
     for name, value in metadata.items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise PayloadError("metadata", str(name), f"must be text with a name, not {value!r}")
-    for name in metadata.keys() & COLUMNS_OF_METADATA:
-        if len(metadata[name]) > MAX_NAME_LENGTH:
-            raise PayloadError("metadata", name, f"has more than {MAX_NAME_LENGTH} characters")
-        encode_payload(metadata[name], f"metadata.{name}")
+            raise PayloadError("metadata", str(name), f"name and value must be strings, got {value!r}")
     rest = {name: value for name, value in metadata.items() if name not in COLUMNS_OF_METADATA}
     return encode_payload(rest, "metadata") if rest else "{}"
 

@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from es_django import StreamId
 from es_django.admin import EventHistoryMixin
+from es_django.core.streams import NAME_RULE
 from es_django.models import Stream
 from testproject.bank.admin import BalanceAdmin
 from testproject.bank.models import Balance
@@ -83,7 +84,7 @@ class TestEventStream:
         monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: StreamId("account", 7))  # type: ignore[arg-type]
         page = get(history)
         told = [item.text for item in page.one("ul.messagelist").all("li")]
-        assert told == ["No events are shown: a stream's key must be text, got 7."]
+        assert told == [f"No events are shown: a stream's key {NAME_RULE}, got 7."]
         assert page.all("ol.es-timeline") == []
 
     def test_missing_method_is_an_error(self) -> None:

@@ -253,7 +253,7 @@ def test_a_stream_keeps_when_it_was_opened_and_when_it_moved(expected: ExpectedV
 
 
 def test_a_correlation_id_that_is_too_long_is_refused() -> None:
-    with metadata(correlation_id="x" * 256), pytest.raises(PayloadError, match="more than 255"):
+    with metadata(correlation_id="x" * 256), pytest.raises(PayloadError, match="1 to 255 characters"):
         ledgers.save(Ledger.open("l-1"))
 
 
@@ -284,7 +284,7 @@ def test_after_a_lost_reply_an_append_with_something_new_names_what_is_stored() 
 
 @pytest.mark.parametrize("metadata", [{"tenant": None}, {1: "x"}, {"tenant": uuid4()}])
 def test_metadata_that_is_no_text_is_refused(metadata: Any) -> None:
-    with pytest.raises(PayloadError, match="must be text"):
+    with pytest.raises(PayloadError, match="must be strings"):
         event_store.append(StreamId("ledger", "l-1"), [LedgerOpened(owner="Ada")], expected=0, metadata=metadata)
     assert event_store.version(StreamId("ledger", "l-1")) == 0
 
@@ -293,7 +293,7 @@ def test_a_write_of_no_events_asks_nothing_of_the_metadata() -> None:
     stream = StreamId("ledger", "l-1")
     with metadata(correlation_id="c" * 300):
         assert event_store.append(stream, [], expected=ANY) == []
-        with pytest.raises(PayloadError, match="more than 255 characters"):
+        with pytest.raises(PayloadError, match="1 to 255 characters"):
             event_store.append(stream, [LedgerOpened(owner="Ada")], expected=0)
 
 

@@ -134,7 +134,7 @@ def test_the_version_is_the_fence_behind_it() -> None:
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 256, "a\x00b", "\ud800", None, 7], ids=ascii)
 def test_a_name_that_cannot_be_stored_is_refused(name: Any) -> None:
-    with pytest.raises(ValueError, match="a lease's name is 1 to 255 characters that can be stored"), lease_lock(name):
+    with pytest.raises(ValueError, match="a lease's name must be a string of 1 to 255 characters"), lease_lock(name):
         raise AssertionError("it was held")
 
 

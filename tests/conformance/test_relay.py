@@ -560,7 +560,7 @@ def test_an_error_of_any_kind_as_the_reason_of_a_failure_is_told(recorder: type[
 
 @pytest.mark.parametrize("headers", [{"version": 1}, {1: "x"}])
 def test_headers_that_are_no_text_are_refused(headers: Any) -> None:
-    with pytest.raises(PayloadError, match="must be text"):
+    with pytest.raises(PayloadError, match="must be a string"):
         outbox.send("tests", type="noted", data=None, headers=headers)
     assert rows() == []
 

@@ -13,7 +13,6 @@ from es_django.core.registry import registry
 from es_django.core.serialization import as_stored
 from es_django.errors import (
     DefinitionError,
-    InvalidStreamId,
     MissingUpcaster,
     PayloadError,
     UndecodableEvent,
@@ -282,19 +281,6 @@ def test_a_misspelt_meta_option_is_refused() -> None:
         class Misspelt(Event):
             class Meta:
                 nmae = "x"
-
-
-@pytest.mark.parametrize("value", ["", "  ", "x" * 256, "null\x00", "\udc80", 7, None])
-def test_a_bad_category_or_key_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidStreamId, match="category"):
-        StreamId(value, "key")
-    with pytest.raises(InvalidStreamId, match="key"):
-        StreamId("category", value)
-
-
-def test_a_category_and_a_key_are_never_glued_together() -> None:
-    assert StreamId("a-b", "c") != StreamId("a", "b-c")
-    assert len({StreamId("a", "b"), StreamId("a", "b"), StreamId("b", "a")}) == 2
 
 
 def test_an_event_of_the_base_class_is_refused() -> None:

@@ -19,11 +19,17 @@ def test_an_asynchronous_handler_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message_type", "consumer"),
-    [(" ", "mailer"), ("tests.noted", ""), ("tests.noted", "x" * 256), ("tests.noted", "a\x00b")],
+    ("message_type", "consumer", "reason"),
+    [
+        (" ", "mailer", "1 to 255 characters"),
+        ("tests.noted", "", "1 to 255 characters"),
+        ("tests.noted", "x" * 256, "1 to 255 characters"),
+        ("tests.noted", "a\x00b", "1 to 255 characters"),
+        ("tests.noted", "a\nb", "must be printable"),
+    ],
 )
-def test_a_name_that_is_blank_too_long_or_not_printable_is_refused(message_type: str, consumer: str) -> None:
-    with pytest.raises(DefinitionError, match="1 to 255 characters"):
+def test_invalid_message_types_and_consumers_are_rejected(message_type: str, consumer: str, reason: str) -> None:
+    with pytest.raises(DefinitionError, match=reason):
         handles(message_type, consumer=consumer)
 
 
