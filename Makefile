@@ -37,8 +37,9 @@ test: .venv/installed-test
 	echo "== PostgreSQL"; $(ON-postgres) $(RUN) $(PYTEST) $(ARGS) || status=1; \
 	exit $$status
 
-coverage: MEASURE = -m coverage run
-coverage: test
+coverage: .venv/installed-test
+	$(RUN) -m coverage erase
+	$(MAKE) test MEASURE="-m coverage run"
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report
 

@@ -1,4 +1,4 @@
-"""Types of model fields: what a field accepts and what it returns, for type checkers without Django's mypy plugin."""
+"""Types of model fields, for type checkers without Django's mypy plugin: the accepted type, then the returned type."""
 
 from datetime import datetime
 from typing import Any, TypeAlias
