@@ -20,9 +20,10 @@ from es_django.core.replay_errors import ReplayError
 from es_django.core.streams import StreamId
 from es_django.core.validation import is_position, require_many, require_position, require_seconds
 from es_django.store.backends import store_for
-from es_django.store.base import EventStore, Loaded
+from es_django.store.base import EventStore
 from es_django.store.error_translation import is_conflict
 from es_django.store.errors import AggregateNotFound, ConcurrencyError, DuplicateEvent, StorageError
+from es_django.store.reads import Loaded
 from es_django.store.snapshots import SnapshotCodec
 from es_django.store.writes import Snapshot, StreamWrite
 

@@ -24,8 +24,8 @@ from es_django.projections.handover import give_to_appends
 from es_django.projections.side_effects import apply_events, done_until
 from es_django.projections.states import transition
 from es_django.store.backends import store_for
-from es_django.store.base import Page, Partition
 from es_django.store.error_translation import storage_errors
+from es_django.store.reads import Page, Partition
 
 logger: logging.Logger = logging.getLogger("es_django.projections")
 

@@ -16,9 +16,9 @@ from es_django.core.events import RecordedEvent
 from es_django.core.instrumentation import Kind, Work
 from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.projections.base import Projection
-from es_django.store.base import Partition
 from es_django.store.error_translation import require_healthy_transaction
 from es_django.store.hooks import replaying
+from es_django.store.reads import Partition
 
 SideEffects = list[list[int]]
 

@@ -1,17 +1,16 @@
-"""The port of the event store: what every backend promises.
+"""The port of the event store: the operations and guarantees that every backend provides.
 
-An append commits its events, the messages they give rise to and the inline projections they move together or not at
-all, and only if each stream is where the writer expected it. Without that, a lost update or a half-written change
-would pass unseen.
+An append commits its events, their outbox messages and the inline projections together or not at all, and only if each
+stream is at the version that the writer expects. Otherwise an update could be lost, or half of a change stored, without
+an error.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, NoReturn
+from typing import Final
 from uuid import UUID
 
-import msgspec
 from asgiref.sync import sync_to_async
 
 from es_django.core.aggregates import IsCommitted
@@ -23,58 +22,19 @@ from es_django.core.streams import StreamId, require_stream
 from es_django.core.validation import require_many, require_position
 from es_django.messages.message import Message, StagedMessage
 from es_django.store.errors import AppendInReplay, ConcurrencyError, DuplicateEvent
-from es_django.store.hooks import is_replaying, run_inline_projections
+from es_django.store.hooks import is_replaying
+from es_django.store.reads import ALL_STREAMS, Loaded, Page, Partition
 from es_django.store.writes import Append, ExpectedVersion, StreamWrite, prepare_all, stage
 
-
-class Loaded(msgspec.Struct, frozen=True):
-    """What an aggregate is folded from: a snapshot, if there was a fitting one, with its version; and what follows it,
-    each version with the events that it holds today."""
-
-    snapshot: tuple[int, str] | None
-    tail: Iterator[tuple[int, Sequence[Event]]]
-
-
-class Page(msgspec.Struct, frozen=True):
-    """Events of the whole log, in order, the position from which to read on, and whether more can be read there now: a
-    page without events is not always the last, since an event may be upcast to nothing."""
-
-    events: Sequence[RecordedEvent]
-    position: int
-    has_more: bool = False
-
-
-class Partition(msgspec.Struct, frozen=True):
-    """One of `count` shares of all streams, numbered from 0; a stream's events are in one share, told by a hash.
-
-    Raises `ValueError` for a share that does not exist.
-    """
-
-    number: int
-    count: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.number < self.count:
-            raise ValueError(f"of {self.count} partitions none has the number {self.number}")
-
-    def holds(self, stream_id: int) -> bool:
-        """Whether a stream of this id is in it, as the databases tell: neighbours are often alike, so their numbers are
-        multiplied, and spread over all partitions."""
-        return (((stream_id & 0x7FFFFFFF) * 2654435761) >> 16) % self.count == self.number
-
-
-WHOLE: Final = Partition(0, 1)
-
-SEVERAL: Final = "(several)"
-"""In place of the category of an append to several."""
+SEVERAL_CATEGORIES: Final = "(several)"
+"""The category that metrics and traces show for an append to streams of more than one category."""
 
 
 class EventStore(ABC):
-    """Append to streams and read them, alone or all together.
+    """Appends events to streams and reads them, by stream or in the order of the log.
 
-    `append`, `append_all`, `archive`, `read_stream`, `read_all` and `version` are for everybody, and each has an
-    asynchronous twin. The rest is what repositories, the outbox and projections ask of a backend, from code that is not
-    asynchronous.
+    `append`, `append_all`, `archive`, `read_stream`, `read_all` and `version` are for every caller, and each has an
+    asynchronous twin. Repositories, the outbox and projections use the other methods, from synchronous code.
     """
 
     def append(
@@ -85,24 +45,31 @@ class EventStore(ABC):
         expected: ExpectedVersion,
         metadata: Mapping[str, str] | None = None,
     ) -> list[RecordedEvent]:
-        """Appends events to a stream and returns them as stored.
+        """Appends events to a stream, all or none, in the caller's transaction if there is one.
 
         `expected` is the version that the stream must have, or `ANY`, `NO_STREAM` or `STREAM_EXISTS`. `metadata` is
-        added to what the context holds. All or nothing, in the caller's transaction if there is one. Appending the
-        same `PendingEvent`s again, at the same place, stores nothing and returns what is stored.
+        added to the current metadata. Returns the events as stored. Appending the same `PendingEvent`s again at the
+        same place stores nothing and returns the stored events.
 
-        Raises `ConcurrencyError` if the stream is elsewhere, `StreamArchived` if it takes no more events,
-        `DuplicateEvent` if some of the events are stored already, `PayloadError` if a payload cannot be stored,
-        `AppendInReplay` in a projection that is given events again, `ValueError` for an `expected` that is no version,
-        and `StorageError` if the database fails.
+        Raises:
+
+        - `ConcurrencyError` if the stream is not at the expected version
+        - `StreamArchived` if the stream is archived
+        - `DuplicateEvent` if an event with the id of one of these is stored already, but not by this very append
+        - `PayloadError` if a payload cannot be stored
+        - `AppendInReplay` if a projection appends while its events are replayed
+        - `ValueError` if `expected` is not a version
+        - `StorageError` if the database fails
         """
         return self.append_all([StreamWrite(stream, events, expected)], metadata=metadata)
 
     def append_all(
         self, writes: Sequence[StreamWrite], *, metadata: Mapping[str, str] | None = None
     ) -> list[RecordedEvent]:
-        """Appends to several streams, all or nothing. As `append`; a stream may stand in one write only
-        (`DuplicateStream`). The events come back in the order of the log."""
+        """Appends to several streams, all or nothing. Returns the events in the order of the log.
+
+        Raises as `append`, and `DuplicateStream` if two writes have the same stream.
+        """
         with Work(Kind.APPEND) as work:
             appends = prepare_all(list(writes), {**current_metadata(), **(metadata or {})})
             if not appends:
@@ -111,72 +78,37 @@ class EventStore(ABC):
                 raise AppendInReplay(appends[0].stream)
             if listeners:
                 categories = {append.stream.category for append in appends}
-                work.subject = categories.pop() if len(categories) == 1 else SEVERAL
+                work.subject = categories.pop() if len(categories) == 1 else SEVERAL_CATEGORIES
                 work.size = sum(len(append.events) for append in appends)
             try:
-                return self._write(appends)
+                try:
+                    return self._append_all(appends)
+                except DuplicateEvent:
+                    if self.in_transaction or not any(append.may_repeat for append in appends):
+                        raise
+                    # Another try of this append may have committed after this one looked for its events.
+                    return self._append_all(appends)
             except ConcurrencyError:
                 work.outcomes = {"conflict": work.size}
                 raise
-            except DuplicateEvent:
-                # The first try of this append may have been in flight when its events were looked for.
-                if self.in_transaction or not any(append.may_repeat for append in appends):
-                    raise
-                return self._write(appends)
 
     @abstractmethod
-    def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
-        """Calls `_append_each` in a transaction, with what stores the events of one append."""
-
-    def _append_each(
-        self, appends: Sequence[Append], store: Callable[[Append], list[RecordedEvent] | None]
-    ) -> list[RecordedEvent]:
-        """Appends, and moves the inline projections by what is new. `store` stores the events of one append, or nothing
-        and returns None if the stream is elsewhere."""
-        recorded: list[RecordedEvent] = []
-        new: list[RecordedEvent] = []
-        repeated: list[UUID] = []
-        followed = False
-        for append in appends:
-            followed = followed or append.followed_inline
-            stored = self._repeated(append) if append.may_repeat else None
-            if stored is None and (added := store(append)) is not None:
-                new += added
-                recorded += added
-            else:
-                repeated += [event.event_id for event in append.events]
-                recorded += self._repeated_or_refused(append) if stored is None else stored
-        if new and repeated:
-            raise DuplicateEvent(repeated)
-        if followed:
-            run_inline_projections(new, besides=self._suspended_projections())
-        return recorded
-
-    def _suspended_projections(self) -> Set[str]:
-        """The projections that are moved from a checkpoint and by no append, until this transaction ends."""
-        return frozenset()
+    def _append_all(self, appends: Sequence[Append]) -> list[RecordedEvent]:
+        """Appends in one transaction, by `idempotency.append_all_once`, and runs the inline projections in it."""
 
     @abstractmethod
-    def _repeated(self, append: Append) -> list[RecordedEvent] | None:
-        """What is stored of an append whose version would not tell; None if nothing is. Raises `DuplicateEvent` if that
-        is not the very same append."""
-
-    def _repeated_or_refused(self, append: Append) -> list[RecordedEvent]:
-        """What is stored, if the stream is elsewhere because this very append has been there; else the refusal."""
-        there = self._repeated(append)
-        if there is not None and (not there or append.version in (None, there[0].version - 1)):
-            return there
-        self._refuse(append)
+    def _find_events(self, event_ids: Sequence[UUID]) -> list[tuple[StreamId, int, UUID]]:
+        """The stream, version and id of each stored event with one of these ids, in order of version."""
 
     @abstractmethod
-    def _refuse(self, append: Append) -> NoReturn:
-        """Raises `StreamArchived` or `ConcurrencyError`."""
+    def _stream_state(self, stream: StreamId) -> tuple[int, bool]:
+        """The version of a stream, 0 if it has no events, and whether it is archived."""
 
     def send(self, message: Message) -> None:
-        """Stores a message that tells of no event, in the caller's transaction if there is one.
+        """Stores an outbox message that belongs to no event, in the caller's transaction if there is one.
 
-        Raises `PayloadError` if its data cannot be stored, and `DuplicateMessage` if its id is stored already. Stores
-        nothing while a projection is given events again.
+        Stores nothing while a projection's events are replayed. Raises `PayloadError` if the message's data cannot be
+        stored, and `DuplicateMessage` if a message with its id is stored already.
         """
         staged = stage(message, 0)
         if not is_replaying():
@@ -186,11 +118,11 @@ class EventStore(ABC):
     def _send(self, staged: StagedMessage) -> None: ...
 
     def archive(self, stream: StreamId) -> None:
-        """Closes a stream for good, in the caller's transaction if there is one: it is read and loaded as before, and
-        every later append to it raises `StreamArchived`. Archiving it again changes nothing.
+        """Closes a stream to appends, for good, in the caller's transaction if there is one.
 
-        An append that is in flight comes before it or is refused. Raises `AggregateNotFound` if the stream has no
-        events, and `StorageError` if the database fails.
+        The stream can still be read and loaded. Every later append to it raises `StreamArchived`; an append in flight
+        either commits before the stream is archived or raises too. Archiving a stream again changes nothing. Raises
+        `AggregateNotFound` if the stream has no events, and `StorageError` if the database fails.
         """
         require_stream(stream)
         self._archive(stream)
@@ -201,10 +133,10 @@ class EventStore(ABC):
     def read_stream(
         self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
     ) -> Iterator[RecordedEvent]:
-        """The events of a stream with a version above `after`, in order of version; the newest first if `backwards`.
+        """The events of a stream with a version above `after`, oldest first; newest first if `backwards`.
 
-        They come in bounded memory. Raises the kind of `ReplayError` that tells why an event cannot be read, and
-        `ValueError` for a negative `after` or `limit`.
+        Reads page by page, so memory stays bounded. Raises a kind of `ReplayError` that names the reason if an event
+        cannot be read, and `ValueError` if `after` or `limit` is negative.
         """
         require_stream(stream)
         require_position(after=after, limit=0 if limit is None else limit)
@@ -217,24 +149,25 @@ class EventStore(ABC):
 
     @abstractmethod
     def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
-        """What to fold: all events, or at most `limit`; or those after the snapshot of that `schema`, if there is one.
+        """A stream's snapshot of `schema`, if there is one, and the events after it; without `schema`, the first
+        `limit` events, or all.
 
-        A snapshot that is ahead of its stream does not count.
+        A snapshot with a version above the stream's is ignored.
         """
 
     @abstractmethod
     def load_many(self, category: str, keys: Sequence[str], *, schema: str | None = None) -> dict[str, Loaded]:
-        """As `load`, for several streams of one category at once; those without events are absent."""
+        """As `load`, for several streams of one category in one query. Streams without events are absent."""
 
     @abstractmethod
     def contains(self, event_id: UUID) -> bool:
-        """Whether an event of this id is stored."""
+        """Whether an event with this id is stored."""
 
     @abstractmethod
     def lock(self, stream: StreamId, timeout: float | None) -> AbstractContextManager[None]:
-        """A transaction that has the stream to itself, among those that ask for it here, in order of arrival.
+        """A transaction that holds the stream's lock. Callers of `lock` get it in order of arrival.
 
-        Raises `LockTimeout` after `timeout` seconds of waiting.
+        Raises `LockTimeout` after waiting for `timeout` seconds; None waits without limit.
         """
 
     def read_all(
@@ -246,14 +179,15 @@ class EventStore(ABC):
         types: Iterable[type[Event]] | None = None,
         partition: Partition | None = None,
     ) -> Page:
-        """The next events of the whole log with a position above `after`, at most `limit` of them; only those of some
-        `categories`, event classes or one share of the streams, if given.
+        """The next events of the log: those with a position above `after`, at most `limit`.
 
-        It never skips an event that commits later: it ends before the first one that still could. Reading on from
-        `Page.position` sees each event exactly once, also where a filter leaves a page empty. Inside a transaction the
-        events that it has appended itself are there too, up to that end. A page ends before an event that cannot be
-        read, and one that would begin with it raises its `ReplayError`, with its `position`. Raises `ValueError` for a
-        negative `after` or `limit`.
+        `categories`, `types` (event classes) and `partition` each restrict the events. The page ends at the safe end
+        of the log, so it never skips an event that commits later. Reading on from `Page.position` gives each event
+        exactly once, even if a filter leaves a page empty. Inside a transaction, the page includes the events that the
+        transaction itself appended, up to the safe end.
+
+        A page ends before an event that cannot be read. If the first event cannot be read, raises its `ReplayError`,
+        with its `position`. Raises `ValueError` if `after` or `limit` is negative.
         """
         require_position(after=after, limit=limit)
         require_many("types", types, type)
@@ -261,9 +195,9 @@ class EventStore(ABC):
             return Page([], after)
         stored_names = None if types is None else registry.stored_names(types)
         if isinstance(categories, str):
-            raise TypeError(f"categories are several, as in [{categories!r}], not one text")
+            raise TypeError(f"categories must be a list, as in [{categories!r}], not a string")
         wanted = None if categories is None else list(categories)
-        return self._read_all(after, limit, wanted, stored_names, partition or WHOLE)
+        return self._read_all(after, limit, wanted, stored_names, partition or ALL_STREAMS)
 
     @abstractmethod
     def _read_all(
@@ -272,15 +206,13 @@ class EventStore(ABC):
 
     @abstractmethod
     def safe_end(self) -> int:
-        """The position up to which no event can appear any more; `read_all` ends there."""
+        """The safe end of the log: no event can still appear at or below this position. `read_all` stops there."""
 
     def version(self, stream: StreamId) -> int:
-        """The number of events in a stream; 0 if there is none."""
+        """The number of events in a stream."""
         require_stream(stream)
-        return self._version(stream)
-
-    @abstractmethod
-    def _version(self, stream: StreamId) -> int: ...
+        version, _ = self._stream_state(stream)
+        return version
 
     async def aappend(
         self,
@@ -329,13 +261,13 @@ class EventStore(ABC):
 
     @abstractmethod
     def commit_tracker(self) -> IsCommitted:
-        """What tells later whether everything written in the current transaction up to now was committed."""
+        """A function that says later whether the current transaction, or savepoint, was committed."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
-        """A block in which appends commit or vanish together."""
+        """A block whose appends commit together or not at all."""
 
     @property
     @abstractmethod
     def in_transaction(self) -> bool:
-        """Whether the caller has a transaction open, so that a conflict cannot be retried here."""
+        """Whether the caller has a transaction open. Only the caller can retry after a conflict then."""

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
@@ -23,12 +23,14 @@ from es_django.core.replay_errors import ReplayError
 from es_django.core.streams import StreamId
 from es_django.messages.message import StagedMessage
 from es_django.models import StoredEvent, Stream
-from es_django.store.base import WHOLE, EventStore, Loaded, Page, Partition
+from es_django.store.base import EventStore
 from es_django.store.commit_tracking import CommitTracker
 from es_django.store.error_translation import require_healthy_transaction, storage_errors
-from es_django.store.errors import AggregateNotFound, ConcurrencyError, DuplicateEvent, DuplicateMessage, StreamArchived
-from es_django.store.hooks import after_messages
-from es_django.store.row_mapping import EventRow, TailRow, as_uuid, decoded_tail, recorded_events, stream_of
+from es_django.store.errors import AggregateNotFound, DuplicateMessage
+from es_django.store.hooks import after_messages, run_inline_projections
+from es_django.store.idempotency import append_all_once
+from es_django.store.reads import ALL_STREAMS, Loaded, Page, Partition
+from es_django.store.row_mapping import EventRow, TailRow, decoded_tail, recorded_events, stream_of
 from es_django.store.writes import Append
 
 PAGE_SIZE = 1000
@@ -55,8 +57,8 @@ SELECT event.position, event.version, event.type, event.schema_version, CAST(eve
 """
 
 
-UNRELAYED = "messages would never be published from the database"
-UNPROJECTED = "an inline projection follows these events, and its read models are not in the commit of the database"
+STORE_MESSAGES = "outbox messages can only be stored"
+RUN_INLINE = "inline projections can only run"
 
 TAIL = """
 SELECT event.version, event.type, event.schema_version, CAST(event.data AS text)
@@ -112,44 +114,40 @@ class DatabaseEventStore(EventStore):
                 f"autocommit is off on {self.using!r}, so nobody tells of a rollback: write inside atomic() instead"
             )
 
-    def _require_own_database(self, refusal: str) -> None:
-        """The relay, and the read models of inline projections, are of one database."""
-        if self.using != conf.settings().database:
-            raise ImproperlyConfigured(
-                f'{refusal} {self.using!r}: ES_DJANGO["DATABASE"] is {conf.settings().database!r}'
-            )
+    def _require_configured_database(self, action: str) -> None:
+        # The relay reads only that database, and a read model must be in the same commit as its events.
+        if self.using != (only := conf.settings().database):
+            raise ImproperlyConfigured(f'{action} in ES_DJANGO["DATABASE"], which is {only!r}, not {self.using!r}')
 
-    def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
+    def _append_all(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         connection = self.connection
         self._require_autocommit(connection)
-        told = followed = False
+        has_messages = runs_inline = False
         for append in appends:
-            told = told or bool(append.messages)
-            followed = followed or append.followed_inline
-        if told:
-            self._require_own_database(UNRELAYED)
-        if followed:
-            self._require_own_database(UNPROJECTED)
-        if self._appends_in_one_statement and len(appends) == 1 and not followed:
+            has_messages = has_messages or bool(append.messages)
+            runs_inline = runs_inline or append.runs_inline
+        if has_messages:
+            self._require_configured_database(STORE_MESSAGES)
+        if runs_inline:
+            self._require_configured_database(RUN_INLINE)
+        insert = partial(self._insert, connection)
+        if self._appends_in_one_statement and len(appends) == 1 and not runs_inline:
             with storage_errors("append", connection, writes=True):
-                return self._append_and_tell(connection, appends, told, followed)
-        with storage_errors("append", connection), self.transaction():
-            return self._append_and_tell(connection, appends, told, followed)
-
-    def _append_and_tell(
-        self, connection: BaseDatabaseWrapper, appends: Sequence[Append], told: bool, followed: bool
-    ) -> list[RecordedEvent]:
-        recorded = self._append_each(appends, partial(self._append, connection))
-        if followed:
-            require_healthy_transaction("append", connection)
-        if told:
+                recorded, _ = append_all_once(self, appends, insert)
+        else:
+            with storage_errors("append", connection), self.transaction():
+                recorded, are_new = append_all_once(self, appends, insert)
+                if runs_inline and are_new:
+                    run_inline_projections(recorded, skip=self._projections_run_from_checkpoint())
+                    require_healthy_transaction("append", connection)
+        if has_messages:
             for hook in after_messages:
                 hook(self.using)
         return recorded
 
     def _send(self, staged: StagedMessage) -> None:
         message = staged.message
-        self._require_own_database(UNRELAYED)
+        self._require_configured_database(STORE_MESSAGES)
         connection = self.connection
         self._require_autocommit(connection)
         parameters = {
@@ -177,8 +175,8 @@ class DatabaseEventStore(EventStore):
     _send_statement: str
 
     @abstractmethod
-    def _append(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
-        """Stores the events, or nothing and returns None if the stream is elsewhere."""
+    def _insert(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
+        """Inserts the events, as `idempotency.Insert` says."""
 
     def _archive(self, stream: StreamId) -> None:
         with storage_errors("archive a stream", self.connection, writes=True):
@@ -192,7 +190,8 @@ class DatabaseEventStore(EventStore):
         """Rows of key and tail, a stream's snapshot first, as one without type."""
 
     @abstractmethod
-    def _suspended_projections(self) -> Set[str]: ...
+    def _projections_run_from_checkpoint(self) -> Set[str]:
+        """Names of the projections that now run from their checkpoint, so that no append may run them."""
 
     @abstractmethod
     def hold_inline_projections(self) -> None:
@@ -281,7 +280,7 @@ class DatabaseEventStore(EventStore):
         newest = StoredEvent.objects.using(self.using).order_by("-position").values_list("position", flat=True)
         with storage_errors("read the log", self.connection):
             end = newest.first() or 0
-        return self._page(after, end, limit, None, registry.stored_names(types), WHOLE)
+        return self._page(after, end, limit, None, registry.stored_names(types), ALL_STREAMS)
 
     def _page(
         self,
@@ -315,26 +314,13 @@ class DatabaseEventStore(EventStore):
         parameters = {"category": stream.category, "key": stream.key, "after": after, "before": before, "limit": limit}
         return cast("list[EventRow]", self._fetch(STREAM_BACKWARDS if backwards else STREAM, parameters))
 
-    def _version(self, stream: StreamId) -> int:
+    def _stream_state(self, stream: StreamId) -> tuple[int, bool]:
         with storage_errors("read a stream's version", self.connection):
             found = Stream.objects.using(self.using).filter(category=stream.category, key=stream.key)
-            return found.values_list("version", flat=True).first() or 0
+            version, archived_at = found.values_list("version", "archived_at").first() or (0, None)
+        return version, archived_at is not None
 
-    def _repeated(self, append: Append) -> list[RecordedEvent] | None:
-        ids = [event.event_id for event in append.events]
-        stored = StoredEvent.objects.using(self.using).filter(event_id__in=ids).order_by("version")
-        found = list(stored.values_list("event_id", "stream__category", "stream__key", "version"))
-        if not found:
-            return None
-        _, category, key, first = found[0]
-        rows = self._select_stream(append.stream, first - 1, END, len(ids))
-        if StreamId(category, key) != append.stream or [as_uuid(row[8]) for row in rows] != ids:
-            raise DuplicateEvent([event_id for event_id, *_ in found])
-        return [recorded for row in rows for recorded in recorded_events(append.stream, row)]
-
-    def _refuse(self, append: Append) -> NoReturn:
-        state = Stream.objects.using(self.using).filter(category=append.stream.category, key=append.stream.key)
-        actual, archived_at = state.values_list("version", "archived_at").first() or (0, None)
-        if archived_at is not None:
-            raise StreamArchived(append.stream)
-        raise ConcurrencyError(append.stream, append.expected, actual)
+    def _find_events(self, event_ids: Sequence[UUID]) -> list[tuple[StreamId, int, UUID]]:
+        found = StoredEvent.objects.using(self.using).filter(event_id__in=event_ids).order_by("version")
+        rows = found.values_list("stream__category", "stream__key", "version", "event_id")
+        return [(StreamId(category, key), version, event_id) for category, key, version, event_id in rows]

@@ -53,8 +53,8 @@ def replaying(again: bool) -> Iterator[None]:
         _replaying.reset(token)
 
 
-def is_followed_inline(event_classes: Set[type[Event]]) -> bool:
-    """Whether an inline projection follows events of any of these classes."""
+def any_runs_inline(event_classes: Set[type[Event]]) -> bool:
+    """Whether an inline projection applies events of any of these classes."""
     # A generator would cost each append three times as much.
     for projection in inline_projections:  # noqa: SIM110
         if not projection.event_classes.isdisjoint(event_classes):
@@ -62,10 +62,10 @@ def is_followed_inline(event_classes: Set[type[Event]]) -> bool:
     return False
 
 
-def run_inline_projections(recorded: Sequence[RecordedEvent], *, besides: Set[str]) -> None:
-    """Applies the events to the inline projections that follow them, in the order of registration, all `besides`
-    some."""
+def run_inline_projections(recorded: Sequence[RecordedEvent], *, skip: Set[str] = frozenset()) -> None:
+    """Applies the events to the inline projections that handle their classes, in order of registration. Projections
+    named in `skip` are left out."""
     for projection in inline_projections:
-        followed = [event for event in recorded if type(event.event) in projection.event_classes]
-        if followed and projection.name not in besides:
-            projection.project_batch(followed)
+        events = [event for event in recorded if type(event.event) in projection.event_classes]
+        if events and projection.name not in skip:
+            projection.project_batch(events)

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import NoReturn
 from uuid import UUID
 from zlib import crc32
 
@@ -22,16 +21,17 @@ from es_django.core.registry import registry
 from es_django.core.replay_errors import ReplayError
 from es_django.core.streams import StreamId
 from es_django.messages.message import Message, StagedMessage
-from es_django.store.base import EventStore, Loaded, Page, Partition
+from es_django.store.base import EventStore
 from es_django.store.errors import (
     AggregateNotFound,
-    ConcurrencyError,
     DuplicateEvent,
     DuplicateMessage,
     LockTimeout,
-    StreamArchived,
 )
 from es_django.store.fair_lock import fair_lock
+from es_django.store.hooks import run_inline_projections
+from es_django.store.idempotency import append_all_once
+from es_django.store.reads import Loaded, Page, Partition
 from es_django.store.writes import STREAM_EXISTS, Append, Snapshot
 
 
@@ -119,19 +119,21 @@ class MemoryEventStore(EventStore):
         self._savepoints.clear()
         self._owner = None
 
-    def _write(self, appends: Sequence[Append]) -> list[RecordedEvent]:
+    def _append_all(self, appends: Sequence[Append]) -> list[RecordedEvent]:
         with self.transaction():
-            return self._append_each(appends, self._append)
+            recorded, are_new = append_all_once(self, appends, self._insert)
+            if are_new:
+                run_inline_projections(recorded)
+        return recorded
 
-    def _append(self, append: Append) -> list[RecordedEvent] | None:
+    def _insert(self, append: Append) -> list[RecordedEvent] | None:
         stream = self._streams[append.stream]
         before = len(stream)
         fits = before > 0 if append.expected is STREAM_EXISTS else append.version in (None, before)
         if not fits or append.stream in self._archived:
             return None
-        ids = {stored.recorded.event_id for stored in self._log}
-        if known := [event.event_id for event in append.events if event.event_id in ids]:
-            raise DuplicateEvent(known)
+        if known := self._find_events([event.event_id for event in append.events]):
+            raise DuplicateEvent([event_id for *_, event_id in known])
         for number, pending in enumerate(append.events, start=1):
             event_type = registry.of(type(pending.event))
             recorded = RecordedEvent(
@@ -173,21 +175,13 @@ class MemoryEventStore(EventStore):
         """The messages that may be published, in order, and when each was sent, on the monotonic clock."""
         return list(zip(self.messages, self._sent_at, strict=True))[: self._committed_messages]
 
-    def _repeated(self, append: Append) -> list[RecordedEvent] | None:
-        ids = [event.event_id for event in append.events]
-        known = [stored.recorded for stored in self._log if stored.recorded.event_id in ids]
-        if not known:
-            return None
-        first = known[0].version
-        there = [stored.recorded for stored in self._streams[append.stream][first - 1 :][: len(ids)]]
-        if [recorded.event_id for recorded in there] != ids:
-            raise DuplicateEvent([recorded.event_id for recorded in known])
-        return there
+    def _find_events(self, event_ids: Sequence[UUID]) -> list[tuple[StreamId, int, UUID]]:
+        wanted = frozenset(event_ids)
+        found = [each.recorded for each in self._visible(self._log) if each.recorded.event_id in wanted]
+        return [(recorded.stream, recorded.version, recorded.event_id) for recorded in found]
 
-    def _refuse(self, append: Append) -> NoReturn:
-        if append.stream in self._archived:
-            raise StreamArchived(append.stream)
-        raise ConcurrencyError(append.stream, append.expected, len(self._streams[append.stream]))
+    def _stream_state(self, stream: StreamId) -> tuple[int, bool]:
+        return len(self._visible(self._streams.get(stream, ()))), stream in self._archived
 
     def _archive(self, stream: StreamId) -> None:
         with self.transaction():
@@ -216,10 +210,7 @@ class MemoryEventStore(EventStore):
         return {key: self.load(StreamId(category, key), schema=schema) for key in present}
 
     def contains(self, event_id: UUID) -> bool:
-        return any(stored.recorded.event_id == event_id for stored in self._visible(self._log))
-
-    def _version(self, stream: StreamId) -> int:
-        return len(self._visible(self._streams.get(stream, ())))
+        return bool(self._find_events([event_id]))
 
     def _read_all(
         self, after: int, limit: int, categories: list[str] | None, types: list[str] | None, partition: Partition

@@ -20,7 +20,7 @@ from es_django.core.streams import NAME_RULE, StreamId, is_name, require_stream
 from es_django.core.validation import is_position, require_many
 from es_django.messages.message import Message, StagedMessage
 from es_django.store.errors import DuplicateEvent, DuplicateMessage, DuplicateStream
-from es_django.store.hooks import is_followed_inline, message_sources
+from es_django.store.hooks import any_runs_inline, message_sources
 
 
 class Expected(Enum):
@@ -69,9 +69,9 @@ class Append(msgspec.Struct, frozen=True):
     """The metadata that has no column of its own."""
     snapshot: Snapshot | None
     may_repeat: bool
-    """Whether the events may be stored already without the version telling so."""
-    followed_inline: bool
-    """Whether an inline projection follows any of the events."""
+    """Whether the events may be stored already and no expected version would show that."""
+    runs_inline: bool
+    """Whether an inline projection applies any of the events."""
 
     @property
     def version(self) -> int | None:
@@ -153,7 +153,7 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str], encoded_metadata: 
         encoded_metadata,
         write.snapshot,
         may_repeat,
-        is_followed_inline(classes),
+        any_runs_inline(classes),
     )
 
 

@@ -258,7 +258,7 @@ def test_a_negative_delay_is_refused_and_one_that_is_no_timedelta() -> None:
 @pytest.mark.database_alone
 def test_a_message_that_no_relay_would_find_is_refused() -> None:
     elsewhere = type(store_for())("elsewhere")  # type: ignore[call-arg]
-    with pytest.raises(ImproperlyConfigured, match="would never be published"):
+    with pytest.raises(ImproperlyConfigured, match="outbox messages can only be stored"):
         elsewhere.send(Message(type="noted", data=None, destination="tests"))
 
 

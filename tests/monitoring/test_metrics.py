@@ -17,7 +17,7 @@ from es_django.models import InboxReceipt, OutboxMessage
 from es_django.monitoring import health, metrics
 from es_django.outbox.relay import relay
 from es_django.projections import pause, run_projection
-from es_django.store.base import SEVERAL
+from es_django.store.base import SEVERAL_CATEGORIES
 from tests.inbox.deliveries import consumer, failing, make_message
 from tests.projections.effects import Counted, count, fail_at, no_mishap, position_of
 from tests.publishers import Recorder
@@ -63,7 +63,7 @@ def test_appends_are_counted_by_category_with_their_conflicts(grown: Grown) -> N
 def test_an_append_to_several_categories_is_counted_once(grown: Grown) -> None:
     writes = [StreamWrite(StreamId(category, "c-1"), [Counted(number=1)], 0) for category in ("counter", "other")]
     event_store.append_all(writes)
-    assert grown("es_django_append_events_total", category=SEVERAL, outcome="done") == 2
+    assert grown("es_django_append_events_total", category=SEVERAL_CATEGORIES, outcome="done") == 2
 
 
 def test_published_and_failed_messages_are_counted_by_destination(grown: Grown, recorder: type[Recorder]) -> None:

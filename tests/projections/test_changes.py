@@ -18,8 +18,8 @@ from es_django.models.projections import CheckpointStatus
 from es_django.monitoring import health
 from es_django.projections import pause, resume, run_projection, run_projections, start_rebuild, wait_for
 from es_django.projections.base import projection_named
-from es_django.store.base import Partition
 from es_django.store.hooks import inline_projections
+from es_django.store.reads import Partition
 from tests.projections.effects import checkpoint
 from tests.projections.reporting import Reporting, read_model, report, report_of_old, told
 from tests.publishers import Recorder

@@ -11,7 +11,7 @@ from es_django.errors import PartitionsChanged
 from es_django.models import InboxReceipt, ProjectionCheckpoint
 from es_django.projections import pause, resume, run_projection, run_projections, skip
 from es_django.projections.checkpoints import ensure_checkpoints, lock_due
-from es_django.store.base import Partition
+from es_django.store.reads import Partition
 from tests.projections.effects import Counted, let_pauses_end
 from tests.threads import threads
 

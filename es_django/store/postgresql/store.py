@@ -8,13 +8,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from es_django.core.events import RecordedEvent
 from es_django.core.streams import StreamId
-from es_django.store.base import Partition
 from es_django.store.database import DatabaseEventStore
 from es_django.store.error_translation import storage_errors
 from es_django.store.errors import LockTimeout, StorageError
 from es_django.store.postgresql import sql
 from es_django.store.postgresql.append import append_statement
 from es_django.store.postgresql.prepared import Parameters, fetch
+from es_django.store.reads import Partition
 from es_django.store.row_mapping import recorded_from
 from es_django.store.writes import Append
 
@@ -29,7 +29,7 @@ class PostgresqlEventStore(DatabaseEventStore):
     _appends_in_one_statement = True
     _send_statement = sql.SEND_MESSAGE
 
-    def _append(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
+    def _insert(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
         rows = fetch(connection, *append_statement(append, alone=not connection.in_atomic_block))
         return recorded_from(append, sorted(rows)) if rows else None
 
@@ -63,7 +63,7 @@ class PostgresqlEventStore(DatabaseEventStore):
             cursor.execute(lock, parameters)
             cursor.execute(sql.SET_LOCK_TIMEOUT, [before])
 
-    def _suspended_projections(self) -> Set[str]:
+    def _projections_run_from_checkpoint(self) -> Set[str]:
         # The append holds the lock that a rebuild must wait for, and this statement starts after it was granted.
         return {name for (name,) in self._fetch(sql.SUSPENDED_PROJECTIONS, {})}
 

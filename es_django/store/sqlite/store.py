@@ -15,11 +15,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from es_django.core.events import RecordedEvent
 from es_django.core.registry import registry
 from es_django.core.streams import StreamId
-from es_django.store.base import Partition
 from es_django.store.database import DatabaseEventStore
 from es_django.store.error_translation import storage_errors
 from es_django.store.errors import DuplicateEvent, DuplicateMessage, LockTimeout, StorageError
 from es_django.store.fair_lock import fair_lock
+from es_django.store.reads import Partition
 from es_django.store.row_mapping import as_utc, recorded_from
 from es_django.store.sqlite import sql
 from es_django.store.writes import STREAM_EXISTS, Append
@@ -29,7 +29,7 @@ class SqliteEventStore(DatabaseEventStore):
     _appends_in_one_statement = False
     _send_statement = sql.SEND_MESSAGE
 
-    def _append(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
+    def _insert(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
         count = len(append.events)
         with connection.cursor() as cursor:
             cursor.execute(sql.FIND_STREAM, [append.stream.category, append.stream.key])
@@ -89,7 +89,7 @@ class SqliteEventStore(DatabaseEventStore):
                 with storage_errors("commit what was done under a lock", self.connection):
                     block.close()
 
-    def _suspended_projections(self) -> Set[str]:
+    def _projections_run_from_checkpoint(self) -> Set[str]:
         with self.connection.cursor() as cursor:
             cursor.execute(sql.SUSPENDED_PROJECTIONS)
             return {name for (name,) in cursor.fetchall()}
