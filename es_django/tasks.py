@@ -12,7 +12,7 @@ from es_django import conf
 from es_django.inbox.processing import receive
 from es_django.inbox.receipts import Outcome, prune_receipts
 from es_django.outbox.publishers.celery import confirming_connection
-from es_django.outbox.publishers.thread_local import ThreadConnection
+from es_django.outbox.publishers.thread_local import BrokerPerThread
 from es_django.outbox.relay import relay
 from es_django.outbox.retention import prune_messages
 from es_django.projections import runner
@@ -20,7 +20,7 @@ from es_django.store.errors import StorageError
 
 logger: logging.Logger = logging.getLogger("es_django.outbox")
 
-_connection = ThreadConnection(confirming_connection)
+_connection = BrokerPerThread(confirming_connection)
 
 
 # The limits free the worker of a publisher or a projection that hangs; what it had is tried again.

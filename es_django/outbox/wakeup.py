@@ -14,7 +14,7 @@ import kombu
 from celery import current_app
 from django.db import connections
 
-from es_django.outbox.publishers.thread_local import ThreadConnection
+from es_django.outbox.publishers.thread_local import BrokerPerThread
 from es_django.store.hooks import after_messages
 
 logger: logging.Logger = logging.getLogger("es_django.outbox")
@@ -36,7 +36,7 @@ class Nudger:
         self._wanted = Event()
         self._starting = Lock()
         self._thread: Thread | None = None
-        self._connection = ThreadConnection(_impatient_connection)
+        self._connection = BrokerPerThread(_impatient_connection)
 
     def want(self) -> None:
         """Has a nudge sent soon; many wishes at once make one nudge."""

@@ -1,4 +1,4 @@
-"""What sends messages to a destination: the port, and how a destination's publisher is found."""
+"""The port of publishers, and the lookup of a destination's publisher."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,54 +12,70 @@ from es_django import conf
 from es_django.messages.message import Message
 from es_django.outbox.errors import PublishError, UnknownDestination
 
-_EXTRAS = {"httpx": "webhooks", "standardwebhooks": "webhooks", "nats": "nats", "redis": "redis"}
-"""Which extra of this package brings what a publisher imports."""
+_EXTRA_OF_PACKAGE = {"httpx": "webhooks", "standardwebhooks": "webhooks", "nats": "nats", "redis": "redis"}
+"""The extra of es_django that installs a package."""
+
+Outcomes = dict[int, PublishError | None]
+"""The outcomes of a batch that are known so far, by the index of the message: None, or why it was not published."""
 
 
 class Publisher(ABC):
-    """Sends messages to one destination; made once per process, with the destination's OPTIONS, for all its threads."""
+    """Publishes messages to one destination.
+
+    Each process creates one publisher for each destination, with the destination's OPTIONS. All threads share it.
+    """
 
     @abstractmethod
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
-        """Sends the messages in their order and returns an outcome for each: None for one that has certainly arrived,
-        or a `PublishError` that says whether trying again can help.
+        """Publish the messages in their order, and return an outcome for each.
 
-        No two of them share a key. An exception counts as a retryable failure of all of them.
-        `DestinationUnreachable`, as an outcome or raised, is for a destination that takes nothing from anybody, as when
-        a connection is refused: if it is the outcome of all of them, it is no attempt of theirs, and the destination
-        rests for a while; else it is as any other failure.
+        No two of the messages share a key. An exception counts as a retryable error of every message.
+
+        | outcome | |
+        | --- | --- |
+        | None | the message has certainly arrived |
+        | `PublishError` | the message was not published; `retryable` says whether another attempt may succeed |
+        | `DestinationUnreachable` | the destination accepts no message at all, as when it refuses connections |
+
+        If every outcome is `DestinationUnreachable`, or if it is raised, no attempt is counted, and the destination is
+        left alone for a while. If other messages have other outcomes, it counts as any retryable error.
         """
 
 
 @cache
 def publisher_for(destination: str) -> Publisher:
-    """The publisher of a destination. Raises `UnknownDestination`, or `ImproperlyConfigured` if it cannot be made."""
+    """Return the publisher of a destination.
+
+    Raises:
+        UnknownDestination: the settings do not have the destination.
+        ImproperlyConfigured: the publisher cannot be created.
+    """
     destinations = conf.settings().destinations
     if destination not in destinations:
         raise UnknownDestination(destination, sorted(destinations))
     configured = destinations[destination]
+    setting = f'ES_DJANGO["DESTINATIONS"]["{destination}"]'
     try:
         publisher = import_string(configured.publisher)(**configured.options)
     except Exception as error:
-        raise ImproperlyConfigured(f'ES_DJANGO["DESTINATIONS"]["{destination}"]: {_reason(error)}') from error
+        raise ImproperlyConfigured(f"{setting}: {_reason(error)}") from error
     if not isinstance(publisher, Publisher):
-        raise ImproperlyConfigured(
-            f'ES_DJANGO["DESTINATIONS"]["{destination}"]: {configured.publisher} is no Publisher'
-        )
+        raise ImproperlyConfigured(f"{setting}: {configured.publisher} is not a Publisher")
     return publisher
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
-        if package in _EXTRAS:
-            return f'{package} is not installed; install it with: pip install "es-django[{_EXTRAS[package]}]"'
+        if package in _EXTRA_OF_PACKAGE:
+            extra = _EXTRA_OF_PACKAGE[package]
+            return f'{package} is not installed: install it with pip install "es-django[{extra}]"'
     return str(error) if isinstance(error, ImproperlyConfigured) else repr(error)
 
 
-def _forget(setting: str, **kwargs: object) -> None:
+def _clear_cache(setting: str, **kwargs: object) -> None:
     if setting == "ES_DJANGO":
         publisher_for.cache_clear()
 
 
-setting_changed.connect(_forget)
+setting_changed.connect(_clear_cache)

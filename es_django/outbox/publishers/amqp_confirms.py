@@ -1,7 +1,7 @@
 """A channel of RabbitMQ that sends many messages before it waits for the first confirm.
 
 RabbitMQ confirms a message once its queues have it. Confirms come in any order, and one confirm may cover several
-messages. A message that no queue takes is returned just before it is confirmed.
+messages. RabbitMQ returns a message that no queue takes, and then confirms it.
 """
 
 import struct
@@ -15,8 +15,8 @@ import kombu
 from amqp.exceptions import FrameSyntaxError
 
 from es_django.outbox.errors import PublishError
+from es_django.outbox.publishers import Outcomes
 from es_django.outbox.publishers.amqp_frames import Delivery, frames_of
-from es_django.outbox.publishers.serializers import Outcomes
 
 MAX_UNCONFIRMED = 100
 """How many messages may wait for their confirms at once."""

@@ -26,7 +26,7 @@ class Delivery(NamedTuple):
     exchange: str
     routing_key: str
     properties: dict[str, Any]
-    """By their names in `amqp.Message`; none is None."""
+    """Properties that are set, by their names in `amqp.Message`."""
     body: bytes
     mandatory: bool = True
     """Whether the broker returns the message if no queue takes it."""

@@ -13,15 +13,14 @@ from kombu.transport import pyamqp
 from es_django import conf
 from es_django.messages.message import Message, to_wire
 from es_django.outbox.errors import PublishError
-from es_django.outbox.publishers import Publisher
+from es_django.outbox.publishers import Outcomes, Publisher
 from es_django.outbox.publishers.amqp_confirms import ConfirmingChannel
 from es_django.outbox.publishers.amqp_frames import Delivery
-from es_django.outbox.publishers.serializers import Outcomes
-from es_django.outbox.publishers.thread_local import SOCKET_TIMEOUT, PerThread, opened, with_channel
+from es_django.outbox.publishers.thread_local import SOCKET_TIMEOUT, PerThread, open_channel, open_connection
 
 HANDLER_TASK = "es_django.handle_message"
 EVENT_INDEX = -1
-"""The index of events, which Celery publishes beside tasks. Nobody reads their outcome."""
+"""The index of the events that Celery publishes beside tasks. Their outcomes are not read."""
 
 Send = Callable[[Message, kombu.Producer], None]
 
@@ -29,8 +28,12 @@ Send = Callable[[Message, kombu.Producer], None]
 class CeleryPublisher(Publisher):
     """Sends each message as the argument of a Celery task, which runs each handler of the message's type once.
 
-    OPTIONS: `task`, the name of the task; `queue`, unless Celery's routes choose it. RabbitMQ confirms each task. Logs
-    and monitors show the message's type and id, and not its data.
+    | option | |
+    | --- | --- |
+    | `task` | the name of the task; `es_django.handle_message` if absent |
+    | `queue` | the queue; the one that Celery's routes choose if absent |
+
+    RabbitMQ confirms each task. Logs and monitors show the message's type and id, and not its data.
     """
 
     def __init__(self, task: str = HANDLER_TASK, queue: str | None = None) -> None:
@@ -151,9 +154,9 @@ class _UnconfirmedTasks:
 def _connect() -> _ConfirmedTasks | _UnconfirmedTasks:
     connection = current_app.connection_for_write()
     if connection.transport.driver_name != "py-amqp":
-        return _UnconfirmedTasks(with_channel(opened(connection)))
+        return _UnconfirmedTasks(open_channel(open_connection(connection)))
     options = {"read_timeout": SOCKET_TIMEOUT, "write_timeout": SOCKET_TIMEOUT, **(connection.transport_options or {})}
-    return _ConfirmedTasks(opened(connection.clone(transport_options={**options, "confirm_publish": False})))
+    return _ConfirmedTasks(open_connection(connection.clone(transport_options={**options, "confirm_publish": False})))
 
 
 def confirming_connection() -> kombu.Connection:

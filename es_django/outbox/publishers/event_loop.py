@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for clients that are asynchronous only."""
+"""An event loop in a thread of its own, for client libraries that are asynchronous only."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ ResultT = TypeVar("ResultT")
 
 
 class _LoopThread:
-    """Started on first use."""
+    """A thread that starts on first use and runs an event loop."""
 
     def __init__(self) -> None:
         self._starting = threading.Lock()
@@ -27,17 +27,17 @@ class _LoopThread:
 _thread = _LoopThread()
 
 
-def _forget() -> None:
+def _replace_thread() -> None:
     global _thread
     _thread = _LoopThread()
 
 
 # Threads do not survive a fork.
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_replace_thread)
 
 
 def run(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Runs a coroutine in the loop and returns what it returns; cancels it if the caller is interrupted."""
+    """Run a coroutine in the event loop and return its result. Cancel it if the calling thread is interrupted."""
     future = asyncio.run_coroutine_threadsafe(coroutine, _thread.loop())
     try:
         return future.result()

@@ -1,4 +1,4 @@
-"""Sends messages to an exchange of RabbitMQ, and believes only what the broker confirms."""
+"""Sends messages to an exchange of RabbitMQ, which confirms each of them."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,21 +8,26 @@ from django.core.exceptions import ImproperlyConfigured
 from es_django import conf
 from es_django.messages.message import Message
 from es_django.outbox.errors import PublishError
-from es_django.outbox.publishers import Publisher
+from es_django.outbox.publishers import Outcomes, Publisher
 from es_django.outbox.publishers.amqp_confirms import ConfirmingChannel
 from es_django.outbox.publishers.amqp_frames import PERSISTENT, Delivery
-from es_django.outbox.publishers.serializers import Outcomes, encoded, format_named
-from es_django.outbox.publishers.thread_local import SOCKET_TIMEOUT, PerThread, driver_of, opened
+from es_django.outbox.publishers.serializers import encode_all, format_named
+from es_django.outbox.publishers.thread_local import SOCKET_TIMEOUT, PerThread, driver_of, open_connection
 
 CONNECT_TIMEOUT = 5
 
 
 class KombuPublisher(Publisher):
-    """Publishes each message as persistent, with its type as the routing key and its headers as AMQP's.
+    """Publishes each message as persistent, with the message's headers as AMQP headers.
 
-    OPTIONS: `url` of the broker, with `amqp://` or `amqps://`; `exchange`, which must exist; `routing_key`, where it is
-    not the message's type; `format`, "cloudevents" (in structured mode) or "json". A message that no queue takes is an
-    error, since it would be lost.
+    | option | |
+    | --- | --- |
+    | `url` | the broker, as `amqp://` or `amqps://` |
+    | `exchange` | an exchange, which must exist; the default exchange if absent |
+    | `routing_key` | the message's type if absent |
+    | `format` | "cloudevents" (in structured mode) or "json" |
+
+    A message that no queue takes is an error, because RabbitMQ would drop it.
     """
 
     def __init__(
@@ -30,22 +35,24 @@ class KombuPublisher(Publisher):
     ) -> None:
         if driver_of(url) != "py-amqp":
             raise ImproperlyConfigured(
-                "KombuPublisher's url begins with amqp:// or amqps://, since no other broker confirms messages; "
-                "for redis:// there is RedisPublisher"
+                "the option url of KombuPublisher must start with amqp:// or amqps://, because other brokers do not "
+                "confirm messages; for redis:// use RedisPublisher"
             )
         self._exchange = exchange
         self._routing_key = routing_key
         self._format = format_named(format)
-        self._channel = PerThread(lambda: ConfirmingChannel(opened(_connection(url))), ConfirmingChannel.collect)
+        self._channel = PerThread(
+            lambda: ConfirmingChannel(open_connection(_connection(url))), ConfirmingChannel.collect
+        )
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
         outcomes: Outcomes = {}
-        unknown = PublishError("the broker has not confirmed it")
+        unknown = PublishError("the broker has not confirmed the message")
         channel = self._channel.get()
         try:
             channel.publish(
                 self._deliveries(messages, outcomes),
-                # A confirm that takes longer would come after the claim has run out.
+                # A confirm that takes longer would arrive after the claim has expired.
                 timeout=conf.settings().outbox.lease / 2,
                 outcomes=outcomes,
             )
@@ -55,7 +62,7 @@ class KombuPublisher(Publisher):
         return [outcomes.get(index, unknown) for index in range(len(messages))]
 
     def _deliveries(self, messages: Sequence[Message], outcomes: Outcomes) -> Iterator[tuple[int, Delivery]]:
-        for index, message, body in encoded(messages, self._format, outcomes):
+        for index, message, body in encode_all(messages, self._format, outcomes):
             properties = {
                 "content_type": self._format.content_type,
                 "content_encoding": "utf-8",

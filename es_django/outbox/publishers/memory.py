@@ -1,4 +1,4 @@
-"""Keeps what is published, for tests."""
+"""A publisher for tests, which keeps the messages in memory."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,21 +7,21 @@ from es_django.outbox.errors import PublishError
 from es_django.outbox.publishers import Publisher
 
 
-def _never(message: Message) -> PublishError | None:
+def _succeed(message: Message) -> PublishError | None:
     return None
 
 
 class MemoryPublisher(Publisher):
-    """Keeps the messages that it published in `published`, and those of each call, failed ones too, in `calls`.
+    """Keeps the published messages in `published`, and the messages of each call in `calls`, also those that failed.
 
-    `publisher_for(destination)` returns the one of a destination. Its attribute `fail` may be set to a function that
-    gets each message and returns the error that it fails with, or None.
+    `publisher_for(destination)` returns a destination's publisher. To make messages fail, set its attribute `fail` to a
+    function that takes a message and returns its error or None.
     """
 
     def __init__(self) -> None:
         self.published: list[Message] = []
         self.calls: list[list[Message]] = []
-        self.fail: Callable[[Message], PublishError | None] = _never
+        self.fail: Callable[[Message], PublishError | None] = _succeed
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
         self.calls.append(list(messages))
@@ -30,5 +30,5 @@ class MemoryPublisher(Publisher):
         return outcomes
 
     def reset(self) -> None:
-        """Forgets what was published, and fails no more."""
-        self.published, self.calls, self.fail = [], [], _never
+        """Empty `published` and `calls`, and let messages succeed again."""
+        self.published, self.calls, self.fail = [], [], _succeed

@@ -1,4 +1,4 @@
-"""Sends messages to NATS JetStream, and believes only what a stream acknowledges."""
+"""Sends messages to NATS JetStream, whose streams acknowledge each of them."""
 
 import asyncio
 import re
@@ -26,34 +26,39 @@ SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 
 
 class NatsPublisher(Publisher):
-    """Publishes each message to the subject `<prefix>.<its type>`, with its id as `Nats-Msg-Id`.
+    """Publishes each message to the subject `<prefix>.<type>`, with the message's id as `Nats-Msg-Id`.
 
-    OPTIONS: `url` of a server, or a list of several; `prefix`, where the subject is not just the message's type;
-    `format`, "cloudevents" (in structured mode) or "json". A message has arrived when a stream has acknowledged it; one
-    that comes again within the stream's `duplicate_window` is not stored again. Where no stream has the subject, the
-    error is retryable, since a stream without a leader looks the same.
+    | option | |
+    | --- | --- |
+    | `url` | a server, or a list of servers |
+    | `prefix` | the start of the subject; if absent, the subject is the message's type |
+    | `format` | "cloudevents" (in structured mode) or "json" |
+
+    A message has arrived when a stream has acknowledged it. A stream does not store a message again that is repeated
+    within its `duplicate_window`. If no stream has the subject, the error is retryable, because a stream without a
+    leader looks the same.
     """
 
     def __init__(self, url: str | Sequence[str], prefix: str = "", format: str = "cloudevents") -> None:
         if prefix and not SUBJECT.fullmatch(prefix):
-            raise ImproperlyConfigured(f"the prefix is the beginning of a subject, like shop.orders, not {prefix!r}")
+            raise ImproperlyConfigured(f"the option prefix must start a subject, like shop.orders, not {prefix!r}")
         servers = [url] if isinstance(url, str) else list(url)
         if not servers or not all(_is_server(server) for server in servers):
-            # It may hold a password, so it is not shown.
-            raise ImproperlyConfigured("the url is none of nats:// or tls:// with a host, nor a list of such")
+            # The URL may hold a password, so the message does not show it.
+            raise ImproperlyConfigured("the option url must be nats:// or tls:// with a host, or a list of such URLs")
         self._prefix = prefix
         self._format = format_named(format)
-        self._connection = PerThread(lambda: run(_Connection.open(servers)), lambda opened: run(opened.close()))
+        self._connection = PerThread(lambda: run(_Connection.open(servers)), lambda connection: run(connection.close()))
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
-        # An acknowledgement that takes longer would come after the claim has run out.
+        # An acknowledgement that takes longer would arrive after the claim has expired.
         timeout = conf.settings().outbox.lease / 2
         connection = self._connection.get()
         try:
             outcomes = run(self._publish(connection, messages, timeout))
         except Exception as error:
             self._connection.discard()
-            return [PublishError(_told(error))] * len(messages)
+            return [PublishError(_describe(error))] * len(messages)
         if connection.lost.is_set():
             self._connection.discard()
         return outcomes
@@ -67,7 +72,7 @@ class NatsPublisher(Publisher):
         either: list[asyncio.Future[Any]] = [sent, lost]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         lost.cancel()
-        # The client itself would wait for acknowledgements of a lost connection until their time is up.
+        # The client itself would wait for the acknowledgements of a lost connection until they time out.
         unsent = PublishError("the connection was lost")
         outcomes = [task.result() if task.done() else unsent for task in sending]
         sent.cancel()
@@ -76,26 +81,26 @@ class NatsPublisher(Publisher):
     async def _send(self, connection: "_Connection", message: Message, timeout: float) -> PublishError | None:
         subject = f"{self._prefix}.{message.type}" if self._prefix else message.type
         if not SUBJECT.fullmatch(subject):
-            return PublishError(f"its type makes no subject of NATS: {subject!r}", retryable=False)
+            return PublishError(f"the message's type makes an invalid NATS subject: {subject!r}", retryable=False)
         headers = {Header.MSG_ID.value: str(message.message_id), "Content-Type": self._format.content_type}
         try:
             await connection.publish(subject, self._format.encode(message), headers, timeout)
         except PublishError as error:
             return error
         except APIError as error:
-            return PublishError(_told(error), retryable=error.err_code != TOO_LARGE_FOR_STREAM)
+            return PublishError(_describe(error), retryable=error.err_code != TOO_LARGE_FOR_STREAM)
         except Exception as error:
-            return PublishError(_told(error))
+            return PublishError(_describe(error))
         return None
 
 
 class _Connection:
-    """A connection that is not mended once it is lost, so that the next batch begins with a fresh one."""
+    """A connection that is not reopened after it is lost. The next batch opens a new one."""
 
     def __init__(self) -> None:
         self.lost = asyncio.Event()
         self._client = Client()
-        self._reason: Exception | None = None
+        self._error: Exception | None = None
 
     @classmethod
     async def open(cls, servers: list[str]) -> "_Connection":
@@ -104,12 +109,17 @@ class _Connection:
         return connection
 
     async def publish(self, subject: str, body: bytes, headers: dict[str, str], timeout: float) -> None:
-        """Returns when a stream has acknowledged it. Raises `PublishError`, or whatever the client does."""
+        """Return when a stream has acknowledged the message.
+
+        Raises:
+            PublishError: the message is too large for the server.
+            Exception: any error of the client.
+        """
         size = len(body) + HEADERS_OVERHEAD + sum(len(name) + len(value) + 4 for name, value in headers.items())
-        # The server would close the connection, and all other messages would fail with this one.
+        # The server would close the connection, and all other messages would fail too.
         if size > self._client.max_payload:
             raise PublishError(
-                f"its {size} bytes are more than the {self._client.max_payload} that the server takes", retryable=False
+                f"the message has {size} bytes, and the server accepts {self._client.max_payload}", retryable=False
             )
         await self._client.jetstream().publish(subject, body, timeout=timeout, headers=headers)
 
@@ -125,17 +135,17 @@ class _Connection:
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
                     connect_timeout=CONNECT_TIMEOUT,
-                    error_cb=self._note,
-                    closed_cb=self._closed,
+                    error_cb=self._keep_error,
+                    closed_cb=self._mark_lost,
                 )
         except BaseException as error:
             await self._client.close()
-            raise (self._reason or error) from None
+            raise (self._error or error) from None
 
-    async def _note(self, error: Exception) -> None:
-        self._reason = error
+    async def _keep_error(self, error: Exception) -> None:
+        self._error = error
 
-    async def _closed(self) -> None:
+    async def _mark_lost(self) -> None:
         self.lost.set()
 
 
@@ -147,5 +157,5 @@ def _is_server(url: str) -> bool:
         return False
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
-"""Keeps a URL that somebody else chose from reaching into the own network.
+"""Keeps URLs that outsiders choose from reaching the private network.
 
-The name is resolved here, all its addresses are checked, and the connection is made to a checked address itself, so
-that a name that resolves to another address a moment later (DNS rebinding) gains nothing.
+The name is resolved here, all its addresses are checked, and the connection goes to a checked address. So a name that
+resolves to another address a moment later (DNS rebinding) gains nothing.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ import httpx
 NAT64 = IPv6Network("64:ff9b::/96")
 
 
-class RefusedAddress(Exception):
-    """The host has an address that is not one of the public Internet."""
+class PrivateAddress(Exception):
+    """The host has an address outside the public Internet."""
 
 
 class PublicTransport(httpx.AsyncHTTPTransport):
@@ -23,9 +23,9 @@ class PublicTransport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
         host = url.raw_host.decode("ascii")
-        # The certificate must be that of the name; the header Host has it already.
+        # The certificate must match the name, not the address. The Host header already has the name.
         extensions = {**request.extensions, "sni_hostname": host}
-        failure: httpx.TransportError = httpx.ConnectError("the name has no address")
+        failure: httpx.TransportError = httpx.ConnectError("the host name has no address")
         for address in await _public_addresses(host):
             pinned = httpx.Request(
                 request.method,
@@ -45,16 +45,16 @@ async def _public_addresses(host: str) -> list[str]:
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     addresses = [str(address[0]) for *_, address in found]
     if not all(is_public(ip_address(address)) for address in addresses):
-        raise RefusedAddress("the host has an address that is not public; the option allow_private allows it")
+        raise PrivateAddress("the host has an address that is not public; the option allow_private permits that")
     return addresses
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether it is an address of the public Internet, and holds no other address that is not."""
+    """Return whether the address, and an IPv4 address embedded in it, belong to the public Internet."""
     if isinstance(address, IPv6Address):
-        held = address.ipv4_mapped or address.sixtofour
+        embedded = address.ipv4_mapped or address.sixtofour
         if address in NAT64:
-            held = IPv4Address(int(address) & 0xFFFFFFFF)
-        if held is not None:
-            return is_public(held)
+            embedded = IPv4Address(int(address) & 0xFFFFFFFF)
+        if embedded is not None:
+            return is_public(embedded)
     return address.is_global and not address.is_multicast and not address.is_reserved

@@ -1,4 +1,4 @@
-"""Connections to brokers and servers that outlive a batch."""
+"""Connections to brokers and servers that stay open between batches."""
 
 import os
 import threading
@@ -13,11 +13,11 @@ from es_django.outbox.errors import DestinationUnreachable
 ConnectionT = TypeVar("ConnectionT")
 
 SOCKET_TIMEOUT = 30
-"""Seconds for a single word of a broker, where nothing shorter is set."""
+"""Seconds to wait for any single read or write, unless a shorter timeout is set."""
 
 
 class PerThread(threading.local, Generic[ConnectionT]):
-    """A connection for each thread of each process, since none can be shared; opened on first use."""
+    """A connection for each thread of each process, opened on first use, because connections cannot be shared."""
 
     def __init__(self, connect: Callable[[], ConnectionT], close: Callable[[ConnectionT], None]) -> None:
         self._connect = connect
@@ -26,7 +26,7 @@ class PerThread(threading.local, Generic[ConnectionT]):
         self._pid = 0
 
     def get(self) -> ConnectionT:
-        """The connection. Raises `DestinationUnreachable` if it cannot be opened."""
+        """Return the connection. Raises `DestinationUnreachable` if it cannot be opened."""
         if self._connection is None or self._pid != os.getpid():
             try:
                 self._connection = self._connect()
@@ -36,36 +36,36 @@ class PerThread(threading.local, Generic[ConnectionT]):
         return self._connection
 
     def discard(self) -> None:
-        """Closes the connection, so that the next use opens a fresh one."""
+        """Close the connection. The next use opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None and self._pid == os.getpid():
             self._close(connection)
 
 
-class ThreadConnection(PerThread[kombu.Connection]):
-    """A connection to a broker. It is closed without a word, since the broker may be what hangs."""
+class BrokerPerThread(PerThread[kombu.Connection]):
+    """A connection to a broker. It is closed without notice to the broker, which may not respond."""
 
     def __init__(self, connect: Callable[[], kombu.Connection]) -> None:
-        super().__init__(lambda: with_channel(opened(connect())), kombu.Connection.collect)
+        super().__init__(lambda: open_channel(open_connection(connect())), kombu.Connection.collect)
 
 
-def opened(connection: kombu.Connection) -> kombu.Connection:
-    """The connection, opened; fails at once where the broker is down, instead of trying for as long as it takes."""
+def open_connection(connection: kombu.Connection) -> kombu.Connection:
+    """Open the connection and return it. Fail at once if the broker is down, where kombu would retry for ever."""
     return connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
 
 
-def with_channel(connection: kombu.Connection) -> kombu.Connection:
-    """The connection, connected; Redis is not before it has a channel."""
+def open_channel(connection: kombu.Connection) -> kombu.Connection:
+    """Open the default channel of a connection and return the connection. Redis connects only now."""
     _ = connection.default_channel
     return connection
 
 
 def driver_of(url: str) -> str:
-    """The name of the client that kombu uses for a URL. Raises `ImproperlyConfigured` if it is no URL of a broker."""
+    """Return the name of kombu's driver for a broker URL. Raises `ImproperlyConfigured` if the URL is invalid."""
     try:
         return str(kombu.Connection(url).get_transport_cls().driver_name)
     except (KeyError, TypeError, ValueError, AttributeError):
-        # The reason may quote a part of the password.
+        # The original error may quote a part of the password.
         raise ImproperlyConfigured(
-            "the url is no URL of a broker; what stands for itself in a password, like / or @, must be percent-encoded"
+            "the option url must be the URL of a broker, with characters like / or @ in the password percent-encoded"
         ) from None

@@ -1,4 +1,4 @@
-"""Sends messages to an HTTP endpoint, signed after Standard Webhooks."""
+"""Sends messages to an HTTP endpoint, signed as Standard Webhooks."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from es_django.messages.signatures import signer
 from es_django.outbox.errors import DestinationUnreachable, PublishError
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.publishers.event_loop import run
-from es_django.outbox.publishers.public_addresses import PublicTransport, RefusedAddress
+from es_django.outbox.publishers.public_addresses import PrivateAddress, PublicTransport
 from es_django.outbox.publishers.serializers import format_named
 from es_django.outbox.publishers.thread_local import PerThread
 
-AT_ONCE = 10
-"""How many messages of a batch are on their way at the same time."""
-LONGEST_ANSWER = 65536
-"""Bytes of its body that are read."""
-LONGEST_END = 1.0
-"""Seconds from its status to its last byte."""
-TRY_AGAIN = frozenset({408, 425, 429})
+MAX_CONCURRENT = 10
+"""How many messages of a batch are sent at the same time."""
+MAX_RESPONSE_BYTES = 65536
+"""How much of a response's body is read."""
+MAX_RESPONSE_SECONDS = 1.0
+"""How long a response's body is read."""
+RETRYABLE_STATUSES = frozenset({408, 425, 429})
 
 
 class WebhookPublisher(Publisher):
@@ -58,7 +58,7 @@ class WebhookPublisher(Publisher):
         format: str = "cloudevents",
     ) -> None:
         if timeout <= 0:
-            raise ImproperlyConfigured(f"the timeout is more than 0 seconds, not {timeout!r}")
+            raise ImproperlyConfigured(f"the option timeout must be more than 0 seconds, not {timeout!r}")
         self._url = _endpoint(url)
         self._signer = signer(secret, "the option secret")
         self._timeout = timeout
@@ -74,10 +74,10 @@ class WebhookPublisher(Publisher):
         return run(self._publish(self._client.get(), messages))
 
     async def _publish(self, client: httpx.AsyncClient, messages: Sequence[Message]) -> list[PublishError | None]:
-        turns = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(MAX_CONCURRENT)
 
         async def send(message: Message) -> PublishError | None:
-            async with turns:
+            async with slots:
                 return await self._send(client, message)
 
         return await asyncio.gather(*map(send, messages))
@@ -86,22 +86,21 @@ class WebhookPublisher(Publisher):
         try:
             body = self._format.encode(message)
             request = client.build_request("POST", self._url, content=body, headers=self._headers(message, body))
-            # The client's own time-outs are for single steps: a server that answers bit by bit would outlive them.
+            # httpx limits each read and write by itself: a server that sends byte by byte would never time out.
             async with asyncio.timeout(self._timeout):
-                answer = await client.send(request, stream=True)
+                response = await client.send(request, stream=True)
         except PublishError as error:
             return error
-        except RefusedAddress as error:
+        except PrivateAddress as error:
             return PublishError(str(error), retryable=False)
         except (httpx.ConnectError, httpx.ConnectTimeout, gaierror) as error:
-            return DestinationUnreachable(f"no connection: {_names(error)}")
+            return DestinationUnreachable(f"no connection: {_describe(error)}")
         except TimeoutError:
-            return PublishError(f"no answer within {self._timeout} seconds")
+            return PublishError(f"no response within {self._timeout} seconds")
         except Exception as error:
-            # Only names: what an error says may quote the URL or a header.
-            return PublishError(f"no answer: {_names(error)}")
-        await _finish(answer)
-        return _judged(answer.status_code)
+            return PublishError(f"no response: {_describe(error)}")
+        await _read_rest(response)
+        return _outcome(response.status_code)
 
     def _headers(self, message: Message, body: bytes) -> dict[str, str]:
         message_id, now = str(message.message_id), datetime.now(UTC)
@@ -115,30 +114,31 @@ class WebhookPublisher(Publisher):
 
 def _client(transport: httpx.AsyncBaseTransport, timeout: float) -> httpx.AsyncClient:
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-    # Less for connecting, so that another address of the name has its turn.
+    # Connecting gets less time, so that other addresses of the name can be tried.
     steps = httpx.Timeout(timeout, connect=timeout / 4)
     return httpx.AsyncClient(transport=transport, cookies=no_cookies, timeout=steps, trust_env=False)
 
 
-def _judged(status: int) -> PublishError | None:
+def _outcome(status: int) -> PublishError | None:
     if 200 <= status < 300:
         return None
-    return PublishError(f"the answer was {status}", retryable=status >= 500 or status in TRY_AGAIN)
+    return PublishError(f"the response was {status}", retryable=status >= 500 or status in RETRYABLE_STATUSES)
 
 
-async def _finish(answer: httpx.Response) -> None:
-    """Reads the end of an answer, so that its connection can be used again, unless that costs too much."""
-    left = LONGEST_ANSWER
+async def _read_rest(response: httpx.Response) -> None:
+    """Read the body of a short response, so that its connection can be used again."""
+    left = MAX_RESPONSE_BYTES
     with suppress(httpx.HTTPError, TimeoutError):
-        async with asyncio.timeout(LONGEST_END):
-            async for part in answer.aiter_raw():
+        async with asyncio.timeout(MAX_RESPONSE_SECONDS):
+            async for part in response.aiter_raw():
                 left -= len(part)
                 if left < 0:
                     break
-    await answer.aclose()
+    await response.aclose()
 
 
-def _names(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
+    # Only the names of classes: an error's message may quote the URL or a header.
     cause = error
     while (deeper := cause.__cause__ or cause.__context__) is not None:
         cause = deeper
@@ -151,6 +151,6 @@ def _endpoint(url: str) -> httpx.URL:
     except (httpx.InvalidURL, TypeError):
         endpoint = httpx.URL("")
     if endpoint.scheme not in ("http", "https") or not endpoint.host:
-        # It may hold a password, so it is not shown.
-        raise ImproperlyConfigured("the url is none of http:// or https:// with a host")
+        # The URL may hold a password, so the message does not show it.
+        raise ImproperlyConfigured("the option url must be http:// or https:// with a host")
     return endpoint

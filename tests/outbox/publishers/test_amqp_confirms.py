@@ -9,10 +9,9 @@ import amqp
 import kombu
 import pytest
 
-from es_django.outbox.publishers import amqp_confirms
+from es_django.outbox.publishers import Outcomes, amqp_confirms
 from es_django.outbox.publishers.amqp_confirms import ConfirmingChannel
 from es_django.outbox.publishers.amqp_frames import Delivery
-from es_django.outbox.publishers.serializers import Outcomes
 
 Said = tuple[Any, ...]
 

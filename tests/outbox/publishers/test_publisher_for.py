@@ -29,14 +29,14 @@ GOOD: dict[str, dict[str, Any]] = {
     f"{SHIPPED}.memory.MemoryPublisher": {},
 }
 WRONG: list[tuple[str, dict[str, Any], str]] = [
-    (KOMBU, {"url": "redis://localhost"}, "begins with amqp://"),
-    (KOMBU, {"url": "memory://"}, "begins with amqp://"),
-    (KOMBU, {"url": "nonsense://localhost"}, "no URL of a broker"),
-    (KOMBU, {"url": "amqp://guest:s3/cret@localhost"}, "must be percent-encoded"),
-    (KOMBU, {"url": 5}, "no URL of a broker"),
+    (KOMBU, {"url": "redis://localhost"}, "must start with amqp://"),
+    (KOMBU, {"url": "memory://"}, "must start with amqp://"),
+    (KOMBU, {"url": "nonsense://localhost"}, "must be the URL of a broker"),
+    (KOMBU, {"url": "amqp://guest:s3/cret@localhost"}, "in the password percent-encoded"),
+    (KOMBU, {"url": 5}, "must be the URL of a broker"),
     (KOMBU, {}, "url"),
     (KOMBU, {"url": "amqp://localhost", "format": "xml"}, "'cloudevents' or 'json', not 'xml'"),
-    (REDIS, {"url": "amqp://localhost", "queue": "q"}, "begins with redis://"),
+    (REDIS, {"url": "amqp://localhost", "queue": "q"}, "must start with redis://"),
     (REDIS, {"url": "redis://localhost"}, "queue"),
     (WEBHOOK, {"url": "https://hooks.example"}, "secret"),
     (WEBHOOK, {"url": "hooks.example", "secret": SECRET}, "https://"),
@@ -45,7 +45,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (NATS, {"url": "ftp://user:s3cret@localhost"}, "nats://"),
     (NATS, {"url": []}, "nats://"),
     (SHIPPED + ".kombu.Nothing", {}, "Nothing"),
-    ("es_django.Event", {}, "is no Publisher"),
+    ("es_django.Event", {}, "is not a Publisher"),
 ]
 
 

@@ -95,7 +95,7 @@ def test_an_answer_that_may_be_another_one_later_is_retryable(
     endpoint.answer = lambda handler, request: handler.reply(status, b"s3cret")
     (outcome,) = publisher.publish(news(1))
     assert retryable(outcome)
-    assert str(outcome) == f"the answer was {status}"
+    assert str(outcome) == f"the response was {status}"
 
 
 @pytest.mark.parametrize("status", [300, 304, 400, 401, 403, 404, 405, 409, 410, 413, 422])
@@ -119,19 +119,19 @@ def test_each_message_gets_its_own_outcome(publisher: WebhookPublisher, endpoint
     statuses = (204, 500, 204, 410)
     endpoint.answer = lambda handler, request: handler.reply(statuses[json.loads(request.body)["data"]["number"]])
     assert [str(outcome) for outcome in publisher.publish(news(4))] == [
-        *("None", "the answer was 500", "None", "the answer was 410")
+        *("None", "the response was 500", "None", "the response was 410")
     ]
 
 
 def test_several_messages_are_on_their_way_at_once(publisher: WebhookPublisher, endpoint: Endpoint) -> None:
-    met = Barrier(webhook.AT_ONCE)
+    met = Barrier(webhook.MAX_CONCURRENT)
 
     def answer(handler: Handler, request: Request) -> None:
         met.wait(timeout=10)
         handler.reply(204)
 
     endpoint.answer = answer
-    assert publisher.publish(news(2 * webhook.AT_ONCE)) == [None] * 2 * webhook.AT_ONCE
+    assert publisher.publish(news(2 * webhook.MAX_CONCURRENT)) == [None] * 2 * webhook.MAX_CONCURRENT
 
 
 def test_a_connection_is_used_again(publisher: WebhookPublisher, endpoint: Endpoint) -> None:
@@ -178,7 +178,7 @@ def test_a_server_that_hangs_is_a_retryable_error(publisher: WebhookPublisher, e
     finally:
         hanging.set()
     assert all(retryable(outcome) for outcome in outcomes)
-    assert str(outcomes[0]) == "no answer within 0.2 seconds"
+    assert str(outcomes[0]) == "no response within 0.2 seconds"
 
 
 def test_a_server_that_answers_bit_by_bit_is_a_retryable_error(publisher: WebhookPublisher, endpoint: Endpoint) -> None:
