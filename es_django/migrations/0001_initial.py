@@ -215,7 +215,7 @@ class Migration(migrations.Migration):
                     "failing_until",
                     models.BigIntegerField(
                         blank=True,
-                        help_text="An event up to this position fails; batches get smaller until it is found.",
+                        help_text="An event up to this position fails. Batches get smaller until it is found.",
                         null=True,
                     ),
                 ),

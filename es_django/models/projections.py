@@ -17,10 +17,10 @@ class CheckpointStatus(models.TextChoices):
 
 
 class ProjectionCheckpoint(models.Model):
-    """The position up to which a projection, or one partition of it, has applied the log.
+    """The position up to which a projection, or one of its partitions, has applied the log.
 
-    That of an inline projection is `inline`, without a position, while the appends move it; in every other status it is
-    moved from there as an asynchronous one is, and by no append.
+    While a projection runs inline, its status is `inline` and the position has no meaning. In every other status a
+    runner advances the position, and appends leave the projection out.
     """
 
     name: Text = models.CharField(max_length=255)
@@ -38,7 +38,7 @@ class ProjectionCheckpoint(models.Model):
     last_error: Text = models.TextField(default="", blank=True)
     failed_position: OptionalInteger = models.BigIntegerField(null=True, blank=True)
     failing_until: OptionalInteger = models.BigIntegerField(
-        null=True, blank=True, help_text="An event up to this position fails; batches get smaller until it is found."
+        null=True, blank=True, help_text="An event up to this position fails. Batches get smaller until it is found."
     )
     updated_at: Time = models.DateTimeField(db_default=Now())
 
@@ -64,7 +64,7 @@ class ProjectionCheckpoint(models.Model):
 
 
 class SkippedEvent(models.Model):
-    """An event that a projection was told to go on without."""
+    """An event that an operator made a projection skip."""
 
     projection: Text = models.CharField(max_length=255)
     position: Integer = models.BigIntegerField()

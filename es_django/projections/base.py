@@ -1,4 +1,4 @@
-"""Projections: code that keeps a read model up to date from events."""
+"""The base class of projections, and their registry."""
 
 from collections.abc import Callable, Collection, Sequence, Set
 from typing import Any, ClassVar, TypeVar
@@ -20,24 +20,29 @@ _PROJECTS = "_es_django_projects"
 
 
 def projects(method: ProjectorT) -> ProjectorT:
-    """Marks a projection's method as the one that applies the event class its first parameter is annotated with.
+    """Mark a projection's method that applies one class of events.
 
-    It gets the event and the `RecordedEvent` around it.
+    The annotation of the first parameter names the class. The method gets the event and its `RecordedEvent`.
     """
     setattr(method, _PROJECTS, True)
     return method
 
 
 class Projection:
-    """The base of projections.
+    """The base class of projections.
 
-    A nested `class Meta` sets `name`; `mode`, "inline" (in the transaction of the append; where absent) or "async"
-    (from a checkpoint); `models`, those that it alone writes, which a rebuild empties; and, in async mode,
-    `partitions`, how many runners may share it. Each partition follows some of the streams, so what belongs to several
-    streams may be written from several partitions at once. What a projection raises in inline mode undoes the append.
+    A nested `class Meta` sets:
 
-    Events are applied one by one by the methods marked with `@projects`, or all that were saved together, or read in
-    one batch, by one method `project_batch(self, events: Sequence[RecordedEvent[EventClass]])`.
+    - `name`: identifies the projection and its checkpoints.
+    - `mode`: "inline" (the default) applies events in the transaction of their append, and an error rolls the append
+      back. "async" applies them later, from a checkpoint.
+    - `models`: the models that only this projection writes. A rebuild empties them.
+    - `partitions` (async mode only): how many runners may share the projection. Each partition follows some of the
+      streams, so rows that depend on several streams may be written from several partitions at once.
+
+    Write one method for each event class and mark it with `@projects`. Or write one method for batches,
+    `project_batch(self, events: Sequence[RecordedEvent[EventClass]])`: it gets the events that were saved together
+    (inline) or read together (async).
     """
 
     name: ClassVar[str]
@@ -55,16 +60,16 @@ class Projection:
         cls.models = _models(options.get("models", ()), f"{cls.__qualname__}.Meta.models")
         cls.partitions = options.get("partitions", 1)
         if cls.mode not in ("inline", "async"):
-            raise DefinitionError(f'{cls.__qualname__}.Meta.mode is "inline" or "async", not {cls.mode!r}')
+            raise DefinitionError(f'{cls.__qualname__}.Meta.mode must be "inline" or "async", not {cls.mode!r}')
         if type(cls.partitions) is not int or cls.partitions < 1:
-            raise DefinitionError(f"{cls.__qualname__}.Meta.partitions is a number from 1 on")
+            raise DefinitionError(f"{cls.__qualname__}.Meta.partitions must be an integer of at least 1")
         if cls.partitions > 1 and cls.is_inline():
-            raise DefinitionError(f"{cls.__qualname__}.Meta.partitions: an inline projection has no runners")
+            raise DefinitionError(f'{cls.__qualname__}.Meta.partitions needs mode = "async"')
         cls._projectors = {**getattr(cls, "_projectors", {}), **marked_methods(cls, _PROJECTS, parameters=2)}
         cls.event_classes = frozenset(cls._batch_classes() or cls._projectors)
         if not cls.event_classes:
             raise DefinitionError(
-                f"{cls.__qualname__} follows no event: mark a method with @projects, or write project_batch"
+                f"{cls.__qualname__} follows no events: mark a method with @projects, or write project_batch"
             )
         _register(cls())
 
@@ -77,11 +82,11 @@ class Projection:
         if cls.project_batch is Projection.project_batch:
             return []
         if cls._projectors:
-            raise DefinitionError(f"{cls.__qualname__} has project_batch and @projects methods: keep one of them")
+            raise DefinitionError(f"{cls.__qualname__} has both project_batch and @projects methods: keep one kind")
         return batch_classes(cls.project_batch, f"{cls.__qualname__}.project_batch")
 
     def project_batch(self, events: Sequence[RecordedEvent[Any]]) -> None:
-        """Applies events, in order, each by the method for its class."""
+        """Apply events in order, each by the method for its class."""
         for recorded in events:
             self._projectors[type(recorded.event)](self, recorded.event, recorded)
 
@@ -90,12 +95,12 @@ _registered: dict[str, Projection] = {}
 
 
 def registered_projections() -> dict[str, Projection]:
-    """All projections by name, in the order of registration."""
+    """Return all projections by name, in the order of registration."""
     return dict(_registered)
 
 
 def projection_named(name: str) -> Projection:
-    """The projection of that name. Raises `UnknownProjection`."""
+    """Return the projection with this name. Raise `UnknownProjection` if there is none."""
     if name not in _registered:
         raise UnknownProjection(name, list(_registered))
     return _registered[name]
@@ -104,7 +109,7 @@ def projection_named(name: str) -> Projection:
 def _models(given: Any, where: str) -> Sequence[type[Model]]:
     is_list = isinstance(given, Collection) and not isinstance(given, str)
     if not is_list or not all(isinstance(each, type) and issubclass(each, Model) for each in given):
-        raise DefinitionError(f"{where} is a list of model classes, not {given!r}")
+        raise DefinitionError(f"{where} must be a list of model classes, not {given!r}")
     return tuple(given)
 
 

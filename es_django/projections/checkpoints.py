@@ -6,24 +6,27 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from es_django import conf
-from es_django.models import ProjectionCheckpoint, StoredEvent
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, ProjectionCheckpoint, StoredEvent
 from es_django.projections.base import Projection, registered_projections
 from es_django.projections.errors import ModeChanged, PartitionsChanged
 
 ACTIVE = (CheckpointStatus.RUNNING, CheckpointStatus.REBUILDING)
-"""The statuses in which runners move a checkpoint."""
+"""The statuses in which a runner advances a checkpoint."""
 
 
 def checkpoints_of(name: str) -> QuerySet[ProjectionCheckpoint]:
-    """The checkpoints that are stored for a projection, in the order of its partitions."""
+    """Return the stored checkpoints of a projection, ordered by partition."""
     stored = ProjectionCheckpoint.objects.using(conf.settings().database)
     return stored.filter(name=name).order_by("partition")
 
 
 def ensure_checkpoints(projection: Projection) -> None:
-    """Makes the checkpoints that are lacking. Raises `PartitionsChanged` if there are those of another number of
-    partitions, and `ModeChanged` if the appends have moved what is asynchronous now."""
+    """Create the checkpoints that are missing.
+
+    Raises:
+        PartitionsChanged: The stored checkpoints are for another number of partitions.
+        ModeChanged: The projection ran inline and is asynchronous now.
+    """
     stored = list(checkpoints_of(projection.name))
     require_same_mode(projection, stored)
     for checkpoint in stored:
@@ -34,8 +37,10 @@ def ensure_checkpoints(projection: Projection) -> None:
 
 
 def ensure_inline_checkpoints() -> list[str]:
-    """Makes those of inline projections, which tell later that the appends have moved them, and returns the names of
-    those that had none."""
+    """Create the missing checkpoints of inline projections, and return the names of those projections.
+
+    The checkpoint is the record that a projection ran inline, in case its mode changes.
+    """
     stored = ProjectionCheckpoint.objects.using(conf.settings().database).values_list("name", flat=True)
     known = set(stored)
     new = [each for each in registered_projections().values() if each.is_inline() and each.name not in known]
@@ -45,12 +50,12 @@ def ensure_inline_checkpoints() -> list[str]:
 
 
 def create_checkpoints(projection: Projection, status: CheckpointStatus | None = None) -> None:
-    """Makes a checkpoint for each partition that has none, in a status or as of one that has never run."""
+    """Create a checkpoint for each partition that has none. The default status is `inline` or `running`."""
     checkpoints_of(projection.name).bulk_create(_new_checkpoints(projection, status), ignore_conflicts=True)
 
 
 def stored_or_new(projection: Projection) -> list[ProjectionCheckpoint]:
-    """How a projection stands, also if it has never run."""
+    """Return the checkpoints of a projection, or unsaved ones if it has never run."""
     return list(checkpoints_of(projection.name)) or _new_checkpoints(projection)
 
 
@@ -63,12 +68,16 @@ def _new_checkpoints(projection: Projection, status: CheckpointStatus | None = N
 
 
 def require_same_mode(projection: Projection, stored: Iterable[ProjectionCheckpoint]) -> None:
+    """Raise `ModeChanged` if the projection ran inline and is asynchronous now."""
     if not projection.is_inline() and any(checkpoint.status == CheckpointStatus.INLINE for checkpoint in stored):
         raise ModeChanged(projection.name)
 
 
 def lock_due(projection: Projection, partition: int) -> ProjectionCheckpoint | None:
-    """Locks a checkpoint until the transaction ends; None if somebody else has, or it is not to be moved now."""
+    """Lock a checkpoint until the transaction ends.
+
+    Return None if another process has locked it, its retry is not due, or its status is not active.
+    """
     due = checkpoints_of(projection.name).filter(
         Q(retry_at=None) | Q(retry_at__lte=Now()),
         partition=partition,
@@ -84,11 +93,12 @@ def save(checkpoint: ProjectionCheckpoint) -> None:
 
 
 def newest_position() -> int:
-    """The position of the newest event; 0 if there is none."""
+    """Return the position of the newest event, or 0 if the log is empty."""
     events = StoredEvent.objects.using(conf.settings().database).order_by("-position")
     return events.values_list("position", flat=True).first() or 0
 
 
 def require_actor(by: object) -> None:
+    """Raise `ValueError` unless `by` is a non-empty string."""
     if not isinstance(by, str) or not by.strip():
-        raise ValueError(f"what is done to a projection is done by somebody: name who asked for it, not {by!r}")
+        raise ValueError(f"by must name who asked for it, not {by!r}")

@@ -1,4 +1,4 @@
-"""Rows that are not a projection's, and that emptying its models would delete, or that would forbid it."""
+"""Foreign keys that keep a rebuild from emptying a projection's models."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,10 @@ _BLOCKING = (models.CASCADE, models.PROTECT, models.RESTRICT, getattr(models, "D
 
 
 def blocking_foreign_keys(owned: Sequence[type[models.Model]]) -> list[str]:
-    """The fields of models that are not `owned` which point into them and cascade, protect or restrict."""
+    """Return the foreign keys from other models into the `owned` models that cascade, protect or restrict.
+
+    Emptying the owned models would delete the rows of these other models, or fail because of them.
+    """
     return sorted({str(relation.field) for model in owned for relation in _relations(model, owned)})
 
 
@@ -17,7 +20,7 @@ def _relations(model: type[models.Model], owned: Sequence[type[models.Model]]) -
     for relation in model._meta.get_fields(include_hidden=True):
         if isinstance(relation, ForeignObjectRel) and getattr(relation, "on_delete", None) in _BLOCKING:
             source = relation.related_model._meta
-            # The rows between two models belong to the one that has the ManyToManyField.
+            # The rows of a many-to-many table belong to the model that declares the ManyToManyField.
             owner = source.auto_created or source.concrete_model
             if owner not in [each._meta.concrete_model for each in owned]:
                 yield relation

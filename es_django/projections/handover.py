@@ -29,8 +29,7 @@ from django.db.models.functions import Now
 
 from es_django import conf
 from es_django.core.retryability import ends_process
-from es_django.models import ProjectionCheckpoint
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections.base import Projection
 from es_django.projections.checkpoints import (
     checkpoints_of,

@@ -1,6 +1,4 @@
-"""What an operator may do to a projection: pause it, resume it, skip an event at which it fails.
-
-Each is logged, with who did it."""
+"""What an operator can do to a projection: pause it, resume it, or skip an event. Each is logged, with who asked."""
 
 import logging
 from collections.abc import Iterator
@@ -9,8 +7,7 @@ from contextlib import contextmanager
 from django.db import connections, transaction
 
 from es_django import conf
-from es_django.models import ProjectionCheckpoint, SkippedEvent
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, ProjectionCheckpoint, SkippedEvent
 from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import (
     checkpoints_of,
@@ -29,34 +26,38 @@ STOPPED = (CheckpointStatus.PAUSED, CheckpointStatus.FAILED)
 
 
 def pause(name: str, *, by: str) -> None:
-    """Stops a projection, once the batch at hand has ended, until it is resumed. `by` tells who wants it.
+    """Pause a projection after its current batch, until it is resumed. `by` names who asked for it.
 
-    Appends go on without an inline projection that is paused; runners bring it up to them when it is resumed, and then
-    the appends move it again. Meanwhile its mode may be changed.
+    Appends leave out an inline projection that is paused, and its mode may be changed. After it is resumed, a runner
+    lets it catch up, and then it runs inline again.
 
-    Raises `UnknownProjection`, `PartitionsChanged`, `ModeChanged`, `ProjectionStatusError` if it is paused or failed,
-    and `StorageError`, retryable where appends to an inline projection are in flight for too long.
+    Raises:
+        UnknownProjection, PartitionsChanged, ModeChanged: The name or `Meta` does not fit the stored checkpoints.
+        ProjectionStatusError: The projection is paused or failed already.
+        StorageError: The database failed. Retryable if an append to an inline projection was in flight for too long.
     """
     projection = projection_named(name)
     with _locked(projection, by) as checkpoints:
         running = [each for each in checkpoints if each.status not in STOPPED]
         if not running:
-            raise _refusal(projection, "paused", checkpoints)
+            raise _status_error(name, "paused", checkpoints)
         for checkpoint in running:
             pause_checkpoint(checkpoint)
     logger.info("projection %s was paused by %s", name, by, extra={"projection": name, "by": by})
 
 
 def resume(name: str, *, by: str) -> None:
-    """Lets a projection that is paused or failed go on, at the event where it stands. `by` tells who wants it.
+    """Resume a paused or failed projection at the event where it stopped. `by` names who asked for it.
 
-    Raises `UnknownProjection`, `PartitionsChanged`, `ModeChanged`, and `ProjectionStatusError` if it is neither.
+    Raises:
+        UnknownProjection, PartitionsChanged, ModeChanged: The name or `Meta` does not fit the stored checkpoints.
+        ProjectionStatusError: The projection is neither paused nor failed.
     """
     projection = projection_named(name)
     with _locked(projection, by) as checkpoints:
         stopped = [each for each in checkpoints if each.status in STOPPED]
         if not stopped:
-            raise _refusal(projection, "resumed", checkpoints)
+            raise _status_error(name, "resumed", checkpoints)
         for checkpoint in stopped:
             transition(checkpoint, _status_after(checkpoint))
             checkpoint.attempts, checkpoint.retry_at = 0, None
@@ -65,10 +66,13 @@ def resume(name: str, *, by: str) -> None:
 
 
 def skip(name: str, position: int, *, by: str) -> None:
-    """Lets a projection go on without the event at `position`, at which it fails, and keeps a `SkippedEvent` of that.
+    """Skip the event at `position`, at which a projection fails, and record it as a `SkippedEvent`.
 
-    Raises `UnknownProjection`, `PartitionsChanged`, `ModeChanged`, and `ProjectionStatusError` if it does not fail at
-    that position.
+    `by` names who asked for it.
+
+    Raises:
+        UnknownProjection, PartitionsChanged, ModeChanged: The name or `Meta` does not fit the stored checkpoints.
+        ProjectionStatusError: The projection does not fail at that position.
     """
     projection = projection_named(name)
     with _locked(projection, by) as checkpoints:
@@ -97,10 +101,10 @@ def _locked(projection: Projection, by: str) -> Iterator[list[ProjectionCheckpoi
 
 
 def _status_after(checkpoint: ProjectionCheckpoint) -> CheckpointStatus:
-    """A rebuild goes on as one."""
+    """Return the status of a checkpoint that continues. A rebuild stays a rebuild."""
     return CheckpointStatus.RUNNING if checkpoint.side_effects is None else CheckpointStatus.REBUILDING
 
 
-def _refusal(projection: Projection, wanted: str, checkpoints: list[ProjectionCheckpoint]) -> ProjectionStatusError:
+def _status_error(name: str, wanted: str, checkpoints: list[ProjectionCheckpoint]) -> ProjectionStatusError:
     statuses = " and ".join(sorted({each.status for each in checkpoints}))
-    return ProjectionStatusError(projection.name, wanted, f"it is {statuses}")
+    return ProjectionStatusError(name, wanted, f"it is {statuses}")

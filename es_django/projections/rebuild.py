@@ -1,7 +1,7 @@
-"""Rebuilds: a read model made anew from the log, while events go on being appended.
+"""Rebuild a read model from the log, while events are appended.
 
-What a projection has told the outside is not told again. An inline projection is not moved by appends while it is being
-rebuilt; the moments in which that begins and ends have no append in flight, so that none is missed or applied twice.
+A rebuild repeats no side effect (see `side_effects`). While an inline projection is rebuilt, appends leave it out; the
+hand-over between appends and runners misses no event and applies none twice (see `handover`).
 """
 
 import logging
@@ -9,8 +9,7 @@ import logging
 from django.db import connections, transaction
 
 from es_django import conf
-from es_django.models import ProjectionCheckpoint
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import (
     ACTIVE,
@@ -30,32 +29,36 @@ logger: logging.Logger = logging.getLogger("es_django.projections")
 
 
 def start_rebuild(name: str, *, by: str) -> bool:
-    """Empties a projection's models and sets it back to the beginning of the log, in one transaction.
+    """Empty a projection's models and set it back to the beginning of the log, in one transaction.
 
-    Whoever runs projections then replays the log: workers, or `run_projection`. Returns False, having done nothing, if
-    a rebuild is under way. `by` tells who wants it. Appends that an inline projection follows must be made under READ
-    COMMITTED, PostgreSQL's own default; a start that is cut short leaves such a projection paused.
+    Workers or `run_projection` then replay the log. `by` names who asked for it. Return False, and do nothing, if a
+    rebuild is under way already.
 
-    Raises `UnknownProjection`, `ModeChanged`, `ProjectionStatusError` if the projection has no `Meta.models`, or if a
-    relation of another model into them cascades, protects or restricts, and `StorageError`, retryable where appends to
-    an inline projection are in flight for too long.
+    Events that an inline projection follows must be appended under READ COMMITTED, the default of PostgreSQL. If the
+    start of its rebuild is interrupted, the projection is left paused.
+
+    Raises:
+        UnknownProjection, ModeChanged: The name or `Meta.mode` does not fit the stored checkpoints.
+        ProjectionStatusError: The projection has no `Meta.models`, or a foreign key of another model into them
+            cascades, protects or restricts.
+        StorageError: The database failed. Retryable if an append to an inline projection was in flight for too long.
     """
     projection = projection_named(name)
     require_actor(by)
     if not projection.models:
-        raise ProjectionStatusError(name, "rebuilt", "it has no Meta.models, so what to empty is not known")
-    if foreign := blocking_foreign_keys(projection.models):
-        reason = f"{', '.join(foreign)} would lose rows that are not the projection's, or forbid to empty its models"
+        raise ProjectionStatusError(name, "rebuilt", "it has no Meta.models that a rebuild could empty")
+    if blocking := blocking_foreign_keys(projection.models):
+        reason = f"emptying its models would delete rows of other models, or be blocked by them: {', '.join(blocking)}"
         raise ProjectionStatusError(name, "rebuilt", reason)
     with storage_errors("start a rebuild", connections[conf.settings().database]):
         take_from_appends(projection)
-        is_started = _empty_and_set_back(projection)
+        is_started = _empty_and_reset(projection)
     if is_started:
         logger.info("the rebuild of projection %s was started by %s", name, by, extra={"projection": name, "by": by})
     return is_started
 
 
-def _empty_and_set_back(projection: Projection) -> bool:
+def _empty_and_reset(projection: Projection) -> bool:
     database = conf.settings().database
     with transaction.atomic(using=database):
         checkpoints = list(checkpoints_of(projection.name).select_for_update())
@@ -63,18 +66,18 @@ def _empty_and_set_back(projection: Projection) -> bool:
             return False
         for model in projection.models:
             model._base_manager.using(database).all().delete()
-        _set_back(projection, checkpoints)
+        _reset(projection, checkpoints)
     return True
 
 
 def _is_under_way(projection: Projection, checkpoints: list[ProjectionCheckpoint]) -> bool:
-    """Some partitions may have ended theirs."""
+    """Return whether a rebuild is under way. Some partitions may have finished it."""
     return any(each.status == CheckpointStatus.REBUILDING for each in checkpoints) and all(
         each.status in ACTIVE and each.partitions == projection.partitions for each in checkpoints
     )
 
 
-def _set_back(projection: Projection, checkpoints: list[ProjectionCheckpoint]) -> None:
+def _reset(projection: Projection, checkpoints: list[ProjectionCheckpoint]) -> None:
     side_effects = merged_side_effects(checkpoints)
     if any(each.partitions != projection.partitions for each in checkpoints):
         checkpoints_of(projection.name).delete()

@@ -1,6 +1,7 @@
-"""Runs projections from their checkpoints: one transaction a batch, which holds the effects and the checkpoint.
+"""Run projections from their checkpoints.
 
-A crash anywhere repeats nothing and loses nothing. Whoever locks the checkpoint runs the projection; others step aside.
+Each batch is one transaction that writes the read model and the checkpoint, so a crash repeats nothing and loses
+nothing. One runner at a time locks a checkpoint; the other ones leave that partition out.
 """
 
 import logging
@@ -15,8 +16,7 @@ from django.db import connections, transaction
 from es_django import conf
 from es_django.core.replay_errors import ReplayError
 from es_django.core.retryability import ends_process
-from es_django.models import ProjectionCheckpoint
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections.base import Projection, projection_named, registered_projections
 from es_django.projections.checkpoints import ACTIVE, ensure_checkpoints, lock_due, save
 from es_django.projections.failure_policy import record_failure
@@ -31,25 +31,27 @@ logger: logging.Logger = logging.getLogger("es_django.projections")
 
 
 def run_projections(*, seconds: float = 20.0) -> int:
-    """Brings every asynchronous projection, and inline ones that are being rebuilt, towards the end of the log, and
-    returns how many events were applied. Each has at least one batch, and no more are begun after about `seconds`. One
-    that fails does not stop the others."""
+    """Let every asynchronous projection, and every inline one in a rebuild, catch up with the log.
+
+    Each projection gets at least one batch, and no batch starts after about `seconds`. A projection that fails does not
+    stop the other ones. Return the number of events applied.
+    """
     deadline = time.monotonic() + seconds
     projections = _runnable()
-    # One that takes its process along, out of memory for instance, would otherwise keep those behind it from every run.
+    # A projection that kills its process, for instance by using all memory, must not keep the later ones from running.
     random.shuffle(projections)
-    waiting = {projection.name: _batches(projection) for projection in projections}
+    batches_of = {projection.name: _batches(projection) for projection in projections}
     total = 0
-    # A batch of each in turn, so that one that is far behind does not starve the others.
-    while waiting:
-        for name, batches in list(waiting.items()):
+    # Take turns batch by batch, so that a projection with a long lag does not starve the other ones.
+    while batches_of:
+        for name, batches in list(batches_of.items()):
             try:
                 applied = next(batches, None)
             except Exception:
                 logger.exception("projection %s could not be run", name, extra={"projection": name})
                 applied = None
             if applied is None:
-                del waiting[name]
+                del batches_of[name]
             else:
                 total += applied
         if time.monotonic() >= deadline:
@@ -58,13 +60,14 @@ def run_projections(*, seconds: float = 20.0) -> int:
 
 
 def run_projection(name: str, *, seconds: float = 20.0) -> int:
-    """Brings one projection towards the end of the log, all its partitions that nobody else is at, and returns how many
-    events were applied; no batch is begun after about `seconds`. What the appends move has nothing to be brought up to.
+    """Let one projection catch up with the log, and return the number of events applied.
 
-    An event that fails is tried again later, after growing pauses; after PROJECTIONS["MAX_ATTEMPTS"] the projection is
-    `failed` at that event until an operator decides, unless the error `is_retryable`. Raises `UnknownProjection`,
-    `PartitionsChanged`, `ModeChanged`, and whatever belongs to no event: `StorageError` if the database fails before
-    the projection does, or refuses to read the log, or if not even a failure can be noted.
+    Partitions that another runner has locked are left out, and so is a projection that runs inline. No batch starts
+    after about `seconds`. An event that fails is retried later, as `failure_policy` describes.
+
+    Raises:
+        UnknownProjection, PartitionsChanged, ModeChanged: The name or `Meta` does not fit the stored checkpoints.
+        StorageError: The database failed outside an event, the log cannot be read, or a failure cannot be recorded.
     """
     deadline = time.monotonic() + seconds
     total = 0
@@ -76,15 +79,15 @@ def run_projection(name: str, *, seconds: float = 20.0) -> int:
 
 
 def _runnable() -> list[Projection]:
-    moving = ProjectionCheckpoint.objects.using(conf.settings().database).filter(status__in=ACTIVE)
-    with storage_errors("look which projections are to be run", connections[conf.settings().database]):
-        names = set(moving.values_list("name", flat=True))
+    active = ProjectionCheckpoint.objects.using(conf.settings().database).filter(status__in=ACTIVE)
+    with storage_errors("read the checkpoints", connections[conf.settings().database]):
+        names = set(active.values_list("name", flat=True))
     return [each for each in registered_projections().values() if not each.is_inline() or each.name in names]
 
 
 def _batches(projection: Projection) -> Iterator[int]:
-    """Applies one batch after the other, of each partition in turn, and tells of each how many events it had."""
-    with storage_errors("make a projection's checkpoints", connections[conf.settings().database]):
+    """Apply batches of each partition in turn, and yield the number of events of each batch."""
+    with storage_errors("create a projection's checkpoints", connections[conf.settings().database]):
         ensure_checkpoints(projection)
     partitions = deque(range(projection.partitions))
     while partitions:
@@ -96,7 +99,7 @@ def _batches(projection: Projection) -> Iterator[int]:
 
 
 def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
-    """Applies the next events, and returns how many, and whether this runner can go on at once."""
+    """Apply the next events. Return their number, and whether the next batch can start at once."""
     using, page = conf.settings().database, Page([], 0)
     before: ProjectionCheckpoint | None = None
     try:
@@ -107,9 +110,9 @@ def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
             before = copy(checkpoint)
             page = _next_page(projection, checkpoint)
             apply_events(projection, checkpoint, page.events)
-            _move(projection, checkpoint, page)
+            _advance(projection, checkpoint, page)
     except BaseException as error:
-        positions = _positions(page, error)
+        positions = _suspects(page, error)
         if before is None or not positions or ends_process(error):
             raise
         return 0, record_failure(before, positions, error)
@@ -118,15 +121,15 @@ def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
     return len(page.events), page.has_more
 
 
-def _positions(page: Page, error: BaseException) -> list[int]:
-    """Those of the events of which one has failed; none where it was the database, or how it is set up."""
+def _suspects(page: Page, error: BaseException) -> list[int]:
+    """Return the positions of the events one of which failed. The list is empty if the error belongs to no event."""
     if isinstance(error, ReplayError) and error.position is not None and not page.events:
         return [error.position]
     return sorted({each.position for each in page.events})
 
 
 def _next_page(projection: Projection, checkpoint: ProjectionCheckpoint) -> Page:
-    """The next events. Where one of them fails, the first half of those among which it is: in the end it alone."""
+    """Return the next events. While a failing event is searched, return only the first half of the suspects."""
     share = Partition(checkpoint.partition, checkpoint.partitions)
     limit = conf.settings().projections.batch_size
     page = store_for().read_all(after=checkpoint.position, limit=limit, types=projection.event_classes, partition=share)
@@ -137,7 +140,8 @@ def _next_page(projection: Projection, checkpoint: ProjectionCheckpoint) -> Page
     return Page([each for each in page.events if each.position <= end], end, has_more=True)
 
 
-def _move(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) -> None:
+def _advance(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) -> None:
+    """Save the position after a batch. The rebuild of an asynchronous projection ends with its last batch."""
     is_rebuilt = (
         checkpoint.status == CheckpointStatus.REBUILDING
         and not projection.is_inline()

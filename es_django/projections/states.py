@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from es_django.models import ProjectionCheckpoint
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections.errors import ProjectionStatusError
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {
@@ -21,7 +20,7 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
 
 
 def transition(checkpoint: ProjectionCheckpoint, status: CheckpointStatus) -> None:
-    """Change the status of a checkpoint, unsaved. Raises `ProjectionStatusError` if `TRANSITIONS` does not allow it."""
+    """Change a checkpoint's status without saving it. Raise `ProjectionStatusError` if `TRANSITIONS` forbids it."""
     if status not in TRANSITIONS[checkpoint.status]:
         raise ProjectionStatusError(checkpoint.name, status, f"it is {checkpoint.status}")
     checkpoint.status = status

@@ -1,4 +1,4 @@
-"""Waiting for the read side, so that a view can read what it has just written."""
+"""Wait until a projection has caught up, so that a view can read its own writes."""
 
 import time
 
@@ -6,9 +6,8 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 
 from es_django import conf
-from es_django.core.validation import is_position, require_seconds
-from es_django.models import ProjectionCheckpoint
-from es_django.models.projections import CheckpointStatus
+from es_django.core.validation import require_position, require_seconds
+from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import newest_position, stored_or_new
 from es_django.projections.errors import ProjectionTimeout
@@ -18,19 +17,21 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
 
 
 def wait_for(name: str, position: int | None = None, timeout: float = 5.0) -> None:
-    """Returns as soon as a projection has applied the event at `position` and all before it; where it is absent, the
-    newest event of this moment.
+    """Wait until a projection has applied every event up to `position`. The default is the newest event.
 
-    Raises `UnknownProjection`, `ValueError` for a position or a timeout that is none, and `ProjectionTimeout` if that
-    takes more than `timeout` seconds. Call it after the commit of the event: within its transaction the wait would be
-    in vain.
+    Call it after the transaction of the event: until the commit, the projection cannot see the event.
+
+    Raises:
+        UnknownProjection: No projection has this name.
+        ValueError: `position` is not a position, or `timeout` is not a number of seconds.
+        ProjectionTimeout: The projection did not reach the position within `timeout` seconds.
     """
     projection = projection_named(name)
     require_seconds("timeout", timeout)
-    if position is not None and not is_position(position):
-        raise ValueError(f"position is a number from 0 on, not {position!r}")
-    if position is None:
-        with storage_errors("look how long the log is", connections[conf.settings().database]):
+    if position is not None:
+        require_position(position=position)
+    else:
+        with storage_errors("read the end of the log", connections[conf.settings().database]):
             position = newest_position()
     deadline = time.monotonic() + timeout
     pause = SHORTEST_PAUSE
@@ -42,13 +43,13 @@ def wait_for(name: str, position: int | None = None, timeout: float = 5.0) -> No
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-async def await_for(name: str, position: int | None = None, timeout: float = 5.0) -> None:  # the twin of wait_for
-    """As `wait_for`."""
+async def await_for(name: str, position: int | None = None, timeout: float = 5.0) -> None:
+    """Do the same as `wait_for`."""
     await sync_to_async(wait_for)(name, position, timeout)
 
 
 def _lagging(projection: Projection, position: int) -> list[ProjectionCheckpoint]:
-    with storage_errors("look where a projection is", connections[conf.settings().database]):
+    with storage_errors("read a projection's checkpoints", connections[conf.settings().database]):
         checkpoints = stored_or_new(projection)
     if projection.is_inline():
         checkpoints = [each for each in checkpoints if each.status != CheckpointStatus.INLINE]

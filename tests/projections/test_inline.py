@@ -185,7 +185,7 @@ def test_a_batch_of_unknown_events_is_refused(annotation: Any) -> None:
 
 def test_a_projection_takes_events_in_one_way_only() -> None:
     both = {**batch_of(Sequence[RecordedEvent[Paid]]), "moved": Second.moved}
-    with pytest.raises(DefinitionError, match="keep one of them"):
+    with pytest.raises(DefinitionError, match="keep one kind"):
         type("Both", (Projection,), both)
 
 
@@ -207,12 +207,12 @@ def test_a_projection_without_a_name_or_with_a_wrong_mode_is_refused() -> None:
 @pytest.mark.parametrize("models", ["bank.Balance", ["bank.Balance"], Balance, [Balance, None], 7])
 def test_models_that_are_no_list_of_model_classes_are_refused(models: object) -> None:
     meta = type("Meta", (), {"name": "tests.modelled", "models": models})
-    with pytest.raises(DefinitionError, match=r"Modelled\.Meta\.models is a list of model classes, not"):
+    with pytest.raises(DefinitionError, match=r"Modelled\.Meta\.models must be a list of model classes, not"):
         type("Modelled", (Projection,), {"Meta": meta, "moved": Second.moved})
 
 
 def test_a_projection_that_follows_nothing_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="Idle follows no event: mark a method with @projects"):
+    with pytest.raises(DefinitionError, match="Idle follows no events: mark a method with @projects"):
         type("Idle", (Projection,), {"Meta": type("Meta", (), {"name": "tests.idle"})})
 
 

@@ -171,8 +171,8 @@ def test_emptying_the_models_keeps_no_append_waiting(monkeypatch: pytest.MonkeyP
         assert go_on.wait(30)
         return empty(projection)
 
-    empty = rebuild._empty_and_set_back
-    monkeypatch.setattr(rebuild, "_empty_and_set_back", empty_slowly)
+    empty = rebuild._empty_and_reset
+    monkeypatch.setattr(rebuild, "_empty_and_reset", empty_slowly)
     with threads(2) as submit:
         starting = submit(lambda: start_rebuild("balances", by="Eve"))
         assert emptying.wait(30)

@@ -10,7 +10,7 @@ from es_django import conf
 from es_django.core.errors import EsDjangoError
 from es_django.management.arguments import add_by, one_line, require_seconds
 from es_django.management.loop import Loop
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus
 from es_django.projections import pause, resume, run_projections, skip
 from es_django.projections.base import registered_projections
 from es_django.projections.checkpoints import stored_or_new

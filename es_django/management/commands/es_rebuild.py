@@ -10,8 +10,7 @@ from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextCol
 from es_django import conf
 from es_django.core.errors import EsDjangoError
 from es_django.management.arguments import add_by, one_line
-from es_django.models import ProjectionCheckpoint
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections import run_projection, start_rebuild
 from es_django.projections.checkpoints import checkpoints_of, newest_position
 from es_django.store.error_translation import storage_errors
