@@ -82,45 +82,44 @@ assert [(sent.subject, sent.body, sent.to) for sent in mail.outbox] == [("hello"
 """
 
 
-def test_the_readme_lists_each_publisher_with_its_options() -> None:
-    listed = {
-        name: re.findall(r"`(\w+)`", options)
-        for name, options in re.findall(r"^\| `(\w+\.\w+Publisher)` \|([^|]*)\|", README.read_text(), re.MULTILINE)
-    }
-    folder = settings.BASE_DIR / "es_django" / "outbox" / "publishers"
-    shipped = {
-        f"{module.stem}.{name}": value
-        for module in folder.glob("[!_]*.py")
-        for name, value in vars(import_module(f"es_django.outbox.publishers.{module.stem}")).items()
-        if isinstance(value, type) and issubclass(value, Publisher) and value.__module__.endswith(f".{module.stem}")
-    }
-    assert listed.keys() == shipped.keys()
-    for name, publisher in shipped.items():
-        assert sorted(listed[name]) == sorted(signature(publisher).parameters)
+class TestReadme:
+    def test_each_publisher_is_listed_with_its_options(self) -> None:
+        listed = {
+            name: re.findall(r"`(\w+)`", options)
+            for name, options in re.findall(r"^\| `(\w+\.\w+Publisher)` \|([^|]*)\|", README.read_text(), re.MULTILINE)
+        }
+        folder = settings.BASE_DIR / "es_django" / "outbox" / "publishers"
+        shipped = {
+            f"{module.stem}.{name}": value
+            for module in folder.glob("[!_]*.py")
+            for name, value in vars(import_module(f"es_django.outbox.publishers.{module.stem}")).items()
+            if isinstance(value, type) and issubclass(value, Publisher) and value.__module__.endswith(f".{module.stem}")
+        }
+        assert listed.keys() == shipped.keys()
+        for name, publisher in shipped.items():
+            assert sorted(listed[name]) == sorted(signature(publisher).parameters)
 
+    @pytest.mark.slow
+    def test_code_runs_as_printed(self, tmp_path: Path) -> None:
+        files = write_project(tmp_path)
+        assert len(files) == 12
+        compile(files["settings.py"], "settings.py", "exec")
+        (tmp_path / "try.py").write_text(TRY)
+        for command in (["try.py"], ["-m", "pytest", "-p", "no:cacheprovider", "shop/test_orders.py"]):
+            told = subprocess.run(
+                [sys.executable, *command],
+                cwd=tmp_path,
+                env={"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{tmp_path}:{settings.BASE_DIR}"},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert told.returncode == 0, told.stdout + told.stderr
+        assert "3 passed" in told.stdout
 
-@pytest.mark.slow
-def test_the_code_of_the_readme_runs_as_printed(tmp_path: Path) -> None:
-    files = write_project(tmp_path)
-    assert len(files) == 12
-    compile(files["settings.py"], "settings.py", "exec")
-    (tmp_path / "try.py").write_text(TRY)
-    for command in (["try.py"], ["-m", "pytest", "-p", "no:cacheprovider", "shop/test_orders.py"]):
-        told = subprocess.run(
-            [sys.executable, *command],
-            cwd=tmp_path,
-            env={"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{tmp_path}:{settings.BASE_DIR}"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert told.returncode == 0, told.stdout + told.stderr
-    assert "3 passed" in told.stdout
-
-
-def test_the_limits_of_the_outbox_are_those_of_the_code() -> None:
-    (printed,) = re.findall(r'^({"BATCH_SIZE.*?})\n```', README.read_text(), re.MULTILINE | re.DOTALL)
-    limits = msgspec.json.decode(printed)
-    assert msgspec.convert(limits, type=OutboxSettings) == OutboxSettings()
-    assert set(limits) == {name.upper() for name in OutboxSettings.__struct_fields__}
+    def test_outbox_defaults_match_the_code(self) -> None:
+        (printed,) = re.findall(r'^({"BATCH_SIZE.*?})\n```', README.read_text(), re.MULTILINE | re.DOTALL)
+        limits = msgspec.json.decode(printed)
+        assert msgspec.convert(limits, type=OutboxSettings) == OutboxSettings()
+        assert set(limits) == {name.upper() for name in OutboxSettings.__struct_fields__}

@@ -38,26 +38,26 @@ def is_public(module: str, name: str) -> bool:
     return name in known and not isinstance(known[name], ModuleType)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(APPS)))
-def test_a_sample_app_uses_public_names_alone(path: Path) -> None:
-    watches = str(path.relative_to(APPS)).startswith(WATCHES)
-    private = [
-        f"{module}.{name}"
-        for module, name in names_of_the_library(path.read_text())
-        if not is_public(module, name) and not (module == MODELS and watches)
-    ]
-    assert private == []
+class TestSampleProject:
+    @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(APPS)))
+    def test_apps_use_only_public_names(self, path: Path) -> None:
+        watches = str(path.relative_to(APPS)).startswith(WATCHES)
+        private = [
+            f"{module}.{name}"
+            for module, name in names_of_the_library(path.read_text())
+            if not is_public(module, name) and not (module == MODELS and watches)
+        ]
+        assert private == []
 
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "from es_django.store.backends import store_for",
-        "from es_django import store",
-        "import es_django.repository",
-        "from es_django.outbox import relay",
-        "def late():\n    from es_django.outbox.relay import relay",
-    ],
-)
-def test_a_private_name_would_be_found(source: str) -> None:
-    assert not all(is_public(*used) for used in names_of_the_library(source))
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "from es_django.store.backends import store_for",
+            "from es_django import store",
+            "import es_django.repository",
+            "from es_django.outbox import relay",
+            "def late():\n    from es_django.outbox.relay import relay",
+        ],
+    )
+    def test_private_names_are_found(self, source: str) -> None:
+        assert not all(is_public(*used) for used in names_of_the_library(source))

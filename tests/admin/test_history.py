@@ -55,7 +55,7 @@ class TestEvents:
         monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: stream)
         assert get(history).all("ol.es-timeline") == []
 
-    def test_missing_object_is_not_found(self, superuser: Client, history: str) -> None:
+    def test_missing_object_redirects(self, superuser: Client, history: str) -> None:
         response = superuser.get(history.replace("ada", "nobody"))
         assert response.status_code == 302
 

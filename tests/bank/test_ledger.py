@@ -25,42 +25,41 @@ def _some_business() -> None:
     withdraw("bob", Decimal("0.10"))
 
 
-def test_each_movement_of_money_is_a_message_and_the_opening_of_an_account_is_none() -> None:
-    sent = outbox_messages()
-    assert {(message.destination, message.type) for message in sent} == {("ledger", MONEY_MOVED)}
-    assert sorted((message.key, message.data["account"], message.data["amount"]) for message in sent) == [
-        ("ada", "ada", "-30.10"),
-        ("ada", "ada", "100.00"),
-        ("bob", "bob", "-0.10"),
-        ("bob", "bob", "30.10"),
-    ]
+class TestMessages:
+    def test_only_movements_of_money_are_messages(self) -> None:
+        sent = outbox_messages()
+        assert {(message.destination, message.type) for message in sent} == {("ledger", MONEY_MOVED)}
+        assert sorted((message.key, message.data["account"], message.data["amount"]) for message in sent) == [
+            ("ada", "ada", "-30.10"),
+            ("ada", "ada", "100.00"),
+            ("bob", "bob", "-0.10"),
+            ("bob", "bob", "30.10"),
+        ]
 
 
-def test_the_ledger_adds_up_to_the_balances(deliver: Callable[[], int]) -> None:
-    assert deliver() == 4
-    totals = dict(LedgerEntry.objects.values_list("account").annotate(Sum("amount")))
-    assert {account: round(total, 2) for account, total in totals.items()} == {
-        "ada": Decimal("69.90"),
-        "bob": Decimal("30.00"),
-    }
-    assert totals.keys() == set(Balance.objects.values_list("account", flat=True))
-    assert len(outbox_messages()) == 4, "what was published is still told"
+class TestLedger:
+    def test_ledger_equals_the_balances(self, deliver: Callable[[], int]) -> None:
+        assert deliver() == 4
+        totals = dict(LedgerEntry.objects.values_list("account").annotate(Sum("amount")))
+        assert {account: round(total, 2) for account, total in totals.items()} == {
+            "ada": Decimal("69.90"),
+            "bob": Decimal("30.00"),
+        }
+        assert totals.keys() == set(Balance.objects.values_list("account", flat=True))
+        assert len(outbox_messages()) == 4, "what was published is still told"
 
+    def test_entries_keep_the_order_of_the_events(self, deliver: Callable[[], int]) -> None:
+        deliver()
+        entries = LedgerEntry.objects.filter(account="bob").order_by("id")
+        assert list(entries.values_list("amount", flat=True)) == [Decimal("30.10"), Decimal("-0.10")]
 
-def test_the_entries_of_an_account_are_in_the_order_of_its_events(deliver: Callable[[], int]) -> None:
-    deliver()
-    entries = LedgerEntry.objects.filter(account="bob").order_by("id")
-    assert list(entries.values_list("amount", flat=True)) == [Decimal("30.10"), Decimal("-0.10")]
+    def test_repeated_message_is_entered_once(self) -> None:
+        message = to_wire(Message(type=MONEY_MOVED, data={"account": "ada", "amount": "1.00"}))
+        handle_message(message)
+        handle_message(message)
+        assert LedgerEntry.objects.count() == 1
 
-
-def test_a_message_that_arrives_twice_is_entered_once() -> None:
-    message = to_wire(Message(type=MONEY_MOVED, data={"account": "ada", "amount": "1.00"}))
-    handle_message(message)
-    handle_message(message)
-    assert LedgerEntry.objects.count() == 1
-
-
-def test_a_message_without_an_amount_is_kept_as_dead_and_not_entered() -> None:
-    handle_message(to_wire(Message(type=MONEY_MOVED, data={"account": "ada"})))
-    assert not LedgerEntry.objects.exists()
-    assert InboxReceipt.objects.get().status == InboxReceipt.Status.DEAD
+    def test_message_without_an_amount_is_dead(self) -> None:
+        handle_message(to_wire(Message(type=MONEY_MOVED, data={"account": "ada"})))
+        assert not LedgerEntry.objects.exists()
+        assert InboxReceipt.objects.get().status == InboxReceipt.Status.DEAD

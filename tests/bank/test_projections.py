@@ -31,51 +31,49 @@ def everything(model: Any) -> list[dict[str, Any]]:
     return list(model.objects.order_by("pk").values())
 
 
-def test_balances_are_there_at_once() -> None:
-    found = list(Balance.objects.order_by("account").values_list("account", "owner", "balance"))
-    assert found == [("ada", "Ada", Decimal("69.90")), ("bob", "Bob", Decimal("30.00"))]
+class TestBalances:
+    def test_balances_are_inline(self) -> None:
+        found = list(Balance.objects.order_by("account").values_list("account", "owner", "balance"))
+        assert found == [("ada", "Ada", Decimal("69.90")), ("bob", "Bob", Decimal("30.00"))]
+
+    def test_rebuild_gives_the_same_balances(self) -> None:
+        before = everything(Balance)
+        Balance.objects.all().delete()
+        Balances().project_batch(event_store.read_all(types=Balances.event_classes).events)
+        assert everything(Balance) == before
 
 
-def test_a_statement_has_a_line_for_each_event_with_the_balance_after_it() -> None:
-    run_projection("statements")
-    assert lines("ada") == [
-        (1, "bank.account_opened", Decimal(0), Decimal(0)),
-        (2, "bank.money_deposited", Decimal("100.00"), Decimal("100.00")),
-        (3, "bank.money_sent", Decimal("-30.10"), Decimal("69.90")),
-    ]
-    assert lines("bob") == [
-        (1, "bank.account_opened", Decimal(0), Decimal(0)),
-        (2, "bank.money_received", Decimal("30.10"), Decimal("30.10")),
-        (3, "bank.money_withdrawn", Decimal("-0.10"), Decimal("30.00")),
-    ]
+class TestStatements:
+    def test_line_for_each_event_with_the_balance_after_it(self) -> None:
+        run_projection("statements")
+        assert lines("ada") == [
+            (1, "bank.account_opened", Decimal(0), Decimal(0)),
+            (2, "bank.money_deposited", Decimal("100.00"), Decimal("100.00")),
+            (3, "bank.money_sent", Decimal("-30.10"), Decimal("69.90")),
+        ]
+        assert lines("bob") == [
+            (1, "bank.account_opened", Decimal(0), Decimal(0)),
+            (2, "bank.money_received", Decimal("30.10"), Decimal("30.10")),
+            (3, "bank.money_withdrawn", Decimal("-0.10"), Decimal("30.00")),
+        ]
 
+    def test_line_has_position_and_time(self) -> None:
+        run_projection("statements")
+        events = event_store.read_all().events
+        found = list(StatementLine.objects.order_by("position").values_list("position", "at"))
+        assert found == [(event.position, event.recorded_at) for event in events]
 
-def test_a_statement_knows_where_and_when_its_events_are() -> None:
-    run_projection("statements")
-    events = event_store.read_all().events
-    found = list(StatementLine.objects.order_by("position").values_list("position", "at"))
-    assert found == [(event.position, event.recorded_at) for event in events]
+    def test_statements_are_asynchronous(self) -> None:
+        assert not StatementLine.objects.exists()
+        assert run_projection("statements") == 6
+        deposit("ada", Decimal(1))
+        assert run_projection("statements") == 1
+        assert run_projection("statements") == 0
 
-
-def test_statements_follow_when_they_are_run() -> None:
-    assert not StatementLine.objects.exists()
-    assert run_projection("statements") == 6
-    deposit("ada", Decimal(1))
-    assert run_projection("statements") == 1
-    assert run_projection("statements") == 0
-
-
-def test_statements_that_are_built_again_are_the_same() -> None:
-    run_projection("statements")
-    before = everything(StatementLine)
-    StatementLine.objects.all().delete()
-    ProjectionCheckpoint.objects.filter(name="statements").delete()
-    run_projection("statements")
-    assert everything(StatementLine) == before
-
-
-def test_balances_that_are_built_again_are_the_same() -> None:
-    before = everything(Balance)
-    Balance.objects.all().delete()
-    Balances().project_batch(event_store.read_all(types=Balances.event_classes).events)
-    assert everything(Balance) == before
+    def test_rebuild_gives_the_same_statements(self) -> None:
+        run_projection("statements")
+        before = everything(StatementLine)
+        StatementLine.objects.all().delete()
+        ProjectionCheckpoint.objects.filter(name="statements").delete()
+        run_projection("statements")
+        assert everything(StatementLine) == before

@@ -82,33 +82,6 @@ LONG = ["demo", "--no-serve", "--operations", "100000"]
 ONLY_THE_TABLE = ["demo", "--no-serve", "--accounts", "2", "--operations", "0"]
 
 
-def test_everything_agrees_in_the_end_and_each_thing_is_said_once(environment: dict[str, str]) -> None:
-    exit_code, output = manage(environment, *SMALL)
-    assert exit_code == 0, output
-    assert AGREES in output
-    # what is live in a terminal
-    assert "\x1b" not in output
-    for text in (
-        "Accounts opened",
-        "Operations",
-        "Published by",
-        "Handled by",
-        "Projected to",
-        "entries in the ledger",
-    ):
-        assert output.count(text) == 1
-
-
-def test_it_exits_with_1_when_a_message_did_not_have_its_effect(environment: dict[str, str]) -> None:
-    manage(environment, *SMALL)
-    lose = "from testproject.bank.models import LedgerEntry; LedgerEntry.objects.first().delete()"
-    manage(environment, "shell", "--command", lose)
-    exit_code, output = manage(environment, *ONLY_THE_TABLE)
-    assert exit_code == 1, output
-    assert DISAGREES in output
-    assert output.count("DIFFERS") == 2  # the number of entries, and the money in them
-
-
 LEFT_BY_A_KILLED_RUN = """
 from celery import current_app
 from es_django.models import InboxReceipt
@@ -122,51 +95,76 @@ current_app.send_task("es_django.handle_message", [{"type": "bank.money_moved", 
 """
 
 
-def test_a_run_after_one_that_was_killed_agrees(environment: dict[str, str]) -> None:
-    manage(environment, *SMALL)
-    exit_code, output = manage(environment, "shell", "--command", LEFT_BY_A_KILLED_RUN)
-    assert exit_code == 0, output
-    exit_code, output = manage(environment, *ONLY_THE_TABLE)
-    assert exit_code == 0, output
-    assert AGREES in output
+class TestRun:
+    def test_all_values_agree_and_each_step_is_reported_once(self, environment: dict[str, str]) -> None:
+        exit_code, output = manage(environment, *SMALL)
+        assert exit_code == 0, output
+        assert AGREES in output
+        # what is live in a terminal
+        assert "\x1b" not in output
+        for text in (
+            "Accounts opened",
+            "Operations",
+            "Published by",
+            "Handled by",
+            "Projected to",
+            "entries in the ledger",
+        ):
+            assert output.count(text) == 1
+
+    def test_missing_effect_exits_with_1(self, environment: dict[str, str]) -> None:
+        manage(environment, *SMALL)
+        lose = "from testproject.bank.models import LedgerEntry; LedgerEntry.objects.first().delete()"
+        manage(environment, "shell", "--command", lose)
+        exit_code, output = manage(environment, *ONLY_THE_TABLE)
+        assert exit_code == 1, output
+        assert DISAGREES in output
+        assert output.count("DIFFERS") == 2  # the number of entries, and the money in them
+
+    def test_run_after_a_killed_run_agrees(self, environment: dict[str, str]) -> None:
+        manage(environment, *SMALL)
+        exit_code, output = manage(environment, "shell", "--command", LEFT_BY_A_KILLED_RUN)
+        assert exit_code == 0, output
+        exit_code, output = manage(environment, *ONLY_THE_TABLE)
+        assert exit_code == 0, output
+        assert AGREES in output
+
+    def test_demo_needs_debug(self, environment: dict[str, str]) -> None:
+        exit_code, output = manage({**environment, "DEBUG": "0", "SECRET_KEY": "secret"}, *SMALL)
+        assert exit_code == 1
+        assert "DEBUG" in output
 
 
-def test_it_serves_the_admin_until_ctrl_c(environment: dict[str, str]) -> None:
-    with started(environment, "demo", "--accounts", "2", "--operations", "5") as process:
-        address = wait_for(process, "The admin is at").split()[-1]
-        wait_for(process, "Ctrl-C stops everything")
-        with urlopen(address, timeout=30) as response:
-            assert b"Django administration" in response.read()
-        process.send_signal(signal.SIGINT)
-    assert process.returncode == 0
+class TestServer:
+    def test_admin_is_served_until_ctrl_c(self, environment: dict[str, str]) -> None:
+        with started(environment, "demo", "--accounts", "2", "--operations", "5") as process:
+            address = wait_for(process, "The admin is at").split()[-1]
+            wait_for(process, "Ctrl-C stops everything")
+            with urlopen(address, timeout=30) as response:
+                assert b"Django administration" in response.read()
+            process.send_signal(signal.SIGINT)
+        assert process.returncode == 0
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_it_can_be_stopped_half_way(signum: signal.Signals, environment: dict[str, str]) -> None:
-    with started(environment, *LONG) as process:
-        wait_for(process, "Worker")
-        process.send_signal(signum)
-        wait_for(process, "Stopped.")
-    assert process.returncode == 130
+class TestStop:
+    @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_ctrl_c_stops_a_run(self, signum: signal.Signals, environment: dict[str, str]) -> None:
+        with started(environment, *LONG) as process:
+            wait_for(process, "Worker")
+            process.send_signal(signum)
+            wait_for(process, "Stopped.")
+        assert process.returncode == 130
 
+    def test_dead_worker_ends_the_run(self, environment: dict[str, str]) -> None:
+        with started(environment, *LONG) as process:
+            wait_for(process, "Worker")
+            worker_of(process).kill()
+            wait_for(process, "The worker ended with exit code -9.")
+            wait_for(process, "worker.log")
+        assert process.returncode == 1
 
-def test_it_does_not_wait_for_a_worker_that_has_died(environment: dict[str, str]) -> None:
-    with started(environment, *LONG) as process:
-        wait_for(process, "Worker")
-        worker_of(process).kill()
-        wait_for(process, "The worker ended with exit code -9.")
-        wait_for(process, "worker.log")
-    assert process.returncode == 1
-
-
-def test_it_shows_why_a_worker_cannot_start(environment: dict[str, str]) -> None:
-    exit_code, output = manage({**environment, "CELERY_BROKER_URL": "nonsense://"}, *LONG)
-    assert exit_code == 1
-    assert "The worker ended with exit code 1." in output
-    assert "nonsense" in output
-
-
-def test_it_makes_no_user_with_a_known_password_outside_of_development(environment: dict[str, str]) -> None:
-    exit_code, output = manage({**environment, "DEBUG": "0", "SECRET_KEY": "secret"}, *SMALL)
-    assert exit_code == 1
-    assert "DEBUG" in output
+    def test_worker_that_cannot_start_shows_its_log(self, environment: dict[str, str]) -> None:
+        exit_code, output = manage({**environment, "CELERY_BROKER_URL": "nonsense://"}, *LONG)
+        assert exit_code == 1
+        assert "The worker ended with exit code 1." in output
+        assert "nonsense" in output

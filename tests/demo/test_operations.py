@@ -15,22 +15,21 @@ def business(seed: int) -> Customers:
     return customers
 
 
-def test_each_operation_is_done_or_refused() -> None:
-    done = business(seed=1).done
-    assert done.total() == 4 + 60
-    assert set(done) == {"opened", "deposits", "withdrawals", "transfers", "refused"}
+class TestOperations:
+    def test_each_operation_is_done_or_refused(self) -> None:
+        done = business(seed=1).done
+        assert done.total() == 4 + 60
+        assert set(done) == {"opened", "deposits", "withdrawals", "transfers", "refused"}
 
+    def test_same_seed_gives_the_same_operations(self) -> None:
+        first, again = business(seed=7).done, business(seed=7).done
+        assert first == again
+        money = list(Balance.objects.order_by("account").values_list("owner", "balance"))
+        assert len(money) == 8
+        assert money[:4] == money[4:]
 
-def test_the_same_seed_gives_the_same_business_in_new_accounts() -> None:
-    first, again = business(seed=7).done, business(seed=7).done
-    assert first == again
-    money = list(Balance.objects.order_by("account").values_list("owner", "balance"))
-    assert len(money) == 8
-    assert money[:4] == money[4:]
-
-
-def test_another_seed_gives_other_business() -> None:
-    business(seed=1)
-    business(seed=2)
-    money = list(Balance.objects.order_by("account").values_list("owner", "balance"))
-    assert money[:4] != money[4:]
+    def test_another_seed_gives_other_operations(self) -> None:
+        business(seed=1)
+        business(seed=2)
+        money = list(Balance.objects.order_by("account").values_list("owner", "balance"))
+        assert money[:4] != money[4:]

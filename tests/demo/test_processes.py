@@ -21,46 +21,46 @@ def read(log: Path, pattern: str) -> str:
     raise TimeoutError(log.read_text())
 
 
-def test_a_program_that_will_not_end_is_killed_with_what_it_has_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(processes, "PATIENCE", 0.2)
-    with running("stubborn", ["tests.demo.stubborn"], tmp_path / "log") as process:
-        child = psutil.Process(int(read(process.log, r"child (\d+)\n")))
-        process.check()
-    psutil.wait_procs([child], timeout=30)
-    assert not child.is_running()
+class TestPrograms:
+    def test_stubborn_program_is_killed_with_its_children(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(processes, "PATIENCE", 0.2)
+        with running("stubborn", ["tests.demo.stubborn"], tmp_path / "log") as process:
+            child = psutil.Process(int(read(process.log, r"child (\d+)\n")))
+            process.check()
+        psutil.wait_procs([child], timeout=30)
+        assert not child.is_running()
+
+    def test_ended_program_is_reported_with_its_log(self, tmp_path: Path) -> None:
+        with running("calculator", ["tests.demo.no_such_module"], tmp_path / "log") as process:
+            read(process.log, "(no_such_module)")
+            with pytest.raises(DemoFailed, match=r"The calculator ended with exit code 1\.") as failure:
+                while True:
+                    process.check()
+        assert "no_such_module" in failure.value.tail
+
+    def test_ctrl_c_during_a_start_stops_the_program(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        started: list[processes.Process] = []
+
+        class InterruptedAtOnce(processes.Process):
+            def __init__(self, name: str, arguments: list[str], log: Path) -> None:
+                signal.raise_signal(signal.SIGINT)
+                super().__init__(name, arguments, log)
+                started.append(self)
+
+        monkeypatch.setattr(processes, "Process", InterruptedAtOnce)
+        with pytest.raises(KeyboardInterrupt), running("server", ["http.server", "0"], tmp_path / "log"):
+            pytest.fail("it should not have come this far")
+        with pytest.raises(DemoFailed):
+            started[0].check()
 
 
-def test_a_program_that_has_ended_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
-    with running("calculator", ["tests.demo.no_such_module"], tmp_path / "log") as process:
-        read(process.log, "(no_such_module)")
-        with pytest.raises(DemoFailed, match=r"The calculator ended with exit code 1\.") as failure:
-            while True:
-                process.check()
-    assert "no_such_module" in failure.value.tail
-
-
-def test_ctrl_c_while_a_program_is_being_started_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[processes.Process] = []
-
-    class InterruptedAtOnce(processes.Process):
-        def __init__(self, name: str, arguments: list[str], log: Path) -> None:
-            signal.raise_signal(signal.SIGINT)
-            super().__init__(name, arguments, log)
-            started.append(self)
-
-    monkeypatch.setattr(processes, "Process", InterruptedAtOnce)
-    with pytest.raises(KeyboardInterrupt), running("server", ["http.server", "0"], tmp_path / "log"):
-        pytest.fail("it should not have come this far")
-    with pytest.raises(DemoFailed):
-        started[0].check()
-
-
-def test_a_port_that_is_taken_is_replaced_by_a_free_one() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert processes.answers(port)
-        assert processes.free_port(port) != port
-    assert not processes.answers(port)
-    assert processes.free_port(port) == port
+class TestPort:
+    def test_taken_port_is_replaced(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            assert processes.answers(port)
+            assert processes.free_port(port) != port
+        assert not processes.answers(port)
+        assert processes.free_port(port) == port

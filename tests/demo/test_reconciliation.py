@@ -29,17 +29,6 @@ def differing() -> set[str]:
     return {check.subject for check in reconcile() if not check.agrees}
 
 
-@pytest.mark.usefixtures("_all_done")
-def test_all_agrees_when_all_is_done() -> None:
-    assert differing() == set()
-    assert Backlog.now().is_cleared
-
-
-def test_all_agrees_in_an_empty_database() -> None:
-    assert differing() == set()
-    assert Backlog.now().is_cleared
-
-
 TAMPERING: dict[str, tuple[Callable[[], object], set[str]]] = {
     "an account without a balance": (
         lambda: Balance.objects.filter(account="bob").delete(),
@@ -78,29 +67,39 @@ TAMPERING: dict[str, tuple[Callable[[], object], set[str]]] = {
 }
 
 
-@pytest.mark.usefixtures("_all_done")
-@pytest.mark.parametrize(("tamper", "found"), TAMPERING.values(), ids=TAMPERING)
-def test_it_finds(tamper: Callable[[], object], found: set[str]) -> None:
-    tamper()
-    assert differing() == found
+class TestReconcile:
+    @pytest.mark.usefixtures("_all_done")
+    def test_finished_run_agrees(self) -> None:
+        assert differing() == set()
+        assert Backlog.now().is_cleared
+
+    def test_empty_database_agrees(self) -> None:
+        assert differing() == set()
+        assert Backlog.now().is_cleared
+
+    @pytest.mark.usefixtures("_all_done")
+    @pytest.mark.parametrize(("tamper", "found"), TAMPERING.values(), ids=TAMPERING)
+    def test_difference_is_found(self, tamper: Callable[[], object], found: set[str]) -> None:
+        tamper()
+        assert differing() == found
 
 
-def test_the_backlog_is_what_the_worker_has_not_done(deliver: Callable[[], int]) -> None:
-    open_account("ada", owner="Ada")
-    deposit("ada", Decimal(1))
-    assert Backlog.now() == Backlog(
-        messages=1, unpublished=1, unhandled=1, events=2, unprojected=2, projection_failed=False
-    )
-    deliver()
-    assert (Backlog.now().unpublished, Backlog.now().unhandled) == (0, 0)
-    assert not Backlog.now().is_cleared
-    run_projection("statements")
-    assert Backlog.now().is_cleared
+class TestBacklog:
+    def test_backlog_counts_open_work(self, deliver: Callable[[], int]) -> None:
+        open_account("ada", owner="Ada")
+        deposit("ada", Decimal(1))
+        assert Backlog.now() == Backlog(
+            messages=1, unpublished=1, unhandled=1, events=2, unprojected=2, projection_failed=False
+        )
+        deliver()
+        assert (Backlog.now().unpublished, Backlog.now().unhandled) == (0, 0)
+        assert not Backlog.now().is_cleared
+        run_projection("statements")
+        assert Backlog.now().is_cleared
 
-
-@pytest.mark.usefixtures("_all_done")
-def test_a_message_that_is_published_again_is_entered_once(deliver: Callable[[], int]) -> None:
-    assert published_but_unhandled() == set()
-    publish_again(set(OutboxMessage.objects.values_list("message_id", flat=True)))
-    assert deliver() == 3
-    assert differing() == set()
+    @pytest.mark.usefixtures("_all_done")
+    def test_republished_message_is_entered_once(self, deliver: Callable[[], int]) -> None:
+        assert published_but_unhandled() == set()
+        publish_again(set(OutboxMessage.objects.values_list("message_id", flat=True)))
+        assert deliver() == 3
+        assert differing() == set()

@@ -13,18 +13,18 @@ from tests.helpdesk.logs import row, write_log
 pytestmark = pytest.mark.django_db
 
 
-def test_a_closing_is_published_to_the_customers_and_no_other_step_is(tmp_path: Path) -> None:
-    rows = [row("Case 1", "Wait"), row("Case 1", "Closed"), row("Case 2", "Resolve ticket")]
-    call_command("load_tickets", str(write_log(tmp_path / "log.csv", rows)))
-    (sent,) = outbox_messages()
-    assert (sent.destination, sent.type, sent.key) == ("customers", "ticket.closed", "Case 1")
-    assert sent.data == {"ticket": "Case 1", "customer": "Value 1", "closed_at": "2012-10-09T14:50:17Z"}
-    assert (sent.stream, sent.stream_version) == (StreamId("ticket", "Case 1"), 2)
+class TestClosings:
+    def test_only_closings_are_published(self, tmp_path: Path) -> None:
+        rows = [row("Case 1", "Wait"), row("Case 1", "Closed"), row("Case 2", "Resolve ticket")]
+        call_command("load_tickets", str(write_log(tmp_path / "log.csv", rows)))
+        (sent,) = outbox_messages()
+        assert (sent.destination, sent.type, sent.key) == ("customers", "ticket.closed", "Case 1")
+        assert sent.data == {"ticket": "Case 1", "customer": "Value 1", "closed_at": "2012-10-09T14:50:17Z"}
+        assert (sent.stream, sent.stream_version) == (StreamId("ticket", "Case 1"), 2)
 
-
-def test_a_message_about_a_closing_becomes_a_notice() -> None:
-    closed_at = datetime(2012, 10, 9, 14, 50, 17, tzinfo=UTC)
-    closing = message("ticket.closed", {"ticket": "Case 1", "customer": "Ada", "closed_at": closed_at})
-    write_notice(closing)
-    notice = ClosingNotice.objects.get(message_id=closing.message_id)
-    assert (notice.ticket, notice.customer, notice.closed_at) == ("Case 1", "Ada", closed_at)
+    def test_message_becomes_a_notice(self) -> None:
+        closed_at = datetime(2012, 10, 9, 14, 50, 17, tzinfo=UTC)
+        closing = message("ticket.closed", {"ticket": "Case 1", "customer": "Ada", "closed_at": closed_at})
+        write_notice(closing)
+        notice = ClosingNotice.objects.get(message_id=closing.message_id)
+        assert (notice.ticket, notice.customer, notice.closed_at) == ("Case 1", "Ada", closed_at)

@@ -42,54 +42,6 @@ def queue(rabbitmq_url: str) -> Iterator[Queue]:
         queue.delete()
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.slow
-def test_every_message_is_delivered_once_though_the_worker_is_killed(
-    rabbitmq_url: str, queue: Queue, real_log: Path, tmp_path: Path
-) -> None:
-    steps = Counter(column(real_log, "concept:name"))
-    cases = set(column(real_log, "case:concept:name"))
-    closings = steps["Closed"]
-    environment = environment_of_test_database() | {
-        "CELERY_BROKER_URL": rabbitmq_url,
-        "DJANGO_SETTINGS_MODULE": "tests.helpdesk.worker_settings",
-        "TEST_QUEUE": queue.name,
-    }
-
-    with Worker(environment, tmp_path) as worker:
-        call_command("load_tickets", str(real_log))
-
-        # More have arrived than were settled, and more than the few tasks of beat can account for.
-        def is_publishing() -> bool:
-            return queue.waiting() + _notices() > _messages("published").count() + 20 and _messages("claimed").exists()
-
-        worker.wait_until(is_publishing, timeout=60)
-        worker.kill()
-    unsettled = set(_messages("claimed").values_list("message_id", flat=True))
-    assert unsettled, "the relay was not killed between a publish and its settling"
-
-    with Worker(environment, tmp_path) as worker:
-        worker.wait_until(lambda: _notices() > closings / 3, timeout=120)
-        worker.kill()
-    assert _notices() < closings, "the worker was not killed before it had handled all messages"
-
-    with Worker(environment, tmp_path) as worker:
-        worker.wait_until(lambda: not _messages("pending", "claimed").exists() and _notices() >= closings, timeout=180)
-        worker.wait_until(_projection_is_at_the_end, timeout=60)
-
-    assert Stream.objects.count() == len(cases)
-    assert StoredEvent.objects.count() == steps.total()
-    assert dict(StepCount.objects.values_list("name", "count")) == steps
-    assert TicketStatus.objects.count() == len(cases)
-    assert _messages("published").count() == OutboxMessage.objects.count() == closings
-    assert not OutboxMessage.objects.filter(message_id__in=unsettled, attempts=1).exists()
-    assert InboxReceipt.objects.filter(status="handled").count() == InboxReceipt.objects.count() == closings
-    notified = Counter(ClosingNotice.objects.values_list("message_id", flat=True))
-    assert notified == Counter(OutboxMessage.objects.values_list("message_id", flat=True))
-    # The table's unique key would have refused what a second handling wrote, and the worker would have said so.
-    assert ClosingNotice._meta.db_table not in worker.log.read_text()
-
-
 def _messages(*statuses: str) -> QuerySet[OutboxMessage]:
     return OutboxMessage.objects.filter(status__in=statuses)
 
@@ -101,3 +53,56 @@ def _notices() -> int:
 def _projection_is_at_the_end() -> bool:
     end = StoredEvent.objects.aggregate(end=Max("position"))["end"]
     return ProjectionCheckpoint.objects.filter(name="helpdesk.steps", position__gte=end).exists()
+
+
+class TestDelivery:
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.slow
+    def test_every_message_has_one_effect_while_workers_are_killed(
+        self, rabbitmq_url: str, queue: Queue, real_log: Path, tmp_path: Path
+    ) -> None:
+        steps = Counter(column(real_log, "concept:name"))
+        cases = set(column(real_log, "case:concept:name"))
+        closings = steps["Closed"]
+        environment = environment_of_test_database() | {
+            "CELERY_BROKER_URL": rabbitmq_url,
+            "DJANGO_SETTINGS_MODULE": "tests.helpdesk.worker_settings",
+            "TEST_QUEUE": queue.name,
+        }
+
+        with Worker(environment, tmp_path) as worker:
+            call_command("load_tickets", str(real_log))
+
+            # More have arrived than were settled, and more than the few tasks of beat can account for.
+            def is_publishing() -> bool:
+                return (
+                    queue.waiting() + _notices() > _messages("published").count() + 20 and _messages("claimed").exists()
+                )
+
+            worker.wait_until(is_publishing, timeout=60)
+            worker.kill()
+        unsettled = set(_messages("claimed").values_list("message_id", flat=True))
+        assert unsettled, "the relay was not killed between a publish and its settling"
+
+        with Worker(environment, tmp_path) as worker:
+            worker.wait_until(lambda: _notices() > closings / 3, timeout=120)
+            worker.kill()
+        assert _notices() < closings, "the worker was not killed before it had handled all messages"
+
+        with Worker(environment, tmp_path) as worker:
+            worker.wait_until(
+                lambda: not _messages("pending", "claimed").exists() and _notices() >= closings, timeout=180
+            )
+            worker.wait_until(_projection_is_at_the_end, timeout=60)
+
+        assert Stream.objects.count() == len(cases)
+        assert StoredEvent.objects.count() == steps.total()
+        assert dict(StepCount.objects.values_list("name", "count")) == steps
+        assert TicketStatus.objects.count() == len(cases)
+        assert _messages("published").count() == OutboxMessage.objects.count() == closings
+        assert not OutboxMessage.objects.filter(message_id__in=unsettled, attempts=1).exists()
+        assert InboxReceipt.objects.filter(status="handled").count() == InboxReceipt.objects.count() == closings
+        notified = Counter(ClosingNotice.objects.values_list("message_id", flat=True))
+        assert notified == Counter(OutboxMessage.objects.values_list("message_id", flat=True))
+        # The table's unique key would have refused what a second handling wrote, and the worker would have said so.
+        assert ClosingNotice._meta.db_table not in worker.log.read_text()

@@ -30,17 +30,18 @@ def memory(request: pytest.FixtureRequest) -> Iterator[Broker]:
 EVERY = {**BROKERS, "memory": memory}
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("kind", EVERY)
-def test_each_message_of_a_log_arrives_once(
-    kind: str, request: pytest.FixtureRequest, settings: Settings, generated_log: Path
-) -> None:
-    with EVERY[kind](request) as broker:
-        settings.ES_DJANGO = {"DESTINATIONS": {"customers": broker.destination}}
-        call_command("load_tickets", str(generated_log))
-        sent = OutboxMessage.objects.order_by("message_id").values_list("message_id", flat=True)
-        assert len(sent) == column(generated_log, "concept:name").count("Closed") > 200
-        assert relay("customers") == len(sent)
-        close(publisher_for("customers"))
-        assert sorted(broker.arrived()) == list(sent)
-    assert not OutboxMessage.objects.exclude(status="published").exists()
+class TestPublishers:
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("kind", EVERY)
+    def test_each_message_arrives_once(
+        self, kind: str, request: pytest.FixtureRequest, settings: Settings, generated_log: Path
+    ) -> None:
+        with EVERY[kind](request) as broker:
+            settings.ES_DJANGO = {"DESTINATIONS": {"customers": broker.destination}}
+            call_command("load_tickets", str(generated_log))
+            sent = OutboxMessage.objects.order_by("message_id").values_list("message_id", flat=True)
+            assert len(sent) == column(generated_log, "concept:name").count("Closed") > 200
+            assert relay("customers") == len(sent)
+            close(publisher_for("customers"))
+            assert sorted(broker.arrived()) == list(sent)
+        assert not OutboxMessage.objects.exclude(status="published").exists()

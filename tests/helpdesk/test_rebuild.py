@@ -29,17 +29,18 @@ def read_model() -> list[object]:
     return [counts, list(TicketStatus.objects.order_by("ticket").values())]
 
 
-def test_a_rebuild_beside_a_load_equals_one_from_scratch(tmp_path: Path) -> None:
-    first = write_log(tmp_path / "first.csv", generated_rows(30))
-    whole = write_log(tmp_path / "whole.csv", generated_rows(150))
-    call_command("load_tickets", str(first), stdout=StringIO())
-    run_projection("helpdesk.steps")
-    TicketStatus.objects.create(ticket="of no case", latest_at="2012-01-01T00:00Z", is_open=True)
+class TestRebuild:
+    def test_rebuild_during_a_load_equals_a_rebuild_from_scratch(self, tmp_path: Path) -> None:
+        first = write_log(tmp_path / "first.csv", generated_rows(30))
+        whole = write_log(tmp_path / "whole.csv", generated_rows(150))
+        call_command("load_tickets", str(first), stdout=StringIO())
+        run_projection("helpdesk.steps")
+        TicketStatus.objects.create(ticket="of no case", latest_at="2012-01-01T00:00Z", is_open=True)
 
-    run_processes(load_or_rebuild, [(whole,), (None,)])
-    run_projection("helpdesk.steps", seconds=60)
-    beside = read_model()
+        run_processes(load_or_rebuild, [(whole,), (None,)])
+        run_projection("helpdesk.steps", seconds=60)
+        beside = read_model()
 
-    call_command("es_rebuild", "helpdesk.steps", stdout=StringIO())
-    assert beside == read_model()
-    assert TicketStatus.objects.count() == 150
+        call_command("es_rebuild", "helpdesk.steps", stdout=StringIO())
+        assert beside == read_model()
+        assert TicketStatus.objects.count() == 150

@@ -25,36 +25,35 @@ def open_tickets() -> set[str]:
     return set(TicketStatus.objects.filter(is_open=True).values_list("ticket", flat=True))
 
 
-def test_the_counts_are_those_of_the_log(generated_log: Path) -> None:
-    load(generated_log)
-    assert counts() == Counter(column(generated_log, "concept:name"))
+class TestStepCounts:
+    def test_counts_match_the_log(self, generated_log: Path) -> None:
+        load(generated_log)
+        assert counts() == Counter(column(generated_log, "concept:name"))
+
+    def test_second_load_changes_no_count(self, generated_log: Path) -> None:
+        load(generated_log)
+        load(generated_log)
+        assert counts() == Counter(column(generated_log, "concept:name"))
 
 
-def test_loading_again_changes_no_count(generated_log: Path) -> None:
-    load(generated_log)
-    load(generated_log)
-    assert counts() == Counter(column(generated_log, "concept:name"))
+class TestOpenTickets:
+    def test_read_model_matches_the_aggregates(self, generated_log: Path) -> None:
+        load(generated_log)
+        cases = set(column(generated_log, "case:concept:name"))
+        assert TicketStatus.objects.count() == len(cases)
+        assert open_tickets() == {case for case in cases if tickets.get(case).is_open}
+        assert 0 < len(open_tickets()) < len(cases)
 
+    @pytest.mark.parametrize("at", ["2012-10-09T09:00:00Z", "2012-10-09T10:00:00Z"], ids=["before", "together"])
+    def test_late_step_keeps_a_ticket_closed(self, at: str, tmp_path: Path) -> None:
+        close, late = row(at="2012-10-09T10:00:00Z"), row(step="Wait", at=at)
+        load(write_log(tmp_path / "log.csv", [close]))
+        load(write_log(tmp_path / "log.csv", [late, close]))
+        assert counts() == {"Closed": 1, "Wait": 1}
+        assert not open_tickets()
+        assert not tickets.get("Case 1").is_open
 
-def test_the_open_tickets_are_those_whose_aggregate_is_open(generated_log: Path) -> None:
-    load(generated_log)
-    cases = set(column(generated_log, "case:concept:name"))
-    assert TicketStatus.objects.count() == len(cases)
-    assert open_tickets() == {case for case in cases if tickets.get(case).is_open}
-    assert 0 < len(open_tickets()) < len(cases)
-
-
-@pytest.mark.parametrize("at", ["2012-10-09T09:00:00Z", "2012-10-09T10:00:00Z"], ids=["before", "together"])
-def test_a_step_that_is_recorded_late_does_not_open_a_closed_ticket(at: str, tmp_path: Path) -> None:
-    close, late = row(at="2012-10-09T10:00:00Z"), row(step="Wait", at=at)
-    load(write_log(tmp_path / "log.csv", [close]))
-    load(write_log(tmp_path / "log.csv", [late, close]))
-    assert counts() == {"Closed": 1, "Wait": 1}
-    assert not open_tickets()
-    assert not tickets.get("Case 1").is_open
-
-
-def test_a_ticket_that_goes_on_after_its_closing_is_open_again(tmp_path: Path) -> None:
-    close, wait = row(at="2012-10-09T10:00:00Z"), row(step="Wait", at="2012-10-09T11:00:00Z")
-    load(write_log(tmp_path / "log.csv", [close, wait]))
-    assert open_tickets() == {"Case 1"}
+    def test_later_step_reopens_a_ticket(self, tmp_path: Path) -> None:
+        close, wait = row(at="2012-10-09T10:00:00Z"), row(step="Wait", at="2012-10-09T11:00:00Z")
+        load(write_log(tmp_path / "log.csv", [close, wait]))
+        assert open_tickets() == {"Case 1"}

@@ -27,40 +27,37 @@ def ticket(*steps: StepTaken) -> Ticket:
     return ticket
 
 
-def test_a_step_that_was_taken_twice_is_recorded_twice() -> None:
-    wait = step("Wait", hour=9)
-    assert ticket(wait, wait).pending_events == [wait, wait]
+class TestRecording:
+    def test_repeated_step_is_recorded_twice(self) -> None:
+        wait = step("Wait", hour=9)
+        assert ticket(wait, wait).pending_events == [wait, wait]
+
+    def test_known_steps_are_skipped(self) -> None:
+        wait, close = step("Wait", hour=9), step("Closed", hour=10)
+        again = ticket(wait, close, wait)
+        again.add_missing([wait, close, wait])
+        assert again.pending_events == [wait, close, wait]
+
+    def test_only_missing_repetitions_are_recorded(self) -> None:
+        wait, close = step("Wait", hour=9), step("Closed", hour=10)
+        mended = ticket(wait, close)
+        mended.add_missing([wait, wait, close, wait])
+        assert mended.pending_events == [wait, close, wait, wait]
+
+    def test_steps_keep_the_order_of_the_log(self) -> None:
+        steps = [step("Wait", hour=11), step("Closed", hour=12), step("Wait", hour=11)]
+        assert ticket(*steps).pending_events == steps
 
 
-def test_steps_that_the_ticket_has_are_not_recorded_again() -> None:
-    wait, close = step("Wait", hour=9), step("Closed", hour=10)
-    again = ticket(wait, close, wait)
-    again.add_missing([wait, close, wait])
-    assert again.pending_events == [wait, close, wait]
+class TestOpen:
+    def test_ticket_is_open_until_it_is_closed(self) -> None:
+        assert ticket().is_open
+        assert ticket(step("Wait", hour=9)).is_open
+        assert not ticket(step("Wait", hour=9), step("Closed", hour=10)).is_open
 
+    def test_later_step_reopens_a_ticket(self) -> None:
+        assert ticket(step("Closed", hour=9), step("Wait", hour=10)).is_open
 
-def test_of_a_repeated_step_only_the_lacking_ones_are_recorded() -> None:
-    wait, close = step("Wait", hour=9), step("Closed", hour=10)
-    mended = ticket(wait, close)
-    mended.add_missing([wait, wait, close, wait])
-    assert mended.pending_events == [wait, close, wait, wait]
-
-
-def test_steps_are_recorded_in_the_order_of_the_log() -> None:
-    steps = [step("Wait", hour=11), step("Closed", hour=12), step("Wait", hour=11)]
-    assert ticket(*steps).pending_events == steps
-
-
-def test_a_ticket_is_open_until_it_is_closed() -> None:
-    assert ticket().is_open
-    assert ticket(step("Wait", hour=9)).is_open
-    assert not ticket(step("Wait", hour=9), step("Closed", hour=10)).is_open
-
-
-def test_a_ticket_that_goes_on_after_its_closing_is_open_again() -> None:
-    assert ticket(step("Closed", hour=9), step("Wait", hour=10)).is_open
-
-
-def test_a_step_that_is_recorded_late_does_not_open_a_closed_ticket() -> None:
-    assert not ticket(step("Closed", hour=10), step("Wait", hour=9)).is_open
-    assert not ticket(step("Closed", hour=10), step("Wait", hour=10)).is_open
+    def test_late_step_keeps_a_ticket_closed(self) -> None:
+        assert not ticket(step("Closed", hour=10), step("Wait", hour=9)).is_open
+        assert not ticket(step("Closed", hour=10), step("Wait", hour=10)).is_open
