@@ -1,4 +1,4 @@
-"""The transactional outbox: messages are stored with the change that they tell of, and published afterwards."""
+"""The transactional outbox: messages are stored in the transaction of a change, and published after its commit."""
 
 from es_django._lazy import public_names
 

@@ -1,4 +1,4 @@
-"""The outbox of each database, and the one of ES_DJANGO["DATABASE"]."""
+"""Finds the outbox that is in use."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ from es_django.store.memory import MemoryEventStore
 
 
 def outbox_store() -> OutboxStore:
-    """The outbox in ES_DJANGO["DATABASE"], or that of the event store in memory which a test has put in its place."""
+    """The outbox in ES_DJANGO["DATABASE"], or in memory while a test uses the event store in memory."""
     store = store_for()
     if isinstance(store, MemoryEventStore):
         return memory_outbox(store)

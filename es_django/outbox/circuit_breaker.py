@@ -1,6 +1,6 @@
-"""Destinations that cannot be reached at all: they rest for a while, and their messages are not to blame.
+"""Circuit breakers: while a destination is unreachable, its messages wait and lose no attempts.
 
-Each process finds out for itself, since one may reach what another cannot.
+Each process has its own, since one process may reach a destination that another cannot.
 """
 
 import logging
@@ -11,52 +11,51 @@ from django.core.signals import setting_changed
 
 from es_django import conf
 from es_django.outbox.errors import DestinationUnreachable
+from es_django.outbox.retry_policy import seconds_open
 
 logger: logging.Logger = logging.getLogger("es_django.outbox")
 
-LONGEST_REST = 10.0
-"""Seconds after which a destination is tried again at the latest, so that delivery goes on soon after an outage."""
 
-
-class _Rest(NamedTuple):
-    tries: int
-    ends: float
+class _Circuit(NamedTuple):
+    failures: int
+    open_until: float
     error: DestinationUnreachable
 
 
-_resting: dict[str, _Rest] = {}
+_circuits: dict[str, _Circuit] = {}
 
 
-def is_resting(destination: str) -> bool:
-    """Whether it is too soon to try a destination again."""
-    rest = _resting.get(destination)
-    return rest is not None and time.monotonic() < rest.ends
+def is_open(destination: str) -> bool:
+    """Whether it is too early to try the destination again."""
+    circuit = _circuits.get(destination)
+    return circuit is not None and time.monotonic() < circuit.open_until
 
 
-def unreached() -> dict[str, DestinationUnreachable]:
-    """The destinations that could not be reached when they were last tried, with the reason."""
-    return {destination: rest.error for destination, rest in list(_resting.items())}
+def unreachable_destinations() -> dict[str, DestinationUnreachable]:
+    """The destinations that were unreachable when they were last tried, each with the error."""
+    return {destination: circuit.error for destination, circuit in list(_circuits.items())}
 
 
-def note_unreachable(destination: str, error: DestinationUnreachable) -> None:
-    """Lets a destination rest, longer from time to time; an outage is logged when it begins."""
-    before = _resting.get(destination)
+def record_failure(destination: str, error: DestinationUnreachable) -> None:
+    """Open the circuit, for longer with each failure in a row. Only the first one is logged."""
+    before = _circuits.get(destination)
     if before is None:
         ids = {"destination": destination}
         logger.error("destination %s cannot be reached, its messages wait: %s", destination, error, extra=ids)
-    tries = before.tries + 1 if before is not None else 1
-    pause = min(LONGEST_REST, conf.settings().outbox.backoff.after(tries))
-    _resting[destination] = _Rest(tries, time.monotonic() + pause, error)
+    failures = before.failures + 1 if before is not None else 1
+    open_until = time.monotonic() + seconds_open(failures, conf.settings().outbox)
+    _circuits[destination] = _Circuit(failures, open_until, error)
 
 
-def note_reached(destination: str) -> None:
-    if _resting.pop(destination, None) is not None:
-        logger.warning("destination %s is reached again", destination, extra={"destination": destination})
+def record_success(destination: str) -> None:
+    """Close the circuit."""
+    if _circuits.pop(destination, None) is not None:
+        logger.warning("destination %s can be reached again", destination, extra={"destination": destination})
 
 
 def _forget(setting: str, **kwargs: object) -> None:
     if setting == "ES_DJANGO":
-        _resting.clear()
+        _circuits.clear()
 
 
 setting_changed.connect(_forget)

@@ -1,4 +1,4 @@
-"""The outbox in PostgreSQL or SQLite: one statement for each claim and for each settling, on the database's clock."""
+"""The outbox in PostgreSQL or SQLite: one statement claims a batch, one settles it, on the database's clock."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,8 @@ from es_django.core.streams import StreamId
 from es_django.messages.message import Message
 from es_django.models import OutboxMessage
 from es_django.outbox.errors import ClaimLost
-from es_django.outbox.port import Claim, OutboxStore, Settlement, outcomes_of, suspect_from, verdict
+from es_django.outbox.port import Claim, OutboxStore, Settlement, lost_claims
+from es_django.outbox.retry_policy import Decision, attempts_after_release, decide, suspect_from
 from es_django.outbox.sql import postgresql, sqlite
 from es_django.outbox.states import Transition
 from es_django.store.error_translation import storage_errors
@@ -43,7 +44,7 @@ class DatabaseOutbox(OutboxStore):
                     "worker": worker,
                     "limit": limit,
                     "lease": lease,
-                    "suspect_from": suspect_from(),
+                    "suspect_from": suspect_from(conf.settings().outbox),
                 },
             )
             return sorted((_claim(destination, row) for row in cursor.fetchall()), key=lambda claim: claim.id)
@@ -57,26 +58,27 @@ class DatabaseOutbox(OutboxStore):
     def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[ClaimLost | None]:
         if not settlements:
             return []
-        rows = [_settlement_row(settlement) for settlement in settlements]
+        limits = conf.settings().outbox
+        rows = [_settlement_row(settlement.claim, decide(settlement, limits)) for settlement in settlements]
         with self._transaction("settle messages") as cursor:
             cursor.execute(self._sql.SETTLE, {"worker": worker, "settlements": json.dumps(rows)})
             settled = {id for (id,) in cursor.fetchall()}
-        return outcomes_of(worker, [settlement.claim for settlement in settlements], settled)
+        return lost_claims(worker, [settlement.claim for settlement in settlements], settled)
 
     def change_status(self, message_ids: Iterable[UUID], transition: Transition) -> list[UUID]:
         messages = OutboxMessage.objects.using(self.using)
-        asked_for = messages.filter(message_id__in=list(message_ids), status__in=transition.origins).order_by("id")
+        wanted = messages.filter(message_id__in=list(message_ids), status__in=transition.origins).order_by("id")
         with (
             storage_errors("change the status of messages", connections[self.using]),
             transaction.atomic(using=self.using),
         ):
-            found = dict(asked_for.select_for_update(no_key=True).values_list("id", "message_id"))
+            found = dict(wanted.select_for_update(no_key=True).values_list("id", "message_id"))
             messages.filter(id__in=found).update(status=transition.target, **_changes(transition))
         return list(found.values())
 
     @contextmanager
     def _transaction(self, operation: str) -> Iterator[CursorWrapper]:
-        # Durable: nobody may go on to publish inside a transaction that could still be rolled back.
+        # Durable, since a message must not be published inside a transaction that could still be rolled back.
         with (
             storage_errors(operation, connections[self.using]),
             transaction.atomic(using=self.using, durable=True),
@@ -86,11 +88,10 @@ class DatabaseOutbox(OutboxStore):
 
 
 def _changes(transition: Transition) -> dict[str, Any]:
-    one_left = conf.settings().outbox.max_attempts - 1
     changes: dict[Transition, dict[str, Any]] = {
         Transition.REQUEUE: {"attempts": 0, "failed_at": None, "available_at": Now()},
         Transition.RELEASE: {
-            "attempts": Least(F("attempts"), one_left),
+            "attempts": Least(F("attempts"), attempts_after_release(conf.settings().outbox)),
             "claimed_by": None,
             "claimed_until": None,
             "available_at": Now(),
@@ -115,13 +116,12 @@ def _claim(destination: str, row: tuple[Any, ...]) -> Claim:
     return Claim(id, attempts, message, last_error)
 
 
-def _settlement_row(settlement: Settlement) -> dict[str, Any]:
-    claim, reached = settlement.claim, verdict(settlement)
+def _settlement_row(claim: Claim, decision: Decision) -> dict[str, Any]:
     return {
         "id": claim.id,
         "attempts": claim.attempts,
-        "counted": reached.attempts,
-        "status": reached.transition.target,
-        "error": reached.error,
-        "delay": reached.delay,
+        "counted": decision.attempts,
+        "status": decision.transition.target,
+        "error": decision.error,
+        "delay": decision.delay,
     }

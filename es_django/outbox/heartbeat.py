@@ -1,6 +1,6 @@
 """Renews a worker's claims in the background while their messages are being published.
 
-Without it, a batch that takes longer than its lease would be published by others as well, over and over.
+Without it, a batch that takes longer than its lease would be claimed and published by other workers as well.
 """
 
 import logging
@@ -17,13 +17,13 @@ from es_django.outbox.port import Claim, OutboxStore
 
 logger: logging.Logger = logging.getLogger("es_django.outbox")
 
-RENEWAL = "es_django claim renewal"
+THREAD_NAME = "es_django claim heartbeat"
 PATIENCE = 10.0
-"""Leases for which one call of a publisher may last; after that it counts as hanging, and its claims run out."""
+"""One call of a publisher may last this many leases. After that it counts as hanging, and its claims run out."""
 
 
-class Renewal:
-    """Within its block the worker keeps the claims, for as long as `progress` is told now and then."""
+class Heartbeat:
+    """Keeps the worker's claims within its block, as long as `record_progress` is called now and then."""
 
     def __init__(
         self, store: OutboxStore, worker: str, claims: Sequence[Claim], *, claimed_at: float, lease: float
@@ -36,7 +36,7 @@ class Renewal:
         self._renewed_at = self._progress_at = claimed_at
         self._ids = {"worker": worker, "destination": claims[0].message.destination}
         self._ended = Event()
-        self._thread = Thread(target=self._run, name=RENEWAL, daemon=True)
+        self._thread = Thread(target=self._run, name=THREAD_NAME, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -49,12 +49,15 @@ class Renewal:
         self._thread.join()
 
     def holds(self, claim: Claim) -> bool:
-        """Whether the claim is, as far as is known, still the worker's: a renewal that hangs, or a process that was
-        stopped for a while, counts as lost."""
+        """Whether the worker still holds the claim, as far as is known.
+
+        A claim counts as lost if its last renewal is older than the lease, because the renewal hangs or the process was
+        suspended.
+        """
         return claim.id in self._held and time.monotonic() < self._renewed_at + self._lease
 
-    def progress(self) -> None:
-        """Tells that the publisher has come back."""
+    def record_progress(self) -> None:
+        """Note that a call of the publisher has returned."""
         self._progress_at = time.monotonic()
 
     def _run(self) -> None:
@@ -68,13 +71,13 @@ class Renewal:
         now = time.monotonic()
         if now - self._progress_at > PATIENCE * self._lease:
             hanging = now - self._progress_at
-            logger.error("the publisher of %s has not come back for %.1f s", self._worker, hanging, extra=self._ids)
+            logger.error("the publisher of worker %s has hung for %.1f s", self._worker, hanging, extra=self._ids)
             self._held = set()
             return
         try:
             self._held = self._store.extend(self._worker, self._claims, lease=self._lease)
             self._renewed_at = now
         except EsDjangoError as error:
-            logger.warning("the claims of %s could not be renewed: %s", self._worker, error, extra=self._ids)
+            logger.warning("worker %s could not renew its claims: %s", self._worker, error, extra=self._ids)
             if now - self._renewed_at > self._lease:
                 self._held = set()

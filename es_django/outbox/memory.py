@@ -1,4 +1,4 @@
-"""The outbox of the event store in memory: the shortest honest implementation of the port, and the one for tests."""
+"""The outbox of the event store in memory, for tests. It is the shortest complete implementation of the port."""
 
 import sys
 import threading
@@ -12,13 +12,14 @@ import msgspec
 from es_django import conf
 from es_django.messages.message import Message
 from es_django.outbox.errors import ClaimLost
-from es_django.outbox.port import Claim, OutboxStore, Settlement, outcomes_of, suspect_from, verdict
+from es_django.outbox.port import Claim, OutboxStore, Settlement, lost_claims
+from es_django.outbox.retry_policy import attempts_after_release, decide, suspect_from
 from es_django.outbox.states import OPEN, Status, Transition
 from es_django.store.memory import MemoryEventStore
 
 
 class Row(msgspec.Struct):
-    """A message and what has become of it; times are seconds of the monotonic clock."""
+    """A message and its status. Times are seconds of the monotonic clock."""
 
     id: int
     message: Message
@@ -36,7 +37,7 @@ class Row(msgspec.Struct):
 
 
 class MemoryOutbox(OutboxStore):
-    """The outbox of one event store in memory; `rows` tells what became of each message."""
+    """The outbox of one event store in memory. `rows` has every committed message, with its status."""
 
     def __init__(self, store: MemoryEventStore) -> None:
         self._store = proxy(store)
@@ -64,13 +65,13 @@ class MemoryOutbox(OutboxStore):
             return claims
 
     def _batch(self, destination: str, limit: int, now: float) -> list[Row]:
-        still_open = [row for row in self.rows if row.message.destination == destination and row.status in OPEN]
+        open_rows = [row for row in self.rows if row.message.destination == destination and row.status in OPEN]
 
         def claimable(status: Status, attempts: range) -> list[Row]:
-            """Those of this kind, but for what comes behind one of another kind in its key."""
+            """The due messages of this status, except those behind an open message of their key that is not taken."""
             taken: list[Row] = []
             held_back: set[str] = set()
-            for row in still_open:
+            for row in open_rows:
                 key = row.message.key
                 if row.status is status and row.is_due(now) and row.attempts in attempts and key not in held_back:
                     taken.append(row)
@@ -78,8 +79,9 @@ class MemoryOutbox(OutboxStore):
                     held_back.add(key)
             return taken
 
-        suspects = claimable(Status.CLAIMED, range(suspect_from(), sys.maxsize))
-        abandoned = claimable(Status.CLAIMED, range(suspect_from()))
+        first_suspect = suspect_from(conf.settings().outbox)
+        suspects = claimable(Status.CLAIMED, range(first_suspect, sys.maxsize))
+        abandoned = claimable(Status.CLAIMED, range(first_suspect))
         due = claimable(Status.PENDING, range(sys.maxsize))
         return (suspects[:1] or abandoned or due)[:limit]
 
@@ -91,18 +93,19 @@ class MemoryOutbox(OutboxStore):
             return held
 
     def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[ClaimLost | None]:
+        limits = conf.settings().outbox
         with self._lock:
             settled: set[int] = set()
             for settlement in settlements:
                 if self._is_held(worker, settlement.claim):
-                    reached, row = verdict(settlement), self._rows[settlement.claim.id - 1]
-                    row.status, row.attempts = reached.transition.target, reached.attempts
+                    decision, row = decide(settlement, limits), self._rows[settlement.claim.id - 1]
+                    row.status, row.attempts = decision.transition.target, decision.attempts
                     row.claimed_by = None
-                    row.last_error = reached.error or row.last_error
-                    if reached.delay:
-                        row.available_at = time.monotonic() + reached.delay
+                    row.last_error = decision.error or row.last_error
+                    if decision.delay:
+                        row.available_at = time.monotonic() + decision.delay
                     settled.add(row.id)
-            return outcomes_of(worker, [settlement.claim for settlement in settlements], settled)
+            return lost_claims(worker, [settlement.claim for settlement in settlements], settled)
 
     def _is_held(self, worker: str, claim: Claim) -> bool:
         row = self._rows[claim.id - 1]
@@ -111,16 +114,14 @@ class MemoryOutbox(OutboxStore):
 
     def change_status(self, message_ids: Iterable[UUID], transition: Transition) -> list[UUID]:
         with self._lock:
-            asked_for = set(message_ids)
-            found = [
-                row for row in self.rows if row.message.message_id in asked_for and row.status in transition.origins
-            ]
+            wanted = set(message_ids)
+            found = [row for row in self.rows if row.message.message_id in wanted and row.status in transition.origins]
             for row in found:
                 row.status, row.claimed_by = transition.target, None
                 if transition is Transition.REQUEUE:
                     row.attempts = 0
                 if transition is Transition.RELEASE:
-                    row.attempts = min(row.attempts, conf.settings().outbox.max_attempts - 1)
+                    row.attempts = min(row.attempts, attempts_after_release(conf.settings().outbox))
                 if row.status is Status.PENDING:
                     row.available_at = time.monotonic()
             return [row.message.message_id for row in found]

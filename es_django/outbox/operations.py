@@ -1,4 +1,4 @@
-"""What an operator may do to messages. Each function logs what it did and who asked for it."""
+"""The transitions that an operator may ask for. Each changed message is logged, with the operator's name."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -14,31 +14,30 @@ CHUNK = 500
 
 
 def requeue(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
-    """Gives dead messages a new start: they are due at once, with no attempt counted.
+    """Make dead messages due at once, with their attempts set back to 0. Other messages are left alone.
 
-    Later messages of their key may have been published before them. `by` names who asked for it, for the log. Returns
-    the ids of those that were dead; the others are left alone. Raises `StorageError` if the database fails.
+    Later messages of their keys may have been published before them. `by` names the operator, for the log. Returns the
+    ids of the requeued messages. Raises `StorageError` if the database fails, and ValueError if `by` is blank.
     """
     return _change_status(message_ids, Transition.REQUEUE, by)
 
 
 def release(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
-    """Makes messages due at once that wait, or that a worker holds; that worker can settle them no more. Where their
-    attempts are used up, they have one more.
+    """Make pending and claimed messages due at once, with at least one attempt left. Otherwise as `requeue`.
 
-    A worker that still runs may publish its message all the same, so that it arrives twice. As `requeue` otherwise.
+    The worker of a claimed message can no longer settle it. If that worker still runs, the message may arrive twice.
     """
     return _change_status(message_ids, Transition.RELEASE, by)
 
 
 def discard(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
-    """Gives up pending or dead messages for good; their key's later ones go on. As `requeue` otherwise."""
+    """Give up pending and dead messages for good. Later messages of their keys go on. Otherwise as `requeue`."""
     return _change_status(message_ids, Transition.DISCARD, by)
 
 
 def _change_status(message_ids: Iterable[UUID], transition: Transition, by: str) -> list[UUID]:
     if not by.strip():
-        raise ValueError(f"messages are {transition.value} by somebody: name who asked for it")
+        raise ValueError("`by` is blank: give the name of the operator, for the log")
     changed: list[UUID] = []
     for chunk in _chunks(message_ids):
         for message_id in outbox_store().change_status(chunk, transition):

@@ -1,7 +1,8 @@
 """The relay: claims messages, publishes them, and settles the claims.
 
-Publishing happens outside any transaction. A crash at any point leaves claims that run out, and their messages are
-published again: at least once. Of one destination and key, no message is sent while an earlier one is unsettled.
+Publishing happens outside any transaction. If the process dies at any point, its claims run out and their messages are
+published again: delivery is at least once. A message is sent only when no earlier message of its destination and key
+is still to be published.
 """
 
 import logging
@@ -17,59 +18,64 @@ from es_django import conf
 from es_django.core.errors import EsDjangoError
 from es_django.core.instrumentation import Kind, Work
 from es_django.core.serialization import storable_text
+from es_django.outbox import circuit_breaker
 from es_django.outbox.backends import outbox_store
-from es_django.outbox.circuit_breaker import is_resting, note_reached, note_unreachable
 from es_django.outbox.errors import ClaimLost, DestinationUnreachable, PublishError
-from es_django.outbox.heartbeat import Renewal
+from es_django.outbox.heartbeat import Heartbeat
 from es_django.outbox.port import Claim, OutboxStore, Settlement
 from es_django.outbox.publishers import Publisher, publisher_for
-from es_django.outbox.second_worker import Companion
+from es_django.outbox.retry_policy import is_exhausted
+from es_django.outbox.second_worker import SecondWorker
 from es_django.store.errors import StorageError
 
 logger: logging.Logger = logging.getLogger("es_django.outbox")
 
-CALL = 100
-"""Messages that a publisher is given at once."""
-PAUSE = 0.5
-"""Seconds before a settling that the database did not take is tried again."""
+CALL_SIZE = 100
+"""The most messages in one call of a publisher."""
+SETTLE_PAUSE = 0.5
+"""Seconds before the next try, after the database failed to settle."""
 
 
 def relay(
     destination: str | None = None, *, seconds: float = 20.0, is_stopped: Callable[[], bool] = lambda: False
 ) -> int:
-    """Publishes what is due, of one destination or of all, and returns how many messages were published.
+    """Publish the messages that are due, to one destination or to all. Return how many were published.
 
-    It ends when nothing is left to claim, after about `seconds`, or when `is_stopped` says so; what it has claimed and
-    not yet handed to the publisher goes back then. Any number of relays may run at once. A destination that cannot be
-    reached rests for some seconds, in which nothing is claimed for it. While whole batches are due, a second thread
-    relays as well, with connections of its own, and asks `is_stopped` too. Of several destinations, one whose publisher
-    cannot be made is logged and does not stop the others; one that is asked for by name raises. Raises `StorageError`
-    if the database fails, and RuntimeError inside an open transaction.
+    Ends when no message is left to claim, after about `seconds`, or when `is_stopped` returns True. Claims whose
+    messages were not handed to the publisher by then are returned.
+
+    - Any number of relays may run at the same time.
+    - No message is claimed for an unreachable destination, until it is tried again after some seconds.
+    - While full batches are due, a second thread relays too. It has its own connections, and also calls `is_stopped`.
+    - If a publisher cannot be made, this is logged and the other destinations go on. For the one `destination` that was
+      asked for, the error is raised.
+
+    Raises `StorageError` if the database fails, and RuntimeError inside an open transaction.
     """
     deadline = time.monotonic() + seconds
 
     def is_over() -> bool:
         return is_stopped() or time.monotonic() >= deadline
 
-    def accompany(is_alone: Callable[[], bool]) -> int:
-        return _relay_in_turn(destination, lambda: is_alone() or is_over())
+    def work(block_ended: Callable[[], bool]) -> int:
+        return _relay_in_turn(destination, lambda: block_ended() or is_over())
 
-    with Companion(accompany) as companion:
-        published = _relay_in_turn(destination, is_over, companion.call)
-    return published + companion.published
+    with SecondWorker(work) as second_worker:
+        published = _relay_in_turn(destination, is_over, second_worker.start)
+    return published + second_worker.published
 
 
 def _relay_in_turn(
-    destination: str | None, is_over: Callable[[], bool], call_for_help: Callable[[], None] = lambda: None
+    destination: str | None, is_over: Callable[[], bool], start_second_worker: Callable[[], None] = lambda: None
 ) -> int:
+    """Relay one batch of each destination in turn, so that a slow destination does not starve the others."""
     waiting = [destination] if destination is not None else list(conf.settings().destinations)
     published = 0
-    # A batch of each in turn, so that a slow destination does not starve the others.
     while waiting and not is_over():
         for name in list(waiting):
             claimed, done = 0, 0
             try:
-                if not is_resting(name):
+                if not circuit_breaker.is_open(name):
                     claimed, done = _relay_batch(name, is_over)
             except StorageError:
                 raise
@@ -78,60 +84,49 @@ def _relay_in_turn(
                     raise
                 logger.exception("the messages to %s could not be relayed", name, extra={"destination": name})
             published += done
-            if claimed == 0 or is_resting(name):
+            if claimed == 0 or circuit_breaker.is_open(name):
                 waiting.remove(name)
-            elif _is_worth_help(claimed):
-                call_for_help()
+            elif _deserves_second_worker(claimed):
+                start_second_worker()
     return published
 
 
-def _is_worth_help(claimed: int) -> bool:
-    return outbox_store().is_concurrent and CALL < claimed == conf.settings().outbox.batch_size
+def _deserves_second_worker(claimed: int) -> bool:
+    return outbox_store().is_concurrent and CALL_SIZE < claimed == conf.settings().outbox.batch_size
 
 
 def _relay_batch(destination: str, is_over: Callable[[], bool]) -> tuple[int, int]:
+    """Relay one batch. Return how many messages were claimed, and how many of them were published."""
     publisher = publisher_for(destination)
     limits = conf.settings().outbox
     store = outbox_store()
-    # One of its own for each batch, so that nobody else ever settles by this name.
+    # Each batch has a new worker name, so that no other batch can settle its claims.
     worker = f"{socket.gethostname()[:200]}:{os.getpid()}:{uuid4().hex[:8]}"
     claimed_at = time.monotonic()
     claims = store.claim(destination, worker, limit=limits.batch_size, lease=limits.lease)
     if not claims:
         return 0, 0
-    with Renewal(store, worker, claims, claimed_at=claimed_at, lease=limits.lease) as renewal:
-        settlements = list(_publish(destination, publisher, claims, renewal, is_over))
-        outcomes = _settle(store, worker, settlements, renewal)
-    for settlement, lost in zip(settlements, outcomes, strict=True):
+    with Heartbeat(store, worker, claims, claimed_at=claimed_at, lease=limits.lease) as heartbeat:
+        settlements = list(_publish(destination, publisher, claims, heartbeat, is_over))
+        lost_claims = _settle(store, worker, settlements, heartbeat)
+    published = 0
+    for settlement, lost in zip(settlements, lost_claims, strict=True):
         if lost is not None:
-            logger.warning("%s: it is published once more", lost, extra=_ids(settlement.claim))
-    published = [
-        settlement
-        for settlement, lost in zip(settlements, outcomes, strict=True)
-        if settlement.tried and settlement.error is None and lost is None
-    ]
-    return len(claims), len(published)
-
-
-def _settle(
-    store: OutboxStore, worker: str, settlements: Sequence[Settlement], renewal: Renewal
-) -> list[ClaimLost | None]:
-    """Settles as soon as the database is there again, for as long as the claims may live."""
-    while True:
-        try:
-            return store.settle(worker, settlements)
-        except StorageError as error:
-            if not error.retryable or not any(renewal.holds(settlement.claim) for settlement in settlements):
-                raise
-            ids = {"worker": worker, "destination": settlements[0].claim.message.destination}
-            logger.warning("the claims of %s are not settled yet: %s", worker, error, extra=ids)
-            time.sleep(PAUSE)
+            logger.warning("%s: the message will be published again", lost, extra=_ids(settlement.claim))
+        elif settlement.tried and settlement.error is None:
+            published += 1
+    return len(claims), published
 
 
 def _publish(
-    destination: str, publisher: Publisher, claims: Sequence[Claim], renewal: Renewal, is_over: Callable[[], bool]
+    destination: str, publisher: Publisher, claims: Sequence[Claim], heartbeat: Heartbeat, is_over: Callable[[], bool]
 ) -> Iterator[Settlement]:
-    """Publishes in waves with at most one message of a key in each, so that a failed one holds back its own key."""
+    """Publish the messages in waves, and yield the settlements of their claims.
+
+    A wave has at most one message of each key, so that a failed message holds back the later ones of its key. Claims
+    that the worker no longer holds have no settlement.
+    """
+    limits = conf.settings().outbox
     held_back: set[str] = set()
 
     def hold_back(claim: Claim) -> None:
@@ -143,12 +138,12 @@ def _publish(
         over = over or is_over()
         ready: list[Claim] = []
         for claim in wave:
-            if not renewal.holds(claim):
+            if not heartbeat.holds(claim):
                 hold_back(claim)
             elif over or claim.message.key in held_back:
                 yield Settlement(claim, tried=False)
-            elif claim.attempts > conf.settings().outbox.max_attempts:
-                reason = claim.last_error or "its attempts are used up, and none of them came to an end"
+            elif is_exhausted(claim.attempts, limits):
+                reason = claim.last_error or "all attempts are used up, and none of them finished"
                 yield Settlement(claim, PublishError(reason, retryable=False), tried=False)
                 hold_back(claim)
             else:
@@ -163,26 +158,11 @@ def _publish(
                     logger.warning("message %s was not published, attempt %s: %s", *known, error, extra=_ids(claim))
             yield Settlement(claim, error, tried=outage is None)
         if outage is not None:
-            note_unreachable(destination, outage)
+            circuit_breaker.record_failure(destination, outage)
             over = True
         elif outcomes:
-            note_reached(destination)
-        renewal.progress()
-
-
-def _outage(outcomes: Sequence[PublishError | None]) -> DestinationUnreachable | None:
-    # Where anything arrived, or failed in another way, the destination was reached.
-    unreachable = [error for error in outcomes if isinstance(error, DestinationUnreachable)]
-    return unreachable[0] if unreachable and len(unreachable) == len(outcomes) else None
-
-
-def _ids(claim: Claim) -> dict[str, object]:
-    message = claim.message
-    known = {"message_id": message.message_id, "destination": message.destination, "attempt": claim.attempts}
-    if message.stream is None:
-        return known
-    stream = {"category": message.stream.category, "key": message.stream.key}
-    return {**known, **stream, "version": message.stream_version}
+            circuit_breaker.record_success(destination)
+        heartbeat.record_progress()
 
 
 def _waves(claims: Sequence[Claim]) -> Iterator[list[Claim]]:
@@ -197,12 +177,13 @@ def _waves(claims: Sequence[Claim]) -> Iterator[list[Claim]]:
             waves.append([])
         waves[wave].append(claim)
     for each in waves:
-        # Between two calls the relay can see that its time is over, or that its claims are lost.
-        for start in range(0, len(each), CALL):
-            yield each[start : start + CALL]
+        # Between two calls the relay can notice that its time is over, or that its claims are lost.
+        for start in range(0, len(each), CALL_SIZE):
+            yield each[start : start + CALL_SIZE]
 
 
 def _outcomes(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishError | None]:
+    """Publish the messages. Return the outcome of each: None if it arrived, otherwise the error."""
     if not claims:
         return []
     causes = (claim.message.headers for claim in claims)
@@ -215,6 +196,7 @@ def _outcomes(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[Publish
 
 
 def _call(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishError | None]:
+    """Call the publisher, which is code of the project: whatever it raises or returns becomes outcomes."""
     name = type(publisher).__name__
     try:
         outcomes = list(publisher.publish([claim.message for claim in claims]))
@@ -222,7 +204,7 @@ def _call(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishErro
         return [error] * len(claims)
     except Exception as error:
         ids = {"destination": claims[0].message.destination}
-        logger.exception("%s broke down", name, extra=ids)
+        logger.exception("%s raised an error instead of returning outcomes", name, extra=ids)
         return [error if isinstance(error, PublishError) else PublishError(storable_text(error))] * len(claims)
     if len(outcomes) != len(claims):
         reason = f"{name} returned {len(outcomes)} outcomes for {len(claims)} messages"
@@ -233,3 +215,33 @@ def _call(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishErro
         else PublishError(f"{name} returned {type(outcome).__name__} as an outcome")
         for outcome in outcomes
     ]
+
+
+def _outage(outcomes: Sequence[PublishError | None]) -> DestinationUnreachable | None:
+    # If any message arrived, or failed in another way, the destination was reached.
+    unreachable = [error for error in outcomes if isinstance(error, DestinationUnreachable)]
+    return unreachable[0] if unreachable and len(unreachable) == len(outcomes) else None
+
+
+def _settle(
+    store: OutboxStore, worker: str, settlements: Sequence[Settlement], heartbeat: Heartbeat
+) -> list[ClaimLost | None]:
+    """Settle the claims. If the database fails, try again while any claim is still held."""
+    while True:
+        try:
+            return store.settle(worker, settlements)
+        except StorageError as error:
+            if not error.retryable or not any(heartbeat.holds(settlement.claim) for settlement in settlements):
+                raise
+            ids = {"worker": worker, "destination": settlements[0].claim.message.destination}
+            logger.warning("worker %s could not settle its claims yet: %s", worker, error, extra=ids)
+            time.sleep(SETTLE_PAUSE)
+
+
+def _ids(claim: Claim) -> dict[str, object]:
+    message = claim.message
+    known = {"message_id": message.message_id, "destination": message.destination, "attempt": claim.attempts}
+    if message.stream is None:
+        return known
+    stream = {"category": message.stream.category, "key": message.stream.key}
+    return {**known, **stream, "version": message.stream_version}

@@ -1,6 +1,6 @@
-"""A second thread beside that of the relay: while one publishes, the database claims and settles for the other.
+"""A second relay thread: while one thread publishes, the database claims and settles for the other.
 
-To the database they are two relays, and the claims keep them apart as they do any two, in the order of each key too.
+To the database they are two relays. Their claims keep them apart, and keep the order of each key, as with any two.
 """
 
 import os
@@ -13,19 +13,20 @@ from typing import Self
 
 from django.db import connections
 
-NAME = "es_django relay companion"
+THREAD_NAME = "es_django second relay worker"
 
 
-class Companion:
-    """Does the same work in another thread, once it is called; the block ends when both have ended.
+class SecondWorker:
+    """Does the same work in a second thread, once it is started. The block ends when both threads have ended.
 
-    The work is given a function that tells whether the block has failed, which means that it shall end as well.
+    `work` gets a function that returns True when the block has failed: the work must end then, too. It returns how many
+    messages it published.
     """
 
     def __init__(self, work: Callable[[Callable[[], bool]], int]) -> None:
         self.published: int = 0
         self._work = work
-        self._is_alone = Event()
+        self._block_ended = Event()
         self._future: Future[int] | None = None
 
     def __enter__(self) -> Self:
@@ -38,32 +39,33 @@ class Companion:
             if error is None and self._future is not None and not self._future.cancel():
                 self.published = self._future.result()
         finally:
-            # After an error it is not waited for, since a publisher that hangs may be the error.
-            self._is_alone.set()
+            # After an error the block does not wait for the thread, whose publisher may hang for the same reason.
+            self._block_ended.set()
 
-    def call(self) -> None:
+    def start(self) -> None:
+        """Start the thread, unless it was started before."""
         if self._future is None:
             self._future = _threads.submit(copy_context().run, self._run)
 
     def _run(self) -> int:
         try:
-            return self._work(self._is_alone.is_set)
+            return self._work(self._block_ended.is_set)
         finally:
             connections.close_all()
 
 
 def _one_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=NAME)
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=THREAD_NAME)
 
 
-# One that stays, since publishers keep a connection for each thread.
+# The thread outlives the relay, since publishers keep one connection for each thread.
 _threads = _one_thread()
 
 
-def _forget() -> None:
+def _replace_threads() -> None:
     global _threads
     _threads = _one_thread()
 
 
 # Threads do not survive a fork.
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_replace_threads)

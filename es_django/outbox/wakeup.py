@@ -1,7 +1,7 @@
-"""Starts the relay as soon as a transaction that wrote messages has committed.
+"""Wakes the relay as soon as a transaction that wrote messages has committed.
 
-A nudge is only a hint: the messages are safe in the database, and a sweep finds whatever a lost nudge missed. It is
-sent by a thread of its own, so that no broker ever fails or delays a request, and many commits share one.
+A wakeup is only a hint: the messages are safe in the database, and the next sweep finds the messages of a lost wakeup.
+A thread of its own sends the wakeups. So a broker never fails or delays a request, and many commits share one wakeup.
 """
 
 import logging
@@ -9,7 +9,7 @@ import os
 import time
 from threading import Event, Lock, Thread
 
-import celery.app.amqp  # noqa: F401  # now, since an import in the thread could be cut in two by a fork
+import celery.app.amqp  # noqa: F401  # imported here, since a fork could interrupt an import in the thread
 import kombu
 from celery import current_app
 from django.db import connections
@@ -21,16 +21,18 @@ logger: logging.Logger = logging.getLogger("es_django.outbox")
 
 RELAY_TASK = "es_django.relay_outbox"
 EXPIRES = 5.0
-"""Seconds; by then a sweep has come by."""
+"""Seconds after which a wakeup is dropped: a sweep has run by then."""
 INTERVAL = 0.1
-"""Seconds between two nudges of a process at least."""
-SILENCE = 5.0
-"""Seconds for which a broker that did not answer is left alone."""
+"""The least number of seconds between two wakeups of a process."""
+BROKER_PAUSE = 5.0
+"""Seconds to wait after a broker did not take a wakeup."""
 
 
-class Nudger:
-    """Sends nudges from its thread, which starts with the first one. Where threads do not run, as under uWSGI without
-    `enable-threads`, sweeps alone find the messages."""
+class Waker:
+    """Sends wakeups from its thread, which starts with the first one.
+
+    Where threads do not run, as in uWSGI without `enable-threads`, only sweeps find the messages.
+    """
 
     def __init__(self) -> None:
         self._wanted = Event()
@@ -38,18 +40,18 @@ class Nudger:
         self._thread: Thread | None = None
         self._connection = BrokerPerThread(_impatient_connection)
 
-    def want(self) -> None:
-        """Has a nudge sent soon; many wishes at once make one nudge."""
+    def wake(self) -> None:
+        """Have a wakeup sent soon. Several calls in a short time share one wakeup."""
         self._wanted.set()
         with self._starting:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = Thread(target=self._run, name="es_django nudges", daemon=True)
+                self._thread = Thread(target=self._run, name="es_django wakeups", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
         while self._wanted.wait():
             self._wanted.clear()
-            time.sleep(INTERVAL if self._send() else SILENCE)
+            time.sleep(INTERVAL if self._send() else BROKER_PAUSE)
 
     def _send(self) -> bool:
         try:
@@ -57,7 +59,10 @@ class Nudger:
             current_app.send_task(RELAY_TASK, producer=producer, expires=EXPIRES, retry=False, ignore_result=True)
         except Exception as error:
             self._connection.discard()
-            logger.warning("the relay was not nudged, the next sweep publishes: %r", error, extra={"task": RELAY_TASK})
+            ids = {"task": RELAY_TASK}
+            logger.warning(
+                "the relay could not be woken; the next sweep will publish the messages: %r", error, extra=ids
+            )
             return False
         return True
 
@@ -66,28 +71,29 @@ def _impatient_connection() -> kombu.Connection:
     return current_app.connection_for_write().clone(connect_timeout=1)
 
 
-def _start_anew() -> None:
-    # A forked process has no copy of the thread, and perhaps one of a lock that was held.
-    global _nudger
-    _nudger = Nudger()
+def _replace_waker() -> None:
+    # A forked process has no copy of the thread, and its copy of the lock may be held for ever.
+    global _waker
+    _waker = Waker()
 
 
-_nudger = Nudger()
-os.register_at_fork(after_in_child=_start_anew)
+_waker = Waker()
+os.register_at_fork(after_in_child=_replace_waker)
 
 
-def nudge_relay() -> None:
-    """Has the relay's task sent soon."""
-    _nudger.want()
+def wake_relay() -> None:
+    """Have the relay's task sent soon."""
+    _waker.wake()
 
 
-def nudge_on_commit(using: str) -> None:
+def wake_relay_on_commit(using: str) -> None:
+    """Wake the relay once after the current transaction, and not at all if its savepoint is rolled back."""
     connection = connections[using]
     if connection.run_on_commit:
         alive = set(connection.savepoint_ids)
-        if any(entry[1] is nudge_relay and entry[0] <= alive for entry in connection.run_on_commit):
+        if any(entry[1] is wake_relay and entry[0] <= alive for entry in connection.run_on_commit):
             return
-    connection.on_commit(nudge_relay, robust=True)
+    connection.on_commit(wake_relay, robust=True)
 
 
-after_messages.append(nudge_on_commit)
+after_messages.append(wake_relay_on_commit)

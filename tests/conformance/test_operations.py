@@ -109,7 +109,7 @@ def test_an_operation_logs_each_message_and_who_asked_for_it(caplog: pytest.LogC
 
 def test_an_operation_by_nobody_is_refused() -> None:
     message_id = message_that_is(Status.DEAD)
-    with pytest.raises(ValueError, match="name who asked for it"):
+    with pytest.raises(ValueError, match="give the name of the operator"):
         outbox.requeue([message_id], by=" ")
     assert row().status == Status.DEAD
 

@@ -15,7 +15,7 @@ from es_django import Message, StreamId, event_store, outbox
 from es_django.errors import DestinationUnreachable, PayloadError, PublishError, StorageError, UnknownDestination
 from es_django.outbox import heartbeat
 from es_django.outbox.backends import outbox_store
-from es_django.outbox.heartbeat import RENEWAL
+from es_django.outbox.heartbeat import THREAD_NAME
 from es_django.outbox.port import OutboxStore
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.relay import relay
@@ -120,7 +120,7 @@ def test_a_message_that_kills_its_worker_ends_as_dead_and_takes_no_other_with_it
             let_leases_run_out()
     assert deaths == 3
     assert [each.status for each in rows()] == [Status.PUBLISHED, Status.DEAD, Status.PUBLISHED, Status.PUBLISHED]
-    assert rows()[1][1:3] == (3, "its attempts are used up, and none of them came to an end")
+    assert rows()[1][1:3] == (3, "all attempts are used up, and none of them finished")
 
 
 def test_a_message_that_has_had_too_many_attempts_is_dead_of_what_failed_in_the_last(
@@ -164,7 +164,7 @@ def test_a_relay_that_lost_its_claims_stops(recorder: type[Recorder], settings: 
             thieves.append("thief")
             claimed = [outbox_store().claim("tests", "thief", limit=10, lease=60) for _ in range(4)]
             assert len([claim for claims in claimed for claim in claims]) >= 1
-        wait_until(lambda: not any(thread.name == RENEWAL for thread in threading.enumerate()))
+        wait_until(lambda: not any(thread.name == THREAD_NAME for thread in threading.enumerate()))
 
     recorder.fail = staticmethod(lose_the_claims)
     assert relay() == 0
@@ -218,7 +218,7 @@ def test_a_publisher_that_hangs_loses_its_claims_in_the_end(
         assert relay() == 0
     assert taken == [2]
     assert len(recorder.published) == 1, "of its batch it publishes nothing more"
-    assert "has not come back" in caplog.text
+    assert "has hung for" in caplog.text
 
 
 def test_what_does_not_fit_the_time_goes_back_untried(recorder: type[Recorder]) -> None:
@@ -246,7 +246,7 @@ def test_a_settling_that_the_database_does_not_take_is_tried_again(
     recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send("k", "l")
-    monkeypatch.setattr("es_django.outbox.relay.PAUSE", 0)
+    monkeypatch.setattr("es_django.outbox.relay.SETTLE_PAUSE", 0)
     store_class = type(outbox_store())
     settle = store_class.settle
     failures = [StorageError("settle messages", True, "the server is starting up")] * 3
@@ -291,7 +291,7 @@ def test_an_outage_of_a_destination_uses_up_no_attempts_and_is_logged_once(
     assert numbers(recorder.published) == [0, 2, 1]
     assert [record.getMessage() for record in caplog.records] == [
         "destination tests cannot be reached, its messages wait: refused",
-        "destination tests is reached again",
+        "destination tests can be reached again",
     ]
 
 
@@ -313,7 +313,7 @@ def test_a_destination_that_was_not_reached_rests_and_others_do_not(
 def test_what_a_publisher_had_taken_before_an_outage_counts_and_the_rest_of_the_batch_is_not_tried(
     recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("es_django.outbox.relay.CALL", 2)
+    monkeypatch.setattr("es_django.outbox.relay.CALL_SIZE", 2)
     send("k", "l", "m", "n", "o", "p")
     recorder.fail = fails(2, 3, error=DestinationUnreachable("refused"))
     assert relay() == 2
@@ -346,7 +346,7 @@ def test_destinations_take_turns(settings: Settings, recorder: type[Recorder]) -
 
 def relayed_beside(monkeypatch: pytest.MonkeyPatch, settings: Settings, *, batches: int) -> None:
     """So many batches are due, and each is more than a call."""
-    monkeypatch.setattr("es_django.outbox.relay.CALL", 1)
+    monkeypatch.setattr("es_django.outbox.relay.CALL_SIZE", 1)
     settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"BATCH_SIZE": 2}}
     send(*[None] * 2 * batches)
 
@@ -426,10 +426,10 @@ def test_a_relay_of_which_either_thread_fails_raises_and_keeps_no_claims(
     with pytest.raises(StorageError, match="no idea"):
         relay()
     wait_until(lambda: all(each.status is not Status.CLAIMED for each in rows()))
-    wait_until(lambda: companions_at_work() == 0)
+    wait_until(lambda: other_connections() == 0)
 
 
-def companions_at_work() -> int:
+def other_connections() -> int:
     """Connections of other threads to the database."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -568,7 +568,7 @@ def test_headers_that_are_no_text_are_refused(headers: Any) -> None:
 def test_a_publisher_is_given_so_many_messages_at_once_and_no_more(
     recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("es_django.outbox.relay.CALL", 2)
+    monkeypatch.setattr("es_django.outbox.relay.CALL_SIZE", 2)
     over = threading.Event()
     send(*[None] * 5)
     recorder.fail = staticmethod(lambda message: over.set())

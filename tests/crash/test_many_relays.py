@@ -22,7 +22,7 @@ PER_KEY = 100
 
 def relay_all(barrier: Barrier, es_django: dict[str, Any]) -> int:
     override_settings(ES_DJANGO=es_django).enable()
-    relay_module.CALL = 10  # so that each has a second thread
+    relay_module.CALL_SIZE = 10  # so that each has a second thread
     barrier.wait()
     published = 0
     while OutboxMessage.objects.filter(status__in=OPEN).exists():

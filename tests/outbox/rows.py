@@ -58,5 +58,5 @@ def let_pauses_end() -> None:
 
 
 def let_rests_end() -> None:
-    for name, rest in circuit_breaker._resting.items():
-        circuit_breaker._resting[name] = rest._replace(ends=0)
+    for name, circuit in circuit_breaker._circuits.items():
+        circuit_breaker._circuits[name] = circuit._replace(open_until=0)

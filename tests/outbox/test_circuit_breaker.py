@@ -13,21 +13,23 @@ def test_rests_grow_as_pauses_do_but_never_so_long_that_delivery_would_not_go_on
     settings.ES_DJANGO = {"OUTBOX": {"BACKOFF": {"base": 3, "factor": 2, "max": 3600}}}
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    assert not circuit_breaker.is_resting("tests")
-    assert circuit_breaker.unreached() == {}
+    assert not circuit_breaker.is_open("tests")
+    assert circuit_breaker.unreachable_destinations() == {}
     for rest in (3, 6, 10, 10):
-        circuit_breaker.note_unreachable("tests", DestinationUnreachable("refused"))
+        circuit_breaker.record_failure("tests", DestinationUnreachable("refused"))
         now += rest - 0.5
-        assert circuit_breaker.is_resting("tests")
-        assert not circuit_breaker.is_resting("others")
+        assert circuit_breaker.is_open("tests")
+        assert not circuit_breaker.is_open("others")
         now += 0.5
-        assert not circuit_breaker.is_resting("tests")
-        assert [(name, str(error)) for name, error in circuit_breaker.unreached().items()] == [("tests", "refused")]
-    circuit_breaker.note_reached("tests")
-    assert circuit_breaker.unreached() == {}
-    circuit_breaker.note_unreachable("tests", DestinationUnreachable("refused"))
+        assert not circuit_breaker.is_open("tests")
+        assert [(name, str(error)) for name, error in circuit_breaker.unreachable_destinations().items()] == [
+            ("tests", "refused")
+        ]
+    circuit_breaker.record_success("tests")
+    assert circuit_breaker.unreachable_destinations() == {}
+    circuit_breaker.record_failure("tests", DestinationUnreachable("refused"))
     now += 3
-    assert not circuit_breaker.is_resting("tests")
+    assert not circuit_breaker.is_open("tests")
 
 
 def test_a_rest_may_end_in_another_thread_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +37,7 @@ def test_a_rest_may_end_in_another_thread_while_it_is_looked_at(monkeypatch: pyt
         def __contains__(self, name: object) -> bool:
             return super().__contains__(name) and self.pop(str(name)) is not None
 
-    circuit_breaker.note_unreachable("tests", DestinationUnreachable("refused"))
-    monkeypatch.setattr(circuit_breaker, "_resting", Vanishing(circuit_breaker._resting))
-    circuit_breaker.is_resting("tests")
-    circuit_breaker.note_unreachable("tests", DestinationUnreachable("refused"))
+    circuit_breaker.record_failure("tests", DestinationUnreachable("refused"))
+    monkeypatch.setattr(circuit_breaker, "_circuits", Vanishing(circuit_breaker._circuits))
+    circuit_breaker.is_open("tests")
+    circuit_breaker.record_failure("tests", DestinationUnreachable("refused"))

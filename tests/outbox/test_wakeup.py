@@ -44,8 +44,10 @@ class Broker:
 @pytest.fixture(autouse=True)
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     broker = Broker()
+    # The thread of an earlier test must not send a wakeup to this broker.
+    wakeup._waker._wanted.clear()
     monkeypatch.setattr(app, "send_task", broker.send_task)
-    monkeypatch.setattr(wakeup, "_nudger", wakeup.Nudger())
+    monkeypatch.setattr(wakeup, "_waker", wakeup.Waker())
     return broker
 
 
@@ -85,7 +87,7 @@ def test_many_commits_share_few_nudges_and_the_last_one_has_one_after_it(broker:
     broker.answer = busy.wait
     for _ in range(1000):
         with transaction.atomic():
-            transaction.on_commit(wakeup.nudge_relay)
+            transaction.on_commit(wakeup.wake_relay)
     broker.wait_for_one()
     assert broker.sent == [wakeup.RELAY_TASK], "while one is on its way the others wait for it together"
     busy.set()
@@ -125,8 +127,8 @@ def test_a_broker_that_is_down_does_not_fail_the_commit_and_is_left_alone_for_a_
         assert paused.wait(10)
         send("l")
     go_on.set()
-    assert pauses[0] == wakeup.SILENCE
-    assert "the next sweep publishes" in caplog.text
+    assert pauses[0] == wakeup.BROKER_PAUSE
+    assert "the next sweep will publish" in caplog.text
     assert relay() == 2
 
 
@@ -151,11 +153,11 @@ def test_every_thread_knows_the_celery_app_of_the_project() -> None:
 def nudge_before_and_after_a_fork(barrier: object) -> None:
     broker = Broker()
     app.send_task = broker.send_task  # type: ignore[assignment, method-assign]
-    wakeup.nudge_relay()
+    wakeup.wake_relay()
     broker.wait_for_one()
     child = os.fork()
     if child == 0:
-        wakeup.nudge_relay()
+        wakeup.wake_relay()
         os._exit(0 if broker.arrived.acquire(timeout=10) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand
 from es_django.core.errors import EsDjangoError
 from es_django.management.arguments import one_line, require_seconds
 from es_django.management.loop import Loop
-from es_django.outbox.circuit_breaker import unreached
+from es_django.outbox.circuit_breaker import unreachable_destinations
 from es_django.outbox.relay import relay
 
 
@@ -36,6 +36,6 @@ class Command(BaseCommand):
         except (EsDjangoError, ImproperlyConfigured) as error:
             raise one_line(error) from error
         self.stdout.write("1 message was published" if total == 1 else f"{total} messages were published")
-        if once and (errors := unreached()):
+        if once and (errors := unreachable_destinations()):
             lines = [f"destination {name} cannot be reached: {error}" for name, error in errors.items()]
             raise one_line("; ".join(lines))
