@@ -7,9 +7,9 @@ from es_django.core.events import PendingEvent as PendingEvent
 from es_django.core.events import RecordedEvent as RecordedEvent
 from es_django.core.events import StagedEvent as StagedEvent
 from es_django.core.metadata import metadata as metadata
-from es_django.core.registry import upcasts as upcasts
 from es_django.core.replay_errors import ReplayError as ReplayError
 from es_django.core.streams import StreamId as StreamId
+from es_django.core.upcasting import upcasts as upcasts
 from es_django.inbox.errors import HandlerRejected as HandlerRejected
 from es_django.inbox.handlers import handles as handles
 from es_django.messages.message import Message as Message

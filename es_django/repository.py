@@ -120,7 +120,7 @@ class Repository(Generic[A]):
         for aggregate, committed, write in writes:
             if write.events:
                 # Not the pending events of now: more may have been recorded meanwhile.
-                aggregate._saved(committed + len(write.events), store.commit_tracker())
+                aggregate._mark_saved(committed + len(write.events), store.commit_tracker())
         return recorded
 
     def execute(

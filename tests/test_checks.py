@@ -15,7 +15,8 @@ from es_django import Aggregate, Projection, conf, outbox, projects, tasks
 from es_django.checks import check_events, check_open_messages, check_projections, check_settings
 from es_django.core.aggregates import categories
 from es_django.core.events import Event
-from es_django.core.registry import registry, upcasts
+from es_django.core.registry import registry
+from es_django.core.upcasting import upcasts
 from es_django.errors import PublishError
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.port import Settlement

@@ -1,7 +1,7 @@
-"""Aggregates: objects whose state is a pure fold of their stream.
+"""Aggregates: objects whose state is computed from the events of their stream.
 
-Nothing here knows Django or a database. A change is recorded as an event, applied by the same code that replays it,
-and kept as pending until a repository has saved it.
+An aggregate records each change as an event. The same @applies methods run when the event is recorded and when it is
+replayed. A recorded event stays pending until a repository saves it.
 """
 
 import copy
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
+from es_django.core.categories import CategoryRegistry
 from es_django.core.dispatch import marked_methods
 from es_django.core.errors import DefinitionError
 from es_django.core.events import Event, PendingEvent
@@ -21,67 +22,42 @@ from es_django.core.streams import StreamId
 Apply = Callable[[Any, Any], None]
 ApplyT = TypeVar("ApplyT", bound=Apply)
 IsCommitted = Callable[[], bool | None]
-"""Tells of a save whether its transaction has committed (True), was rolled back (False) or is still open (None)."""
+"""Returns whether the transaction of a save committed (True), was rolled back (False) or is still open (None)."""
 
 _APPLIES = "_es_django_applies"
 
 
 def applies(method: ApplyT) -> ApplyT:
-    """Marks an aggregate's method as the one that applies the event type its parameter is annotated with.
+    """Mark a method that applies events of the class that its parameter is annotated with.
 
-    `event: A | B` covers both. The method changes the aggregate's attributes and does nothing else.
+    `event: A | B` makes it apply both classes. The method may only change the aggregate's attributes.
     """
     if isinstance(method, type):
         raise DefinitionError(
-            f"@applies({method.__name__}): write @applies alone; the annotation of the method's event tells its class"
+            f"@applies({method.__name__}): write @applies alone, and annotate the method's event with its class"
         )
     setattr(method, _APPLIES, True)
     return method
 
 
-def committed() -> bool:
-    """The outcome of a save that needs no waiting for."""
+def already_committed() -> bool:
+    """The `IsCommitted` of a save outside a transaction."""
     return True
 
 
-class CategoryRegistry:
-    """The categories of all aggregate classes. One that two classes claim stays visible as a conflict, for the system
-    check, and using it raises `DefinitionError`: each would read the other's events."""
-
-    def __init__(self) -> None:
-        self._claims: dict[str, dict[str, type[Aggregate]]] = {}
-
-    def register(self, cls: "type[Aggregate]") -> None:
-        # By path: a module that is imported again replaces its classes.
-        self._claims.setdefault(cls.category, {})[f"{cls.__module__}.{cls.__qualname__}"] = cls
-
-    def aggregate_of(self, category: str) -> "type[Aggregate] | None":
-        """The one class whose category it is; None if there is none, or more than one."""
-        claims = list(self._claims.get(category, {}).values())
-        return claims[0] if len(claims) == 1 else None
-
-    def conflicts(self) -> dict[str, list[str]]:
-        """The categories that more than one class claims, with the paths of those classes."""
-        return {category: sorted(claims) for category, claims in self._claims.items() if len(claims) > 1}
-
-    def require_unique(self, category: str) -> None:
-        if len(claims := self._claims.get(category, ())) > 1:
-            raise DefinitionError(
-                f"{' and '.join(sorted(claims))} both have the category {category!r}: "
-                "give one of them another Meta.category"
-            )
-
-
-categories: CategoryRegistry = CategoryRegistry()
+categories: "CategoryRegistry[Aggregate]" = CategoryRegistry()
 
 
 class Aggregate:
     """The base of aggregate classes.
 
-    Annotated class attributes are the state, with their initial values; each instance gets its own copy. A nested
-    `class Meta` may set `category` (the class name in lower case where absent) and `snapshot_every`, a number of
-    events (no snapshots where absent). Making an aggregate whose category another class has too raises
-    `DefinitionError`.
+    The annotated class attributes are the state, with their initial values. Each instance gets its own copy.
+
+    A nested `class Meta` may set:
+    - `category`: the category of the streams. Default: the class name in lower case.
+    - `snapshot_every`: the number of events after which a snapshot is saved. Default: no snapshots.
+
+    Creating an instance raises `DefinitionError` if another class has the same category.
     """
 
     category: ClassVar[str]
@@ -98,13 +74,15 @@ class Aggregate:
         cls.category = options.get("category", cls.__name__.lower())
         cls.snapshot_every = every = options.get("snapshot_every")
         if every is not None and (not isinstance(every, int) or every < 1):
-            raise DefinitionError(f"{cls.__qualname__}.Meta.snapshot_every is a number from 1 on, not {every!r}")
+            raise DefinitionError(
+                f"{cls.__qualname__}.Meta.snapshot_every must be an integer of at least 1, got {every!r}"
+            )
         cls._initial_state = {}
         for base in reversed(cls.__mro__):
             if base not in Aggregate.__mro__:
                 cls._initial_state |= _initial_values(base)
         cls._appliers = marked_methods(cls, _APPLIES, parameters=1)
-        categories.register(cls)
+        categories.register(cls.category, cls)
 
     @classmethod
     def _stream_of(cls, key: str) -> StreamId:
@@ -113,7 +91,7 @@ class Aggregate:
 
     def __init__(self, key: str) -> None:
         self._stream = self._stream_of(key)
-        self._unsettled: list[tuple[int, IsCommitted]] = []
+        self._uncommitted_saves: list[tuple[int, IsCommitted]] = []
         self._pending: list[PendingEvent] = []
         self._base_version = 0
         self._undo: tuple[int, dict[str, Any]] | None = None
@@ -133,42 +111,46 @@ class Aggregate:
 
     @property
     def version(self) -> int:
-        """The version with all pending events."""
+        """The version after all pending events."""
         return self._base_version + len(self._pending)
 
     @property
     def committed_version(self) -> int:
-        """The version that the store has, as far as this object knows; lower again after a rollback."""
-        self._settle()
-        return self._unsettled[-1][0] if self._unsettled else self._base_version
+        """The version of the last event that was saved. It falls back if the transaction of a save is rolled back."""
+        self._check_saves()
+        return self._uncommitted_saves[-1][0] if self._uncommitted_saves else self._base_version
 
     @property
     def pending_events(self) -> list[Event]:
-        """The events that the next save will append, oldest first."""
+        """The events that the next save appends, oldest first."""
         return [pending.event for pending in self._unsaved()]
 
     def record(self, event: Event) -> None:
-        """Applies the event, then keeps it as pending.
+        """Apply the event and add it to the pending events.
 
-        If the event cannot be stored (`PayloadError`), no method applies it (`TypeError`), or applying raises, then
-        nothing is kept and the state is as before. Raises `RuntimeError` in an @applies method: replaying the event
-        would record another one each time.
+        If it raises, the state is as before and the event is not pending. Raises:
+        - `PayloadError` if the event cannot be stored,
+        - `TypeError` if no @applies method takes the event,
+        - `RuntimeError` inside an @applies method, because each replay would record another event,
+        - any error of the @applies method.
         """
         if self._applying:
             raise RuntimeError(
                 f"{type(self).__name__} records {type(event).__name__} while an event is applied: an @applies method "
-                "changes attributes only; record both events in the command"
+                "may only change attributes; record both events in the command"
             )
         pending = PendingEvent(event)
         apply = self._appliers.get(type(event))
         if apply is None:
             name = type(event).__name__
-            raise TypeError(f"{type(self).__name__} has no @applies method for {name}; write one, if only with pass")
+            raise TypeError(
+                f"{type(self).__name__} has no @applies method for {name}; write one, even if its body is pass"
+            )
         if self._undo is None:
             self._undo = (len(self._pending), copy.deepcopy(self._state()))
         self._applying = True
         try:
-            # What is stored of it, as a replay will: it may be another one in what `==` does not see.
+            # A replay applies the decoded event, which may differ from `event` although both are equal (1 and True).
             apply(self, pending.decoded())
         except BaseException:
             self._undo_apply(*self._undo)
@@ -177,26 +159,26 @@ class Aggregate:
             self._applying = False
         self._pending.append(pending)
 
-    def _undo_apply(self, since: int, state: dict[str, Any]) -> None:
-        """Folds the state anew, from the last time that it was copied; copying it for each event would cost more."""
-        self._become(copy.deepcopy(state))
-        for pending in self._pending[since:]:
+    def _undo_apply(self, copied_at: int, state: dict[str, Any]) -> None:
+        """Restore the copied state and apply the pending events since then; a copy for each event would cost more."""
+        self._replace_state(copy.deepcopy(state))
+        for pending in self._pending[copied_at:]:
             self._appliers[type(pending.event)](self, pending.decoded())
 
     def _state(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _OWN_ATTRIBUTES}
 
-    def _become(self, state: dict[str, Any]) -> None:
+    def _replace_state(self, state: dict[str, Any]) -> None:
         for name in self._state():
             del self.__dict__[name]
         self.__dict__.update(state)
 
     def _restore(self, version: int, state: dict[str, Any]) -> None:
-        self._become(state)
+        self._replace_state(state)
         self._base_version = version
 
     def _replay(self, stored: Iterable[tuple[int, Sequence[Event]]]) -> None:
-        """Applies what each stored version holds: one event, or as many as upcasting made of it."""
+        """Apply stored events: for each version one event, or as many as its upcasters returned."""
         appliers = self._appliers
         self._applying = True
         try:
@@ -216,28 +198,29 @@ class Aggregate:
         return self._pending[self.committed_version - self._base_version :]
 
     def _identify_pending(self, event_id: Callable[[int], UUID]) -> None:
-        """Gives the pending events the ids of the numbers from 1 on."""
+        """Give each pending event the id that `event_id` returns for its number, counted from 1."""
         self._pending = [PendingEvent(each.event, event_id(number)) for number, each in enumerate(self._pending, 1)]
 
-    def _saved(self, version: int, outcome: IsCommitted) -> None:
-        """Counts the events up to `version` as stored, for as long as `outcome` does not say that they were rolled
-        back."""
-        self._unsettled.append((version, outcome))
+    def _mark_saved(self, version: int, is_committed: IsCommitted) -> None:
+        """Regard the events up to `version` as saved, unless `is_committed` later reports a rollback."""
+        self._uncommitted_saves.append((version, is_committed))
 
-    def _settle(self) -> None:
-        while self._unsettled and self._unsettled[0][1]() is True:
-            version, _ = self._unsettled.pop(0)
+    def _check_saves(self) -> None:
+        """Drop the pending events of committed saves, and forget the saves that were rolled back."""
+        saves = self._uncommitted_saves
+        while saves and saves[0][1]() is True:
+            version, _ = saves.pop(0)
             del self._pending[: version - self._base_version]
             self._undo = None
             self._base_version = version
-        for index, (_, outcome) in enumerate(self._unsettled):
-            if outcome() is False:
-                # A save that came later rests on this one, so it is gone with it.
-                del self._unsettled[index:]
+        for index, (_, is_committed) in enumerate(saves):
+            if is_committed() is False:
+                # Each later save appended after this one, so it was rolled back too.
+                del saves[index:]
                 break
 
 
-_OWN_ATTRIBUTES = frozenset({"_stream", "_unsettled", "_pending", "_base_version", "_undo", "_applying"})
+_OWN_ATTRIBUTES = frozenset({"_stream", "_uncommitted_saves", "_pending", "_base_version", "_undo", "_applying"})
 _CLASS_ATTRIBUTES = frozenset(inspect.get_annotations(Aggregate))
 _TAKEN_NAMES = _OWN_ATTRIBUTES | _CLASS_ATTRIBUTES | {name for name in vars(Aggregate) if name[:2] != "__"}
 
@@ -245,7 +228,7 @@ _TAKEN_NAMES = _OWN_ATTRIBUTES | _CLASS_ATTRIBUTES | {name for name in vars(Aggr
 def _require_free_names(cls: type) -> None:
     names = vars(cls).keys() | inspect.get_annotations(cls).keys()
     if taken := names & _TAKEN_NAMES:
-        raise DefinitionError(f"{cls.__qualname__}: every aggregate has {', '.join(sorted(taken))} already")
+        raise DefinitionError(f"{cls.__qualname__}: every aggregate already has {', '.join(sorted(taken))}")
 
 
 def _initial_values(cls: type) -> dict[str, Any]:
@@ -254,6 +237,6 @@ def _initial_values(cls: type) -> dict[str, Any]:
     mutable = {name for name, value in values.items() if type(value).__hash__ is None and name[:2] != "__"}
     if unannotated := mutable - hints.keys():
         raise DefinitionError(
-            f"{cls.__qualname__}: all instances would share {', '.join(sorted(unannotated))}; annotate what is state"
+            f"{cls.__qualname__}: all instances would share {', '.join(sorted(unannotated))}; annotate it as state"
         )
     return {name: values[name] for name, hint in hints.items() if name in values and "ClassVar" not in str(hint)}

@@ -58,12 +58,12 @@ class PendingEvent(msgspec.Struct, frozen=True):
         event_type = registry.of(type(self.event))
         data = as_stored(encode_payload(self.event, event_type.name))
         # A copy of its own: what its writer makes of the event's lists later is no part of it.
-        msgspec.structs.force_setattr(self, "event", event_type.faithful(self.event, data))
+        msgspec.structs.force_setattr(self, "event", event_type.round_trip(self.event, data))
         msgspec.structs.force_setattr(self, "data", data)
 
     def decoded(self) -> Event:
         """A further copy of the event."""
-        copy: Event = registry.of(type(self.event)).faithful(self.event, self.data)
+        copy: Event = registry.of(type(self.event)).round_trip(self.event, self.data)
         return copy
 
 

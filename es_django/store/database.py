@@ -16,7 +16,7 @@ from django.db.models.functions import Coalesce, Now
 from django.db.transaction import TransactionManagementError
 
 from es_django import conf
-from es_django.core.aggregates import IsCommitted, committed
+from es_django.core.aggregates import IsCommitted, already_committed
 from es_django.core.events import Event, RecordedEvent
 from es_django.core.registry import registry
 from es_django.core.replay_errors import ReplayError
@@ -105,7 +105,7 @@ class DatabaseEventStore(EventStore):
         return transaction.atomic(using=self.using)
 
     def commit_tracker(self) -> IsCommitted:
-        return CommitTracker(self.using) if self.in_transaction else committed
+        return CommitTracker(self.using) if self.in_transaction else already_committed
 
     def _require_autocommit(self, connection: BaseDatabaseWrapper) -> None:
         # The attribute is asked first, as the method makes sure of a connection.

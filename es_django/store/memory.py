@@ -15,7 +15,7 @@ from zlib import crc32
 
 import msgspec
 
-from es_django.core.aggregates import IsCommitted, committed
+from es_django.core.aggregates import IsCommitted, already_committed
 from es_django.core.events import Event, RecordedEvent
 from es_django.core.registry import registry
 from es_django.core.replay_errors import ReplayError
@@ -80,7 +80,7 @@ class MemoryEventStore(EventStore):
         return self._owner == threading.get_ident()
 
     def commit_tracker(self) -> IsCommitted:
-        return self._open[-1].outcome if self.in_transaction else committed
+        return self._open[-1].outcome if self.in_transaction else already_committed
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

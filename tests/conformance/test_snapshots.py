@@ -423,7 +423,7 @@ def assert_it_is_replayed_in_full_and_cached_again(ledgers: Repository[Ledger], 
 
 @pytest.mark.parametrize("every", [0, -1, "often"])
 def test_a_frequency_below_one_is_refused(every: int) -> None:
-    with pytest.raises(DefinitionError, match="snapshot_every is a number from 1 on"):
+    with pytest.raises(DefinitionError, match="snapshot_every must be an integer of at least 1"):
         ledger_class(every)
 
 

@@ -288,12 +288,12 @@ def _taken_name() -> None:
 def _taken_private_name() -> None:
     class Draft(Aggregate):
         @applies
-        def _saved(self, event: Deposited) -> None: ...  # type: ignore[override]
+        def _mark_saved(self, event: Deposited) -> None: ...  # type: ignore[override]
 
 
 def _taken_name_in_a_mixin() -> None:
     class Mixin:
-        def _settle(self) -> None: ...
+        def _check_saves(self) -> None: ...
 
     class Mixed(Mixin, Aggregate): ...
 
@@ -353,10 +353,10 @@ def _override_without_an_annotation() -> None:
         (_any_event, r"Curious\.one: annotate the event with its Event class"),
         (_event_given_to_the_decorator, r"@applies\(Deposited\): write @applies alone"),
         (_too_many_parameters, "takes self and the event"),
-        (_taken_name, "every aggregate has version already"),
-        (_taken_private_name, "Draft: every aggregate has _saved already"),
-        (_taken_name_in_a_mixin, "Mixin: every aggregate has _settle already"),
-        (_option_outside_meta, "Outside: every aggregate has category already"),
+        (_taken_name, "every aggregate already has version"),
+        (_taken_private_name, "Draft: every aggregate already has _mark_saved"),
+        (_taken_name_in_a_mixin, "Mixin: every aggregate already has _check_saves"),
+        (_option_outside_meta, "Outside: every aggregate already has category"),
         (_unknown_option, "no option catgory"),
         (_shared_list, "all instances would share items"),
         (_shared_queue, "Mixin: all instances would share queue"),

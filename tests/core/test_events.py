@@ -202,7 +202,7 @@ def test_a_step_from_a_version_that_has_no_next_one_is_refused() -> None:
 
 
 def test_a_step_for_what_is_no_event_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="UUID'> is no subclass of Event"):
+    with pytest.raises(DefinitionError, match="UUID'> is not a subclass of Event"):
         upcasts(UUID, from_version=1)  # type: ignore[arg-type]  # the mistake
 
 
