@@ -1,5 +1,7 @@
-"""The Celery tasks. All are short, idempotent and safe to run twice at once on any number of machines: what must be
-alone is guarded in the database, never by the schedule."""
+"""The Celery tasks. Each is short and idempotent, and may run several times at once on any number of machines.
+
+Work that must not run twice at once is guarded in the database, never by the schedule.
+"""
 
 import logging
 from datetime import timedelta
@@ -20,42 +22,44 @@ from es_django.store.errors import StorageError
 
 logger: logging.Logger = logging.getLogger("es_django.outbox")
 
-_connection = BrokerPerThread(confirming_connection)
+_retry_connection = BrokerPerThread(confirming_connection)
 
 
-# The limits free the worker of a publisher or a projection that hangs; what it had is tried again.
+# The time limits free the worker from a publisher or a projection that hangs. Its work is retried.
 @shared_task(name="es_django.relay_outbox", ignore_result=True, soft_time_limit=300)
 def relay_outbox(destination: str | None = None) -> None:
-    """Publishes the outbox messages that are due, of one destination or of all."""
+    """Publish the outbox messages that are due, of one destination or of all."""
     try:
         relay(destination)
     except StorageError as error:
         if not error.retryable:
             raise
-        logger.warning("%s; the next sweep goes on", error, extra={"destination": destination})
+        logger.warning(
+            "the relay stopped, the next scheduled run continues: %s", error, extra={"destination": destination}
+        )
 
 
 @shared_task(name="es_django.run_projections", ignore_result=True, soft_time_limit=300)
 def run_projections() -> None:
-    """Brings every asynchronous projection, and those that are being rebuilt, up to the end of the log."""
+    """Advance every asynchronous projection, and every rebuild, to the end of the log."""
     runner.run_projections()
 
 
 @shared_task(name="es_django.run_projection", ignore_result=True, soft_time_limit=300)
 def run_projection(name: str) -> None:
-    """Brings one asynchronous projection up to the end of the log."""
+    """Advance one asynchronous projection to the end of the log."""
     runner.run_projection(name)
 
 
 @shared_task(name="es_django.prune", ignore_result=True)
 def prune() -> None:
-    """Deletes what has ended longer ago than the settings keep it, as far as it comes in its time."""
+    """Delete finished messages and receipts that are older than the settings keep them. Stop after a time limit."""
     settings = conf.settings()
     prune_messages(timedelta(days=settings.outbox.retention_days))
     prune_receipts(timedelta(days=settings.inbox.retention_days))
 
 
-# The broker must keep the message until the receipt is committed: hence the late acknowledgement.
+# The acknowledgement is late, because the broker must keep the message until the receipt is committed.
 @shared_task(
     name="es_django.handle_message",
     bind=True,
@@ -65,25 +69,25 @@ def prune() -> None:
     max_retries=None,
 )
 def handle_message(self: Task[Any, Any], message: object) -> None:
-    """Runs the handlers of a message, each once, and again after a pause where that can help.
+    """Run the handler of each consumer of a message once. Retry after a pause if an error is retryable.
 
-    A message that the broker delivers again, since its worker ended before it was done, comes back later as one that
-    has failed: else one that kills its worker would kill the next at once, and so on for ever. A worker that is only
-    restarted also gives back what it has not begun, hence nothing is given up for that before its second delivery.
+    If a worker ends before it has finished, the broker delivers the message again. This delivery counts as a failed
+    attempt and runs no handler: otherwise a message that kills its worker would kill the next ones too. A worker that
+    is only restarted returns messages that it has not begun. So a message gets at least two attempts before it is dead.
     """
     limits = conf.settings().outbox
     attempt = (self.request.retries or 0) + 1
-    came_back = bool((self.request.delivery_info or {}).get("redelivered"))
-    limit = max(2, limits.max_attempts) if came_back else limits.max_attempts
-    if receive(message, attempt=attempt, last=attempt >= limit, came_back=came_back) is Outcome.POSTPONED:
+    redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+    limit = max(2, limits.max_attempts) if redelivered else limits.max_attempts
+    if receive(message, attempt=attempt, last=attempt >= limit, redelivered=redelivered) is Outcome.POSTPONED:
         _retry(self, limits.backoff.after(attempt))
 
 
 def _retry(task: Any, countdown: float) -> NoReturn:
     if task.request.called_directly or task.request.is_eager:
-        raise task.retry(countdown=countdown)  # no broker has it
+        raise task.retry(countdown=countdown)  # there is no broker to confirm it
     try:
-        producer = task.app.amqp.Producer(_connection.get())
+        producer = task.app.amqp.Producer(_retry_connection.get())
         raise task.retry(
             countdown=countdown,
             producer=producer,
@@ -93,6 +97,6 @@ def _retry(task: Any, countdown: float) -> NoReturn:
     except Retry:
         raise
     except Exception as error:
-        # The retry was not taken: dropped now, the message would be nowhere.
-        _connection.discard()
+        # The broker did not accept the retry. Without this, the message would be lost.
+        _retry_connection.discard()
         raise Reject(error.args[0] if isinstance(error, Reject) else error, requeue=True) from error

@@ -12,28 +12,33 @@ HandlerFunction = Callable[[Message], None]
 HandlerT = TypeVar("HandlerT", bound=HandlerFunction)
 
 UNHANDLED = "es_django.unhandled"
-"""In place of a consumer in the receipt of a message that none could take: no handler, or no message at all."""
+"""Stands for the consumer in the receipt of a message that has no handler, or of content that is not a message."""
 
 _handlers: dict[str, dict[str, HandlerFunction]] = {}
 
 
 def handles(message_type: str, *, consumer: str) -> Callable[[HandlerT], HandlerT]:
-    """Registers a function for the messages of a type.
+    """Register a function as the handler of `consumer` for the messages of a type.
 
-    For each message id it takes effect once per `consumer`: its database writes and the receipt commit together. What
-    it does outside the database can happen again. If it raises, nothing of it is kept; an error that `is_retryable`
-    is tried again, any other, `HandlerRejected` first of all, keeps the message as dead, to be replayed.
+    The handler takes effect once for each message id: its database writes and the receipt commit together. Effects
+    outside the database can happen more than once. If the handler raises, its database writes are rolled back:
 
-    Messages are published in order, but workers take them side by side, and one that fails is tried again after the
-    next: a handler whose messages depend on each other compares their `stream_version`, or has one worker with one
-    process on a queue of its own.
+    - After an error that `is_retryable`, the message is handled again.
+    - After any other error, such as `HandlerRejected`, the message is kept as dead and can be replayed.
+
+    Messages are published in order, but workers handle them concurrently, and a message that failed is handled again
+    after the next ones. If a handler depends on the order, let it compare `stream_version`, or give it a queue of its
+    own with one worker of one process.
+
+    Raises `DefinitionError` unless both names are valid, the function is synchronous, and it is the consumer's only
+    handler for this type.
     """
     for field, value in (("message type", message_type), ("consumer", consumer)):
         require_name(f"@handles: the {field}", value, DefinitionError)
         if not value.isprintable():
             raise DefinitionError(f"@handles: the {field} must be printable, got {value!r}")
     if consumer == UNHANDLED:
-        raise DefinitionError(f"@handles: {UNHANDLED!r} stands for messages without a consumer")
+        raise DefinitionError(f"@handles: the consumer {UNHANDLED!r} is reserved for messages without a consumer")
 
     def register(function: HandlerT) -> HandlerT:
         if iscoroutinefunction(function):
@@ -48,5 +53,5 @@ def handles(message_type: str, *, consumer: str) -> Callable[[HandlerT], Handler
 
 
 def handlers_of(message_type: str) -> dict[str, HandlerFunction]:
-    """The handler of each consumer of a message type."""
+    """Return the handler of each consumer of a message type."""
     return dict(_handlers.get(message_type, {}))

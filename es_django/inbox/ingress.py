@@ -1,7 +1,6 @@
-"""Receives CloudEvents over HTTP and handles them before it answers, so that the answer is true.
+"""Receives CloudEvents over HTTP. The response is sent after the events were handled, so that it can be trusted.
 
-The sender keeps what is not answered with a 2xx, and sends it again after a 503. A repeat is harmless: the receipts
-know what was handled.
+The sender keeps an event until a 2xx response, and sends it again after a 503. Receipts make repeated events harmless.
 """
 
 import logging
@@ -21,72 +20,72 @@ from es_django.messages.signatures import is_signed
 logger: logging.Logger = logging.getLogger("es_django.inbox")
 
 RETRY_AFTER = 30
-"""Seconds that a sender is asked to wait."""
-LONGEST_LENGTH = 18
-"""Digits of a Content-Length that can be one."""
+"""Seconds that a sender must wait before it sends an event again."""
+MAX_LENGTH_DIGITS = 18
+"""A Content-Length with more digits is above every limit, and is not parsed."""
 
 
 @csrf_exempt
 @require_POST
 def ingress(request: HttpRequest) -> HttpResponse:
-    """Handles the CloudEvents of a request, signed after Standard Webhooks, by the handlers of their types.
+    """Run the handlers of the CloudEvents in a request, which must be signed as a Standard Webhook.
 
     | status | |
     | --- | --- |
-    | 204 | handled, now or before |
-    | 202 | nobody handles this type, and the ingress is not strict |
-    | 400 | no CloudEvent, or one that cannot be stored; nothing of the request was handled |
-    | 401 | no valid signature |
+    | 204 | each event has been handled, now or earlier |
+    | 202 | no handler takes this type, and the ingress is not strict |
+    | 400 | the body is not a CloudEvent, or an event cannot be stored; no event of the request was handled |
+    | 401 | the signature is not valid |
     | 403 | no secret is configured |
-    | 404 | nobody handles this type |
-    | 413 | more than MAX_BYTES |
-    | 422 | a handler will never accept it; it is kept as dead |
-    | 503 | to be sent again after `Retry-After` seconds |
+    | 404 | no handler takes this type |
+    | 413 | the body is longer than MAX_BYTES |
+    | 422 | a handler rejected the event, which is kept as dead |
+    | 503 | the sender must send the request again after `Retry-After` seconds |
 
-    The events of a batch are handled each on its own, whatever becomes of the others, and the worst decides: 503, then
-    422, then 404. A signature covers the body, and so not the attributes of a binary event, which are headers.
+    Each event of a batch is handled independently of the others. The worst result decides about the status: 503, then
+    422, then 404. The signature covers the body, and not the attributes of a binary event, which are headers.
     """
     try:
-        return _answer(request)
+        return _respond(request)
     except UnreadablePostError:
-        return _refusal(400, "the request ended too soon")
+        return _refusal(400, "the request ended before its body was complete")
     except Exception:
-        logger.exception("the ingress failed", extra={"path": request.path})
-        return _try_again()
+        logger.exception("the ingress failed: the sender must send the request again", extra={"path": request.path})
+        return _send_again()
 
 
-# Each message has a transaction of its own, which must be committed before the answer.
+# Each message has a transaction of its own, which must be committed before the response is sent.
 for _alias in connections:
     ingress = transaction.non_atomic_requests(using=_alias)(ingress)
 
 
-def _answer(request: HttpRequest) -> HttpResponse:
+def _respond(request: HttpRequest) -> HttpResponse:
     limits = conf.settings().ingress
     if not limits.secrets:
-        return _refusal(403, "messages are not accepted here")
+        return _refusal(403, "messages are not accepted here: no secret is configured")
     body = _body(request, limits.max_bytes)
     if body is None:
-        return _refusal(413, f"more than {limits.max_bytes} bytes")
+        return _refusal(413, f"the body is longer than {limits.max_bytes} bytes")
     if not is_signed(request.headers, body):
-        return _refusal(401, "no valid signature")
+        return _refusal(401, "the signature is not valid")
     try:
         messages = read_messages(request.headers, body)
     except InvalidCloudEvent as error:
         return _refusal(400, str(error))
     outcome = max((handle(message) for message in messages), default=Outcome.HANDLED)
     if outcome is Outcome.POSTPONED:
-        return _try_again()
+        return _send_again()
     if outcome is Outcome.DEAD:
-        return _refusal(422, "rejected")
+        return _refusal(422, "a handler rejected the event")
     if outcome is Outcome.NO_HANDLER:
-        return _refusal(404, "nobody handles this type of event") if limits.strict else HttpResponse(status=202)
+        return _refusal(404, "no handler takes this type of event") if limits.strict else HttpResponse(status=202)
     return HttpResponse(status=204)
 
 
 def _body(request: HttpRequest, max_bytes: int) -> bytes | None:
-    """The request's body, or None if it is longer than that, whether or not it says so."""
+    """Return the request's body, or None if it is longer than `max_bytes`, with or without a Content-Length."""
     announced = request.headers.get("Content-Length", "")
-    if announced.isdecimal() and (len(announced) > LONGEST_LENGTH or int(announced) > max_bytes):
+    if announced.isdecimal() and (len(announced) > MAX_LENGTH_DIGITS or int(announced) > max_bytes):
         return None
     body = b""
     while len(body) <= max_bytes and (chunk := request.read(max_bytes + 1 - len(body))):
@@ -98,5 +97,5 @@ def _refusal(status: int, reason: str) -> HttpResponse:
     return HttpResponse(f"{reason}\n", status=status, content_type="text/plain; charset=utf-8")
 
 
-def _try_again() -> HttpResponse:
+def _send_again() -> HttpResponse:
     return HttpResponse(status=503, headers={"Retry-After": str(RETRY_AFTER)})

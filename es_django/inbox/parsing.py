@@ -1,4 +1,4 @@
-"""CloudEvents in an HTTP request: binary, structured and batched, read strictly."""
+"""Reads the CloudEvents in an HTTP request: binary, structured or batched. Malformed events are rejected."""
 
 import base64
 import json
@@ -22,9 +22,9 @@ STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-bat
 
 
 def read_messages(headers: Mapping[str, str], body: bytes) -> list[Message]:
-    """The messages that a request's CloudEvents tell, of which only a batch can have any other number than one.
+    """Return the messages of a request's CloudEvents. Without a batch it is one message.
 
-    Raises `InvalidCloudEvent` if any of them is none, or holds what the databases cannot store.
+    Raises `InvalidCloudEvent` if an event is malformed, or if a database cannot store it.
     """
     content_type = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
     media_type = content_type.partition(";")[0].strip().lower()
@@ -35,24 +35,27 @@ def read_messages(headers: Mapping[str, str], body: bytes) -> list[Message]:
         elif media_type == STRUCTURED:
             events = [from_structured(request, _format, make_cloudevent)]
         elif media_type.startswith("application/cloudevents"):
-            raise InvalidCloudEvent(f"the format is {STRUCTURED} or {BATCH}")
+            raise InvalidCloudEvent(f"the content type must be {STRUCTURED} or {BATCH}")
         elif any(name.lower().startswith(CE_PREFIX) for name in headers):
             events = [from_binary(request, _format, make_cloudevent)]
         else:
-            raise InvalidCloudEvent(f"there are neither ce- headers nor the content type {STRUCTURED} or {BATCH}")
+            raise InvalidCloudEvent(f"the request must have ce- headers, or the content type {STRUCTURED} or {BATCH}")
     except CloudEventValidationError as error:
         reasons = ", ".join(str(reason) for reasons in error.errors.values() for reason in reasons)
         raise InvalidCloudEvent(reasons) from error
     except ValueError as error:
         raise InvalidCloudEvent(str(error)) from error
     except RecursionError as error:
-        raise InvalidCloudEvent("it is nested too deeply") from error
-    return [_storable(from_cloudevent(event)) for event in events]
+        raise InvalidCloudEvent("the JSON is nested too deeply") from error
+    return [_require_storable(from_cloudevent(event)) for event in events]
 
 
 class _StrictJSON(JSONFormat):
-    """The package's JSON format, but for what it lets pass: two values of one name, broken JSON as plain text, base64
-    with anything in between, and attributes that are no texts."""
+    """The JSON format of the cloudevents package, without its leniency.
+
+    The package accepts duplicate names, takes broken JSON for plain text, skips invalid characters in base64, and
+    allows attributes of any type.
+    """
 
     def read(self, event_factory: EventFactory | None, data: str | bytes) -> BaseCloudEvent:
         return _event(_strict_json(data))
@@ -74,43 +77,43 @@ _format = _StrictJSON()
 def _batch(body: bytes) -> list[BaseCloudEvent]:
     events = _strict_json(body)
     if not isinstance(events, list):
-        raise InvalidCloudEvent("a batch is a JSON array")
+        raise InvalidCloudEvent("a batch must be a JSON array")
     return [_event(fields) for fields in events]
 
 
 def _event(fields: object) -> BaseCloudEvent:
     if not isinstance(fields, dict):
-        raise InvalidCloudEvent("an event is a JSON object")
+        raise InvalidCloudEvent("an event must be a JSON object")
     if "data" in fields and "data_base64" in fields:
-        raise InvalidCloudEvent("it has both data and data_base64")
+        raise InvalidCloudEvent("an event must not have both data and data_base64")
     data, encoded = fields.pop("data", None), fields.pop("data_base64", None)
     attributes = {name: value for name, value in fields.items() if value is not None}
     for name, value in attributes.items():
         if not isinstance(value, (str, bool, int)):
-            raise InvalidCloudEvent(f"{name!r} is neither text nor a whole number nor a boolean")
+            raise InvalidCloudEvent(f"{name!r} must be a string, an integer or a boolean")
     if "time" in attributes:
         attributes["time"] = datetime.fromisoformat(str(attributes["time"]))
     if isinstance(encoded, str):
         data = _format.read_data(base64.b64decode(encoded, validate=True), attributes.get("datacontenttype"))
     elif encoded is not None:
-        raise InvalidCloudEvent("data_base64 is no text")
+        raise InvalidCloudEvent("data_base64 must be a string")
     return make_cloudevent(attributes, data)
 
 
 def _strict_json(text: str | bytes) -> Any:
-    # The specification has UTF-8 alone, where the module would guess.
+    # The specification allows UTF-8 only; `json.loads` would detect other encodings.
     decoded = text if isinstance(text, str) else text.decode()
-    return json.loads(decoded, object_pairs_hook=_without_duplicates)
+    return json.loads(decoded, object_pairs_hook=_require_unique_names)
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _require_unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise InvalidCloudEvent("a name stands twice in one JSON object")
+        raise InvalidCloudEvent("a name appears twice in one JSON object")
     return fields
 
 
-def _storable(message: Message) -> Message:
+def _require_storable(message: Message) -> Message:
     try:
         encode_payload(message, "message")
     except PayloadError as error:

@@ -1,7 +1,6 @@
-"""What becomes of a message: each of its consumers handles it once, and what none can take is kept.
+"""Handles messages: each consumer handles a message once, and a message that cannot be handled is kept as dead.
 
-A message that is delivered and not handled must be found somewhere: with its sender, who is asked to try again, or
-here, as a dead receipt.
+A delivered message is never lost: its sender is asked to send it again, or it is kept here in a dead receipt.
 """
 
 import json
@@ -15,21 +14,22 @@ from es_django.core.instrumentation import Kind, Work
 from es_django.core.retryability import is_retryable
 from es_django.core.serialization import storable_text
 from es_django.inbox.handlers import UNHANDLED, HandlerFunction, handlers_of
-from es_django.inbox.receipts import Outcome, bury, handle_once, keep_dead, outcome_on_record
+from es_django.inbox.receipts import Outcome, dead_letter, handle_once, insert_dead_receipt, outcome_of_receipt
 from es_django.messages.message import Message, from_wire, to_wire
 
 logger: logging.Logger = logging.getLogger("es_django.inbox")
 
-MALFORMED = UUID("6d0b4f0e-1f3a-5d51-9f0e-0f8a3c2f7b61")
-"""The namespace of the ids that what is no message is kept under, made of its content."""
-CAME_BACK = "it came back from a worker that stopped or died"
+NOT_MESSAGES = UUID("6d0b4f0e-1f3a-5d51-9f0e-0f8a3c2f7b61")
+"""The namespace of the ids under which content that is not a message is kept. Each id is made from the content."""
+REDELIVERED = "a worker stopped or died while it had this message"
 
 
 def handle(message: Message, *, attempt: int = 1, last: bool = False) -> Outcome:
-    """Runs the handlers of a message, each once, and returns the worst of what became of it.
+    """Run the handler of each consumer of a message, and return the most severe outcome.
 
-    A failure that trying again cannot help, and at the `last` attempt any, keeps the message as dead for that consumer.
-    Handlers do not wait for each other: after POSTPONED the next attempt runs those that have not succeeded.
+    If a handler fails with an error that is not retryable, or at the `last` attempt with any error, the message is kept
+    as dead for its consumer. Consumers are independent: after POSTPONED, the next attempt runs the handlers that have
+    not succeeded.
     """
     outcomes = [
         _handle(consumer, message, handler, attempt=attempt, last=last)
@@ -38,20 +38,25 @@ def handle(message: Message, *, attempt: int = 1, last: bool = False) -> Outcome
     return max(outcomes, default=Outcome.NO_HANDLER)
 
 
-def receive(delivered: object, *, attempt: int, last: bool, came_back: bool = False) -> Outcome:
-    """Handles what a broker delivered, which has no sender to return to: HANDLED, REPEATED, DEAD or POSTPONED.
+def receive(delivered: object, *, attempt: int, last: bool, redelivered: bool = False) -> Outcome:
+    """Handle the content of a broker's delivery. Return HANDLED, REPEATED, DEAD or POSTPONED.
 
-    A message that nobody handles is postponed, since the code that does may be about to be deployed, and dead at the
-    `last` attempt. What is no message is dead at once. Of what `came_back` from a worker that was not done with
-    it, no handler runs: it has failed for each consumer that has not handled it, and is postponed, or dead.
+    | delivery | outcome |
+    | --- | --- |
+    | not a message | dead at once |
+    | no handler for its type | postponed, because a deployment may add one; dead at the `last` attempt |
+    | `redelivered` | no handler runs; unless the message was handled: postponed, or dead at the `last` attempt |
+
+    A delivery is `redelivered` if its former worker ended before it acknowledged the message.
     """
     try:
-        message = from_wire(delivered)  # type: ignore[arg-type]  # it is what it says, or else an error
+        message = from_wire(delivered)  # type: ignore[arg-type]  # it raises for any other type
     except (msgspec.ValidationError, InvalidStreamId) as error:
-        kept_as = str(uuid5(MALFORMED, json.dumps(delivered, default=repr)))
-        logger.error("no message was delivered: %s", storable_text(str(error)), extra={"message_id": kept_as})
-        return _keep_unhandled(kept_as, delivered, f"no message: {error}", attempt)
-    outcome = (_take_back if came_back else handle)(message, attempt=attempt, last=last)
+        kept_as = str(uuid5(NOT_MESSAGES, json.dumps(delivered, default=repr)))
+        reason = f"not a message: {error}"
+        logger.error("the delivery was %s", storable_text(reason), extra={"message_id": kept_as})
+        return _keep_unhandled(kept_as, delivered, reason, attempt)
+    outcome = (_handle_redelivered if redelivered else handle)(message, attempt=attempt, last=last)
     if outcome is not Outcome.NO_HANDLER:
         return outcome
     reason = f"no handler for messages of type {message.type!r}"
@@ -62,24 +67,24 @@ def receive(delivered: object, *, attempt: int, last: bool, came_back: bool = Fa
     return _keep_unhandled(str(message.message_id), delivered, reason, attempt)
 
 
-def _take_back(message: Message, *, attempt: int, last: bool) -> Outcome:
+def _handle_redelivered(message: Message, *, attempt: int, last: bool) -> Outcome:
     ids = {"message_id": message.message_id, "attempt": attempt}
-    logger.warning("message %s: %s", message.message_id, CAME_BACK, extra=ids)
-    outcomes = [_taken_back(consumer, message, attempt=attempt, last=last) for consumer in handlers_of(message.type)]
+    logger.warning("message %s: %s", message.message_id, REDELIVERED, extra=ids)
+    outcomes = [_give_up(consumer, message, attempt=attempt, last=last) for consumer in handlers_of(message.type)]
     return max(outcomes, default=Outcome.NO_HANDLER)
 
 
-def _taken_back(consumer: str, message: Message, *, attempt: int, last: bool) -> Outcome:
+def _give_up(consumer: str, message: Message, *, attempt: int, last: bool) -> Outcome:
     message_id = str(message.message_id)
     with Work(Kind.HANDLE, consumer, 1, [message.headers]) as work:
         try:
             if last:
-                outcome = keep_dead(consumer, message_id, to_wire(message), CAME_BACK, attempt=attempt)
+                outcome = insert_dead_receipt(consumer, message_id, to_wire(message), REDELIVERED, attempt=attempt)
             else:
-                outcome = outcome_on_record(consumer, message_id) or Outcome.POSTPONED
+                outcome = outcome_of_receipt(consumer, message_id) or Outcome.POSTPONED
         except EsDjangoError as failure:
             work.error = failure
-            outcome = _not_even_kept(message_id, failure)
+            outcome = _postpone(message_id, failure)
         work.outcomes = {outcome.name.lower(): 1}
     return outcome
 
@@ -96,27 +101,27 @@ def _handle(consumer: str, message: Message, handler: HandlerFunction, *, attemp
 
 
 def _failed(consumer: str, message: Message, error: Exception, *, attempt: int, last: bool) -> Outcome:
-    told = storable_text(error)
+    reason = storable_text(error)
     ids = {"consumer": consumer, "message_id": message.message_id, "attempt": attempt}
     logger.warning(
-        "consumer %s failed on message %s: %s", consumer, message.message_id, told, exc_info=error, extra=ids
+        "consumer %s failed on message %s: %s", consumer, message.message_id, reason, exc_info=error, extra=ids
     )
     if is_retryable(error) and not last:
         return Outcome.POSTPONED
     try:
-        return bury(consumer, message, error, attempt=attempt)
+        return dead_letter(consumer, message, error, attempt=attempt)
     except EsDjangoError as failure:
-        return _not_even_kept(str(message.message_id), failure)
+        return _postpone(str(message.message_id), failure)
 
 
 def _keep_unhandled(message_id: str, content: object, reason: str, attempt: int) -> Outcome:
     try:
-        return keep_dead(UNHANDLED, message_id, content, storable_text(reason), attempt=attempt)
+        return insert_dead_receipt(UNHANDLED, message_id, content, storable_text(reason), attempt=attempt)
     except EsDjangoError as failure:
-        return _not_even_kept(message_id, failure)
+        return _postpone(message_id, failure)
 
 
-def _not_even_kept(message_id: str, failure: EsDjangoError) -> Outcome:
-    # Given up now, the message would be nowhere.
+def _postpone(message_id: str, failure: EsDjangoError) -> Outcome:
+    # Without a dead receipt the message would be lost.
     logger.warning("message %s cannot be kept as dead: %s", message_id, failure, extra={"message_id": message_id})
     return Outcome.POSTPONED

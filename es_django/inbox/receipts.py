@@ -1,7 +1,7 @@
-"""Handles a message once per consumer: the receipt is written with the handler's own effects.
+"""Handles a message once for each consumer: the receipt and the handler's writes commit together.
 
-A crash before the commit leaves neither, so that the message is handled again; one after it leaves both, so that a
-further delivery does nothing.
+After a crash before the commit there is neither, and the message is handled again. After a crash behind the commit
+there are both, and another delivery of the message has no effect.
 """
 
 import json
@@ -27,19 +27,19 @@ from es_django.store.error_translation import require_healthy_transaction, stora
 
 
 class Outcome(IntEnum):
-    """What became of a message, the worst last, so that the outcome of several is their `max`."""
+    """What became of a message, in rising order of severity, so that `max` combines several outcomes."""
 
     REPEATED = 1
-    """It was handled before, and nothing was done."""
+    """The message was handled earlier; the handler did not run."""
     HANDLED = 2
     NO_HANDLER = 3
     DEAD = 4
-    """It is kept as dead, now or since before."""
+    """The message is kept as dead, now or since earlier."""
     POSTPONED = 5
-    """Nothing of it is kept, and trying again can help."""
+    """The message must be delivered again; nothing was stored."""
 
 
-# Waits for a concurrent insert of the same receipt, and does nothing if that one commits.
+# Waits for a concurrent insert of the same receipt, and inserts nothing if that one commits.
 INSERT_RECEIPT = """
 INSERT INTO es_django_inboxreceipt (consumer, message_id, status, attempts, last_error, handled_at)
 VALUES (%s, %s, 'handled', %s, '', CURRENT_TIMESTAMP)
@@ -52,13 +52,17 @@ SELECT status FROM es_django_inboxreceipt WHERE consumer = %s AND message_id = %
 
 
 def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, attempt: int = 1) -> Outcome:
-    """Runs the handler, unless this consumer has a receipt for the message: HANDLED, or what the receipt says,
-    REPEATED or DEAD.
+    """Run the handler unless this consumer has a receipt for the message.
 
-    Of two concurrent deliveries the second waits for the first. Whatever the handler raises is passed on, and nothing
-    of what it wrote is kept; a database error as `StorageError`; what is no `Exception`, such as the `SystemExit` of
-    `sys.exit()`, as `HandlerInterrupted`, unless it is the end of the process. Raises `ValueError` if the consumer or
-    the message id is blank.
+    Returns HANDLED if the handler ran, or the status of the receipt: REPEATED or DEAD. If a message is delivered twice
+    at the same time, the second delivery waits for the first. If the handler raises, its writes are rolled back.
+
+    Raises:
+        ValueError: the consumer or the message id is not a valid name.
+        StorageError: the database failed.
+        HandlerInterrupted: the handler raised an exception that is not an `Exception`, such as the `SystemExit` of
+            `sys.exit()`. Exceptions that end the process pass unchanged.
+        Exception: any other error of the handler.
     """
     using, receipt = conf.settings().database, _identity(consumer, message)
     with storage_errors("handle a message", connections[using]), transaction.atomic(using=using):
@@ -72,7 +76,7 @@ def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, at
 
 
 def run_handler(handler: HandlerFunction, message: Message) -> None:
-    """Runs a handler in the caller's transaction, which must be rolled back if this raises."""
+    """Run a handler in the caller's transaction, which the caller must roll back if this raises."""
     with metadata(correlation_id=message.headers.get("correlation_id") or None, causation_id=str(message.message_id)):
         try:
             handler(message)
@@ -85,17 +89,17 @@ def run_handler(handler: HandlerFunction, message: Message) -> None:
     require_healthy_transaction("handle a message", connections[conf.settings().database])
 
 
-def bury(consumer: str, message: Message, error: BaseException, *, attempt: int) -> Outcome:
-    """Keeps a message that the consumer will not handle, with its content, as dead.
+def dead_letter(consumer: str, message: Message, error: BaseException, *, attempt: int) -> Outcome:
+    """Keep a message that the consumer will not handle as dead, with its content.
 
-    Returns DEAD, or REPEATED if another delivery of it has been handled meanwhile.
+    Returns DEAD, or REPEATED if another delivery of the message has been handled in the meantime.
     """
-    return keep_dead(*_identity(consumer, message), to_wire(message), storable_text(error), attempt=attempt)
+    return insert_dead_receipt(*_identity(consumer, message), to_wire(message), storable_text(error), attempt=attempt)
 
 
-def keep_dead(consumer: str, message_id: str, content: object, reason: str, *, attempt: int) -> Outcome:
-    """Writes a dead receipt, unless there is a receipt already. Raises `StorageError`."""
-    with storage_errors("keep a dead message", connections[conf.settings().database]):
+def insert_dead_receipt(consumer: str, message_id: str, content: object, reason: str, *, attempt: int) -> Outcome:
+    """Insert a dead receipt unless the message has a receipt. Return DEAD or REPEATED. Raises `StorageError`."""
+    with storage_errors("store a dead message", connections[conf.settings().database]):
         receipt, _ = InboxReceipt.objects.using(conf.settings().database).get_or_create(
             consumer=consumer,
             message_id=message_id,
@@ -109,33 +113,33 @@ def keep_dead(consumer: str, message_id: str, content: object, reason: str, *, a
     return Outcome.DEAD if receipt.status == InboxReceipt.Status.DEAD else Outcome.REPEATED
 
 
-def outcome_on_record(consumer: str, message_id: str) -> Outcome | None:
-    """REPEATED or DEAD, as the consumer's receipt for the message says, or None without one. Raises `StorageError`."""
+def outcome_of_receipt(consumer: str, message_id: str) -> Outcome | None:
+    """Return the status of the receipt as REPEATED or DEAD, or None without a receipt. Raises `StorageError`."""
     receipts = InboxReceipt.objects.using(conf.settings().database).filter(consumer=consumer, message_id=message_id)
-    with storage_errors("look for a receipt", connections[conf.settings().database]):
+    with storage_errors("look up a receipt", connections[conf.settings().database]):
         status = receipts.values_list("status", flat=True).first()
     if status is None:
         return None
     return Outcome.DEAD if status == InboxReceipt.Status.DEAD else Outcome.REPEATED
 
 
-def kept_content(receipt: InboxReceipt) -> Any:
-    """The content that was given to `keep_dead`."""
+def content_of(receipt: InboxReceipt) -> Any:
+    """Return the content of a dead receipt, as it was given to `insert_dead_receipt`."""
     return json.loads(receipt.message) if isinstance(receipt.message, str) else receipt.message
 
 
 def prune_receipts(older_than: timedelta, *, batch_size: int = 1000, seconds: float = 10.0) -> int:
-    """Deletes the receipts of messages handled longer than `older_than` ago and returns how many; dead ones stay.
+    """Delete the receipts of messages that were handled longer than `older_than` ago, and return their number.
 
-    Each batch is a transaction of its own; no further one begins after `seconds`. A message whose receipt is gone
-    would be handled again if it were delivered again.
+    Dead receipts stay. Each batch has a transaction of its own, and none begins after `seconds`. A message without a
+    receipt is handled again if it is delivered again.
     """
     using, deadline, deleted = conf.settings().database, time.monotonic() + seconds, 0
     receipts = InboxReceipt.objects.using(using)
     old = receipts.filter(status=InboxReceipt.Status.HANDLED, handled_at__lt=Now() - older_than).order_by("handled_at")
     while True:
         with storage_errors("delete old receipts", connections[using]), transaction.atomic(using=using, durable=True):
-            # Two at once would each wait for rows of the other.
+            # Without this, two concurrent runs would wait for each other's rows.
             batch = list(old.select_for_update(skip_locked=True).values_list("pk", flat=True)[:batch_size])
             receipts.filter(pk__in=batch).delete()
         deleted += len(batch)
@@ -151,10 +155,10 @@ def _identity(consumer: str, message: Message) -> tuple[str, str]:
 
 
 def _storable(content: object) -> object:
-    """The content itself, or its JSON as text, where the null character and lone surrogates are escapes."""
+    """Return the content, or its JSON as text if it holds null characters or lone surrogates, which JSON escapes."""
     try:
         encode_payload(content, "message")
     except PayloadError:
         return json.dumps(content, default=repr)
-    # A text would be taken for such JSON.
+    # `content_of` parses every string as JSON.
     return json.dumps(content) if isinstance(content, str) else content

@@ -1,4 +1,4 @@
-"""Dead messages, handled after all."""
+"""Replays dead messages."""
 
 import logging
 from uuid import UUID
@@ -13,7 +13,7 @@ from es_django.core.errors import InvalidStreamId
 from es_django.core.serialization import storable_text
 from es_django.inbox.errors import NotReplayable
 from es_django.inbox.handlers import UNHANDLED, HandlerFunction, handlers_of
-from es_django.inbox.receipts import handle_once, kept_content, run_handler
+from es_django.inbox.receipts import content_of, handle_once, run_handler
 from es_django.messages.message import Message, from_wire
 from es_django.models import InboxReceipt
 from es_django.store.error_translation import storage_errors
@@ -22,14 +22,18 @@ logger: logging.Logger = logging.getLogger("es_django.inbox")
 
 
 def replay(consumer: str, message_id: UUID | str) -> None:
-    """Runs the consumer's handler on a dead message again.
+    """Run the consumer's handler on a dead message again.
 
-    If that succeeds, the receipt becomes handled in the handler's own commit. Of two concurrent replays the second
-    waits for the first. Raises `NotReplayable` if there is no such dead message, or nothing that handles it; otherwise
-    what the handler raises, as `handle_once` does; the message stays dead then, with the new error and attempt.
+    If the handler succeeds, the receipt becomes handled in the same commit. Otherwise the message stays dead, with the
+    new error and one more attempt. If a message is replayed twice at the same time, the second replay waits for the
+    first.
 
-    A message that nobody could take, kept for the consumer `es_django.unhandled`, is handled by all the consumers that
-    its type has now, or by none of them.
+    A message without a consumer is kept for `es_django.unhandled`. All handlers that its type has now must succeed, or
+    none takes effect.
+
+    Raises:
+        NotReplayable: the message is not dead, or has no handler.
+        Exception: any error of the handler, as `handle_once` raises it.
     """
     using = conf.settings().database
     receipts = InboxReceipt.objects.using(using)
@@ -45,10 +49,10 @@ def replay(consumer: str, message_id: UUID | str) -> None:
             this.update(attempts=F("attempts") + 1, last_error=storable_text(failure))
     ids = {"consumer": consumer, "message_id": message_id}
     if failure is not None:
-        told = storable_text(failure)
-        logger.warning("consumer %s failed again on message %s: %s", consumer, message_id, told, extra=ids)
+        reason = storable_text(failure)
+        logger.warning("replay of message %s failed in consumer %s: %s", message_id, consumer, reason, extra=ids)
         raise failure
-    logger.info("consumer %s has handled message %s, which was dead", consumer, message_id, extra=ids)
+    logger.info("replay of dead message %s succeeded in consumer %s", message_id, consumer, extra=ids)
 
 
 def _failure(handler: HandlerFunction, message: Message, using: str) -> Exception | None:
@@ -61,22 +65,22 @@ def _failure(handler: HandlerFunction, message: Message, using: str) -> Exceptio
 
 
 def _replayable(consumer: str, message_id: str, receipt: InboxReceipt | None) -> tuple[Message, HandlerFunction]:
-    def refuse(reason: str) -> NotReplayable:
+    def not_replayable(reason: str) -> NotReplayable:
         return NotReplayable(consumer, message_id, reason)
 
     if receipt is None:
-        raise refuse("there is no such receipt")
+        raise not_replayable("it has no receipt")
     if receipt.status != InboxReceipt.Status.DEAD:
-        raise refuse(f"it is {receipt.status}")
+        raise not_replayable(f"it is {receipt.status}")
     try:
-        message = from_wire(kept_content(receipt))
+        message = from_wire(content_of(receipt))
     except (msgspec.ValidationError, InvalidStreamId) as error:
-        raise refuse(f"it is no message: {error}") from error
+        raise not_replayable(f"the content is not a message: {error}") from error
     handlers = handlers_of(message.type)
     if consumer != UNHANDLED:
         handlers = {consumer: handlers[consumer]} if consumer in handlers else {}
     if not handlers:
-        raise refuse(f"there is no handler for messages of type {message.type!r}")
+        raise not_replayable(f"there is no handler for messages of type {message.type!r}")
     return message, _all_of(handlers) if consumer == UNHANDLED else handlers[consumer]
 
 

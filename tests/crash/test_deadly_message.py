@@ -7,7 +7,7 @@ import kombu
 import pytest
 
 from es_django import Message
-from es_django.inbox.processing import CAME_BACK
+from es_django.inbox.processing import REDELIVERED
 from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt
 from es_django.tasks import handle_message
@@ -41,5 +41,5 @@ def test_a_message_that_kills_its_workers_ends_as_dead_and_others_are_handled(
         queue.exchange.delete()
     receipts = {receipt.consumer: receipt for receipt in InboxReceipt.objects.all()}
     assert (receipts["harmless"].status, receipts["deadly"].status) == ("handled", "dead")
-    assert receipts["deadly"].last_error == CAME_BACK
+    assert receipts["deadly"].last_error == REDELIVERED
     assert len(deaths.read_text()) == receipts["deadly"].attempts == 3

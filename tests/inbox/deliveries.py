@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from es_django import Message, handles
-from es_django.inbox.receipts import bury
+from es_django.inbox.receipts import dead_letter
 from es_django.models import InboxReceipt, ProjectionCheckpoint
 
 TYPE = "tests.noted"
@@ -40,7 +40,7 @@ def consumer(name: str, function: Callable[[Message], None] = have_an_effect, *,
 
 
 def dead(message: Message, name: str = "mailer") -> InboxReceipt:
-    bury(name, message, ValueError("a bug"), attempt=3)
+    dead_letter(name, message, ValueError("a bug"), attempt=3)
     return InboxReceipt.objects.get(consumer=name, message_id=str(message.message_id))
 
 

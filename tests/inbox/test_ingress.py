@@ -106,7 +106,7 @@ def test_a_retryable_failure_is_answered_with_503_until_it_passes(error: BaseExc
 
 
 def test_a_message_that_cannot_even_be_kept_as_dead_is_answered_with_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processing, "bury", Mock(side_effect=StorageError("keep a dead message", True)))
+    monkeypatch.setattr(processing, "dead_letter", Mock(side_effect=StorageError("store a dead message", True)))
     consumer("mailer", failing(ValueError("a bug")))
     assert send().status_code == 503
 

@@ -9,7 +9,7 @@ from es_django import HandlerRejected, Message, StorageError
 from es_django.inbox import processing
 from es_django.inbox.handlers import UNHANDLED
 from es_django.inbox.processing import handle, receive
-from es_django.inbox.receipts import Outcome, kept_content
+from es_django.inbox.receipts import Outcome, content_of
 from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt
 from es_django.tasks import handle_message
@@ -92,16 +92,16 @@ def test_a_message_that_no_database_could_hold_is_kept_whole() -> None:
     consumer("mailer", failing(ValueError()))
     message = make_message(data={"null": "\x00", "surrogate": "\udc80", "number": float("inf")})
     assert handle(message) is Outcome.DEAD
-    assert kept_content(InboxReceipt.objects.get()) == to_wire(message)
+    assert content_of(InboxReceipt.objects.get()) == to_wire(message)
 
 
 def test_a_message_that_cannot_even_be_kept_as_dead_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*args: object, **kwargs: object) -> None:
-        raise StorageError("keep a dead message", True)
+        raise StorageError("store a dead message", True)
 
     consumer("mailer", failing(ValueError("a bug")))
-    monkeypatch.setattr(processing, "bury", unreachable)
-    monkeypatch.setattr(processing, "keep_dead", unreachable)
+    monkeypatch.setattr(processing, "dead_letter", unreachable)
+    monkeypatch.setattr(processing, "insert_dead_receipt", unreachable)
     for delivered in (to_wire(make_message()), to_wire(make_message("tests.nobody")), "no message"):
         assert receive(delivered, attempt=10, last=True) is Outcome.POSTPONED
     assert not InboxReceipt.objects.exists()
@@ -145,9 +145,9 @@ def test_what_is_no_message_is_kept_as_dead_once(delivered: object, caplog: pyte
     handle_message(delivered)
     receipt = InboxReceipt.objects.get()
     assert (receipt.consumer, receipt.status) == (UNHANDLED, "dead")
-    assert kept_content(receipt) == delivered
-    assert receipt.last_error.startswith("no message: ")
-    assert "no message was delivered" in caplog.text
+    assert content_of(receipt) == delivered
+    assert receipt.last_error.startswith("not a message: ")
+    assert "the delivery was not a message" in caplog.text
 
 
 def test_different_things_that_are_no_messages_are_kept_apart() -> None:

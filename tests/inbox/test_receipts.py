@@ -13,7 +13,7 @@ from django.db import Error, IntegrityError, connection, transaction
 from es_django import Message, StorageError
 from es_django.core.metadata import current_metadata
 from es_django.errors import HandlerInterrupted
-from es_django.inbox.receipts import Outcome, bury, handle_once
+from es_django.inbox.receipts import Outcome, dead_letter, handle_once
 from es_django.models import InboxReceipt
 from tests.inbox.deliveries import dead, effects, failing, have_an_effect, make_message
 from tests.processes import run_processes
@@ -125,7 +125,7 @@ def test_what_a_handler_writes_is_traced_to_its_message() -> None:
 def test_a_message_that_was_handled_meanwhile_is_not_dead() -> None:
     message = make_message()
     handle_once("mailer", message, have_an_effect)
-    assert bury("mailer", message, ValueError("too late"), attempt=1) is Outcome.REPEATED
+    assert dead_letter("mailer", message, ValueError("too late"), attempt=1) is Outcome.REPEATED
     assert InboxReceipt.objects.get().status == Status.HANDLED
 
 
@@ -142,5 +142,5 @@ def test_a_blank_consumer_or_id_is_refused_before_anything_runs(consumer: str, m
     with pytest.raises(ValueError, match="1 to 255 characters"):
         handle_once(consumer, message, have_an_effect)
     with pytest.raises(ValueError, match="1 to 255 characters"):
-        bury(consumer, message, ValueError("a bug"), attempt=1)
+        dead_letter(consumer, message, ValueError("a bug"), attempt=1)
     assert (effects(), InboxReceipt.objects.count()) == (0, 0)

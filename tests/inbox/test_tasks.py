@@ -69,7 +69,7 @@ def test_a_message_whose_every_worker_died_ends_as_dead(settings: Settings) -> N
     deliver(to_wire(make_message()), retries=2, redelivered=True)
     receipt = InboxReceipt.objects.get()
     assert (receipt.status, receipt.attempts, effects()) == ("dead", 3, 0)
-    assert receipt.last_error == "it came back from a worker that stopped or died"
+    assert receipt.last_error == "a worker stopped or died while it had this message"
 
 
 @pytest.mark.parametrize("retries", [0, 9])
@@ -90,7 +90,7 @@ def test_a_message_that_came_back_unhandled_is_handled_at_least_once_however_few
     with pytest.raises(Retry):
         deliver(to_wire(message), redelivered=True)
     (record,) = (record for record in caplog.records if record.name == "es_django.inbox")
-    assert record.getMessage() == f"message {message.message_id}: it came back from a worker that stopped or died"
+    assert record.getMessage() == f"message {message.message_id}: a worker stopped or died while it had this message"
     assert record.exc_info is None
     deliver(to_wire(message), retries=1)
     assert (effects(), receipts()) == (1, {"mailer": "handled"})
@@ -108,10 +108,10 @@ def test_a_message_that_came_back_is_tried_again_where_the_database_cannot_tell(
     retries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unreachable(*args: object, **kwargs: object) -> None:
-        raise StorageError("look for a receipt", True)
+        raise StorageError("look up a receipt", True)
 
-    monkeypatch.setattr(processing, "outcome_on_record", unreachable)
-    monkeypatch.setattr(processing, "keep_dead", unreachable)
+    monkeypatch.setattr(processing, "outcome_of_receipt", unreachable)
+    monkeypatch.setattr(processing, "insert_dead_receipt", unreachable)
     consumer("mailer")
     with pytest.raises(Retry):
         deliver(to_wire(make_message()), retries=retries, redelivered=True)
@@ -121,7 +121,7 @@ def test_a_message_that_came_back_is_tried_again_where_the_database_cannot_tell(
 def full_queue(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[kombu.Queue]:
     """A queue that takes one message and no more."""
     monkeypatch.setenv("CELERY_BROKER_URL", rabbitmq_url)
-    tasks._connection.discard()
+    tasks._retry_connection.discard()
     with kombu.Connection(rabbitmq_url) as connection:
         queue = kombu.Queue(
             f"es_django.tests.{uuid4().hex}",
@@ -131,7 +131,7 @@ def full_queue(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[k
         queue.declare()
         monkeypatch.setitem(current_app.amqp.queues, queue.name, queue)
         yield queue
-        tasks._connection.discard()
+        tasks._retry_connection.discard()
         queue.delete()
 
 
@@ -151,7 +151,7 @@ def test_a_retry_that_the_broker_refuses_leaves_the_message_with_it(
 
 def test_a_retry_that_cannot_be_sent_leaves_the_message_with_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", "amqp://guest:guest@127.0.0.1:1//")
-    tasks._connection.discard()
+    tasks._retry_connection.discard()
     with pytest.raises(Reject, match="refused") as rejected:
         deliver(to_wire(make_message("nobody.handles_this")))
     assert rejected.value.requeue  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from es_django import ANY, Message, StorageError, StreamId, StreamWrite, event_store
 from es_django.core.events import PendingEvent
 from es_django.errors import LockTimeout
-from es_django.inbox.receipts import handle_once, keep_dead, outcome_on_record
+from es_django.inbox.receipts import handle_once, insert_dead_receipt, outcome_of_receipt
 from es_django.inbox.replay import replay
 from es_django.leases import lease_lock
 from es_django.models import Snapshot, Stream
@@ -55,8 +55,8 @@ OPERATIONS: list[tuple[str, Callable[[], Any]]] = [
     ("change the status of messages", lambda: outbox_store().change_status([PENDING.event_id], Transition.DISCARD)),
     ("handle a message", lambda: handle_once("tests", MESSAGE, lambda message: None)),
     ("replay a message", lambda: replay("tests", "m-1")),
-    ("look for a receipt", lambda: outcome_on_record("tests", "m-1")),
-    ("keep a dead message", lambda: keep_dead("tests", "m-1", None, "tests", attempt=1)),
+    ("look up a receipt", lambda: outcome_of_receipt("tests", "m-1")),
+    ("store a dead message", lambda: insert_dead_receipt("tests", "m-1", None, "tests", attempt=1)),
     ("look how long the log is", lambda: wait_for("statements")),
     ("tell the status", lambda: status()),
 ]
