@@ -10,7 +10,7 @@ from es_django.models.streams import Stream
 
 
 class OutboxMessage(models.Model):
-    """A message to the outside, written in the transaction of the change that it tells of."""
+    """A message to another system, written in the transaction of the change that it reports."""
 
     class Status(models.TextChoices):
         PENDING = "pending"

@@ -1,14 +1,14 @@
-"""Whether the store keeps up: how far each projection and each destination is behind, what holds the log back, and what
-the inbox has given up.
+"""The health of the store: the lag of each projection and destination, the safe end of the log, and dead messages.
 
-Lags are measured against the newest event that is committed, on the database's clock, so that a runner that hangs and
-an append that never ends show as what they are. Nothing is counted beyond `es_django.lag.MOST`.
+A lag is measured against the newest committed event, on the database's clock. So a runner that hangs shows a growing
+lag, and so does an append that never ends. Counting stops at `lag.MOST`.
 """
 
 import msgspec
 from django.db import connections
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
+from django.utils.translation import ngettext
 
 from es_django import conf
 from es_django.models import InboxReceipt, ProjectionCheckpoint, StoredEvent
@@ -26,7 +26,7 @@ from es_django.store.error_translation import storage_errors
 
 
 class LogHealth(msgspec.Struct, frozen=True):
-    """The newest event's position, the end up to which readers may go, and what appends in flight keep from them."""
+    """The position of the newest event, the safe end, and the events that appends in flight hold back."""
 
     newest: int
     safe_end: int
@@ -34,7 +34,7 @@ class LogHealth(msgspec.Struct, frozen=True):
 
 
 class ProjectionHealth(msgspec.Struct, frozen=True):
-    """A projection, or one partition of it. One that is moved by the appends themselves has no position and no lag."""
+    """A projection, or one partition of it. A projection that runs inline has no position and no lag."""
 
     name: str
     partition: int
@@ -51,9 +51,9 @@ class ProjectionHealth(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Everything at one moment; `problems` has a sentence for each thing that somebody should look at.
+    """The health at one moment. `problems` has one sentence for each problem.
 
-    `dead_receipts` is how many messages of the inbox are dead.
+    `dead_receipts` is the number of dead messages in the inbox.
     """
 
     log: LogHealth
@@ -64,11 +64,11 @@ class Health(msgspec.Struct, frozen=True):
 
 
 def status(*, max_lag: float = 60.0) -> Health:
-    """How everything is; a lag of more than `max_lag` seconds is a problem, and so is what has failed for good.
+    """Read the health. A lag of more than `max_lag` seconds is a problem; so is a failed projection or a dead message.
 
-    Raises `StorageError` if the database does not tell, as in a transaction in which the log cannot be read.
+    Raises `StorageError` if the database fails, and in a transaction in which the log cannot be read.
     """
-    with storage_errors("tell the status", connections[conf.settings().database]):
+    with storage_errors("read the status", connections[conf.settings().database]):
         log = _log()
         projections = [health for each in registered_projections().values() for health in _projection(each)]
         found = destinations()
@@ -79,7 +79,9 @@ def status(*, max_lag: float = 60.0) -> Health:
     for destination in found:
         problems += problems_of(destination, max_lag)
     if dead_receipts:
-        problems.append("1 inbox message is dead" if dead_receipts == 1 else f"{dead_receipts} inbox messages are dead")
+        problems.append(
+            ngettext("%d inbox message is dead", "%d inbox messages are dead", dead_receipts) % dead_receipts
+        )
     return Health(log, projections, found, dead_receipts, problems)
 
 
@@ -96,7 +98,7 @@ def _lag(events: QuerySet[StoredEvent]) -> Lag:
 def _log() -> LogHealth:
     newest = newest_position()
     end = store_for().safe_end()
-    # What was committed after the first look is not held back, only not looked at.
+    # Events that were committed since `newest` was read are not held back, so they are left out.
     return LogHealth(newest, end, _lag(_events().filter(position__gt=end, position__lte=newest)))
 
 
@@ -138,12 +140,10 @@ def _projection_problems(projection: ProjectionHealth, max_lag: float) -> list[s
     if projection.status == CheckpointStatus.INLINE and not registered.is_inline():
         return [str(ModeChanged(projection.name))]
     if projection.partitions != registered.partitions:
-        now = registered.partitions
-        return [
-            f"projection {name} stands still: its checkpoints are for {projection.partitions} partitions, not {now}"
-        ]
+        stored, now = projection.partitions, registered.partitions
+        return [f"projection {name} does not run: its checkpoints are for {stored} partitions, but its class has {now}"]
     if projection.status == CheckpointStatus.FAILED:
         return [f"projection {name} has failed at position {projection.failed_position}"]
     if projection.lag.seconds > max_lag:
-        return [f"projection {name} is {projection.status}, and {projection.lag.seconds:.0f} s behind"]
+        return [f"projection {name} is {projection.lag.seconds:.0f} s behind (status: {projection.status})"]
     return []

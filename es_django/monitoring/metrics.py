@@ -1,8 +1,9 @@
-"""Metrics for Prometheus: imported where `prometheus-client` is installed, and in its default registry from then on.
+"""Metrics for Prometheus, in its default registry. Imported if `prometheus-client` is installed.
 
-What this process does is counted as it is done, whether or not its transaction commits. How the store is doing is asked
-when a scrape comes by. In prometheus-client's multiprocess mode, where a scrape has a registry of its own, register
-`HealthCollector()` there.
+- Counters and durations are recorded when this process does the work, whether or not its transaction commits.
+- The gauges of the health are read from the database at each scrape.
+
+In prometheus-client's multiprocess mode each scrape has a registry of its own: register `HealthCollector()` there.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,12 +25,21 @@ if TYPE_CHECKING:
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
+_WORK = {
+    Kind.APPEND: "appends",
+    Kind.PUBLISH: "calls of publishers",
+    Kind.PROJECT: "batches of projections",
+    Kind.HANDLE: "calls of handlers",
+}
+
 _seconds = {
-    kind: Histogram(f"es_django_{kind.value}_seconds", f"Seconds of each {kind.value}", [kind.label], buckets=_BUCKETS)
-    for kind in Kind
+    kind: Histogram(f"es_django_{kind.value}_seconds", f"Duration of {work} in seconds", [kind.label], buckets=_BUCKETS)
+    for kind, work in _WORK.items()
 }
 _items = {
-    kind: Counter(f"es_django_{kind.value}_{kind.items}", f"What came of the {kind.items}", [kind.label, "outcome"])
+    kind: Counter(
+        f"es_django_{kind.value}_{kind.items}", f"{kind.items.capitalize()} by outcome", [kind.label, "outcome"]
+    )
     for kind in Kind
 }
 
@@ -46,7 +56,7 @@ def measured(work: Work) -> Iterator[None]:
 
 
 class HealthCollector(Collector):
-    """Asks `es_django.health.status()` at each scrape; if that fails, `es_django_up` is 0 and all else is absent."""
+    """Reads `health.status()` at each scrape. If that fails, `es_django_up` is 0 and the other gauges are absent."""
 
     def collect(self) -> Iterator[Metric]:
         from es_django.monitoring.health import status
@@ -56,38 +66,41 @@ class HealthCollector(Collector):
         try:
             health = status()
         except EsDjangoError:
-            yield _gauge("up", "Whether the database told the rest", [], [([], 0)])
+            yield _gauge("up", "1 if the database answered, 0 if it failed", [], [([], 0)])
             return
         finally:
-            # The thread of a scrape may have no request whose end closes it.
+            # A scrape may run in a thread without a request, where nothing else closes the connection.
             if not was_open:
                 connection.close()
-        yield _gauge("up", "Whether the database told the rest", [], [([], 1)])
+        yield _gauge("up", "1 if the database answered, 0 if it failed", [], [([], 1)])
         yield from _gauges(health)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: to be registered must not ask the database."""
+        """Nothing, so that registering the collector does not query the database."""
         return []
 
 
 def _gauges(health: "Health") -> Iterator[Metric]:
     log = health.log
-    yield _gauge("problems", "What es_status calls a problem", [], [([], len(health.problems))])
+    yield _gauge("problems", "Number of problems that es_status shows", [], [([], len(health.problems))])
     yield _gauge("log_newest_position", "Position of the newest event", [], [([], log.newest)])
-    yield _gauge("log_safe_end_position", "Position up to which readers may go", [], [([], log.safe_end)])
+    yield _gauge("log_safe_end_position", "Position of the safe end of the log", [], [([], log.safe_end)])
     yield _gauge(
-        "log_held_back_seconds", "For how long appends in flight have held readers", [], [([], log.held_back.seconds)]
+        "log_held_back_seconds",
+        "Seconds for which appends in flight have held readers back",
+        [],
+        [([], log.held_back.seconds)],
     )
     projections = [([each.name, str(each.partition)], each) for each in health.projections]
     labels = ["projection", "partition"]
     followed = [(key, each.position) for key, each in projections if each.position is not None]
     yield _gauge("projection_position", "Position of the checkpoint", labels, followed)
     waiting = [(key, each.lag.count) for key, each in projections]
-    yield _gauge("projection_waiting_events", "Events that are not applied yet", labels, waiting)
+    yield _gauge("projection_waiting_events", "Number of events that are not applied yet", labels, waiting)
     lags = [(key, each.lag.seconds) for key, each in projections]
     yield _gauge("projection_lag_seconds", "Age of the oldest event that is not applied yet", labels, lags)
     statuses = [([*key, each.status], 1.0) for key, each in projections]
-    yield _gauge("projection_status", "1 for the status that it has", [*labels, "status"], statuses)
+    yield _gauge("projection_status", "1 for the current status", [*labels, "status"], statuses)
     destinations = health.destinations
     lags = [([each.name], each.due_seconds) for each in destinations]
     yield _gauge("outbox_lag_seconds", "Seconds for which the oldest message has been due", ["destination"], lags)
@@ -95,7 +108,7 @@ def _gauges(health: "Health") -> Iterator[Metric]:
     yield _gauge("outbox_failing_seconds", "Age of the oldest message that will be retried", ["destination"], ages)
     counts = [([each.name, state.value], count) for each in destinations for state, count in each.counts.items()]
     yield _gauge("outbox_messages", "Messages by state", ["destination", "state"], counts)
-    yield _gauge("inbox_dead_messages", "Messages that consumers have given up", [], [([], health.dead_receipts)])
+    yield _gauge("inbox_dead_messages", "Number of dead messages in the inbox", [], [([], health.dead_receipts)])
 
 
 def _gauge(

@@ -1,6 +1,7 @@
-"""Tells an orchestrator whether a web process lives and can serve: `path("health/", include("es_django.probes"))`.
+"""Liveness and readiness of a web process, for an orchestrator.
 
-That is `health/live` and `health/ready`; neither needs a login, and neither tells anything of the inside.
+`path("health/", include("es_django.monitoring.probes"))` adds `health/live` and `health/ready`. Neither needs a login,
+and neither reveals internals.
 """
 
 from functools import cache
@@ -20,25 +21,25 @@ from es_django import conf
 @require_safe
 @never_cache
 def liveness(request: HttpRequest) -> HttpResponse:
-    """200 from a process that answers at all. The database is not asked: no restart of this process would mend it."""
+    """200 if the process answers. The database is not queried, since a restart of this process would not repair it."""
     return HttpResponse("alive\n", content_type="text/plain")
 
 
 @require_safe
 @never_cache
 def readiness(request: HttpRequest) -> JsonResponse:
-    """200 if the database answers and has the migrations of es_django, else 503; `{"database": true, "migrations":
-    false}` tells which.
+    """200 if the database answers and has the migrations of es_django, otherwise 503.
 
-    The problems of `es_django.health.status()` are none here: a projection that lags or a message that is dead is no
-    reason to take web processes out of service. Watch those with `es_status` or the metrics.
+    The body has both results, as in `{"database": true, "migrations": false}`. Problems of `health.status()` do not
+    count: a lagging projection or a dead message is not a reason to take web processes out of service. Watch those with
+    `es_status` or the metrics.
     """
     answers = _answers()
     ready = {"database": answers, "migrations": answers and is_migrated()}
     return JsonResponse(ready, status=200 if all(ready.values()) else 503)
 
 
-# Otherwise ATOMIC_REQUESTS would ask a database, and fail, before the view could tell.
+# Otherwise ATOMIC_REQUESTS would open a transaction, and fail, before the view could answer.
 for _alias in connections:
     liveness = transaction.non_atomic_requests(using=_alias)(liveness)
     readiness = transaction.non_atomic_requests(using=_alias)(readiness)

@@ -1,4 +1,4 @@
-"""Writing messages: by hand with `send`, or for every event of a type with `@publishes`."""
+"""Writes messages: one with `send`, or one for every event of a type with `@publishes`."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -26,10 +26,10 @@ MadeT = TypeVar("MadeT", bound="Message | dict[str, Any] | None", covariant=True
 Publication = Callable[[StagedEvent], "Message | dict[str, Any] | None"]
 
 CARRIED = (*COLUMNS_OF_METADATA, "traceparent")
-"""The metadata that goes along as headers."""
+"""The metadata that becomes headers of a message."""
 
 publications: list[tuple[type[Event], str, Publication]] = []
-"""Each event class that is published, where to, and by which function."""
+"""Each published event class, with its destination and the function that makes the message."""
 
 
 def send(
@@ -42,11 +42,17 @@ def send(
     delay: timedelta | None = None,
     message_id: UUID | None = None,
 ) -> UUID:
-    """Stores a message for `destination` in the caller's transaction and returns its id.
+    """Store a message for `destination` in the caller's transaction. Return its id.
 
-    It is published once that transaction has committed, at least once, and in order among the messages of the same
-    destination and `key`; after `delay`, if given. Raises `UnknownDestination`, `PayloadError` if `data` cannot be
-    stored, `DuplicateMessage` if `message_id` is stored already, and `StorageError` if the database fails.
+    The message is published after the commit, or `delay` after now: at least once, and in order among the messages of
+    the same destination and `key`.
+
+    Raises:
+        UnknownDestination: ES_DJANGO["DESTINATIONS"] does not have `destination`.
+        PayloadError: `data` or `headers` cannot be stored.
+        ValueError, TypeError: `type`, `key` or `delay` is invalid.
+        DuplicateMessage: a message with `message_id` is already stored.
+        StorageError: the database failed.
     """
     message = Message(type=type, data=data, key=key, headers=headers or {}, delay=delay)
     if message_id is not None:
@@ -84,11 +90,11 @@ def publishes(
 def publishes(
     *event_classes: type[Event], destination: str
 ) -> Callable[[Callable[[StagedEvent[Any]], MadeT]], Callable[[StagedEvent[Any]], MadeT]]:
-    """Registers a function that makes a message of each event of these classes, stored in the same commit.
+    """Register a function that makes a message of each event of these classes, stored in the same commit.
 
-    It gets the `StagedEvent` and returns the message's data; or a `Message`, for full control; or None where there is
-    nothing to tell. The message's type is the event's stored name and its key that of the stream, so that the messages
-    of one stream are published in order.
+    The function gets the `StagedEvent`. It returns the data of the message, a `Message` for full control, or None for
+    no message. By default the message's type is the event's stored name and its key is the key of the stream, so that
+    the messages of one stream are published in order.
     """
 
     def register(function: Callable[[StagedEvent[Any]], MadeT]) -> Callable[[StagedEvent[Any]], MadeT]:
@@ -127,9 +133,9 @@ def _addressed(message: Message, destination: str, causes: Mapping[str, str] | N
         if not isinstance(header, str):
             raise PayloadError(message.type, f"headers[{name!r}]", f"must be a string, got {header!r}")
     if not isinstance(message.delay, timedelta | None):
-        raise TypeError(f"a message's delay is a timedelta, not {message.delay!r}")
+        raise TypeError(f"a message's delay must be a timedelta, got {message.delay!r}")
     if message.delay_seconds < 0:
-        raise ValueError(f"a message's delay is not negative, {message.delay} is")
+        raise ValueError(f"a message's delay must not be negative, got {message.delay}")
     known = current_metadata() if causes is None else causes
     traced = {name: known[name] for name in CARRIED if name in known}
     return msgspec.structs.replace(message, destination=destination, headers={**traced, **message.headers})

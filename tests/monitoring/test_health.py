@@ -96,7 +96,7 @@ def test_a_projection_that_does_not_run_is_behind_and_after_a_while_a_problem(an
     an_hour_ago()
     found = health.status()
     assert 3600 <= projection(found).lag.seconds < 3700
-    assert tells(found, r"projection tests\.effects is running, and 36\d\d s behind")
+    assert tells(found, r"projection tests\.effects is 36\d\d s behind \(status: running\)")
     assert health.status(max_lag=4000).problems == []
 
 
@@ -110,7 +110,9 @@ def test_a_runner_that_hangs_is_not_taken_for_one_that_is_up_to_date(an_hour_ago
         assert lock_due(Effects(), 0)
         with threads(1) as submit:
             found = submit(health.status).result(30)
-    assert found.problems == [f"projection tests.effects is running, and {projection(found).lag.seconds:.0f} s behind"]
+    assert found.problems == [
+        f"projection tests.effects is {projection(found).lag.seconds:.0f} s behind (status: running)"
+    ]
 
 
 def run_projections_but(other: type[Projection]) -> None:
@@ -141,7 +143,7 @@ def test_a_log_that_is_held_back_is_told(an_hour_ago: Callable[[], None]) -> Non
     assert (found.log.safe_end < found.log.newest, found.log.held_back.count) == (True, 2)
     assert "an append in flight has held the log back at position" in found.problems[0]
     assert projection(found).lag.count == 2
-    assert tells(found, r"projection tests\.effects is running, and 36\d\d s behind")
+    assert tells(found, r"projection tests\.effects is 36\d\d s behind \(status: running\)")
 
 
 def test_a_projection_that_has_failed_is_a_problem_at_once(settings: Settings) -> None:
@@ -168,7 +170,7 @@ def test_an_inline_projection_is_behind_only_in_a_rebuild(an_hour_ago: Callable[
 def test_checkpoints_of_another_number_of_partitions_are_a_problem() -> None:
     ProjectionCheckpoint.objects.create(name="tests.effects", partition=1, partitions=2)
     assert health.status().problems == [
-        "projection tests.effects (2 of 2) stands still: its checkpoints are for 2 partitions, not 1"
+        "projection tests.effects (2 of 2) does not run: its checkpoints are for 2 partitions, but its class has 1"
     ]
 
 
@@ -287,7 +289,7 @@ def test_the_command_ends_with_1_where_there_is_one_and_says_which(an_hour_ago: 
     an_hour_ago()
     code, shown = es_status()
     assert code == 1
-    assert re.search(r"Problem: projection tests\.effects is running, and 36\d\d s behind", shown)
+    assert re.search(r"Problem: projection tests\.effects is 36\d\d s behind \(status: running\)", shown)
     assert es_status("--max-lag", "4000")[0] == 0
 
 

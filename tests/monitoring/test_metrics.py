@@ -136,7 +136,7 @@ def test_a_scrape_tells_how_far_all_is() -> None:
 
 def test_a_database_that_does_not_tell_leaves_the_counters(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
-        raise StorageError("tell the status", True, "gone")
+        raise StorageError("read the status", True, "gone")
 
     count(1)
     monkeypatch.setattr(health, "status", fail)

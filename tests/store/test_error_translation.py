@@ -58,7 +58,7 @@ OPERATIONS: list[tuple[str, Callable[[], Any]]] = [
     ("look up a receipt", lambda: outcome_of_receipt("tests", "m-1")),
     ("store a dead message", lambda: insert_dead_receipt("tests", "m-1", None, "tests", attempt=1)),
     ("look how long the log is", lambda: wait_for("statements")),
-    ("tell the status", lambda: status()),
+    ("read the status", lambda: status()),
 ]
 
 

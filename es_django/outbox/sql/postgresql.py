@@ -1,16 +1,21 @@
 """The statements of the outbox in PostgreSQL."""
 
-# suspect:   the first message whose worker has died after so many attempts, if it is the first open one of its key. It
-#            comes alone.
-# abandoned: else those whose worker has died, unless the first open message of their key is still held, or waits.
-# busy:      keys whose first open message another worker has, or waits; looked up once, so that a long queue behind it
-#            is passed over fast. Only so many, so that they always fit a hash table: of the keys beyond them the first
-#            open message is looked up for each that is due.
-# due:       else those that are due, unless the first open message of their key cannot be had. Rows that somebody else
-#            claims or settles at this moment are skipped.
-# hole:      the first open message of each of these keys that is not among them, since it is held back, or was skipped.
-# What follows a hole is left out. Since that is judged on the statement's own snapshot, claims need not wait for each
-# other: of two at once, the one that skipped the head of a key takes nothing of it.
+# The parts of a claim. A message is open while it is pending or claimed.
+#
+# suspect:   the first abandoned message whose workers died in so many attempts, if it is the first open one of its key.
+#            It may be what killed them, so it is claimed alone.
+# abandoned: if there is no suspect, the messages whose worker died. A message is left out if the first open message of
+#            its key is still held, or waits.
+# busy:      the keys whose first open message another worker holds, or which waits. They are looked up once, so that a
+#            long queue behind such a message is passed over fast. There are at most 1,000 of each kind, so that they
+#            always fit a hash table. For any other key, each due message looks up the first open message of its key.
+# due:       if no message is abandoned, the messages that are due. A message is left out if the first open message of
+#            its key cannot be claimed. Rows that another transaction claims or settles at this moment are skipped.
+# hole:      for each key of the batch, the first open message that is not in the batch, because it is held back or was
+#            skipped.
+#
+# A message behind a hole is left out. The statement's own snapshot shows the holes, so claims need not wait for each
+# other: of two simultaneous claims, the one that skipped the first message of a key takes no message of that key.
 CLAIM = """
 WITH suspect AS MATERIALIZED (
     SELECT message.id, message.key
@@ -107,7 +112,8 @@ SELECT claimed.id, claimed.attempts, claimed.message_id, claimed.type, claimed.k
  ORDER BY claimed.id
 """
 
-# Both lock their rows in the order of ids, as operators' moves do: else they could wait for each other for ever.
+# SETTLE and EXTEND lock their rows in the order of ids, as the operators' transitions do. Otherwise they could
+# deadlock.
 SETTLE = """
 WITH settlement AS MATERIALIZED (
     SELECT given.*

@@ -1,8 +1,8 @@
-"""The statements of the outbox in SQLite, each run inside BEGIN IMMEDIATE, so that no other writer is in between."""
+"""The statements of the outbox in SQLite. Each runs inside BEGIN IMMEDIATE, so no other writer interferes."""
 
 from es_django.store.sqlite.sql import NOW, seconds_from_now
 
-# As in PostgreSQL, where each part is told of; nothing is skipped here, since no other writer is in between.
+# sql/postgresql.py explains each part. In SQLite no row is skipped, since there is no other writer.
 CLAIM = f"""
 WITH suspect AS MATERIALIZED (
     SELECT message.id, message.key
