@@ -1,7 +1,7 @@
-"""Audits a database: whether what is stored keeps what the store promises.
+"""Audit a database: check that the stored data keep the guarantees of the store.
 
-The constraints see to that, and so does the store, for as long as nobody goes behind their backs. A restore, a copy by
-hand or a migration of somebody's own can: after one of these, look.
+The store and the constraints of the database normally ensure this. A restore, a manual copy or a migration outside of
+es_django can break it, so run an audit after one of these.
 """
 
 from es_django.audit.findings import Finding as Finding

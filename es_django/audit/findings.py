@@ -1,17 +1,19 @@
-"""What an audit finds, and how it reads: in pages by primary key, so that its memory does not grow with the tables."""
+"""The findings of an audit, and how its steps read tables: page by page, so that memory does not grow with them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+from django.db import connections
 from django.db.models import QuerySet
 
 PAGE = 1000
+BEFORE_ALL = -(2**63)
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that is not as it must be: its `kind`, and a sentence that says which and where."""
+    """One violation: its `kind`, and a sentence that says where it is and what is wrong."""
 
     kind: str
     text: str
@@ -21,17 +23,36 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Watch(msgspec.Struct):
-    """What a step of an audit knows: the database, whom to tell how far it is, and what has been counted."""
+    """The context of a step of an audit."""
 
     using: str
+    """The alias of the database."""
     at: Callable[[int], None]
+    """Report progress: the last primary key that was read."""
     counts: Counter[str]
+    """The number of rows that were checked, by kind."""
 
 
 def in_pages(rows: QuerySet[Any], *fields: str) -> Iterator[list[tuple[Any, ...]]]:
-    """The primary keys and `fields` of the rows, page by page."""
+    """Yield the primary keys and `fields` of the rows, page by page."""
     ordered = rows.order_by("pk").values_list("pk", *fields)
     page = list(ordered[:PAGE])
     while page:
         yield page
         page = list(ordered.filter(pk__gt=page[-1][0])[:PAGE])
+
+
+def sql_pages(using: str, statement: str, keys: int = 1) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows of a statement, page by page.
+
+    The first `keys` columns are its order. They are its parameters too: each page begins after the last row.
+    """
+    after: tuple[Any, ...] = (BEFORE_ALL,) * keys
+    while True:
+        with connections[using].cursor() as cursor:
+            cursor.execute(statement, after)
+            page = cursor.fetchall()
+        if not page:
+            return
+        yield page
+        after = page[-1][:keys]

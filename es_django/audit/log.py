@@ -1,11 +1,10 @@
-"""Events that the code of today cannot read."""
+"""Events that the current code cannot read."""
 
 from collections.abc import Iterator
 
 import msgspec
-from django.db import connections
 
-from es_django.audit.findings import Finding, Watch
+from es_django.audit.findings import Finding, Watch, sql_pages
 from es_django.core.errors import EsDjangoError
 from es_django.core.registry import registry
 from es_django.core.streams import StreamId
@@ -19,13 +18,7 @@ SELECT event.position, stream.category, stream.key, event.version, event.type, e
 
 
 def findings(watch: Watch) -> Iterator[Finding]:
-    last = -(2**63)
-    while True:
-        with connections[watch.using].cursor() as cursor:
-            cursor.execute(EVENTS, [last])
-            page = cursor.fetchall()
-        if not page:
-            return
+    for page in sql_pages(watch.using, EVENTS):
         for position, category, key, version, type, schema_version, data, metadata in page:
             try:
                 registry.decode(StreamId(category, key), version, type, schema_version, data)
@@ -34,8 +27,7 @@ def findings(watch: Watch) -> Iterator[Finding]:
             except EsDjangoError as error:
                 yield Finding("unreadable", f"position {position}: {error}")
             except msgspec.MsgspecError as error:
-                where = f"position {position}: stream {category!r} {key!r}, version {version}"
-                yield Finding("unreadable", f"{where}: its metadata: {error}")
+                where = f"position {position}: metadata of event {version} of stream {category!r} {key!r}"
+                yield Finding("unreadable", f"{where}: {error}")
         watch.counts["events"] += len(page)
-        last = page[-1][0]
-        watch.at(last)
+        watch.at(page[-1][0])

@@ -1,4 +1,4 @@
-"""Checkpoints that are ahead of the log, so that what is appended up to there would be passed by, or nobody's."""
+"""Checkpoints that belong to no projection, or are ahead of the log and would leave out new events."""
 
 from collections.abc import Iterator
 
@@ -13,25 +13,26 @@ from es_django.store.postgresql.sql import LAST_DRAWN
 
 
 def findings(watch: Watch) -> Iterator[Finding]:
-    # Before the end is looked up, since both move on.
+    # The checkpoints are read before the end of the log, because both advance.
     checkpoints = list(ProjectionCheckpoint.objects.using(watch.using).order_by("name", "partition"))
     end, known = _end(watch.using), registered_projections()
     for each in checkpoints:
         watch.counts["checkpoints"] += 1
         if each.name not in known:
-            text = f"projection {each} does not exist (any more): delete its row of es_django_projectioncheckpoint"
-            yield Finding("checkpoint", text)
-        places = {"is at": each.position, "has told the outside up to": done_until(each.side_effects or [])}
+            remedy = "register it, or delete its row in es_django_projectioncheckpoint"
+            yield Finding("checkpoint", f"projection {each} is not registered: {remedy}")
+        places = {"is at": each.position, "did its side effects up to": done_until(each.side_effects or [])}
         for place, position in places.items():
             if position > end:
-                yield Finding("checkpoint", f"projection {each} {place} {position}, the log ends at {end}")
+                where = f"projection {each} {place} position {position}, but the log ends at {end}"
+                yield Finding("checkpoint", f"{where}: it would leave out new events up to there")
 
 
 def _end(using: str) -> int:
     newest = StoredEvent.objects.using(using).aggregate(newest=Max("position"))["newest"] or 0
     if connections[using].vendor == "sqlite":
         return int(newest)
-    # A position that an append drew and did not keep is an end of the log too.
+    # A rolled back append leaves a drawn position behind, and a checkpoint may reach it.
     with connections[using].cursor() as cursor:
         cursor.execute(f"SELECT {LAST_DRAWN}")
         return max(int(newest), int(cursor.fetchone()[0]))

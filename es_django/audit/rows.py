@@ -1,4 +1,4 @@
-"""Rows that break a CHECK of their table: it may be missing, or was not looked at when they came in."""
+"""Rows that violate a CHECK constraint of their table, which is missing or did not check them."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from es_django.audit.findings import Finding, Watch, in_pages
 from es_django.audit.schema import models
 
 RANGE = 50_000
-"""Primary keys that one statement looks at."""
+"""Number of primary keys that one statement checks."""
 
 
 def findings(watch: Watch) -> Iterator[Finding]:
@@ -22,5 +22,5 @@ def findings(watch: Watch) -> Iterator[Finding]:
                 broken = rows.filter(pk__gte=start, pk__lt=start + RANGE).exclude(constraint.condition)
                 for page in in_pages(broken):
                     for (key,) in page:
-                        where = f"{model._meta.db_table}, {model._meta.pk.name} {key}"
-                        yield Finding("check", f"{where}: {constraint.name} does not hold")
+                        row = f"{model._meta.db_table}, {model._meta.pk.name} {key}"
+                        yield Finding("check", f"{row} violates {constraint.name}")

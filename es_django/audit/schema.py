@@ -1,4 +1,4 @@
-"""What the database itself must see to: keys, checks, references and the trigger that keeps events as they are."""
+"""The schema of the database: constraints, indexes, sequences, and the trigger that keeps events unchanged."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -59,9 +59,9 @@ def _missing(connection: BaseDatabaseWrapper, model: type[Model]) -> Iterator[Fi
         if field.primary_key and not _has(present, "primary_key", field.column):
             yield Finding("missing constraint", f"{table} has no primary key")
         if isinstance(field, ForeignKey) and not _has(present, "foreign_key", field.column):
-            yield Finding("missing constraint", f"{table}.{field.column} references nothing")
+            yield Finding("missing constraint", f"{table}.{field.column} has no foreign key")
         if not field.null and field.column in nullable and not field.primary_key:
-            yield Finding("missing constraint", f"{table}.{field.column} may be null")
+            yield Finding("missing constraint", f"{table}.{field.column} allows NULL")
 
 
 def _has(present: Mapping[str, Mapping[str, Any]], kind: str, column: str | None) -> bool:
@@ -69,10 +69,9 @@ def _has(present: Mapping[str, Mapping[str, Any]], kind: str, column: str | None
 
 
 def _duplicates(connection: BaseDatabaseWrapper, model: type[Model], fields: Sequence[str]) -> Iterator[Finding]:
-    """What a key that is missing has let in; without its index the database has to sort the table."""
+    """Find the duplicates that a missing unique key let in. Without its index the database sorts the table."""
     if model is StoredEvent and "version" in fields:
-        return  # found where the streams are walked
-    # one value more than once, first and last
+        return  # the step "streams" finds them
     twice = model._base_manager.using(connection.alias).values(*fields)
     twice = twice.annotate(rows=Count("pk"), first=Min("pk"), last=Max("pk")).filter(rows__gt=1).order_by(*fields)
     for row in twice.iterator():
@@ -86,23 +85,23 @@ def _trigger(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
         cursor.execute(TRIGGER[connection.vendor], [APPEND_ONLY])
         found = cursor.fetchone()
     if found is None:
-        yield Finding("missing trigger", f"es_django_event has no {APPEND_ONLY}: events can be changed")
+        yield Finding("missing trigger", f"es_django_event has no trigger {APPEND_ONLY}: events can be changed")
     elif not found[0]:
-        yield Finding("missing trigger", f"{APPEND_ONLY} on es_django_event is disabled: events can be changed")
+        yield Finding("missing trigger", f"trigger {APPEND_ONLY} on es_django_event is disabled: events can be changed")
 
 
 def _sequences(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
-    """A sequence that was not copied along draws numbers that exist already: appends would fail, or worse, come late
-    in the log."""
+    """Find sequences that a copy left behind: new rows would fail, or get positions that readers have passed."""
     for model in (Stream, StoredEvent, OutboxMessage):
         table, column = model._meta.db_table, model._meta.pk.column
-        # Before the sequence is asked, since both move on.
+        # The rows are read before the sequence, because both advance.
         highest = model._base_manager.using(connection.alias).aggregate(last=Max("pk"))["last"] or 0
         with connection.cursor() as cursor:
             cursor.execute(SEQUENCE, [table, column])
             exists, last_drawn = cursor.fetchone()
         drawn = last_drawn or 0
         if not exists:
-            yield Finding("sequence", f"{table}.{column} has none that numbers new rows")
+            yield Finding("sequence", f"{table}.{column} has no sequence")
         elif drawn < highest:
-            yield Finding("sequence", f"{table}.{column} is at {drawn}, and {highest} is stored")
+            text = f"the sequence of {table}.{column} is at {drawn}, but {highest} is stored: set it to {highest}"
+            yield Finding("sequence", text)

@@ -1,22 +1,21 @@
-"""Streams against their events: one walk along both, in the order of the stream's key, one event in memory at a time.
+"""Compare streams with their events: one pass over both, ordered by stream id, with one event in memory at a time.
 
-Appends may go on meanwhile. Events never vanish and come in the order of their versions, so that a gap is a gap; what
-might only be newer than the page that was read is looked at once more, in one statement.
+Events may be appended during the audit. Events never vanish and are stored in the order of their versions, so a gap is
+always a finding. A version that differs may only be newer than the page, so one statement reads both again.
 """
 
 from collections.abc import Generator, Iterator
 from itertools import groupby
 from operator import itemgetter
+from typing import cast
 
 from django.db import connections
 
-from es_django.audit.findings import Finding, Watch, in_pages
+from es_django.audit.findings import Finding, Watch, in_pages, sql_pages
 from es_django.models import Stream
 
 Place = tuple[int, int, int]
 """stream, version, position"""
-
-BEFORE_ALL = (-(2**63),) * 3
 
 EVENTS = """
 SELECT stream_id, version, position FROM es_django_event
@@ -52,29 +51,22 @@ def findings(watch: Watch) -> Iterator[Finding]:
 
 
 def _places(watch: Watch) -> Iterator[Place]:
-    after: Place = BEFORE_ALL
-    while True:
-        with connections[watch.using].cursor() as cursor:
-            cursor.execute(EVENTS, after)
-            page = cursor.fetchall()
-        if not page:
-            return
-        yield from page
-        after = page[-1]
+    for page in sql_pages(watch.using, EVENTS, keys=3):
+        yield from cast("list[Place]", page)
 
 
 def _faults(stream: str, places: Iterator[Place]) -> Generator[Finding, None, int]:
-    """What is wrong between the events of a stream; returns the version of the last one."""
+    """Yield the violations among the events of a stream, and return the version of the last event."""
     last = before = 0
     for _, version, position in places:
         if version == last:
-            yield Finding("duplicate", f"{stream} has version {version} at position {before} and at {position}")
+            yield Finding("duplicate", f"{stream} has version {version} at positions {before} and {position}")
         elif version > last + 1:
             missing = f"version {last + 1}" if version == last + 2 else f"versions {last + 1} to {version - 1}"
             yield Finding("gap", f"{stream} lacks {missing}, before version {version} at position {position}")
         if position < before:
             later = f"version {version} at position {position}"
-            yield Finding("order", f"{stream} has {later}, before the earlier version {last} at {before}")
+            yield Finding("order", f"{stream} has {later}, before version {last} at position {before}")
         last, before = version, position
     return last
 
@@ -84,15 +76,16 @@ def _other_version(watch: Watch, stream: str, id: int) -> Iterator[Finding]:
         cursor.execute(VERSIONS, [id])
         version, last = cursor.fetchone() or (0, 0)
     if version != last:
-        yield Finding("stream version", f"{stream} is at version {version}, its last event has version {last}")
+        yield Finding("stream version", f"{stream} is at version {version}, but its last event has version {last}")
 
 
 def _orphans(watch: Watch, stream: int, places: Iterator[Place]) -> Iterator[Finding]:
     (_, version, position) = first = last = next(places)
     count = 1
-    for last in places:  # noqa: B007  # the last one is wanted
+    for last in places:  # noqa: B007  # read after the loop
         count += 1
     if not Stream.objects.using(watch.using).filter(pk=stream).exists():
-        until = "" if first == last else f", to version {last[1]} at position {last[2]}"
-        where = f"from version {version} at position {position}{until}"
-        yield Finding("orphan", f"stream {stream} does not exist and has {count} events, {where}")
+        events = "1 event" if first == last else f"{count} events"
+        until = "" if first == last else f" to version {last[1]} at position {last[2]}"
+        where = f"version {version} at position {position}{until}"
+        yield Finding("orphan", f"stream {stream} does not exist, but has {events}: {where}")

@@ -23,14 +23,14 @@ STEPS: dict[str, tuple[Step, type[Model] | None]] = {
     "messages": (messages.findings, OutboxMessage),
     "projections": (projections.findings, None),
 }
-"""Each step by name, with the model whose primary keys tell how far it is."""
+"""Each step by name, with the model whose primary keys measure its progress."""
 
 
 class Audit:
-    """An audit of ES_DJANGO["DATABASE"]; `counts` tells how much of what was looked at.
+    """An audit of ES_DJANGO["DATABASE"]. `counts` holds the number of rows checked, by kind.
 
-    It only reads, in short statements, and may run beside appends: what is committed meanwhile is no finding. An
-    expired lease is none either, since the next one to ask for it takes it over.
+    The audit only reads, in short statements. It may run while events are appended: a commit during the audit is not a
+    finding. An expired lease is not a finding either, because the next owner takes it over.
     """
 
     def __init__(self, on_progress: Callable[[str, int, int], None] = lambda step, done, total: None) -> None:
@@ -39,17 +39,17 @@ class Audit:
         self._using = conf.settings().database
 
     def findings(self) -> Iterator[Finding]:
-        """What is wrong, as it is found. Raises `StorageError` if the database fails."""
+        """Yield each finding as it is found. Raise `StorageError` if the database fails."""
         for name, (step, model) in STEPS.items():
             with storage_errors(f"audit {name}", connections[self._using]):
                 total = 1 if model is None else self._last(model)
 
-                def tell(done: int, name: str = name, total: int = total) -> None:
+                def report(done: int, name: str = name, total: int = total) -> None:
                     self._on_progress(name, min(done, total), total)
 
-                tell(0)
-                yield from step(Watch(self._using, tell, self.counts))
-                tell(total)
+                report(0)
+                yield from step(Watch(self._using, report, self.counts))
+                report(total)
 
     def _last(self, model: type[Model]) -> int:
         last = model._base_manager.using(self._using).aggregate(last=Max("pk"))["last"]

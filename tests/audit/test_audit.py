@@ -152,7 +152,7 @@ def test_last_events_that_are_gone_leave_the_stream_at_another_version() -> None
     save(deposits=3)
     StoredSnapshot.objects.all().delete()
     delete_event(4)
-    assert texts("stream version") == ["stream 'audited' 'l-1' is at version 4, its last event has version 3"]
+    assert texts("stream version") == ["stream 'audited' 'l-1' is at version 4, but its last event has version 3"]
 
 
 @pytest.mark.parametrize("version", [1, 7])
@@ -161,7 +161,9 @@ def test_a_stream_at_another_version_than_its_events_is_found(version: int) -> N
     save(deposits=2, key="l-2")
     StoredSnapshot.objects.all().delete()
     Stream.objects.filter(key="l-2").update(version=version)
-    assert texts("stream version") == [f"stream 'audited' 'l-2' is at version {version}, its last event has version 3"]
+    assert texts("stream version") == [
+        f"stream 'audited' 'l-2' is at version {version}, but its last event has version 3"
+    ]
 
 
 def test_two_events_of_one_version_are_a_duplicate(without: Callable[[type[Model], str], None]) -> None:
@@ -173,7 +175,7 @@ def test_two_events_of_one_version_are_a_duplicate(without: Callable[[type[Model
     event.save(force_insert=True)
     assert of_kind("missing constraint") == ["es_django_event has no es_django_event_version"]
     assert of_kind("duplicate") == [
-        f"stream 'audited' 'l-1' has version 2 at position {first} and at {StoredEvent.objects.latest('pk').pk}"
+        f"stream 'audited' 'l-1' has version 2 at positions {first} and {StoredEvent.objects.latest('pk').pk}"
     ]
 
 
@@ -200,7 +202,7 @@ def test_an_event_before_an_earlier_one_of_its_stream_is_out_of_order() -> None:
         event.save(force_insert=True)
     Stream.objects.filter(pk=stream.pk).update(version=3)
     assert of_kind("order") == [
-        f"stream 'audited' 'l-1' has version 3 at position {event.pk}, before the earlier version 2 at {event.pk + 1}"
+        f"stream 'audited' 'l-1' has version 3 at position {event.pk}, before version 2 at position {event.pk + 1}"
     ]
 
 
@@ -214,7 +216,7 @@ def test_events_of_no_stream_are_orphans() -> None:
     with unchecked():
         Stream.objects.filter(pk__in=[stream, end])._raw_delete("default")
     assert texts("orphan")[0] == (
-        f"stream {stream} does not exist and has 2 events, from version 1 at position {first}, "
+        f"stream {stream} does not exist, but has 2 events: version 1 at position {first} "
         f"to version 2 at position {last}"
     )
     assert len(texts("orphan")) == 2
@@ -247,7 +249,7 @@ def test_metadata_that_cannot_be_read_is_found() -> None:
         StoredEvent.objects.update(metadata={"user": 7})
     restore_trigger()
     (told,) = texts("unreadable")
-    assert told.startswith(f"position {position_of_first()}: stream 'audited' 'l-1', version 1: its metadata: ")
+    assert told.startswith(f"position {position_of_first()}: metadata of event 1 of stream 'audited' 'l-1': ")
 
 
 def position_of_first() -> int:
@@ -316,23 +318,26 @@ def test_a_snapshot_of_no_stream_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "told"),
-    [("position", "is at {}"), ("side_effects", "has told the outside up to {}")],
+    ("field", "place"),
+    [("position", "is at position {}"), ("side_effects", "did its side effects up to position {}")],
 )
-def test_a_checkpoint_beyond_the_log_is_found(field: str, told: str) -> None:
+def test_a_checkpoint_beyond_the_log_is_found(field: str, place: str) -> None:
     count(1)
     run_projection("tests.effects")
     end = StoredEvent.objects.latest("pk").pk
     effects = ProjectionCheckpoint.objects.filter(name="tests.effects")
     effects.update(**{field: [[0, 1, end + 1]] if field == "side_effects" else end + 1})
-    assert texts("checkpoint") == [f"projection tests.effects {told.format(end + 1)}, the log ends at {end}"]
+    assert texts("checkpoint") == [
+        f"projection tests.effects {place.format(end + 1)}, but the log ends at {end}: "
+        "it would leave out new events up to there"
+    ]
 
 
 def test_a_checkpoint_of_no_projection_is_found() -> None:
     ProjectionCheckpoint.objects.create(name="tests.renamed")
     (text,) = texts("checkpoint")
-    assert text.startswith("projection tests.renamed does not exist")
-    assert "delete its row of es_django_projectioncheckpoint" in text
+    assert text.startswith("projection tests.renamed is not registered")
+    assert "delete its row in es_django_projectioncheckpoint" in text
 
 
 @pytest.mark.requires_postgresql
@@ -348,7 +353,7 @@ def test_a_message_of_an_event_that_does_not_exist_is_found() -> None:
     event_store.append(StreamId("notes", "n-1"), [Noted(note=1)], expected=NO_STREAM)
     OutboxMessage.objects.update(stream_version=4)
     message_id = OutboxMessage.objects.get().message_id
-    assert texts("message") == [f"{message_id} tells of version 4 of stream 'notes' 'n-1', which does not exist"]
+    assert texts("message") == [f"message {message_id} refers to event 4 of stream 'notes' 'n-1', which does not exist"]
 
 
 def test_a_claim_that_nobody_takes_over_is_found_after_an_hour() -> None:
@@ -359,7 +364,7 @@ def test_a_claim_that_nobody_takes_over_is_found_after_an_hour() -> None:
     assert findings() == []
     OutboxMessage.objects.update(**claim, claimed_until=now - timedelta(minutes=70))
     (told,) = texts("claim")
-    assert told.startswith(f"message {message_id} to tests: the claim of gone:1 ran out at 20")
+    assert told.startswith(f"message {message_id} to tests: the claim of gone:1 expired at 20")
 
 
 def test_an_expired_lease_is_no_finding() -> None:
@@ -380,7 +385,7 @@ def test_a_row_that_breaks_a_check_is_found() -> None:
             execute(f"{check.create_sql(OutboxMessage, editor)} NOT VALID")
     try:
         assert texts("check") == [
-            f"es_django_outboxmessage, id {OutboxMessage.objects.get().pk}: es_django_outbox_status_fits does not hold"
+            f"es_django_outboxmessage, id {OutboxMessage.objects.get().pk} violates es_django_outbox_status_fits"
         ]
     finally:
         OutboxMessage.objects.all().delete()
@@ -410,7 +415,7 @@ def test_a_trigger_that_is_missing_is_found() -> None:
         told = texts("missing trigger")
     finally:
         restore_trigger()
-    assert told == ["es_django_event has no es_django_event_append_only: events can be changed"]
+    assert told == ["es_django_event has no trigger es_django_event_append_only: events can be changed"]
 
 
 @pytest.mark.requires_postgresql
@@ -420,7 +425,7 @@ def test_a_trigger_that_is_disabled_is_found() -> None:
         told = texts("missing trigger")
     finally:
         restore_trigger()
-    assert told == ["es_django_event_append_only on es_django_event is disabled: events can be changed"]
+    assert told == ["trigger es_django_event_append_only on es_django_event is disabled: events can be changed"]
 
 
 @pytest.mark.requires_postgresql
@@ -428,7 +433,7 @@ def test_a_trigger_that_is_disabled_is_found() -> None:
 @pytest.mark.parametrize(
     ("statement", "told"),
     [
-        ("ALTER TABLE es_django_event ALTER type DROP NOT NULL", "es_django_event.type may be null"),
+        ("ALTER TABLE es_django_event ALTER type DROP NOT NULL", "es_django_event.type allows NULL"),
         (
             "ALTER TABLE es_django_snapshot DROP CONSTRAINT es_django_snapshot_pkey",
             "es_django_snapshot has no primary key",
@@ -436,7 +441,7 @@ def test_a_trigger_that_is_disabled_is_found() -> None:
         (
             "DO $$ BEGIN EXECUTE (SELECT 'ALTER TABLE es_django_event DROP CONSTRAINT ' || conname FROM pg_constraint "
             "WHERE conrelid = 'es_django_event'::regclass AND contype = 'f'); END $$",
-            "es_django_event.stream_id references nothing",
+            "es_django_event.stream_id has no foreign key",
         ),
     ],
 )
@@ -450,4 +455,6 @@ def test_a_sequence_that_was_not_restored_is_found() -> None:
     count(1, 2)
     newest = StoredEvent.objects.latest("pk").pk
     execute(f"SELECT setval('es_django_event_position_seq', {newest - 1})")
-    assert texts("sequence") == [f"es_django_event.position is at {newest - 1}, and {newest} is stored"]
+    assert texts("sequence") == [
+        f"the sequence of es_django_event.position is at {newest - 1}, but {newest} is stored: set it to {newest}"
+    ]

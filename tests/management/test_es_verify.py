@@ -72,8 +72,8 @@ class TestFindings:
         code, lines = es_verify()
         assert code == 1
         assert lines[:2] == [
-            f"stream version: stream 'counter' 'a\\n{long}' is at version 11, its last event has version 10",
-            "stream version: stream 'counter' 'c-3' is at version 12, its last event has version 10",
+            f"stream version: stream 'counter' 'a\\n{long}' is at version 11, but its last event has version 10",
+            "stream version: stream 'counter' 'c-3' is at version 12, but its last event has version 10",
         ]
         assert re.match(r"2 findings in .* Checked streams: 3, events: 30\.$", lines[2])
         assert len(lines) == 3
