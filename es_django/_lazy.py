@@ -1,6 +1,6 @@
-"""Public names of a package, imported on first use.
+"""Imports the public names of a package on first use.
 
-The stub `__init__.pyi` beside the package lists each name once: type checkers read it, and so does this module.
+The stub `__init__.pyi` of the package lists each name once. Type checkers read it, and so does this module.
 """
 
 import ast

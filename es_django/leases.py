@@ -1,7 +1,9 @@
-"""A lock by lease, for work that must not hold a transaction open.
+"""Lease locks, for work that must not hold a transaction open.
 
-It keeps others out for as long as it is renewed, and comes free by itself when its holder dies. It is an optimisation:
-a holder that was cut off may go on for a while, so the fence behind it is the version of the stream that it writes.
+A lease excludes other owners as long as its owner renews it. It expires by itself if the owner dies.
+
+A lease is an optimisation, not a guarantee: an owner that lost its connection may continue after its lease expired.
+Only the expected version of the append protects the stream.
 """
 
 import os
@@ -23,62 +25,62 @@ from es_django.models import Lease
 from es_django.store.error_translation import storage_errors
 from es_django.store.errors import LeaseLost, LeaseTaken
 
-_POLL = 0.05
+_POLL_SECONDS = 0.05
 
 
 class LeaseLock:
-    """The right to `name` for `seconds` at a time, on the clock of the database `using`; made by `lease_lock`."""
+    """A lease on `name` that lasts `seconds` by the clock of the database `using`. Created by `lease_lock`."""
 
     def __init__(self, name: str, seconds: float, using: str) -> None:
         require_name("a lease's name", name, ValueError)
         require_seconds("seconds", seconds)
         if timedelta(seconds=seconds) <= timedelta(0):
-            raise ValueError(f"a lease lasts more than 0 seconds, not {seconds!r}")
+            raise ValueError(f"a lease must last more than 0 seconds, got {seconds!r}")
         self.name = name
         self._seconds = seconds
         self._using = using
         self._token: UUID = uuid4()
 
     def acquire(self) -> bool:
-        """Takes the lease if it is free or has run out, and returns whether it is this holder's now."""
+        """Take the lease if it is free or expired. Return whether this owner holds it now."""
         leases = Lease.objects.using(self._using)
-        terms = {
+        lease = {
             "owner": f"{socket.gethostname()}:{os.getpid()}",
             "token": self._token,
             "expires_at": Now() + timedelta(seconds=self._seconds),
         }
         with storage_errors("take a lease", connections[self._using]):
-            if leases.filter(name=self.name, expires_at__lte=Now()).update(**terms):
+            if leases.filter(name=self.name, expires_at__lte=Now()).update(**lease):
                 return True
-            # The insert does nothing where somebody else's comes first.
-            leases.bulk_create([Lease(name=self.name, **terms)], ignore_conflicts=True)
+            # The insert does nothing if another owner inserts first.
+            leases.bulk_create([Lease(name=self.name, **lease)], ignore_conflicts=True)
             return leases.filter(name=self.name, token=self._token).exists()
 
     def renew(self) -> None:
-        """Extends the lease from now on. Raises `LeaseLost` if it has run out or is another holder's."""
+        """Extend the lease to `seconds` from now. Raises `LeaseLost` if it expired or another owner holds it."""
         with storage_errors("renew a lease", connections[self._using]):
             if (
-                not self._mine()
+                not self._own_lease()
                 .filter(expires_at__gt=Now())
                 .update(expires_at=Now() + timedelta(seconds=self._seconds))
             ):
                 raise LeaseLost(self.name)
 
     def release(self) -> None:
-        """Gives the lease back; does nothing if it is another holder's by now."""
+        """Release the lease. Does nothing if another owner holds it."""
         with storage_errors("release a lease", connections[self._using]):
-            self._mine().delete()
+            self._own_lease().delete()
 
-    def _mine(self) -> QuerySet[Lease]:
+    def _own_lease(self) -> QuerySet[Lease]:
         return Lease.objects.using(self._using).filter(name=self.name, token=self._token)
 
 
 @contextmanager
 def lease_lock(name: str, *, seconds: float = 30.0, timeout: float = 0.0) -> Iterator[LeaseLock]:
-    """Holds the lease on `name` for this block; call `renew()` in it at least every `seconds`.
+    """Hold the lease on `name` inside the block. Call `renew()` in it at least every `seconds`.
 
-    Raises `LeaseTaken` if somebody else still holds it after `timeout` seconds, and `ValueError` for a `name`
-    that does not follow `NAME_RULE` or an unusable number of seconds.
+    Raises `LeaseTaken` if another owner still holds it after `timeout` seconds, and `ValueError` for an invalid name or
+    number of seconds.
     """
     require_seconds("timeout", timeout)
     lock = LeaseLock(name, seconds, conf.settings().database)
@@ -86,7 +88,7 @@ def lease_lock(name: str, *, seconds: float = 30.0, timeout: float = 0.0) -> Ite
     while not lock.acquire():
         if time.monotonic() >= deadline:
             raise LeaseTaken(name)
-        time.sleep(_POLL)
+        time.sleep(_POLL_SECONDS)
     try:
         yield lock
     finally:

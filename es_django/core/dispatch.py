@@ -1,4 +1,4 @@
-"""Methods chosen by the event class that their parameter is annotated with."""
+"""Finds the method for an event class by the annotation of the method's parameter."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -11,35 +11,38 @@ from es_django.core.registry import registry
 
 
 def marked_methods(cls: type, mark: str, *, parameters: int) -> dict[type[Event], Callable[..., None]]:
-    """The methods of `cls` and its bases that carry `mark`, by event class; `event: A | B` makes one serve both.
+    """Return the methods of `cls` and its bases that have the attribute `mark`, by event class.
 
-    Raises `DefinitionError` for a method with another number of `parameters` behind self, an annotation that is
-    no Event class, a second method for one class, or an override that lacks the mark of what it overrides.
+    A method with `event: A | B` is returned for both classes. Raises `DefinitionError` for:
+    - a method that does not take `parameters` parameters after self,
+    - an annotation that is not an Event class,
+    - two methods of one class for the same event class,
+    - an override without the mark of the method that it overrides.
     """
     _require_marked_overrides(cls, mark)
-    inherited: dict[type[Event], Callable[..., None]] = {}
+    methods: dict[type[Event], Callable[..., None]] = {}
     for base in reversed(cls.__mro__):
-        inherited |= _methods_of(base, mark, parameters)
-    return inherited
+        methods |= _methods_of(base, mark, parameters)
+    return methods
 
 
 def _methods_of(cls: type, mark: str, parameters: int) -> dict[type[Event], Callable[..., None]]:
-    chosen: dict[type[Event], Callable[..., None]] = {}
+    methods: dict[type[Event], Callable[..., None]] = {}
     for name, method in vars(cls).items():
         if not hasattr(method, mark):
             continue
         for event_class in _annotated_classes(method, f"{cls.__qualname__}.{name}", parameters):
-            if event_class in chosen:
-                both = f"{chosen[event_class].__name__} and {name}"
+            if event_class in methods:
+                both = f"{methods[event_class].__name__} and {name}"
                 raise DefinitionError(f"{cls.__qualname__}: {both} both take {event_class.__name__}")
-            chosen[event_class] = method
-    return chosen
+            methods[event_class] = method
+    return methods
 
 
 def batch_classes(method: Callable[..., None], where: str) -> list[type[Event]]:
-    """The event classes of a method that takes `events: Sequence[RecordedEvent[A | B]]`.
+    """Return the event classes of a method that takes `events: Sequence[RecordedEvent[A | B]]`.
 
-    Raises `DefinitionError` if it is annotated otherwise.
+    Raises `DefinitionError` for any other annotation. `where` is the method's name in error messages.
     """
     annotation: Any = _first_annotation(method, where, 1, "self and the events")
     for generic in (Sequence, RecordedEvent):
@@ -50,14 +53,14 @@ def batch_classes(method: Callable[..., None], where: str) -> list[type[Event]]:
 
 
 def _require_marked_overrides(cls: type, mark: str) -> None:
-    """Python would call the override and the dispatch what it overrides: one of the two is not meant."""
+    # Python would call the override, but the dispatch would call the method that it overrides.
     for base in cls.__mro__[1:]:
         for name, method in vars(base).items():
             if hasattr(method, mark) and not hasattr(getattr(cls, name), mark):
                 decorator = mark.removeprefix("_es_django_")
                 raise DefinitionError(
                     f"{cls.__qualname__}.{name} overrides an @{decorator} method of {base.__qualname__} and would "
-                    f"never be called: write @{decorator} above it, or give it another name"
+                    f"never be called: add @{decorator}, or choose another name"
                 )
 
 
@@ -71,7 +74,7 @@ def _first_annotation(method: Callable[..., None], where: str, parameters: int, 
         raise DefinitionError(f"{where} must be a plain method, not an async one")
     names = list(inspect.signature(method).parameters)
     if len(names) != parameters + 1:
-        raise DefinitionError(f"{where} takes {wanted}")
+        raise DefinitionError(f"{where} must take {wanted}")
     try:
         return get_type_hints(method).get(names[1])
     except NameError as error:

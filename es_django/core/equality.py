@@ -1,7 +1,7 @@
-"""Whether a value has come back as it was, told more closely than `==` does.
+"""Compares values more strictly than `==`, to check that a stored value was read back unchanged.
 
-For `==` 1, True and 1.0 are one, so are dicts of different order, and two lists that were one list before. Code that
-goes on from such values would come to other results.
+`==` does not distinguish 1, True and 1.0, or dicts of different order. It also does not see whether two attributes hold
+the same list or two equal lists. Code that continues with such a value can give different results.
 """
 
 from collections import Counter, deque
@@ -13,12 +13,12 @@ import msgspec
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether both are equal, of the same types, in the same order and look the same, all the way down."""
+    """Whether both values are equal and all their parts have the same types, order and repr."""
     return bool(one == other) and _is_alike(one, other)
 
 
 def _is_alike(one: Any, other: Any) -> bool:
-    """Of two that are equal, and so have as many parts."""
+    """Compare two equal values, which therefore have the same number of parts."""
     if type(one) is not type(other):
         return False
     parts = _parts(one)
@@ -28,7 +28,7 @@ def _is_alike(one: Any, other: Any) -> bool:
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
-    """The names that stand for something else in `after`, or in one of both only."""
+    """Return the names whose values differ, and the names that only one of the mappings has."""
     return {
         name
         for name in before.keys() | after.keys()
@@ -37,17 +37,17 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
 
 
 def shared(values: Mapping[str, Any]) -> set[str]:
-    """The names of the values that hold something mutable which is held a second time by any of them."""
-    holders = [(name, held) for name, value in values.items() for held in _mutable(value)]
-    times = Counter(id(held) for _, held in holders)
-    return {name for name, held in holders if times[id(held)] > 1}
+    """Return the names of the values that contain a mutable object which occurs more than once in all values."""
+    found = [(name, part) for name, value in values.items() for part in _mutable_parts(value)]
+    occurrences = Counter(id(part) for _, part in found)
+    return {name for name, part in found if occurrences[id(part)] > 1}
 
 
-def _mutable(value: Any) -> Iterator[Any]:
+def _mutable_parts(value: Any) -> Iterator[Any]:
     if _is_mutable(value):
         yield value
     for part in _parts(value) or ():
-        yield from _mutable(part)
+        yield from _mutable_parts(part)
 
 
 def _is_mutable(value: Any) -> bool:
@@ -63,7 +63,7 @@ def _is_mutable(value: Any) -> bool:
 
 
 def _parts(value: Any) -> Sequence[Any] | None:
-    """What a value is made of; None if it is one piece."""
+    """Return the parts of a value, or None if it has none."""
     if isinstance(value, Mapping):
         return [part for item in value.items() for part in item]
     if isinstance(value, list | tuple | deque):

@@ -1,7 +1,4 @@
-"""Events: typed, immutable facts, on their way to a stream and as they stand in it.
-
-Nothing here knows Django.
-"""
+"""Events: typed, immutable facts, before and after they are stored."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,10 +9,10 @@ import msgspec
 from uuid_utils.compat import uuid7
 
 from es_django.core.registry import registry
-from es_django.core.serialization import as_stored, encode_payload
+from es_django.core.serialization import encode_payload, jsonb_form
 from es_django.core.streams import StreamId
 
-# An unknown field is one that a class has lost since: read without it, the event would be another one.
+# A stored field that the class no longer has raises an error. Without the field, the event would change its meaning.
 _STRICT = {"frozen": True, "kw_only": True, "forbid_unknown_fields": True}
 
 
@@ -26,12 +23,14 @@ class _EventMeta(msgspec.StructMeta):
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Event(msgspec.Struct, metaclass=_EventMeta, frozen=True):
-    """The base of event classes: frozen, keyword-only, validated when read back.
+    """The base of event classes: frozen, keyword-only, and validated when a stored event is read.
 
-    A nested `class Meta` may set `name` (what is stored; the class name where absent), `version` (the schema version
-    of the payload; 1 where absent), `aliases` (names under which older events of this class are stored) and `sensitive`
-    (fields, also those that only older schema versions have, that the admin shows to nobody without the permission
-    `es_django.view_sensitive_data`; stored they are as all others are, and subclasses inherit them).
+    A nested `class Meta` may set:
+    - `name`: the stored name. Default: the class name.
+    - `version`: the schema version of the payload. Default: 1.
+    - `aliases`: names under which older events of this class are stored.
+    - `sensitive`: fields that the admin hides from users without the permission `es_django.view_sensitive_data`. It may
+      name fields of older schema versions, and subclasses inherit it. The fields are stored in plain text.
     """
 
     def __init_subclass__(cls, **config: Any) -> None:
@@ -43,9 +42,12 @@ class Event(msgspec.Struct, metaclass=_EventMeta, frozen=True):
 
 
 class PendingEvent(msgspec.Struct, frozen=True):
-    """An event on its way to the store, with the id that makes appending it again harmless, and its payload as JSON.
+    """An event before it is stored, with its payload as JSON. Its id makes a repeated append harmless.
 
-    Raises `PayloadError` if the payload cannot be stored, `DefinitionError` if two classes claim its name.
+    Raises:
+    - `TypeError` if `event` is not an instance of an Event subclass,
+    - `PayloadError` if the payload cannot be stored,
+    - `DefinitionError` if two classes claim its name.
     """
 
     event: Event
@@ -54,15 +56,15 @@ class PendingEvent(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not isinstance(self.event, Event) or type(self.event) is Event:
-            raise TypeError(f"{self.event!r} is no Event: record and append instances of Event subclasses")
+            raise TypeError(f"{self.event!r} is not an Event: record and append instances of Event subclasses")
         event_type = registry.of(type(self.event))
-        data = as_stored(encode_payload(self.event, event_type.name))
-        # A copy of its own: what its writer makes of the event's lists later is no part of it.
+        data = jsonb_form(encode_payload(self.event, event_type.name))
+        # This is a copy, so that the caller cannot change the lists of the event before it is stored.
         msgspec.structs.force_setattr(self, "event", event_type.round_trip(self.event, data))
         msgspec.structs.force_setattr(self, "data", data)
 
     def decoded(self) -> Event:
-        """A further copy of the event."""
+        """Return another copy of the event."""
         copy: Event = registry.of(type(self.event)).round_trip(self.event, self.data)
         return copy
 
@@ -76,7 +78,7 @@ else:
 
 
 class StagedEvent(msgspec.Struct, Generic[EventT_co], frozen=True):
-    """An event about to be stored: all that is known of it before it has a version and a position."""
+    """An event that is about to be stored. It has no version and no position yet."""
 
     stream: StreamId
     event: EventT_co
@@ -85,7 +87,7 @@ class StagedEvent(msgspec.Struct, Generic[EventT_co], frozen=True):
 
 
 class RecordedEvent(StagedEvent[EventT_co], Generic[EventT_co], frozen=True):
-    """An event as stored. `type` and `schema_version` are the stored ones, `event` is upcast to today's class."""
+    """A stored event. `type` and `schema_version` are as stored; `event` is upcast to the current class."""
 
     version: int
     position: int

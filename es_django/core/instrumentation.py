@@ -1,6 +1,6 @@
-"""What is worth watching while it happens: each append, publishing, batch of a projection and handling of a message.
+"""Reports work to metrics and traces: appends, published messages, projected batches and handled messages.
 
-Whoever does one of these tells it here, and knows of no metrics and no traces; these listen where they are installed.
+The code that works reports here and knows neither metrics nor traces. They register as listeners if they are installed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +13,7 @@ import msgspec
 
 
 class Kind(Enum):
-    """What is done, by what it is told apart, and what it is done to."""
+    """A kind of work: its name, the label of its subject in metrics, and the items that it works on."""
 
     APPEND = "append", "category", "events"
     PUBLISH = "publish", "destination", "messages"
@@ -32,11 +32,12 @@ class Kind(Enum):
 
 
 class Work(msgspec.Struct):
-    """Something that is being done within its block: to how many items, and what caused them; in the end, what came of
-    them. Each of the `causes` is the metadata of an event or the headers of a message.
+    """A context manager for one piece of work, which reports it to all listeners.
 
-    It tells the listeners, if there are any; the block may still say what it is about. If it does not tell the
-    outcomes, all is "done", or "failed" if it raises.
+    `size` is the number of items. Each of the `causes` is the metadata of an event or the headers of a message.
+
+    The block may set `subject` and `outcomes`, the number of items by outcome. By default all items count as "done", or
+    as "failed" if the block raises.
     """
 
     kind: Kind
@@ -70,4 +71,4 @@ class Work(msgspec.Struct):
 Listener = Callable[[Work], AbstractContextManager[None]]
 
 listeners: list[Listener] = []
-"""Each is entered before the work begins, and left when its outcomes and its error are known."""
+"""Each is entered before the work begins, and exited when its outcomes and its error are known."""

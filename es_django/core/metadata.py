@@ -1,6 +1,6 @@
-"""What is known about the cause of a change: correlation, causation, user, and whatever else a project adds.
+"""Metadata: the correlation id, causation id, user and other facts about the cause of a change.
 
-It is set once, around a request, a task or a command, and reaches every event and message written within.
+It is set once around a request, task or command. Every event and message written inside gets it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 
-COLUMNS_OF_METADATA = ("correlation_id", "causation_id")
-"""The metadata that tables have a column for."""
+METADATA_COLUMNS = ("correlation_id", "causation_id")
+"""The metadata that has table columns of its own."""
 
 sources: list[Callable[[], Mapping[str, str]]] = []
-"""What adds to the metadata of everything by itself."""
+"""Functions whose results are added to all metadata."""
 
 Value = str | Callable[[], str | None]
 
@@ -21,9 +21,12 @@ _current: ContextVar[Mapping[str, Value]] = ContextVar("es_django_metadata", def
 
 @contextmanager
 def metadata(**values: Value | None) -> Iterator[None]:
-    """Adds `values` (`correlation_id`, `causation_id`, `user`, or any other name) to the metadata of everything that
-    is written within the block. Inner blocks override outer ones; `None` removes a value. One that costs something to
-    find out can be a function, which is called when something is written, and may return None."""
+    """Add `values` to the metadata of every event and message that is written inside the block.
+
+    The names are `correlation_id`, `causation_id`, `user` or any other. Inner blocks override outer ones, and `None`
+    removes a value. A value that is expensive to compute can be a function: it is called on each write, and may return
+    None.
+    """
     merged = {**_current.get(), **values}
     token = _current.set(MappingProxyType({name: value for name, value in merged.items() if value is not None}))
     try:
@@ -33,7 +36,7 @@ def metadata(**values: Value | None) -> Iterator[None]:
 
 
 def current_metadata() -> Mapping[str, str]:
-    """The metadata that an event or a message written now would get."""
+    """Return the metadata that an event or message written now gets."""
     current = _current.get()
     if not current and not sources:
         return {}

@@ -1,4 +1,4 @@
-"""The options that a class takes from its nested class Meta."""
+"""The options of a nested `class Meta`."""
 
 from typing import Any
 
@@ -6,11 +6,14 @@ from es_django.core.errors import DefinitionError
 
 
 def meta_options(cls: type, allowed: set[str]) -> dict[str, Any]:
-    """What the nested Meta sets, or its bases. Raises `DefinitionError` for an option that is not `allowed`."""
+    """Return the options that the nested Meta and its bases set.
+
+    Raises `DefinitionError` if an option is not in `allowed`.
+    """
     meta = vars(cls).get("Meta")
     bases = reversed(meta.__mro__) if meta else ()
     options = {name: value for base in bases for name, value in vars(base).items() if not name.startswith("_")}
     if unknown := options.keys() - allowed:
         known = ", ".join(sorted(allowed))
-        raise DefinitionError(f"{cls.__qualname__}.Meta: no option {', '.join(sorted(unknown))} (there is {known})")
+        raise DefinitionError(f"{cls.__qualname__}.Meta: unknown option {', '.join(sorted(unknown))} (known: {known})")
     return options

@@ -1,26 +1,27 @@
-"""Whether an exception may pass when its cause is tried again, and whether it ends the process."""
+"""Decides whether an exception is retryable, and whether it ends the process."""
 
 from es_django.core.errors import EsDjangoError
 
 _RETRYABLE_SQLSTATE_CLASSES = ("08", "53")
 _RETRYABLE_SQLSTATES = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
 _SQLITE_BUSY, _SQLITE_LOCKED = 5, 6
-_TRANSIENT = (
+_RETRYABLE_NAMES = (
     *("OperationalError", "InterfaceError"),  # PEP 249, and kombu
     *("ConnectionError", "TimeoutError", "gaierror", "URLError"),  # Python, redis, requests
     *("RecoverableConnectionError", "RecoverableChannelError"),  # amqp
     *("Timeout", "TransportError"),  # requests, httpx
     "SoftTimeLimitExceeded",  # celery
 )
-"""Names under which Python and its client libraries raise what is nobody's fault and may pass."""
+"""Classes of transient errors in Python and client libraries, by name, so that no library needs to be imported."""
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether trying again can help, for any exception: this package's, Django's, a driver's or a broker client's.
+    """Return whether a retry can succeed after any exception: of this package, Django, a driver or a broker client.
 
-    A database error is judged by its SQLSTATE or SQLite code, never by its text. Of everything else, lost or refused
-    connections and time-outs are retryable, told by the names that they have in Python and in the clients of databases,
-    brokers and HTTP.
+    - An error of this package has the attribute `retryable`.
+    - A database error is judged by its SQLSTATE or SQLite error code, never by its text.
+    - Any other error is judged by the name of its class and bases: lost or refused connections and timeouts are
+      retryable.
     """
     if isinstance(error, EsDjangoError):
         return error.retryable
@@ -31,7 +32,7 @@ def is_retryable(error: BaseException) -> bool:
     sqlite_code: int | None = getattr(driver_error, "sqlite_errorcode", None)
     if sqlite_code is not None:
         return sqlite_code & 0xFF in (_SQLITE_BUSY, _SQLITE_LOCKED)
-    return _is_a(driver_error, *_TRANSIENT)
+    return _is_a(driver_error, *_RETRYABLE_NAMES)
 
 
 def _is_a(error: BaseException, *names: str) -> bool:
@@ -39,8 +40,11 @@ def _is_a(error: BaseException, *names: str) -> bool:
 
 
 def ends_process(error: BaseException) -> bool:
-    # Celery has its own kinds of SystemExit, and its pool processes end on a signal with the code -(256 - signal). What
-    # is left is code that calls sys.exit(): it would come back again and again if it took its worker along.
+    """Return whether the exception must end the process.
+
+    A plain `sys.exit()` in a handler must not: the message would be delivered again and end one worker after another.
+    """
+    # Celery subclasses SystemExit, and its pool processes end on a signal with the code -(256 - signal).
     if isinstance(error, SystemExit):
         return type(error) is not SystemExit or (isinstance(error.code, int) and -256 < error.code <= -192)
     return isinstance(error, KeyboardInterrupt)

@@ -1,7 +1,7 @@
-"""JSON that both databases can hold.
+"""JSON that both databases can store.
 
-PostgreSQL's jsonb refuses the null character, NaN and lone surrogates; SQLite takes some of them. All are refused on
-both, when the payload is made, so that nothing fails at commit or reads back as something else.
+PostgreSQL's jsonb rejects null characters, NaN and lone surrogates; SQLite accepts some of them. Encoding rejects all
+of them on both databases, so that no payload fails at commit or is read back as a different value.
 """
 
 import math
@@ -14,45 +14,53 @@ import msgspec
 
 from es_django.core.errors import PayloadError
 
-LONGEST_ERROR = 10_000
-SHORTEST_WITH_EXPONENT = 1e16
-"""From there on floats are encoded with an exponent, which jsonb writes out."""
-DEEPEST = 100
-"""Levels of a payload; what one process can encode, another with less stack left might not decode."""
+MAX_ERROR_LENGTH = 10_000
+FIRST_FLOAT_WITH_EXPONENT = 1e16
+"""Floats from here on are encoded with an exponent. jsonb returns them as integers."""
+MAX_DEPTH = 100
+"""The nesting levels of a payload. A process with less stack left could not decode a deeper payload."""
 
 _encoder = msgspec.json.Encoder()
 
 
 def encode_payload(payload: object, owner: str) -> str:
-    """`payload` as JSON text. Raises `PayloadError` that names the field of `owner` which cannot be stored."""
+    """Encode `payload` as JSON text.
+
+    `owner` is the name of the payload in error messages, such as the stored name of an event. Raises `PayloadError`
+    with the path of the field that cannot be stored.
+    """
     try:
         encoded = _encoder.encode(payload)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         if isinstance(error, RecursionError):
             raise PayloadError(owner, "", "nested too deeply") from error
-        for field, reason in _faults(payload, ""):
+        for field, reason in _unstorable_values(payload, ""):
             raise PayloadError(owner, field, reason) from error
         raise PayloadError(owner, "", f"cannot be encoded as JSON: {error}") from error
-    if len(encoded) > 2 * DEEPEST and encoded.count(b"[") + encoded.count(b"{") > DEEPEST and _depth(encoded) > DEEPEST:
-        raise PayloadError(owner, "", f"nested more than {DEEPEST} levels deep")
-    # NaN encodes as null, and an escaped backslash can look like a null character: only a suspect is worth a walk.
+    brackets = encoded.count(b"[") + encoded.count(b"{") if len(encoded) > 2 * MAX_DEPTH else 0
+    if brackets > MAX_DEPTH and _depth(encoded) > MAX_DEPTH:
+        raise PayloadError(owner, "", f"nested more than {MAX_DEPTH} levels deep")
+    # NaN is encoded as null, and an escaped backslash can look like a null character. Searching all values is slow, so
+    # only such payloads are searched.
     if b"null" in encoded or rb"\u0000" in encoded:
-        for field, reason in _faults(payload, ""):
+        for field, reason in _unstorable_values(payload, ""):
             raise PayloadError(owner, field, reason)
     return encoded.decode()
 
 
-def as_stored(encoded: str) -> str:
-    """The same JSON as PostgreSQL's jsonb gives it back: the keys of its objects in another order, 1e16 as a whole
-    number, and -0.0 without its sign; so that what goes by these today goes by the same ones after reading."""
-    # The fields of a payload have an order of their own, that of its class.
+def jsonb_form(encoded: str) -> str:
+    """Return the JSON as PostgreSQL's jsonb returns it, so that an event is the same before and after it is stored.
+
+    jsonb sorts the keys of objects, turns 1e16 into an integer, and drops the sign of -0.0.
+    """
+    # The class defines the order of the outermost keys, so only inner objects matter.
     if encoded.rfind("{") < 1 and "-0.0" not in encoded and not _EXPONENT.search(encoded):
         return encoded
     return _encoder.encode(_normalized(msgspec.json.decode(encoded))).decode()
 
 
 _EXPONENT = re.compile(r"e(?<=\de)\d")
-"""Begins with the one character that can be looked for fast."""
+"""The letter comes first and the digit before it in a lookbehind, because re finds a literal first character fast."""
 
 
 def _normalized(value: Any) -> Any:
@@ -62,31 +70,32 @@ def _normalized(value: Any) -> Any:
     if isinstance(value, list):
         return [_normalized(each) for each in value]
     if isinstance(value, float):
-        return int(Decimal(repr(value))) if abs(value) >= SHORTEST_WITH_EXPONENT else value + 0.0
+        return int(Decimal(repr(value))) if abs(value) >= FIRST_FLOAT_WITH_EXPONENT else value + 0.0
     return value
 
 
 def storable_text(error: object) -> str:
-    """What an error says, as text that both databases can hold."""
+    """Return the text or the repr of an error in a form that both databases can store."""
     try:
         text = error if isinstance(error, str) else repr(error)
     except Exception:
-        text = f"{type(error).__qualname__}, which cannot be shown"
-    return text[:LONGEST_ERROR].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+        text = f"{type(error).__qualname__}, whose repr raised an error"
+    return text[:MAX_ERROR_LENGTH].replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def _depth(encoded: bytes) -> int:
-    depth = deepest = 0
+    depth = maximum = 0
     for token in _BRACKETS.findall(encoded):
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token, 0)
-        deepest = max(deepest, depth)
-    return deepest
+        maximum = max(maximum, depth)
+    return maximum
 
 
 _BRACKETS = re.compile(rb'"(?:\\.|[^"\\])*"|[][{}]')
 
 
-def _faults(value: object, path: str) -> Iterator[tuple[str, str]]:
+def _unstorable_values(value: object, path: str) -> Iterator[tuple[str, str]]:
+    """Yield the path of each value that cannot be stored, with the reason."""
     if isinstance(value, float):
         if not math.isfinite(value):
             yield path, f"{value} is not a JSON number"
@@ -97,14 +106,14 @@ def _faults(value: object, path: str) -> Iterator[tuple[str, str]]:
             yield path, "contains a lone surrogate, which is not valid Unicode"
     elif isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
-            yield from _faults(getattr(value, name), f"{path}.{name}" if path else name)
+            yield from _unstorable_values(getattr(value, name), f"{path}.{name}" if path else name)
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _faults(key, f"{path}[{key!r}]")
-            yield from _faults(item, f"{path}[{key!r}]")
+            yield from _unstorable_values(key, f"{path}[{key!r}]")
+            yield from _unstorable_values(item, f"{path}[{key!r}]")
     elif isinstance(value, (list, tuple, set, frozenset)):
         for index, item in enumerate(value):
-            yield from _faults(item, f"{path}[{index}]")
+            yield from _unstorable_values(item, f"{path}[{index}]")
     else:
         try:
             _encoder.encode(value)

@@ -1,29 +1,30 @@
-"""Times in seconds, as callers give them."""
+"""Checks of positions, seconds and lists that callers pass in."""
 
 from typing import Final
 
-LONGEST: Final = 2**31 // 1000
-"""What PostgreSQL can wait: it counts milliseconds in 31 bits. About 24 days."""
+MAX_SECONDS: Final = 2**31 // 1000
+"""PostgreSQL counts timeouts in milliseconds, as 32-bit integers. This is about 24 days."""
 
 
 def require_seconds(name: str, value: object) -> None:
-    """Raises `ValueError` for what is no time from 0 to `LONGEST`, such as NaN."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST:
-        raise ValueError(f"{name} is a number of seconds from 0 to {LONGEST}, not {value!r}")
+    """Raise `ValueError` unless `value` is a number from 0 to `MAX_SECONDS`. NaN is not."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_SECONDS:
+        raise ValueError(f"{name} must be a number of seconds from 0 to {MAX_SECONDS}, got {value!r}")
 
 
 def is_position(value: object) -> bool:
-    """Whether it counts versions or positions: neither a truth value nor more than the databases can hold."""
+    """Whether `value` can be a version or a position: an integer, not a bool, from 0 to the maximum of a bigint."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def require_position(**values: object) -> None:
+    """Raise `ValueError` with the name of the first value that is not a position."""
     for name, value in values.items():
         if not is_position(value):
-            raise ValueError(f"{name} is a number from 0 on, not {value!r}")
+            raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
 
 
 def require_many(name: str, values: object, *kinds: type) -> None:
-    """Raises `TypeError` for one of a kind where several are meant."""
+    """Raise `TypeError` if `values` is a single instance of one of the `kinds` instead of a list."""
     if isinstance(values, kinds):
-        raise TypeError(f"{name} are several, in a list, not one {type(values).__name__} alone")
+        raise TypeError(f"{name} must be a list, got a single {type(values).__name__}")

@@ -1,17 +1,16 @@
-"""Messages as CloudEvents 1.0, and back, without loss.
+"""Converts messages to CloudEvents 1.0 and back without loss.
 
 | CloudEvent | message |
 | --- | --- |
 | `id`, `type`, `data` | `message_id`, `type`, `data` |
 | `source` | "/" and the percent-encoded `destination` |
 | `partitionkey` | `key` |
-| `streamcategory`, `streamkey`, `streamversion`; `subject` for the eye | `stream`, `stream_version` |
+| `streamcategory`, `streamkey`, `streamversion`; `subject` for people | `stream`, `stream_version` |
 | `correlationid`, `causationid` | the headers `correlation_id`, `causation_id` |
 | any other extension attribute | the header of that name |
 | `otherheaders`, a JSON object | the headers that cannot be extension attributes |
 
-`time` is left out, since a message does not know it. An event is meant to travel in structured mode, where its data can
-be anything that JSON can hold.
+A message has no time, so the event has no `time`. Send events in structured mode, where the data can be any JSON value.
 """
 
 import json
@@ -33,21 +32,21 @@ from es_django.messages.errors import InvalidCloudEvent
 from es_django.messages.message import Message
 
 JSON = "application/json"
-FOREIGN_IDS = UUID("3ba9afb8-9f0b-4b1e-8c1b-5d5f3d1b7d0e")
-"""The namespace of the message ids that are made of the (source, id) of other producers' events."""
+FOREIGN_ID_NAMESPACE = UUID("3ba9afb8-9f0b-4b1e-8c1b-5d5f3d1b7d0e")
+"""The UUID namespace of message ids that are derived from the (source, id) of another producer's event."""
 
-_RENAMED = {"correlation_id": "correlationid", "causation_id": "causationid"}
-_HEADER_OF = {attribute: header for header, attribute in _RENAMED.items()}
+_ATTRIBUTE_OF_HEADER = {"correlation_id": "correlationid", "causation_id": "causationid"}
+_HEADER_OF_ATTRIBUTE = {attribute: header for header, attribute in _ATTRIBUTE_OF_HEADER.items()}
 _OTHER_HEADERS = "otherheaders"
-_NOT_FOR_HEADERS = frozenset(
+_RESERVED_ATTRIBUTES = frozenset(
     {"specversion", "id", "type", "source", "subject", "time", "data", "datacontenttype", "dataschema", "partitionkey"}
-    | {"streamcategory", "streamkey", "streamversion", _OTHER_HEADERS, *_HEADER_OF}
+    | {"streamcategory", "streamkey", "streamversion", _OTHER_HEADERS, *_HEADER_OF_ATTRIBUTE}
 )
 _EXTENSION_NAME = re.compile(r"[a-z0-9]{1,20}")
 
 
 def to_cloudevent(message: Message) -> CloudEvent:
-    """The event that tells the message, whose data is as JSON decodes it."""
+    """Return the event of a message whose data is decoded JSON."""
     attributes: dict[str, Any] = {
         "specversion": "1.0",
         "id": str(message.message_id),
@@ -62,12 +61,12 @@ def to_cloudevent(message: Message) -> CloudEvent:
         attributes["streamcategory"] = message.stream.category
         attributes["streamkey"] = message.stream.key
     if message.stream_version is not None:
-        # as text, since the integers of CloudEvents have 32 bits
+        # As text, because the integers of CloudEvents have 32 bits.
         attributes["streamversion"] = str(message.stream_version)
     others = {}
     for name, value in message.headers.items():
         if _can_be_attribute(name, value):
-            attributes[_RENAMED.get(name, name)] = value
+            attributes[_ATTRIBUTE_OF_HEADER.get(name, name)] = value
         else:
             others[name] = value
     if others:
@@ -76,9 +75,10 @@ def to_cloudevent(message: Message) -> CloudEvent:
 
 
 def make_cloudevent(attributes: dict[str, Any], data: Any) -> CloudEvent:
-    """An event of just these attributes: the class alone would add an id, a version and a time, others at each repeat.
+    """Return an event that has only these attributes.
 
-    Raises `cloudevents.core.exceptions.CloudEventValidationError`.
+    The class itself adds a new id and time to each event that lacks them, so that a repeat would differ. Raises
+    `cloudevents.core.exceptions.CloudEventValidationError`.
     """
     event = CloudEvent({"id": None, "specversion": None, **attributes}, data)
     if "time" not in attributes:
@@ -87,12 +87,15 @@ def make_cloudevent(attributes: dict[str, Any], data: Any) -> CloudEvent:
 
 
 def from_cloudevent(event: BaseCloudEvent) -> Message:
-    """The message that an event of this package or of any other producer tells.
+    """Return the message of an event that es_django or any other producer made.
 
-    An id that is a UUID is the message's own; of any other, which is unique within its source alone, and of that
-    source a UUID is made, always the same, and the id is kept as the header `id`. What else a message has no field for
-    is kept as headers too: `source`, `subject`, `time`, `dataschema`, and a `datacontenttype` that is not JSON. Bytes
-    become base64, with the header `datacontentencoding`. Raises `InvalidCloudEvent`.
+    - An id that is a UUID becomes the message id. Any other id is unique only within its source, so the message id is a
+      UUID derived from both, and the id is kept as the header `id`.
+    - Attributes without a field become headers: `source`, `subject`, `time`, `dataschema`, and a `datacontenttype`
+      other than JSON.
+    - Bytes become base64, with the header `datacontentencoding`.
+
+    Raises `InvalidCloudEvent`.
     """
     attributes = dict(event.get_attributes())
     source, given_id = attributes["source"], attributes.pop("id")
@@ -102,7 +105,7 @@ def from_cloudevent(event: BaseCloudEvent) -> Message:
     others = _decoded_headers(attributes.pop(_OTHER_HEADERS, "{}"))
     key, version = attributes.pop("partitionkey", None), attributes.pop("streamversion", None)
     message_type, stream = attributes.pop("type"), _pop_stream(attributes)
-    headers = {_HEADER_OF.get(name, name): _text(value) for name, value in attributes.items()}
+    headers = {_HEADER_OF_ATTRIBUTE.get(name, name): _text(value) for name, value in attributes.items()}
     if str(message_id) != given_id:
         headers["id"] = given_id
     if content_type != JSON:
@@ -118,13 +121,13 @@ def from_cloudevent(event: BaseCloudEvent) -> Message:
         headers={**headers, **others},
         message_id=message_id,
         stream=stream,
-        stream_version=None if version is None else _whole_number("streamversion", version),
+        stream_version=None if version is None else _integer("streamversion", version),
     )
 
 
 def _can_be_attribute(name: str, value: str) -> bool:
-    fitting_name = name in _RENAMED or (_EXTENSION_NAME.fullmatch(name) and name not in _NOT_FOR_HEADERS)
-    return bool(fitting_name and value and value.isprintable())
+    is_allowed = name in _ATTRIBUTE_OF_HEADER or (_EXTENSION_NAME.fullmatch(name) and name not in _RESERVED_ATTRIBUTES)
+    return bool(is_allowed and value and value.isprintable())
 
 
 def _subject(stream: StreamId) -> str:
@@ -150,25 +153,25 @@ def _message_id(source: str, given: str) -> UUID:
         known = None
     if known is not None and str(known) == given:
         return known
-    return uuid5(FOREIGN_IDS, json.dumps([source, given]))
+    return uuid5(FOREIGN_ID_NAMESPACE, json.dumps([source, given]))
 
 
 def _decoded_headers(text: object) -> Mapping[str, str]:
     try:
         return msgspec.json.decode(_text(text), type=dict[str, str])
     except msgspec.DecodeError as error:
-        raise InvalidCloudEvent(f"{_OTHER_HEADERS} is no JSON object of texts") from error
+        raise InvalidCloudEvent(f"{_OTHER_HEADERS} is not a JSON object of strings") from error
 
 
-def _whole_number(name: str, value: object) -> int:
+def _integer(name: str, value: object) -> int:
     try:
         return int(_text(value))
     except ValueError as error:
-        raise InvalidCloudEvent(f"{name} is no whole number") from error
+        raise InvalidCloudEvent(f"{name} is not an integer") from error
 
 
 def _text(value: object) -> str:
-    """An attribute's value in the canonical text of its type."""
+    """Return an attribute's value in the canonical string form of its CloudEvents type."""
     if isinstance(value, bool):
         return str(value).lower()
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,4 +1,4 @@
-"""Messages to the outside: as they are written, and as they travel."""
+"""Messages to other systems: as they are written, and as they are sent."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -12,11 +12,12 @@ from es_django.core.streams import StreamId
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to the outside.
+    """A message to another system.
 
-    `data` is anything that JSON can hold. Messages of one destination that share a `key` are published in order;
-    those without one are not ordered. `delay` keeps it back for that long. `stream` and `stream_version` name the
-    event that it tells of, if any; the store sets them.
+    - `data` is any JSON value.
+    - `key`: messages of one destination with the same key are published in order. Messages without a key are not.
+    - `delay`: the message is not published before this time has passed.
+    - `stream` and `stream_version` identify the event that the message was made from, if any. The store sets them.
     """
 
     type: str
@@ -35,7 +36,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StagedMessage(msgspec.Struct, frozen=True):
-    """A message about to be stored, encoded, and the ordinal of the event in its append that it tells of, or 0."""
+    """An encoded message that is about to be stored.
+
+    `ordinal` is the number of its event within the append, counted from 1; 0 if the message has no event.
+    """
 
     message: Message
     ordinal: int
@@ -44,12 +48,12 @@ class StagedMessage(msgspec.Struct, frozen=True):
 
 
 def to_wire(message: Message) -> dict[str, Any]:
-    """The message as builtins that any JSON encoder can write."""
+    """Return the message as built-in types that any JSON encoder can encode."""
     fields: dict[str, Any] = msgspec.to_builtins(message)
     del fields["delay"]
     return {name: value for name, value in fields.items() if value is not None or name == "data"}
 
 
 def from_wire(fields: dict[str, Any]) -> Message:
-    """The message that was sent. Raises `msgspec.ValidationError` if it is none."""
+    """Return the message that `to_wire` encoded. Raises `msgspec.ValidationError` if `fields` is not a message."""
     return msgspec.convert(fields, type=Message)

@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from es_django import conf
 from es_django.core.errors import PayloadError
 from es_django.core.events import Event, StagedEvent
-from es_django.core.metadata import COLUMNS_OF_METADATA, current_metadata
+from es_django.core.metadata import METADATA_COLUMNS, current_metadata
 from es_django.core.registry import registry
 from es_django.core.streams import require_name
 from es_django.messages.message import Message
@@ -25,7 +25,7 @@ EventT = TypeVar("EventT", bound=Event)
 MadeT = TypeVar("MadeT", bound="Message | dict[str, Any] | None", covariant=True)
 Publication = Callable[[StagedEvent], "Message | dict[str, Any] | None"]
 
-CARRIED = (*COLUMNS_OF_METADATA, "traceparent")
+METADATA_HEADERS = (*METADATA_COLUMNS, "traceparent")
 """The metadata that becomes headers of a message."""
 
 publications: list[tuple[type[Event], str, Publication]] = []
@@ -137,5 +137,5 @@ def _addressed(message: Message, destination: str, causes: Mapping[str, str] | N
     if message.delay_seconds < 0:
         raise ValueError(f"a message's delay must not be negative, got {message.delay}")
     known = current_metadata() if causes is None else causes
-    traced = {name: known[name] for name in CARRIED if name in known}
+    traced = {name: known[name] for name in METADATA_HEADERS if name in known}
     return msgspec.structs.replace(message, destination=destination, headers={**traced, **message.headers})

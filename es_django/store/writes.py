@@ -14,7 +14,7 @@ import msgspec
 from es_django import conf
 from es_django.core.errors import PayloadError
 from es_django.core.events import Event, PendingEvent, StagedEvent
-from es_django.core.metadata import COLUMNS_OF_METADATA
+from es_django.core.metadata import METADATA_COLUMNS
 from es_django.core.serialization import encode_payload
 from es_django.core.streams import NAME_RULE, StreamId, is_name, require_stream
 from es_django.core.validation import is_position, require_many
@@ -159,13 +159,13 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str], encoded_metadata: 
 
 def _encoded(metadata: Mapping[str, str]) -> str:
     """The metadata that has no column of its own. Raises `PayloadError` for what cannot be stored of it."""
-    for name in metadata.keys() & COLUMNS_OF_METADATA:
+    for name in metadata.keys() & METADATA_COLUMNS:
         if not is_name(metadata[name]):
             raise PayloadError("metadata", name, f"{NAME_RULE}, got {metadata[name]!r:.80}")
     for name, value in metadata.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise PayloadError("metadata", str(name), f"name and value must be strings, got {value!r}")
-    rest = {name: value for name, value in metadata.items() if name not in COLUMNS_OF_METADATA}
+    rest = {name: value for name, value in metadata.items() if name not in METADATA_COLUMNS}
     return encode_payload(rest, "metadata") if rest else "{}"
 
 

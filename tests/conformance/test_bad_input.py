@@ -89,7 +89,7 @@ def test_a_place_or_a_limit_that_is_none(number: Any) -> None:
     }
     for name, reads in uses.items():
         for read in reads:
-            with pytest.raises(ValueError, match=f"{name} is a number from 0 on, not"):
+            with pytest.raises(ValueError, match=f"{name} must be an integer of at least 0, got"):
                 read()
 
 
@@ -158,7 +158,7 @@ def test_an_aggregate_of_another_class() -> None:
 
 @pytest.mark.parametrize("version", [-1, 2**63, True, False, 1.5, float("nan"), "3"], ids=repr)
 def test_a_version_that_is_none(version: Any) -> None:
-    with pytest.raises(ValueError, match="version is a number from 0 on, not"):
+    with pytest.raises(ValueError, match="version must be an integer of at least 0, got"):
         ledgers.get("l-1", version=version)
 
 
@@ -188,7 +188,7 @@ def test_a_stream_that_is_none(stream: Any) -> None:
     ids=["an event", "a pending event", "an aggregate", "an event class"],
 )
 def test_one_where_several_are_meant(name: str, use: Callable[[Any], object], one: Any) -> None:
-    with pytest.raises(TypeError, match=f"{name} are several, in a list, not one {type(one).__name__} alone"):
+    with pytest.raises(TypeError, match=f"{name} must be a list, got a single {type(one).__name__}"):
         use(one)
 
 

@@ -78,7 +78,7 @@ def test_leases_of_other_names_are_left_alone() -> None:
 
 def wait_until_run_out(held: LeaseLock) -> None:
     deadline = time.monotonic() + 10
-    while held._mine().filter(expires_at__gt=Now()).exists():
+    while held._own_lease().filter(expires_at__gt=Now()).exists():
         assert time.monotonic() < deadline
 
 
@@ -98,7 +98,7 @@ def test_who_waits_for_it_gets_it_once_it_is_free() -> None:
 
     def wait() -> None:
         with lease_lock("rebuild", timeout=30):
-            assert not first._mine().exists()
+            assert not first._own_lease().exists()
 
     with threads(1) as submit, pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.sleep", lambda seconds: asked.set())
@@ -149,16 +149,16 @@ NO_TIMES = [-0.001, float("nan"), float("inf"), 2_147_484, True, "5"]
 
 @pytest.mark.parametrize("seconds", NO_TIMES, ids=repr)
 def test_a_time_that_is_none_is_refused(seconds: Any) -> None:
-    with pytest.raises(ValueError, match="seconds is a number of seconds from 0 to 2147483, not"):
+    with pytest.raises(ValueError, match="seconds must be a number of seconds from 0 to 2147483, got"):
         lock(seconds)
-    with pytest.raises(ValueError, match="timeout is a number of seconds"), lease_lock("rebuild", timeout=seconds):
+    with pytest.raises(ValueError, match="timeout must be a number of seconds"), lease_lock("rebuild", timeout=seconds):
         raise AssertionError("it was held")
     assert not Lease.objects.exists()
 
 
 @pytest.mark.parametrize("seconds", [0, 0.0, 1e-9])
 def test_a_lease_of_no_time_at_all_is_refused(seconds: float) -> None:
-    with pytest.raises(ValueError, match="a lease lasts more than 0 seconds"):
+    with pytest.raises(ValueError, match="a lease must last more than 0 seconds"):
         lock(seconds)
 
 

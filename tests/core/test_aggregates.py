@@ -136,7 +136,7 @@ def test_an_event_that_nothing_applies_is_refused() -> None:
     ledger = Ledger.open("l-1")
     with pytest.raises(TypeError, match="no @applies method for Ignored"):
         ledger.record(Ignored())
-    with pytest.raises(TypeError, match="is no Event"):
+    with pytest.raises(TypeError, match="is not an Event"):
         ledger.record("deposited")  # type: ignore[arg-type]
     assert ledger.version == 1
 
@@ -352,12 +352,12 @@ def _override_without_an_annotation() -> None:
         (_no_annotation, "annotate the event with its Event class"),
         (_any_event, r"Curious\.one: annotate the event with its Event class"),
         (_event_given_to_the_decorator, r"@applies\(Deposited\): write @applies alone"),
-        (_too_many_parameters, "takes self and the event"),
+        (_too_many_parameters, "must take self and the event"),
         (_taken_name, "every aggregate already has version"),
         (_taken_private_name, "Draft: every aggregate already has _mark_saved"),
         (_taken_name_in_a_mixin, "Mixin: every aggregate already has _check_saves"),
         (_option_outside_meta, "Outside: every aggregate already has category"),
-        (_unknown_option, "no option catgory"),
+        (_unknown_option, "unknown option catgory"),
         (_shared_list, "all instances would share items"),
         (_shared_queue, "Mixin: all instances would share queue"),
         (_asynchronous, "must be a plain method"),

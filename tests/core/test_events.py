@@ -10,7 +10,7 @@ import pytest
 
 from es_django import Event, PendingEvent, StreamId, upcasts
 from es_django.core.registry import registry
-from es_django.core.serialization import as_stored
+from es_django.core.serialization import jsonb_form
 from es_django.errors import (
     DefinitionError,
     MissingUpcaster,
@@ -284,7 +284,7 @@ def test_a_misspelt_meta_option_is_refused() -> None:
 
 
 def test_an_event_of_the_base_class_is_refused() -> None:
-    with pytest.raises(TypeError, match="is no Event"):
+    with pytest.raises(TypeError, match="is not an Event"):
         PendingEvent(Event())
 
 
@@ -332,4 +332,4 @@ def test_sensitive_fields_are_known_by_their_names_in_payloads_and_inherited() -
     ids=["the fields of a payload", "an object within it", "an object in a list"],
 )
 def test_the_keys_of_an_inner_object_come_in_the_order_of_jsonb(encoded: str, stored: str) -> None:
-    assert as_stored(encoded) == stored
+    assert jsonb_form(encoded) == stored

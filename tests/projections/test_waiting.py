@@ -84,11 +84,11 @@ def test_an_unknown_projection_is_told() -> None:
 
 @pytest.mark.parametrize("position", ["abc", "1", -1, 1.5, True])
 def test_a_position_that_is_none_is_refused(position: Any) -> None:
-    with pytest.raises(ValueError, match="position is a number from 0 on"):
+    with pytest.raises(ValueError, match="position must be an integer of at least 0"):
         wait_for(NAME, position, 0)
 
 
 @pytest.mark.parametrize("timeout", [None, "1", -1, float("nan")])
 def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
-    with pytest.raises(ValueError, match="timeout is a number of seconds"):
+    with pytest.raises(ValueError, match="timeout must be a number of seconds"):
         wait_for(NAME, 1, timeout)
