@@ -17,22 +17,25 @@ class EsDjangoConfig(AppConfig):
     def ready(self) -> None:
         from celery import current_app
 
-        from es_django import celery_metadata, checks  # noqa: F401  # each connects itself
+        from es_django import celery_metadata, checks  # noqa: F401  # importing them registers signals and checks
 
         for library, module in (("prometheus_client", "monitoring.metrics"), ("opentelemetry", "monitoring.tracing")):
             if find_spec(library):
                 import_module(f"es_django.{module}")
-        # Celery knows its app by thread: without this a thread that serves requests would send to no broker of yours.
+        # Celery keeps the current app for each thread. Without this, a thread that serves requests would use Celery's
+        # default app, and send tasks to the wrong broker.
         current_app.set_default()
         autodiscover_modules("events", "aggregates", "projections", "outbox", "handlers")
-        post_migrate.connect(note_inline_projections, sender=self)
+        post_migrate.connect(record_inline_projections, sender=self)
 
 
-def note_inline_projections(
+def record_inline_projections(
     using: str, verbosity: int = 1, stdout: TextIO | OutputWrapper | None = None, **kwargs: Any
 ) -> None:
-    """Makes the checkpoints by which a projection that is asynchronous one day is known to have been inline, and tells
-    of those that are new and lack what was appended before."""
+    """Store a checkpoint for each inline projection, and print which new projections need a rebuild.
+
+    The checkpoint shows that a projection was inline if its mode changes to async later.
+    """
     from es_django import conf
     from es_django.models import ProjectionCheckpoint
     from es_django.projections.checkpoints import ensure_inline_checkpoints, newest_position
@@ -43,5 +46,6 @@ def note_inline_projections(
         added = ensure_inline_checkpoints()
         if verbosity >= 1 and stdout is not None and newest_position():
             for name in added:
-                told = f"manage.py es_rebuild {name} builds its read model"
-                stdout.write(f"projection {name} is new, and the log has events already: {told}\n")
+                stdout.write(
+                    f"projection {name} is new and lacks the events of the past: run manage.py es_rebuild {name}\n"
+                )

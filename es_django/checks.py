@@ -1,6 +1,6 @@
-"""System checks: each misconfiguration that would lose, misread or block something has an id and a hint.
+"""System checks: each misconfiguration that would lose, misread or block data has an id and a hint.
 
-What is fatal also raises where it is used, since a Celery worker starts whatever its checks say.
+A fatal misconfiguration also raises where it is used, because a Celery worker starts even if checks fail.
 """
 
 from collections.abc import Collection, Iterator
@@ -30,7 +30,11 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     try:
         settings = conf.settings()
     except ImproperlyConfigured as error:
-        return [Error(str(error), hint="The README of es_django shows the settings.", id="es_django.E001")]
+        return [
+            Error(
+                str(error), hint="Correct the entry. The README of es_django lists the settings.", id="es_django.E001"
+            )
+        ]
     return [
         *_check_database(settings.database),
         *_check_destinations(settings),
@@ -52,27 +56,27 @@ def check_events(**kwargs: Any) -> list[CheckMessage]:
 def _check_database(alias: str) -> Iterator[CheckMessage]:
     if alias not in connections.settings:
         yield Error(
-            f'ES_DJANGO["DATABASE"] is {alias!r}, which DATABASES does not have.',
-            hint="Name an alias of DATABASES.",
+            f'ES_DJANGO["DATABASE"] is {alias!r}, but DATABASES has no such alias.',
+            hint="Set it to an alias of DATABASES, or add the database.",
             id="es_django.E002",
         )
         return
     if not django_settings.USE_TZ:
         yield Error(
-            "USE_TZ is False; the times of events and messages would be read as another zone's.",
+            "USE_TZ is False, so the times of events and messages would be read in the wrong time zone.",
             hint="Set USE_TZ = True.",
             id="es_django.E009",
         )
     connection = connections[alias]
     if connection.vendor not in ("postgresql", "sqlite"):
         yield Error(
-            f"es_django stores events in PostgreSQL or SQLite; {alias!r} is {connection.vendor}.",
-            hint='Point ES_DJANGO["DATABASE"] to a database of one of the two.',
+            f"es_django stores events in PostgreSQL or SQLite, but the database {alias!r} is {connection.vendor}.",
+            hint='Set ES_DJANGO["DATABASE"] to the alias of a PostgreSQL or SQLite database.',
             id="es_django.E003",
         )
     if connection.vendor == "sqlite" and connection.settings_dict["OPTIONS"].get("transaction_mode") != "IMMEDIATE":
         yield Error(
-            f"The SQLite database {alias!r} does not begin transactions as IMMEDIATE; concurrent writers would fail.",
+            f"The SQLite database {alias!r} does not begin transactions as IMMEDIATE: concurrent writers would fail.",
             hint='Set "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20, '
             '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"}.',
             id="es_django.E004",
@@ -86,14 +90,14 @@ def _check_destinations(settings: conf.Settings) -> Iterator[CheckMessage]:
         except ImproperlyConfigured as error:
             yield Error(
                 str(error),
-                hint="PUBLISHER is the path of a Publisher class, OPTIONS are its arguments.",
+                hint="Set PUBLISHER to the import path of a Publisher class, and OPTIONS to its arguments.",
                 id="es_django.E005",
             )
     for event_class, destination, function in publications:
         if destination not in settings.destinations:
             yield Error(
                 f"{function.__module__}.{function.__qualname__} publishes {event_class.__name__} to {destination!r}, "
-                'which ES_DJANGO["DESTINATIONS"] does not have.',
+                'but ES_DJANGO["DESTINATIONS"] has no such destination.',
                 hint="Configure the destination, or correct its name.",
                 id="es_django.E006",
             )
@@ -108,13 +112,13 @@ def _check_ingress(settings: conf.Settings) -> Iterator[CheckMessage]:
         except ImproperlyConfigured as error:
             yield Error(
                 f"{error}.",
-                hint="Generate a secret, or remove the entry. Without any secret the ingress refuses all requests.",
+                hint="Generate a secret, or remove the entry. Without any secret, the ingress refuses all requests.",
                 id="es_django.E012",
             )
     if not settings.ingress.secrets and _is_routed():
         yield Warning(
-            'The URLs of es_django receive messages, but ES_DJANGO["INGRESS"]["SECRETS"] is empty: all are refused.',
-            hint="Set the secret that the sender signs with.",
+            'The URLs of es_django are routed, but ES_DJANGO["INGRESS"]["SECRETS"] is empty: all requests are refused.',
+            hint="Add the secret that the sender signs with.",
             id="es_django.W013",
         )
 
@@ -145,7 +149,7 @@ def check_modes(databases: Collection[str] | None = None, **kwargs: Any) -> list
         return []  # before the first migration
     return [
         Error(
-            f"Projection {name} was inline and is async now: it would miss what is appended from now on.",
+            f"Projection {name} changed from inline to async without a rebuild, so it would miss new events.",
             hint=f"Set Meta.mode back to inline, migrate, pause it (manage.py es_project --pause {name}), change the "
             f"mode again, and rebuild it (manage.py es_rebuild {name}).",
             id="es_django.E022",
@@ -171,8 +175,9 @@ def check_open_messages(databases: Collection[str] | None = None, **kwargs: Any)
         return []
     return [
         Warning(
-            f'Messages to {message.destination!r} wait in the outbox, and ES_DJANGO["DESTINATIONS"] does not have it.',
-            hint="Configure it again, or give its messages up: manage.py es_outbox discard --destination ...",
+            f'Messages wait for {message.destination!r}, but ES_DJANGO["DESTINATIONS"] has no such destination.',
+            hint="Configure the destination again, or discard its messages: "
+            f"manage.py es_outbox discard --destination {message.destination}",
             id="es_django.W001",
         )
     ]
@@ -181,8 +186,8 @@ def check_open_messages(databases: Collection[str] | None = None, **kwargs: Any)
 def _check_names() -> Iterator[CheckMessage]:
     for name, paths in registry.conflicts().items():
         yield Error(
-            f"{' and '.join(paths)} are both stored as {name!r}.",
-            hint="Give one of them another Meta.name.",
+            f"The events {' and '.join(paths)} have the same name {name!r}.",
+            hint="Change Meta.name of one of them.",
             id="es_django.E007",
         )
 
@@ -190,8 +195,9 @@ def _check_names() -> Iterator[CheckMessage]:
 def _check_categories() -> Iterator[CheckMessage]:
     for category, paths in categories.conflicts().items():
         yield Error(
-            f"{' and '.join(paths)} both have the category {category!r}; each would read the other's events.",
-            hint="Give one of them another Meta.category.",
+            f"The aggregates {' and '.join(paths)} have the same category {category!r}, so each would read the other's "
+            "events.",
+            hint="Change Meta.category of one of them.",
             id="es_django.E010",
         )
 
@@ -200,8 +206,8 @@ def _check_upcasters() -> Iterator[CheckMessage]:
     for event_type in registry.types():
         for version in event_type.missing_upcasters:
             yield Error(
-                f"{event_type.path} is at schema version {event_type.version}, but nothing upcasts version {version}.",
-                hint=f"Write a function with @upcasts({event_type.cls.__name__}, from_version={version}).",
+                f"{event_type.path} has schema version {event_type.version}, but no upcaster from version {version}.",
+                hint=f"Add a function with @upcasts({event_type.cls.__name__}, from_version={version}).",
                 id="es_django.E008",
             )
 
@@ -210,9 +216,9 @@ def _check_sensitive() -> Iterator[CheckMessage]:
     for event_type in registry.types():
         if unknown := event_type.unknown_sensitive:
             yield Error(
-                f"{event_type.path}.Meta.sensitive names {', '.join(unknown)}, which is no field of it; nothing would "
-                "be masked.",
-                hint="Name fields; those of older schema versions may stand there once Meta.version is more than 1.",
+                f"{event_type.path}.Meta.sensitive names {', '.join(unknown)}, but the event has no such field: "
+                "nothing would be masked.",
+                hint="Correct the name. Fields of older schema versions are allowed once Meta.version is above 1.",
                 id="es_django.E030",
             )
 
@@ -225,9 +231,9 @@ def _check_owned_models() -> Iterator[CheckMessage]:
     for model, names in owners.items():
         if len(names) > 1:
             yield Error(
-                f"{model._meta.label} is in Meta.models of the projections {', '.join(names)}; a rebuild of one would "
-                "empty what the others wrote.",
-                hint="Give each projection models of its own.",
+                f"{model._meta.label} is in Meta.models of several projections: {', '.join(names)}. A rebuild of "
+                "one would delete the rows of the others.",
+                hint="Use separate models for each projection.",
                 id="es_django.E020",
             )
 
@@ -236,10 +242,10 @@ def _check_foreign_keys() -> Iterator[CheckMessage]:
     for projection in registered_projections().values():
         for field in blocking_foreign_keys(projection.models):
             yield Error(
-                f"{field} points into Meta.models of projection {projection.name}, which a rebuild empties: its rows "
-                "would be deleted too, or forbid it.",
-                hint="Set on_delete=DO_NOTHING and db_constraint=False, keep the value in a plain field, or add the "
-                "model to Meta.models if the projection alone writes it.",
+                f"{field} refers to a model of projection {projection.name}, whose rows a rebuild deletes. The rebuild "
+                "would fail, or delete the referring rows too.",
+                hint="Set on_delete=DO_NOTHING and db_constraint=False, or use a plain field. If only the projection "
+                "writes the referring model, add it to Meta.models.",
                 id="es_django.E023",
             )
 
@@ -251,8 +257,9 @@ def _check_databases_of_models(database: str) -> Iterator[CheckMessage]:
         for model in projection.models:
             if router.db_for_write(model) != database:
                 yield Error(
-                    f"{model._meta.label}, which projection {projection.name} writes, is in the database "
-                    f"{router.db_for_write(model)!r}, and the events in {database!r}: they cannot commit together.",
-                    hint="Route the model to the database of the events.",
+                    f"Projection {projection.name} writes {model._meta.label} to the database "
+                    f"{router.db_for_write(model)!r}, but the events are in {database!r}, so they cannot commit "
+                    "together.",
+                    hint=f"Route the model to the database {database!r}.",
                     id="es_django.E021",
                 )

@@ -1,4 +1,4 @@
-"""The setting ES_DJANGO, read on first use, validated once, and read again when a test overrides it."""
+"""The setting ES_DJANGO. It is read and validated on first use, and again when a test overrides it."""
 
 from functools import lru_cache
 from typing import Annotated, Any
@@ -10,21 +10,21 @@ from django.core.signals import setting_changed
 
 from es_django.core.streams import require_name
 
-# Bounded, so that every date that is so far from now is one that both databases know.
+# Bounded, so that both databases can represent a time that lies so far from now.
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=365 * 24 * 3600)]
 Days = Annotated[float, msgspec.Meta(ge=0, le=36_500)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
 class Backoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Seconds to wait before another attempt: `base`, then `factor` times as much each time, up to `max`."""
+    """Seconds before the next attempt: `base` after the first failure, then `factor` times as much, up to `max`."""
 
     base: Seconds = 1.0
     factor: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 2.0
     max: Seconds = 3600.0
 
     def after(self, attempts: int) -> float:
-        """The longest wait after that many failed attempts; the least useful one is anything below it."""
+        """Return the seconds to wait after this number of failed attempts. With jitter, it is the upper limit."""
         return float(min(self.max, self.base * self.factor ** min(attempts - 1, 64)))
 
 
@@ -49,15 +49,18 @@ class ProjectionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class Secret(str):
-    """A text that does not show itself in tracebacks and logs."""
+    """A string whose `repr`, and so tracebacks and logs, does not show it."""
 
     def __repr__(self) -> str:
         return "Secret(...)"
 
 
 class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
-    """A receipt must outlive every delivery of its message: what comes again after `retention_days` is handled again.
-    That is longer than brokers and senders keep trying, and than operators take to requeue a dead outbox message."""
+    """Settings of the inbox.
+
+    A message that is delivered again after `retention_days` is handled again. So the time must be longer than brokers
+    and senders retry, and longer than operators take to requeue a dead outbox message.
+    """
 
     retention_days: Annotated[float, msgspec.Meta(gt=0, le=36_500)] = 30.0
 
@@ -80,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The validated setting ES_DJANGO. Raises `ImproperlyConfigured` that names the wrong entry."""
+    """Return the validated setting. Raises `ImproperlyConfigured`, which names the wrong entry."""
     try:
         found = msgspec.convert(getattr(django_settings, "ES_DJANGO", {}), type=Settings, dec_hook=_decode)
     except msgspec.ValidationError as error:
@@ -96,9 +99,9 @@ def _decode(kind: type, value: object) -> object:
     raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
 
 
-def _forget(setting: str, **kwargs: object) -> None:
+def _clear_cache(setting: str, **kwargs: object) -> None:
     if setting == "ES_DJANGO":
         settings.cache_clear()
 
 
-setting_changed.connect(_forget)
+setting_changed.connect(_clear_cache)

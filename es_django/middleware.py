@@ -1,4 +1,4 @@
-"""Sets the metadata of everything that is written during a request."""
+"""Sets the metadata of all events and messages that a request writes."""
 
 import re
 from contextlib import AbstractContextManager
@@ -17,11 +17,16 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(
 
 @sync_and_async_middleware
 def metadata_middleware(get_response: Any) -> Any:
-    """Gives every event and message of a request its `correlation_id` and its `user`.
+    """Set the `correlation_id` and the `user` of every event and message that a request writes.
 
-    The correlation id is the `X-Request-ID` header, else the trace id of `traceparent`, else a new one; a header that
-    is no plausible id is passed over. The user is the name of `request.user`, looked up only if something is written.
-    Put it behind `AuthenticationMiddleware`.
+    The correlation id is the first of these that is present and well-formed:
+
+    1. the `X-Request-ID` header
+    2. the trace id of the `traceparent` header
+    3. a new UUID
+
+    The user is the name of `request.user`. It is read only if the request writes something. List this middleware after
+    `AuthenticationMiddleware`.
     """
 
     async def respond_async(request: HttpRequest) -> HttpResponseBase:

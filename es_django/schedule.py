@@ -4,10 +4,10 @@ from typing import Any
 
 
 def beat_schedule() -> dict[str, dict[str, Any]]:
-    """The entries to merge into CELERY_BEAT_SCHEDULE: sweeps of the outbox and the projections, and the
-    pruning of what has ended.
+    """Return the entries to merge into CELERY_BEAT_SCHEDULE.
 
-    Each entry expires, so that a night without workers leaves no queue of them behind.
+    They relay the outbox, advance the projections, and prune old rows. Each task expires, so that tasks do not pile up
+    while no worker runs.
     """
     return {
         "es_django.relay_outbox": {

@@ -1,4 +1,4 @@
-"""Where messages are received: `path("events/", include("es_django.urls"))`."""
+"""The URL that receives messages. Route it with `path("events/", include("es_django.urls"))`."""
 
 from django.urls import URLPattern, path
 

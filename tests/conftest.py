@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.models.signals import post_migrate
 from pytest_django import Settings
 
-from es_django.apps import note_inline_projections
+from es_django.apps import record_inline_projections
 from testproject.celery import app
 from tests.publishers import Recorder
 
@@ -90,4 +90,4 @@ def recorder(settings: Settings) -> type[Recorder]:
 @pytest.fixture(scope="session", autouse=True)
 def _no_checkpoint_before_a_test_makes_one() -> None:
     """A flush ends like a migration, which writes down which projections are inline."""
-    assert post_migrate.disconnect(note_inline_projections, sender=apps.get_app_config("es_django"))
+    assert post_migrate.disconnect(record_inline_projections, sender=apps.get_app_config("es_django"))

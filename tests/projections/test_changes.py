@@ -10,7 +10,7 @@ from django.db.models.signals import post_migrate
 from pytest_django import Settings
 
 from es_django import StreamId, event_store
-from es_django.apps import note_inline_projections
+from es_django.apps import record_inline_projections
 from es_django.checks import check_modes
 from es_django.errors import ModeChanged, ProjectionTimeout
 from es_django.models import ProjectionCheckpoint, Stream
@@ -75,7 +75,7 @@ def test_one_that_becomes_inline_is_brought_up_before_the_appends_move_it(become
 
 def test_one_that_was_inline_is_not_run_as_async_since_it_may_have_missed_something(become: Become) -> None:
     become("inline")
-    note_inline_projections("default")
+    record_inline_projections("default")
     report("one")
     become("async")
     report("two")
@@ -94,7 +94,7 @@ def test_one_that_was_inline_is_not_run_as_async_since_it_may_have_missed_someth
 
 def test_one_that_has_missed_events_is_mended_by_what_the_error_and_the_check_say(become: Become) -> None:
     become("inline")
-    note_inline_projections("default")
+    record_inline_projections("default")
     report("one")
     become("async")
     report("two")
@@ -256,8 +256,8 @@ def test_events_that_became_none_do_not_end_a_rebuild(mode: str, become: Become,
 
 def test_a_migration_notes_which_projections_are_inline() -> None:
     for _ in range(2):
-        note_inline_projections("other")
-        note_inline_projections("default")
+        record_inline_projections("other")
+        record_inline_projections("default")
         assert checkpoint("balances").status == CheckpointStatus.INLINE
         assert not ProjectionCheckpoint.objects.filter(name=NAME).exists()
         assert not ProjectionCheckpoint.objects.exclude(status=CheckpointStatus.INLINE).exists()
@@ -266,11 +266,11 @@ def test_a_migration_notes_which_projections_are_inline() -> None:
 def migrate(verbosity: int = 1) -> str:
     out = StringIO()
     sender = apps.get_app_config("es_django")
-    post_migrate.connect(note_inline_projections, sender=sender)
+    post_migrate.connect(record_inline_projections, sender=sender)
     try:
         call_command("migrate", verbosity=verbosity, stdout=out)
     finally:
-        post_migrate.disconnect(note_inline_projections, sender=sender)
+        post_migrate.disconnect(record_inline_projections, sender=sender)
     return out.getvalue()
 
 
@@ -279,9 +279,7 @@ def test_a_migration_tells_of_an_inline_projection_that_lacks_what_was_appended_
     report("one")
     become("inline")
     ProjectionCheckpoint.objects.filter(name=NAME).delete()
-    line = (
-        f"projection {NAME} is new, and the log has events already: manage.py es_rebuild {NAME} builds its read model"
-    )
+    line = f"projection {NAME} is new and lacks the events of the past: run manage.py es_rebuild {NAME}"
     assert migrate().splitlines().count(line) == 1
     assert "is new" not in migrate()
     ProjectionCheckpoint.objects.filter(name=NAME).delete()
