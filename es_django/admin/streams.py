@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from es_django import conf
@@ -65,7 +65,11 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
         yield Q(category=term.strip())
 
     def facts(self, request: HttpRequest, stream: Stream) -> list[Fact]:
-        snapshot = Snapshot.objects.using(conf.settings().database).filter(stream=stream).only("version").first()
+        snapshots = Snapshot.objects.using(conf.settings().database).filter(stream=stream).only("version")
+        links = [
+            (self.link(request, Snapshot, each.pk, f"at version {each.version}"),)
+            for each in snapshots.order_by("-version")
+        ]
         state_url = self._state_url(request, stream)
         return [
             ("Version", stream.version),
@@ -73,7 +77,7 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
             ("Updated", time_element(stream.updated_at)),
             ("Archived", time_element(stream.archived_at) if stream.archived_at else None),
             ("State", state_url and format_html('<a href="{}">at any version</a>', state_url)),
-            ("Snapshot", snapshot and self.link(request, Snapshot, snapshot.pk, f"at version {snapshot.version}")),
+            ("Snapshots", format_html_join(", ", "{}", links)),
         ]
 
     def page_context(self, request: HttpRequest, stream: Stream) -> dict[str, Any]:
@@ -119,7 +123,7 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
 class SnapshotAdmin(ReadOnlyAdmin[Snapshot]):
     list_display: tuple[str, ...] = ("stream", "version", "schema", "taken")
     list_select_related: ClassVar[tuple[str, ...]] = ("stream",)
-    ordering: ClassVar[tuple[str, ...]] = ("-stream_id",)
+    ordering: ClassVar[tuple[str, ...]] = ("-id",)
     documents: ClassVar[Mapping[str, str]] = {"state": "State"}
 
     @admin.display(description="taken")

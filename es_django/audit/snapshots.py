@@ -19,18 +19,18 @@ Reader = tuple[type[Aggregate], SnapshotCodec]
 
 def findings(watch: Watch) -> Iterator[Finding]:
     readers = dict(_readers(Aggregate))
-    for page in in_pages(Snapshot.objects.using(watch.using), "version", "schema"):
-        streams = Stream.objects.using(watch.using).in_bulk([id for id, *_ in page])
-        for id, version, schema in page:
+    for page in in_pages(Snapshot.objects.using(watch.using), "stream_id", "version", "schema"):
+        streams = Stream.objects.using(watch.using).in_bulk([stream_id for _, stream_id, *_ in page])
+        for _, stream_id, version, schema in page:
             watch.counts["snapshots"] += 1
-            stream = streams.get(id)
+            stream = streams.get(stream_id)
             if stream is None:
-                yield Finding("snapshot", f"the stream {id} of one at version {version} does not exist")
+                yield Finding("snapshot", f"stream {stream_id} of the snapshot at version {version} does not exist")
             elif version > stream.version:
                 name = f"stream {stream.category!r} {stream.key!r}"
                 yield Finding("snapshot", f"{name} is at version {stream.version}, its snapshot at version {version}")
             elif schema not in readers:
-                # No code reads it any more: it is passed over, and replaced by the next one.
+                # Code of another release may read it; this code ignores it.
                 watch.counts["snapshots of another schema"] += 1
             else:
                 yield from _compared(watch, StreamId(stream.category, stream.key), schema, *readers[schema])

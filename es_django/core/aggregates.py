@@ -18,6 +18,7 @@ from es_django.core.options import meta_options
 from es_django.core.registry import registry
 from es_django.core.replay_errors import UnappliedEvent
 from es_django.core.streams import StreamId
+from es_django.core.validation import is_position
 
 Apply = Callable[[Any, Any], None]
 ApplyT = TypeVar("ApplyT", bound=Apply)
@@ -56,12 +57,15 @@ class Aggregate:
     A nested `class Meta` may set:
     - `category`: the category of the streams. Default: the class name in lower case.
     - `snapshot_every`: the number of events after which a snapshot is saved. Default: no snapshots.
+    - `snapshot_version`: an integer to raise when the same events give another state than before, so that older
+      snapshots are ignored. Default: 1.
 
     Creating an instance raises `DefinitionError` if another class has the same category.
     """
 
     category: ClassVar[str]
     snapshot_every: ClassVar[int | None]
+    snapshot_version: ClassVar[int]
     _appliers: ClassVar[dict[type[Event], Apply]]
     _initial_state: ClassVar[dict[str, Any]]
 
@@ -70,13 +74,13 @@ class Aggregate:
         for base in cls.__mro__:
             if base is cls or not issubclass(base, Aggregate):
                 _require_free_names(base)
-        options = meta_options(cls, {"category", "snapshot_every"})
+        options = meta_options(cls, {"category", "snapshot_every", "snapshot_version"})
         cls.category = options.get("category", cls.__name__.lower())
-        cls.snapshot_every = every = options.get("snapshot_every")
-        if every is not None and (not isinstance(every, int) or every < 1):
-            raise DefinitionError(
-                f"{cls.__qualname__}.Meta.snapshot_every must be an integer of at least 1, got {every!r}"
-            )
+        cls.snapshot_every = options.get("snapshot_every")
+        cls.snapshot_version = options.get("snapshot_version", 1)
+        if cls.snapshot_every is not None:
+            _require_at_least_one(f"{cls.__qualname__}.Meta.snapshot_every", cls.snapshot_every)
+        _require_at_least_one(f"{cls.__qualname__}.Meta.snapshot_version", cls.snapshot_version)
         cls._initial_state = {}
         for base in reversed(cls.__mro__):
             if base not in Aggregate.__mro__:
@@ -229,6 +233,11 @@ def _require_free_names(cls: type) -> None:
     names = vars(cls).keys() | inspect.get_annotations(cls).keys()
     if taken := names & _TAKEN_NAMES:
         raise DefinitionError(f"{cls.__qualname__}: every aggregate already has {', '.join(sorted(taken))}")
+
+
+def _require_at_least_one(option: str, value: object) -> None:
+    if not is_position(value) or value == 0:
+        raise DefinitionError(f"{option} must be an integer of at least 1, got {value!r}")
 
 
 def _initial_values(cls: type) -> dict[str, Any]:

@@ -258,12 +258,15 @@ class Migration(migrations.Migration):
             name="Snapshot",
             fields=[
                 (
+                    "id",
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+                ),
+                (
                     "stream",
-                    models.OneToOneField(
+                    models.ForeignKey(
+                        db_index=False,
                         on_delete=django.db.models.deletion.CASCADE,
-                        primary_key=True,
-                        related_name="snapshot",
-                        serialize=False,
+                        related_name="snapshots",
                         to="es_django.stream",
                     ),
                 ),
@@ -314,6 +317,10 @@ class Migration(migrations.Migration):
                 related_name="events",
                 to="es_django.stream",
             ),
+        ),
+        migrations.AddConstraint(
+            model_name="snapshot",
+            constraint=models.UniqueConstraint(fields=("stream", "schema"), name="es_django_snapshot_schema"),
         ),
         migrations.AddConstraint(
             model_name="snapshot",

@@ -80,10 +80,13 @@ class StoredEvent(models.Model):
 
 
 class Snapshot(models.Model):
-    """The latest cached fold of a stream; may be deleted at any time."""
+    """A cached state of a stream, for the code that has its `schema`; may be deleted at any time.
 
-    stream: "models.OneToOneField[Stream, Stream]" = models.OneToOneField(
-        Stream, models.CASCADE, primary_key=True, related_name="snapshot"
+    Two deployments that run at once may have two schemas, so a stream keeps the newest snapshot of each of two.
+    """
+
+    stream: "models.ForeignKey[Stream, Stream]" = models.ForeignKey(
+        Stream, models.CASCADE, related_name="snapshots", db_index=False
     )
     version: Integer = models.BigIntegerField()
     schema: Text = models.CharField(max_length=255)
@@ -93,6 +96,7 @@ class Snapshot(models.Model):
     class Meta:
         default_permissions: ClassVar[Sequence[str]] = ("view",)
         constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["stream", "schema"], name="es_django_snapshot_schema"),
             models.CheckConstraint(condition=models.Q(version__gt=0), name="es_django_snapshot_version_positive"),
         ]
 

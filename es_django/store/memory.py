@@ -70,7 +70,7 @@ class MemoryEventStore(EventStore):
         self._log: list[_Stored] = []
         self._committed = 0
         self._streams: defaultdict[StreamId, list[_Stored]] = defaultdict(list)
-        self._snapshots: dict[StreamId, tuple[int, Snapshot]] = {}
+        self._snapshots: dict[StreamId, list[tuple[int, Snapshot]]] = {}
         self._archived: set[StreamId] = set()
         self._open: list[_Savepoint] = []
         self._savepoints: list[_Savepoint] = []
@@ -153,7 +153,10 @@ class MemoryEventStore(EventStore):
         for staged in append.messages:
             self._keep(staged, append.stream, before + staged.ordinal)
         if append.snapshot is not None:
-            self._snapshots[append.stream] = (len(stream), append.snapshot)
+            schema = append.snapshot.schema
+            others = [each for each in self._snapshots.get(append.stream, ()) if each[1].schema != schema]
+            # The newest first; one of another schema stays.
+            self._snapshots[append.stream] = [(len(stream), append.snapshot), *others[:1]]
         return [stored.recorded for stored in stream[before:]]
 
     def _send(self, staged: StagedMessage) -> None:
@@ -200,10 +203,10 @@ class MemoryEventStore(EventStore):
 
     def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
         found = self._visible(self._streams.get(stream, ()))[:limit]
-        version, snapshot = self._snapshots.get(stream, (0, None))
-        if snapshot is None or snapshot.schema != schema or version > len(found):
-            return Loaded(None, _tail(found))
-        return Loaded((version, snapshot.state), _tail(found[version:]))
+        for version, snapshot in self._snapshots.get(stream, ()):
+            if snapshot.schema == schema and version <= len(found):
+                return Loaded((version, snapshot.state), _tail(found[version:]))
+        return Loaded(None, _tail(found))
 
     def load_many(self, category: str, keys: Sequence[str], *, schema: str | None = None) -> dict[str, Loaded]:
         present = [key for key in keys if self.version(StreamId(category, key))]

@@ -1,38 +1,33 @@
-"""An aggregate's state as JSON, and back: a cache that is ignored wherever it might not fit.
+"""An aggregate's state as JSON, and back.
 
-A snapshot carries a schema: a digest of the state's fields and types, of the events that make it with their fields and
-upcasters, and of what the classes of both and their bases hold: code, default arguments, initial values and constants.
-When one of these changes, older snapshots are passed over. What it cannot see is a change in other code that a class
-calls, such as a function or a constant of a module: delete the snapshots then.
+A snapshot is a cache: code with another schema ignores it. The schema is a digest of `Meta.snapshot_version` and of the
+names and types of the fields of the state and of the events applied. Code is not part of it: raise `snapshot_version`
+when the same events give another state than before. `es_verify` finds the snapshots of a change that was forgotten.
 """
 
 import hashlib
 import logging
-import re
-from collections.abc import Iterable
-from types import CodeType
-from typing import Any, ClassVar, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Final, get_origin, get_type_hints
 
 import msgspec
 
 from es_django.core.aggregates import Aggregate
 from es_django.core.equality import changed, shared
 from es_django.core.errors import DefinitionError, EsDjangoError
-from es_django.core.events import Event
-from es_django.core.registry import registry
+from es_django.core.registry import EventType, registry
 from es_django.core.serialization import encode_payload
 
 logger: logging.Logger = logging.getLogger("es_django.snapshots")
 
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-_CODE = ("__code__", "__defaults__", "__kwdefaults__", "__wrapped__", "fget", "fset")
-_PARTIAL = ("func", "args", "keywords")
+_WITHOUT_EFFECT: Final = frozenset({"title", "description", "examples", "default", "required"})
+"""Parts of a JSON schema that come from docstrings and default values, which change nothing that is stored."""
 
 
 class SnapshotCodec:
     """Encodes and decodes the state of one aggregate class.
 
-    Raises `DefinitionError` if an annotated attribute is of a type that JSON cannot hold.
+    Raises `DefinitionError` if an annotated attribute has a type that JSON cannot hold.
     """
 
     def __init__(self, aggregate: type[Aggregate]) -> None:
@@ -41,29 +36,26 @@ class SnapshotCodec:
             for name, hint in get_type_hints(aggregate).items()
             if get_origin(hint) is not ClassVar and name not in vars(Aggregate).get("__annotations__", {})
         }
-        fields = [(name, hint | msgspec.UnsetType, msgspec.UNSET) for name, hint in hints.items()]
-        self._names = frozenset(hints)
-        self._state = msgspec.defstruct(f"{aggregate.__name__}State", fields, forbid_unknown_fields=True)
         try:
-            described = msgspec.json.encode(msgspec.json.schema(self._state))
+            self._types = {name: _json_type(hint) for name, hint in hints.items()}
         except TypeError as error:
             raise DefinitionError(f"{aggregate.__qualname__} cannot have snapshots: {error}") from error
+        fields = [(name, hint | msgspec.UnsetType, msgspec.UNSET) for name, hint in hints.items()]
+        self._state = msgspec.defstruct("State", fields, forbid_unknown_fields=True)
         self._aggregate = aggregate
-        self._described = described
-        self._digested: tuple[int, str] | None = None
+        self._cached_schema: tuple[int, str] | None = None
 
     @property
     def schema(self) -> str:
-        """The schema of now: an upcaster that is registered later makes another one."""
+        """The name of the schema; an upcaster that is registered later changes it."""
         revision = registry.revision
-        if self._digested is None or self._digested[0] != revision:
-            schema = f"{self._aggregate.category[:200]}:{_digest(self._aggregate, self._described)}"
-            self._digested = (revision, schema)
-        return self._digested[1]
+        if self._cached_schema is None or self._cached_schema[0] != revision:
+            self._cached_schema = (revision, _schema(self._aggregate, self._types))
+        return self._cached_schema[1]
 
     def encode(self, state: dict[str, Any]) -> str | None:
-        """The state as JSON; None, with a warning, if it would not come back as it is."""
-        if undeclared := state.keys() - self._names:
+        """The state as JSON. Logs a warning and returns None if decoding would give another state."""
+        if undeclared := state.keys() - self._types.keys():
             self._warn(f"{_listed(undeclared)} not annotated")
             return None
         try:
@@ -71,7 +63,7 @@ class SnapshotCodec:
         except EsDjangoError as error:
             self._warn(str(error))
             return None
-        # After encoding, which finds what is nested without end.
+        # After encoding, which finds endless nesting.
         if twice := shared(state):
             self._warn(f"{_listed(twice)} would come back as copies of a mutable value that is held twice")
             return None
@@ -84,68 +76,44 @@ class SnapshotCodec:
         logger.warning("no snapshot of %s: %s", self.schema, reason, extra={"category": self._aggregate.category})
 
     def decode(self, encoded: str) -> dict[str, Any] | None:
-        """The state; None if it does not decode."""
+        """The state; None if the JSON does not fit."""
         try:
             state = msgspec.json.decode(encoded, type=self._state)
         except msgspec.MsgspecError:
             return None
-        return {name: value for name in self._names if (value := getattr(state, name)) is not msgspec.UNSET}
+        return {name: value for name in self._types if (value := getattr(state, name)) is not msgspec.UNSET}
 
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def _digest(aggregate: type[Aggregate], described: bytes) -> str:
-    digest = hashlib.sha256(described)
-    for event_type in sorted(map(registry.of, aggregate._appliers), key=lambda event_type: event_type.name):
-        upcasters = _essence(sorted(event_type.upcasters.items()))
-        digest.update(f"{event_type.name} {event_type.version} {upcasters} {_fields(event_type.cls)}".encode())
-        digest.update(_members(event_type.cls, Event))
-    digest.update(_members(aggregate, Aggregate))
-    return digest.hexdigest()[:32]
+def _schema(aggregate: type[Aggregate], state: Mapping[str, Any]) -> str:
+    events = {event.name: _event_shape(event) for event in map(registry.of, aggregate._appliers)}
+    shape = {"version": aggregate.snapshot_version, "state": state, "events": events}
+    digest = hashlib.sha256(msgspec.json.encode(shape, order="sorted")).hexdigest()
+    return f"{aggregate.category[:200]}:{digest[:32]}"
 
 
-def _fields(event: type[msgspec.Struct]) -> str:
-    return _essence(
-        [
-            (each.name, each.encode_name, str(msgspec.inspect.type_info(each.type)), each.default, each.default_factory)
-            for each in msgspec.structs.fields(event)
-        ]
-    )
+def _event_shape(event: EventType) -> dict[str, Any]:
+    fields = {field.name: [field.encode_name, _json_type(field.type)] for field in msgspec.structs.fields(event.cls)}
+    return {"version": event.version, "upcast from": sorted(event.upcasters), "fields": fields}
 
 
-def _members(subclass: type, base: type) -> bytes:
-    return "".join(
-        f"{name} {_essence(member)}"
-        for cls in subclass.__mro__
-        if cls not in base.__mro__
-        for name, member in sorted(vars(cls).items(), key=lambda item: item[0])
-        if _counts(name, member)
-    ).encode()
+def _json_type(hint: Any) -> Any:
+    return _without_defaults(msgspec.json.schema(hint))
 
 
-def _counts(name: str, member: object) -> bool:
-    if name.startswith("__"):
-        return callable(member)
-    return name not in Aggregate.__annotations__
-
-
-def _essence(value: Any) -> str:
-    """The same text in every process for what works the same; a repr tells of addresses and of the order of sets."""
-    parts: list[str]
-    if isinstance(value, type):
-        parts = [value.__module__, value.__qualname__]
-    elif isinstance(value, CodeType):
-        code = [value.co_code.hex(), *value.co_names, *value.co_varnames]
-        parts = [*code, *map(_essence, value.co_consts)]
-    elif isinstance(value, set | frozenset):
-        parts = sorted(map(_essence, value))
-    elif isinstance(value, dict):
-        parts = [_essence(each) for item in value.items() for each in item]
-    elif isinstance(value, list | tuple):
-        parts = [_essence(each) for each in value]
-    else:
-        parts = [f"{name}={_essence(getattr(value, name))}" for name in _CODE + _PARTIAL if hasattr(value, name)]
-        parts = parts or [_ADDRESS.sub("", repr(value))]
-    return f"{type(value).__name__}({', '.join(parts)})"
+def _without_defaults(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_defaults(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        # The keys of these two are the names of fields and classes.
+        key: {name: _without_defaults(each) for name, each in value.items()}
+        if key in ("properties", "$defs")
+        else _without_defaults(value)
+        for key, value in schema.items()
+        if key not in _WITHOUT_EFFECT
+    }

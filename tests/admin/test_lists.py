@@ -175,7 +175,7 @@ class TestUrls:
             {"key__contains": "1"},
             {"version__gte": "1"},
             {"events__data__contains": "x"},
-            {"snapshot__state": "x"},
+            {"snapshots__state": "x"},
             {"id": "1"},
         ],
     )

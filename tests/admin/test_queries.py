@@ -95,7 +95,7 @@ class TestNumberOfQueries:
     def test_stream_page_needs_four(self, get: Get) -> None:
         notes(60)
         url = page_url(stream_of())
-        with queries(4):  # the stream, its snapshot, its events, their types
+        with queries(4):  # the stream, its snapshots, its events, their types
             get(url, order="newest", **{"from": 40})
 
     def test_event_page_needs_seven(self, get: Get) -> None:

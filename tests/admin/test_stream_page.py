@@ -60,12 +60,14 @@ class TestStream:
         Stream.objects.update(archived_at=datetime.fromisoformat("2026-03-01T12:00:05Z"))
         assert get(page_url(stream_of())).facts["Archived"] == "2026-03-01 12:00:05 UTC"
 
-    def test_snapshot_is_linked(self, get: Get) -> None:
+    def test_snapshots_are_linked(self, get: Get) -> None:
         notes(7)
         snapshot = Snapshot.objects.create(stream=stream_of(), version=5, schema="Note:1", state='{"text":"five"}')
+        other = Snapshot.objects.create(stream=stream_of(), version=6, schema="Note:2", state='{"text":"six"}')
         page = get(page_url(stream_of()))
-        assert page.facts["Snapshot"] == "at version 5"
+        assert page.facts["Snapshots"] == "at version 6, at version 5"
         assert page.link("at version 5") == page_url(snapshot)
+        assert page.link("at version 6") == page_url(other)
 
 
 class TestEvents:

@@ -29,7 +29,7 @@ from es_django.store.snapshots import SnapshotCodec
 from es_django.store.writes import Snapshot
 from tests.audit.conftest import execute, restore_trigger, unchecked
 from tests.conformance.tampering import add_events, change_snapshot, forget_events, put_snapshot
-from tests.domain import Annotated, Ledger, LedgerOpened
+from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
 from tests.projections.effects import count
 from tests.threads import threads
 
@@ -271,6 +271,28 @@ def test_a_snapshot_that_replay_does_not_give_is_found() -> None:
     assert texts("snapshot") == ["stream 'audited' 'l-1', version 4: balance is not what replaying gives"]
 
 
+def test_code_that_changed_under_the_same_snapshot_version_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ignore(self: Cached, event: Deposited) -> None: ...
+
+    save(deposits=4)
+    changed: dict[type, object] = {**Cached._appliers, Deposited: ignore}
+    monkeypatch.setattr(Cached, "_appliers", changed)
+    assert texts("snapshot") == ["stream 'audited' 'l-1', version 4: balance is not what replaying gives"]
+    monkeypatch.setattr(Cached, "snapshot_version", 2)
+    assert findings() == []
+
+
+def test_each_snapshot_of_a_stream_is_compared() -> None:
+    save(deposits=1)
+    stream = Stream.objects.get()
+    StoredSnapshot.objects.create(stream=stream, version=3, schema="cached:of-old", state="{}")
+    assert texts("snapshot") == ["stream 'audited' 'l-1' is at version 2, its snapshot at version 3"]
+    StoredSnapshot.objects.filter(schema="cached:of-old").update(version=1)
+    audit = Audit()
+    assert list(audit.findings()) == []
+    assert (audit.counts["snapshots"], audit.counts["snapshots of another schema"]) == (2, 1)
+
+
 def test_a_snapshot_ahead_of_its_stream_is_found() -> None:
     save(deposits=1)
     change_snapshot(CACHED, version=5)
@@ -314,7 +336,7 @@ def test_a_snapshot_of_no_stream_is_found() -> None:
     with unchecked():
         StoredEvent.objects.all().delete()
         Stream.objects.all()._raw_delete("default")
-    assert texts("snapshot") == [f"the stream {stream} of one at version 2 does not exist"]
+    assert texts("snapshot") == [f"stream {stream} of the snapshot at version 2 does not exist"]
 
 
 @pytest.mark.parametrize(

@@ -18,29 +18,34 @@ from es_django.store.memory import MemoryEventStore, _Stored
 from es_django.store.writes import Snapshot
 
 
-def snapshot_version(stream: StreamId) -> int | None:
-    """The version of the stream's snapshot; None if there is none."""
+def snapshot_versions(stream: StreamId) -> dict[str, int]:
+    """The version of each of the stream's snapshots, by schema."""
     store = store_for()
     if isinstance(store, MemoryEventStore):
-        return store._snapshots[stream][0] if stream in store._snapshots else None
-    return _rows(stream).values_list("version", flat=True).first()
+        return {snapshot.schema: version for version, snapshot in store._snapshots.get(stream, ())}
+    return dict(_rows(stream).values_list("schema", "version"))
+
+
+def snapshot_version(stream: StreamId) -> int | None:
+    """The version of the stream's newest snapshot; None if there is none."""
+    return max(snapshot_versions(stream).values(), default=None)
 
 
 def change_snapshot(stream: StreamId, **changes: Any) -> None:
-    """Sets `version`, `schema` or `state` of the stream's snapshot."""
+    """Sets `version`, `schema` or `state` of the stream's only snapshot."""
     store = store_for()
     if "state" in changes:
         changes["state"] = json.dumps(changes["state"])
     if isinstance(store, MemoryEventStore):
-        version, snapshot = store._snapshots[stream]
+        ((version, snapshot),) = store._snapshots[stream]
         version = changes.pop("version", version)
-        store._snapshots[stream] = (version, msgspec.structs.replace(snapshot, **changes))
+        store._snapshots[stream] = [(version, msgspec.structs.replace(snapshot, **changes))]
     else:
         assert _rows(stream).update(**changes) == 1
 
 
 def put_snapshot(stream: StreamId, version: int, snapshot: Snapshot) -> None:
-    """Sets the stream's snapshot, which exists, to this one."""
+    """Replaces the stream's only snapshot by this one."""
     change_snapshot(stream, version=version, schema=snapshot.schema, state=json.loads(snapshot.state))
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial, wraps
 from typing import Any, ClassVar
 
 import msgspec
@@ -20,6 +19,7 @@ from es_django import ANY, Aggregate, ConcurrencyError, Event, Repository, Strea
 from es_django.core.registry import registry
 from es_django.errors import DefinitionError, PayloadError
 from es_django.models import Snapshot as StoredSnapshot
+from es_django.store.backends import store_for
 from es_django.store.snapshots import SnapshotCodec
 from es_django.store.writes import ExpectedVersion, Snapshot
 from es_django.testing import in_memory
@@ -30,19 +30,20 @@ from tests.conformance.tampering import (
     forget_events,
     put_snapshot,
     snapshot_version,
+    snapshot_versions,
 )
-from tests.domain import Annotated, Deposited, Ledger
+from tests.domain import Annotated, Ledger
 
 STREAM = StreamId("cached", "l-1")
 
 
-def ledger_class(every: int | None) -> type[Ledger]:
-    meta = type("Meta", (), {} if every is None else {"snapshot_every": every})
+def ledger_class(every: int | None, **options: Any) -> type[Ledger]:
+    meta = type("Meta", (), options if every is None else {"snapshot_every": every, **options})
     return type("Cached", (Ledger,), {"Meta": meta})
 
 
-def repository(every: int | None) -> Repository[Ledger]:
-    return Repository(ledger_class(every))
+def repository(every: int | None, **options: Any) -> Repository[Ledger]:
+    return Repository(ledger_class(every, **options))
 
 
 def state(ledger: Ledger) -> tuple[Any, ...]:
@@ -58,7 +59,7 @@ def deposit_one_by_one(ledgers: Repository[Ledger], times: int) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("backend")
-class TestSnapshots:
+class TestTake:
     @pytest.mark.parametrize(
         ("every", "saves", "taken"), [(2, 1, None), (2, 2, 2), (2, 3, 2), (5, 1, None), (1, 1, 1), (1, 3, 3)]
     )
@@ -74,6 +75,89 @@ class TestSnapshots:
         ledgers.save(ledger)
         assert snapshot_version(STREAM) == 5
 
+    def test_a_snapshot_is_part_of_the_commit(self) -> None:
+        ledgers = repository(1)
+        ledger = ledgers._aggregate("l-1")
+        ledger.deposit(1)
+        with pytest.raises(KeyError), event_store.transaction():
+            ledgers.save(ledger)
+            assert snapshot_version(STREAM) == 1
+            raise KeyError
+        assert snapshot_version(STREAM) is None
+
+    def test_a_conflict_stores_none(self) -> None:
+        ledgers = repository(2)
+        deposit_one_by_one(ledgers, 1)
+        stale = ledgers.get("l-1")
+        repository(None).execute("l-1", lambda ledger: ledger.annotate("x"))
+        stale.deposit(1)
+        with pytest.raises(ConcurrencyError):
+            ledgers.save(stale)
+        assert snapshot_version(STREAM) is None
+
+    def test_a_concurrent_event_that_cannot_be_read_is_a_conflict(self) -> None:
+        ledgers = repository(2)
+        deposit_one_by_one(ledgers, 1)
+        stale = ledgers.get("l-1")
+        add_events(STREAM, ("tests.of_another_release", 1, {}))
+        stale.deposit(1)
+        with pytest.raises(ConcurrencyError):
+            ledgers.save(stale)
+
+    @pytest.mark.parametrize("expected", [0, ANY], ids=str)
+    def test_an_older_snapshot_never_replaces_a_newer_one(self, expected: ExpectedVersion) -> None:
+        ledgers = repository(2)
+        ledger = ledgers._aggregate("l-1")
+        ledger.deposit(1)
+        ledger.deposit(2)
+        earlier = msgspec.structs.replace(ledgers._write(ledger), expected=expected)
+        ledgers.save(ledger)
+        ledger.deposit(3)
+        ledger.deposit(4)
+        ledgers.save(ledger)
+        event_store.append_all([earlier])  # its reply was lost
+        assert snapshot_version(STREAM) == 4
+        assert state(ledgers.get("l-1")) == ("", Decimal(10), [], 4)
+
+    @pytest.mark.database_alone
+    def test_a_snapshot_knows_when_it_was_taken(self) -> None:
+        long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+        ledgers = repository(1)
+        deposit_one_by_one(ledgers, 1)
+        change_snapshot(STREAM, taken_at=long_ago)
+        ledgers.execute("l-1", lambda ledger: ledger.deposit(1))
+        assert StoredSnapshot.objects.get().taken_at > long_ago
+
+    @pytest.mark.parametrize(("of_base", "of_subclass"), [(None, 1), (1, None)])
+    def test_a_subclass_with_other_snapshots_can_be_saved_as_its_base(
+        self, of_base: int | None, of_subclass: int | None
+    ) -> None:
+        base = ledger_class(of_base)
+        meta = type("Meta", (), {"category": "narrower", "snapshot_every": of_subclass})
+        subclass = type("Narrower", (base,), {"Meta": meta})
+        ledger = subclass("l-1")
+        ledger.deposit(1)
+        Repository(base).save(ledger)
+        assert snapshot_version(ledger.stream) is None
+        assert Repository(subclass).get("l-1").balance == 1
+
+    @pytest.mark.requires_postgresql
+    @pytest.mark.database_alone
+    def test_only_a_save_that_takes_a_snapshot_reads_the_stream(
+        self, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        ledgers = repository(3)
+        deposit_one_by_one(ledgers, 1)
+        ledger = ledgers.get("l-1")
+        for queries in (1, 2, 1):
+            ledger.deposit(1)
+            with django_assert_num_queries(queries):
+                ledgers.save(ledger)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("backend")
+class TestLoad:
     @pytest.mark.parametrize(("saves", "balance"), [(3, 6), (2, 3)], ids=["and a tail", "and no tail"])
     def test_with_a_snapshot_only_the_tail_is_read(self, saves: int, balance: int) -> None:
         ledgers = repository(2)
@@ -95,6 +179,11 @@ class TestSnapshots:
         with django_assert_num_queries(1):
             ledgers.get("l-1")
 
+    def test_a_past_version_is_replayed_from_its_events(self) -> None:
+        ledgers = repository(2)
+        deposit_one_by_one(ledgers, 5)
+        assert ledgers.get("l-1", version=3).balance == 6
+
     @pytest.mark.parametrize("saves", [2, 3], ids=["and no tail", "and a tail"])
     @pytest.mark.parametrize(
         "spoilt",
@@ -107,14 +196,14 @@ class TestSnapshots:
         ],
         ids=["of other code", "with another type", "with a field too many", "with no fields", "ahead of its stream"],
     )
-    def test_a_snapshot_that_does_not_fit_is_ignored_and_replaced(self, saves: int, spoilt: dict[str, Any]) -> None:
+    def test_a_snapshot_that_does_not_fit_is_ignored(self, saves: int, spoilt: dict[str, Any]) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, saves)
         change_snapshot(STREAM, **spoilt)
         assert_it_is_replayed_in_full_and_cached_again(ledgers, saves)
 
     @pytest.mark.parametrize("saves", [2, 3], ids=["and no tail", "and a tail"])
-    def test_a_snapshot_of_another_aggregate_is_ignored_and_replaced(self, saves: int) -> None:
+    def test_a_snapshot_of_another_aggregate_is_ignored(self, saves: int) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, saves)
         codec = SnapshotCodec(Foreign)
@@ -124,74 +213,104 @@ class TestSnapshots:
         assert_it_is_replayed_in_full_and_cached_again(ledgers, saves)
 
     @pytest.mark.parametrize("saves", [2, 3], ids=["and no tail", "and a tail"])
-    def test_a_snapshot_that_was_deleted_changes_nothing(self, saves: int) -> None:
+    def test_a_deleted_snapshot_changes_nothing(self, saves: int) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, saves)
         delete_snapshot(STREAM)
         assert_it_is_replayed_in_full_and_cached_again(ledgers, saves)
 
-    @pytest.mark.parametrize("expected", [0, ANY], ids=str)
-    def test_an_older_snapshot_never_replaces_a_newer_one(self, expected: ExpectedVersion) -> None:
-        ledgers = repository(2)
-        ledger = ledgers._aggregate("l-1")
-        ledger.deposit(1)
-        ledger.deposit(2)
-        earlier = msgspec.structs.replace(ledgers._write(ledger), expected=expected)
-        ledgers.save(ledger)
-        ledger.deposit(3)
-        ledger.deposit(4)
-        ledgers.save(ledger)
-        event_store.append_all([earlier])  # its reply was lost
-        assert snapshot_version(STREAM) == 4
-        assert state(ledgers.get("l-1")) == ("", Decimal(10), [], 4)
 
-    def test_an_aggregate_as_it_was_is_folded_from_its_events(self) -> None:
-        ledgers = repository(2)
-        deposit_one_by_one(ledgers, 5)
-        assert ledgers.get("l-1", version=3).balance == 6
+class Foreign(Ledger):
+    """Of the same state as the others."""
 
-    def test_it_is_in_the_commit(self) -> None:
-        ledgers = repository(1)
-        ledger = ledgers._aggregate("l-1")
-        ledger.deposit(1)
+    class Meta:
+        snapshot_every = 2
+
+
+def assert_it_is_replayed_in_full_and_cached_again(ledgers: Repository[Ledger], saves: int) -> None:
+    ledger = ledgers.get("l-1")
+    assert state(ledger) == state(ledgers.get_many(["l-1"])["l-1"]) == state(repository(None).get("l-1"))
+    assert ledger.balance == sum(range(1, saves + 1))
+    ledger.deposit(1)
+    ledger.deposit(1)
+    ledgers.save(ledger)
+    assert snapshot_version(STREAM) == saves + 2
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("backend")
+class TestTwoSchemas:
+    def test_two_deployments_that_save_in_turns_each_load_from_their_own_snapshot(self) -> None:
+        old, new = repository(2), repository(2, snapshot_version=2)
+        old.save(deposited(old._aggregate("l-1")))
+        for _ in range(3):
+            for deployment in (new, old):
+                deployment.execute("l-1", deposited)
+                assert tails(old, new) == ([0, 2] if deployment is old else [2, 0])
+        assert [tails_of_many(each) for each in (old, new)] == [0, 2]
+        assert state(old.get("l-1")) == state(new.get("l-1")) == state(repository(None).get("l-1"))
+
+    def test_only_the_newest_snapshot_of_another_schema_stays(self) -> None:
+        releases = [repository(2, snapshot_version=number) for number in (1, 2, 3)]
+        first, second, third = map(schema, releases)
+        releases[0].save(deposited(releases[0]._aggregate("l-1")))
+        assert snapshot_versions(STREAM) == {first: 2}
+        releases[1].execute("l-1", deposited)
+        assert snapshot_versions(STREAM) == {first: 2, second: 4}
+        releases[2].execute("l-1", deposited)
+        assert snapshot_versions(STREAM) == {second: 4, third: 6}
+        releases[0].execute("l-1", deposited)
+        assert snapshot_versions(STREAM) == {third: 6, first: 8}
+
+    def test_the_snapshots_of_other_streams_stay(self) -> None:
+        for number in (1, 2, 3):
+            ledgers = repository(2, snapshot_version=number)
+            ledgers.save(deposited(ledgers._aggregate(f"l-{number}")))
+        for number in (1, 2, 3):
+            assert snapshot_versions(StreamId("cached", f"l-{number}")) == {
+                schema(repository(2, snapshot_version=number)): 2
+            }
+
+    def test_a_rollback_brings_the_replaced_snapshots_back(self) -> None:
+        releases = [repository(2, snapshot_version=number) for number in (1, 2, 3)]
+        releases[0].save(deposited(releases[0]._aggregate("l-1")))
+        releases[1].execute("l-1", deposited)
+        before = snapshot_versions(STREAM)
         with pytest.raises(KeyError), event_store.transaction():
-            ledgers.save(ledger)
-            assert snapshot_version(STREAM) == 1
+            releases[2].execute("l-1", deposited)
             raise KeyError
-        assert snapshot_version(STREAM) is None
+        assert snapshot_versions(STREAM) == before
 
-    @pytest.mark.database_alone
-    def test_it_keeps_when_it_was_taken(self) -> None:
-        long_ago = datetime(2020, 1, 1, tzinfo=UTC)
-        ledgers = repository(1)
-        deposit_one_by_one(ledgers, 1)
-        change_snapshot(STREAM, taken_at=long_ago)
-        ledgers.execute("l-1", lambda ledger: ledger.deposit(1))
-        assert StoredSnapshot.objects.get().taken_at > long_ago
+    def test_a_raised_snapshot_version_replays_in_full(self) -> None:
+        deposit_one_by_one(repository(2), 2)
+        change_snapshot(STREAM, state={"owner": "", "balance": "1000", "notes": []})
+        assert repository(2).get("l-1").balance == 1000
+        assert repository(2, snapshot_version=2).get("l-1").balance == 3
 
-    def test_a_conflict_stores_none(self) -> None:
-        ledgers = repository(2)
-        deposit_one_by_one(ledgers, 1)
-        stale = ledgers.get("l-1")
-        repository(None).execute("l-1", lambda ledger: ledger.annotate("x"))
-        stale.deposit(1)
-        with pytest.raises(ConcurrencyError):
-            ledgers.save(stale)
-        assert snapshot_version(STREAM) is None
 
-    @pytest.mark.parametrize(("of_base", "of_subclass"), [(None, 1), (1, None)])
-    def test_a_subclass_with_other_snapshots_can_be_saved_as_its_base(
-        self, of_base: int | None, of_subclass: int | None
-    ) -> None:
-        base = ledger_class(of_base)
-        meta = type("Meta", (), {"category": "narrower", "snapshot_every": of_subclass})
-        subclass = type("Narrower", (base,), {"Meta": meta})
-        ledger = subclass("l-1")
-        ledger.deposit(1)
-        Repository(base).save(ledger)
-        assert snapshot_version(ledger.stream) is None
-        assert Repository(subclass).get("l-1").balance == 1
+def deposited(ledger: Ledger) -> Ledger:
+    ledger.deposit(1)
+    ledger.deposit(1)
+    return ledger
 
+
+def schema(ledgers: Repository[Ledger]) -> str:
+    return SnapshotCodec(ledgers._aggregate).schema
+
+
+def tails(*deployments: Repository[Ledger]) -> list[int]:
+    """How many events each deployment reads to load the stream."""
+    return [len(list(store_for().load(STREAM, schema=schema(each)).tail)) for each in deployments]
+
+
+def tails_of_many(deployment: Repository[Ledger]) -> int:
+    loaded = store_for().load_many(STREAM.category, [STREAM.key], schema=schema(deployment))
+    return len(list(loaded[STREAM.key].tail))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("backend")
+class TestStatesThatAreNotCached:
     def test_a_state_that_would_not_come_back_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
         class Tupled(Ledger):
             class Meta:
@@ -208,44 +327,28 @@ class TestSnapshots:
         assert snapshot_version(ledger.stream) is None
         assert Repository(Tupled).get("l-1").notes == ledger.notes
 
-    def test_a_fold_that_depends_on_the_order_of_keys_comes_to_the_same(self) -> None:
-        basket = Basket("b-1")
-        for sku in ("pear", "fig", "kiwi", "apple"):
-            basket.record(Annotated(note=sku))
-            Repository(Basket).save(basket)
-            assert snapshot_version(basket.stream) == basket.version
-            assert Repository(Basket).get("b-1").first == Repository(Basket).get_many(["b-1"])["b-1"].first == "pear"
-            assert list(Repository(Basket).get("b-1").lines) == list(basket.lines)
+    @pytest.mark.parametrize("kept", [1, True, 1.0, Decimal(1), "1", ("a",)], ids=repr)
+    def test_a_value_that_would_come_back_as_an_equal_one_is_not_cached(
+        self, kept: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Keeping(Aggregate):
+            kept: int | float | list[Any] | str = 0
 
-    @pytest.mark.parametrize("every", [None, 1])
-    def test_the_keys_of_a_payload_have_one_order_from_the_recording_on(self, every: int | None) -> None:
-        nested = {"B": [], "a": {"é": 1, "a": 2, "yy": 3, "": 4}}
-        note = {"zz": 1, "b": nested, "日": [{"y": 1.5, "x": 2**64}], "c": None}
-        ledgers = repository(every)
-        ledger = ledgers._aggregate.open("l-1")
-        ledger.annotate(note)
-        recorded = ledger.pending_events[1]
-        ledgers.save(ledger)
-        (_, stored) = event_store.read_stream(STREAM)
-        assert isinstance(recorded, Annotated)
-        assert isinstance(stored.event, Annotated)
-        found = [recorded.note, stored.event.note, *ledger.notes, *ledgers.get("l-1").notes]
-        assert found == [note] * 4
-        assert len(set(map(json.dumps, found))) == 1
+            class Meta:
+                snapshot_every = 1
 
-    @pytest.mark.parametrize("number", [1e16, -1e22, -0.0, 1e15, 1e-7, 0.1, 2**64, [1e16, {"deep": -0.0}]])
-    def test_a_number_of_no_declared_type_is_the_same_in_memory_and_after_reading(self, number: object) -> None:
-        ledger = Ledger.open("l-1")
-        ledger.annotate(number)
-        Repository(Ledger).save(ledger)
-        (read,) = Repository(Ledger).get("l-1").notes
-        assert read == number
-        assert repr(read) == repr(ledger.notes[0])
+            @applies
+            def _annotated(self, event: Annotated) -> None:
+                self.kept = kept
 
-    @pytest.mark.parametrize("number", [1e23, 1.5e300])
-    def test_a_number_that_would_be_read_as_another_one_is_refused(self, number: float) -> None:
-        with pytest.raises(PayloadError, match="would be read back as a different value"):
-            Ledger.open("l-1").annotate(number)
+        keeping = Keeping("k-1")
+        keeping.record(Annotated(note=""))
+        Repository(Keeping).save(keeping)
+        got = Repository(Keeping).get("k-1").kept
+        assert (type(got), got) == (type(kept), kept)
+        comes_back = type(kept) in (int, float, str)
+        assert snapshot_version(keeping.stream) == (1 if comes_back else None)
+        assert ("kept would come back as another value" in caplog.text) != comes_back
 
     def test_a_state_that_holds_a_mutable_value_twice_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
         class Aliased(Ledger):
@@ -300,29 +403,36 @@ class TestSnapshots:
         assert snapshot_version(ledger.stream) is None
         assert len(Repository(Endless).get("l-1").notes) == 1
 
-    @pytest.mark.parametrize("kept", [1, True, 1.0, Decimal(1), "1", ("a",)], ids=repr)
-    def test_a_value_that_would_come_back_as_an_equal_one_is_not_cached(
-        self, kept: Any, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        class Keeping(Aggregate):
-            kept: int | float | list[Any] | str = 0
+    @pytest.mark.parametrize("before", [0, 1, 3])
+    def test_a_change_without_an_event_is_not_cached(self, before: int, caplog: pytest.LogCaptureFixture) -> None:
+        ledgers = repository(before + 2)
+        ledger = ledgers._aggregate("l-1")
+        for _ in range(before):
+            ledger.annotate("as it was")
+        ledgers.save(ledger)
+        ledger.notes.append("no event tells of it")
+        ledger.deposit(1)
+        ledger.balance += 1000
+        ledger.deposit(1)
+        ledgers.save(ledger)
+        assert "balance, notes changed without an event" in caplog.text
+        assert snapshot_version(STREAM) == before + 2
+        forget_events(STREAM, up_to=before + 2)
+        assert state(ledgers.get("l-1")) == ("", Decimal(2), ["as it was"] * before, before + 2)
 
-            class Meta:
-                snapshot_every = 1
+    def test_a_state_made_by_events_alone_is_cached_without_a_warning(self, caplog: pytest.LogCaptureFixture) -> None:
+        ledgers = repository(2)
+        ledgers.save(ledgers._aggregate.open("l-1"))
+        ledger = ledgers.get("l-1")
+        ledger.annotate({"b": [1, True, 1.0], "a": [None]})
+        ledgers.save(ledger)
+        assert snapshot_version(STREAM) == 2
+        assert not caplog.records
 
-            @applies
-            def _annotated(self, event: Annotated) -> None:
-                self.kept = kept
 
-        keeping = Keeping("k-1")
-        keeping.record(Annotated(note=""))
-        Repository(Keeping).save(keeping)
-        got = Repository(Keeping).get("k-1").kept
-        assert (type(got), got) == (type(kept), kept)
-        comes_back = type(kept) in (int, float, str)
-        assert snapshot_version(keeping.stream) == (1 if comes_back else None)
-        assert ("kept would come back as another value" in caplog.text) != comes_back
-
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("backend")
+class TestFaithfulness:
     def test_an_attribute_that_an_event_takes_away_stays_away(self) -> None:
         class Closing(Ledger):
             class Meta:
@@ -339,55 +449,44 @@ class TestSnapshots:
         loaded = Repository(Closing).get("l-1")
         assert "owner" not in loaded.__dict__
 
-    @pytest.mark.parametrize("before", [0, 1, 3])
-    def test_what_was_changed_without_an_event_is_not_cached(
-        self, before: int, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        ledgers = repository(before + 2)
-        ledger = ledgers._aggregate("l-1")
-        for _ in range(before):
-            ledger.annotate("as it was")
-        ledgers.save(ledger)
-        ledger.notes.append("no event tells of it")
-        ledger.deposit(1)
-        ledger.balance += 1000
-        ledger.deposit(1)
-        ledgers.save(ledger)
-        assert "balance, notes changed without an event" in caplog.text
-        assert snapshot_version(STREAM) == before + 2
-        forget_events(STREAM, up_to=before + 2)
-        assert state(ledgers.get("l-1")) == ("", Decimal(2), ["as it was"] * before, before + 2)
+    def test_a_snapshot_keeps_the_order_of_keys(self) -> None:
+        basket = Basket("b-1")
+        for sku in ("pear", "fig", "kiwi", "apple"):
+            basket.record(Annotated(note=sku))
+            Repository(Basket).save(basket)
+            assert snapshot_version(basket.stream) == basket.version
+            assert Repository(Basket).get("b-1").first == Repository(Basket).get_many(["b-1"])["b-1"].first == "pear"
+            assert list(Repository(Basket).get("b-1").lines) == list(basket.lines)
 
-    def test_a_state_that_its_events_make_is_cached_without_a_warning(self, caplog: pytest.LogCaptureFixture) -> None:
-        ledgers = repository(2)
-        ledgers.save(ledgers._aggregate.open("l-1"))
-        ledger = ledgers.get("l-1")
-        ledger.annotate({"b": [1, True, 1.0], "a": [None]})
+    @pytest.mark.parametrize("every", [None, 1])
+    def test_the_keys_of_a_payload_have_one_order_from_the_recording_on(self, every: int | None) -> None:
+        nested = {"B": [], "a": {"é": 1, "a": 2, "yy": 3, "": 4}}
+        note = {"zz": 1, "b": nested, "日": [{"y": 1.5, "x": 2**64}], "c": None}
+        ledgers = repository(every)
+        ledger = ledgers._aggregate.open("l-1")
+        ledger.annotate(note)
+        recorded = ledger.pending_events[1]
         ledgers.save(ledger)
-        assert snapshot_version(STREAM) == 2
-        assert not caplog.records
+        (_, stored) = event_store.read_stream(STREAM)
+        assert isinstance(recorded, Annotated)
+        assert isinstance(stored.event, Annotated)
+        found = [recorded.note, stored.event.note, *ledger.notes, *ledgers.get("l-1").notes]
+        assert found == [note] * 4
+        assert len(set(map(json.dumps, found))) == 1
 
-    @pytest.mark.requires_postgresql
-    @pytest.mark.database_alone
-    def test_a_save_that_takes_a_snapshot_reads_what_it_is_of_and_no_other_save_does(
-        self, django_assert_num_queries: DjangoAssertNumQueries
-    ) -> None:
-        ledgers = repository(3)
-        deposit_one_by_one(ledgers, 1)
-        ledger = ledgers.get("l-1")
-        for queries in (1, 2, 1):
-            ledger.deposit(1)
-            with django_assert_num_queries(queries):
-                ledgers.save(ledger)
+    @pytest.mark.parametrize("number", [1e16, -1e22, -0.0, 1e15, 1e-7, 0.1, 2**64, [1e16, {"deep": -0.0}]])
+    def test_a_number_without_a_declared_type_is_read_back_unchanged(self, number: object) -> None:
+        ledger = Ledger.open("l-1")
+        ledger.annotate(number)
+        Repository(Ledger).save(ledger)
+        (read,) = Repository(Ledger).get("l-1").notes
+        assert read == number
+        assert repr(read) == repr(ledger.notes[0])
 
-    def test_a_stream_that_has_moved_on_unreadably_is_a_conflict_as_any_other(self) -> None:
-        ledgers = repository(2)
-        deposit_one_by_one(ledgers, 1)
-        stale = ledgers.get("l-1")
-        add_events(STREAM, ("tests.of_another_release", 1, {}))
-        stale.deposit(1)
-        with pytest.raises(ConcurrencyError):
-            ledgers.save(stale)
+    @pytest.mark.parametrize("number", [1e23, 1.5e300])
+    def test_a_number_that_would_be_read_back_changed_is_rejected(self, number: float) -> None:
+        with pytest.raises(PayloadError, match="would be read back as a different value"):
+            Ledger.open("l-1").annotate(number)
 
 
 class Basket(Aggregate):
@@ -404,226 +503,221 @@ class Basket(Aggregate):
         self.first = next(iter(self.lines))
 
 
-class Foreign(Ledger):
-    """Of the same state as the others."""
+class TestOptions:
+    @pytest.mark.parametrize("every", [0, -1, "often", 1.5, True])
+    def test_a_frequency_below_one_is_rejected(self, every: Any) -> None:
+        with pytest.raises(DefinitionError, match=r"Cached.Meta.snapshot_every must be an integer of at least 1"):
+            ledger_class(every)
+
+    @pytest.mark.parametrize("version", [0, -1, "2", 2.0, True, None])
+    def test_a_snapshot_version_below_one_is_rejected(self, version: Any) -> None:
+        with pytest.raises(DefinitionError, match=r"Cached.Meta.snapshot_version must be an integer of at least 1"):
+            ledger_class(1, snapshot_version=version)
+
+    def test_the_first_snapshot_version_is_one(self) -> None:
+        assert ledger_class(1).snapshot_version == 1
+        assert schema(repository(1)) == schema(repository(1, snapshot_version=1))
+
+    def test_a_state_without_a_json_type_is_rejected_where_there_are_snapshots(self) -> None:
+        class Opaque(Aggregate):
+            thing: complex = 0j
+
+        class Cached(Opaque):
+            class Meta:
+                snapshot_every = 1
+
+        Repository(Opaque)
+        with pytest.raises(DefinitionError, match="cannot have snapshots"):
+            Repository(Cached)
+
+
+BASKET = '''
+from typing import ClassVar
+
+import msgspec
+
+from es_django import Aggregate, Event, applies, upcasts
+
+
+class Item(msgspec.Struct):
+    """A thing to buy."""
+
+    title: str
+    count: int = 1
+
+
+class Added(Event):
+    """Something was put into the basket."""
+
+    item: Item
+    note: str = ""
+    tags: list[str] = []
 
     class Meta:
-        snapshot_every = 2
+        name = "tests.schema.added"
+        version = 2
 
 
-def assert_it_is_replayed_in_full_and_cached_again(ledgers: Repository[Ledger], saves: int) -> None:
-    ledger = ledgers.get("l-1")
-    assert state(ledger) == state(ledgers.get_many(["l-1"])["l-1"]) == state(repository(None).get("l-1"))
-    assert ledger.balance == sum(range(1, saves + 1))
-    ledger.deposit(1)
-    ledger.deposit(1)
-    ledgers.save(ledger)
-    assert snapshot_version(STREAM) == saves + 2
+class Emptied(Event):
+    class Meta:
+        name = "tests.schema.emptied"
 
 
-@pytest.mark.parametrize("every", [0, -1, "often"])
-def test_a_frequency_below_one_is_refused(every: int) -> None:
-    with pytest.raises(DefinitionError, match="snapshot_every must be an integer of at least 1"):
-        ledger_class(every)
+@upcasts(Added, from_version=1)
+def _from_1(data):
+    return {**data, "note": ""}
 
 
-def coded(factor: int = 1, initial: int = 0, *, twice: bool = False, wider: bool = False) -> type[Aggregate]:
-    class Coded(Aggregate):
-        total: int = initial
-        LIMIT: ClassVar[int] = 5
-        if wider:
-            count: int = 0
+class Basket(Aggregate):
+    """A basket."""
 
-        if factor == 1:
+    items: dict[str, Item] = {}
+    limit: int = 5
+    SIZES: ClassVar[set[str]] = {"s", "m", "l"}
 
-            def _add(self, amount: Decimal) -> None:
-                self.total += int(amount)
+    class Meta:
+        category = "schema basket"
 
-        else:
+    @applies
+    def _added(self, event: Added) -> None:
+        item = event.item
+        self.items[item.title] = item
 
-            def _add(self, amount: Decimal) -> None:
-                self.total += 10 * int(amount)
+    @applies
+    def _emptied(self, event: Emptied) -> None:
+        self.items = {}
+'''
 
-        if twice:
-
-            @applies
-            def _deposited(self, event: Deposited) -> None:
-                self._add(event.amount)
-                self._add(event.amount)
-
-        else:
-
-            @applies
-            def _deposited(self, event: Deposited) -> None:
-                self._add(event.amount)
-
-    return Coded
-
-
-def test_other_code_another_field_or_initial_value_is_another_schema_and_the_same_code_is_not() -> None:
-    same = [SnapshotCodec(coded()).schema for _ in range(2)]
-    others = [coded(factor=10), coded(initial=100), coded(twice=True), coded(wider=True)]
-    assert same[0] == same[1]
-    assert len({same[0], *(SnapshotCodec(other).schema for other in others)}) == 5
-
-
-def logged(apply: Any) -> Any:
-    @wraps(apply)
-    def logging(self: Any, event: Deposited) -> None:
-        apply(self, event)
-
-    return logging
-
-
-def interest(rate: int, *, where: str) -> type[Aggregate]:
-    class Mixin:
-        by = staticmethod(lambda: 4) if where == "mixin" and rate == 4 else staticmethod(lambda: 3)
-
-    class Interest(Aggregate, Mixin):
-        total: int = 0
-        CONSTANT = rate if where == "constant" else 0
-        DECLARED: ClassVar[int] = rate if where == "class variable" else 0
-
-        if where == "setter" and rate == 4:
-            set_only = property(None, lambda self, by: setattr(self, "total", by + 4))
-        else:
-            set_only = property(None, lambda self, by: setattr(self, "total", by + 3))
-        four = property(lambda self: 4) if where == "property" and rate == 4 else property(lambda self: 3)
-
-        def default(self, by: int = rate if where == "default argument" else 0) -> int:
-            return by
-
-        def keyword(self, *, by: int = rate if where == "keyword default" else 0) -> int:
-            return by
-
-        if where == "wrapped applier" and rate == 4:
-
-            @applies
-            @logged
-            def _deposited(self, event: Deposited) -> None:
-                self.total += 4
-
-        else:
-
-            @applies
-            @logged
-            def _deposited(self, event: Deposited) -> None:
-                self.total += 3
-
-    return Interest
-
-
-WHERE = [
-    "constant",
-    "class variable",
-    "property",
-    "setter",
-    "default argument",
-    "keyword default",
-    "wrapped applier",
-    "mixin",
-]
-
-
-@pytest.mark.parametrize("where", WHERE)
-def test_whatever_the_class_or_a_base_holds_makes_the_schema(where: str) -> None:
-    three, again, four = (SnapshotCodec(interest(rate, where=where)).schema for rate in (3, 3, 4))
-    assert three == again != four
-
-
-def following(event: type[Event]) -> type[Aggregate]:
-    def apply(self: Aggregate, event: Event) -> None: ...
-
-    apply.__annotations__["event"] = event
-    return type("Following", (Aggregate,), {"apply": applies(apply), "__module__": __name__})
-
-
-def noted(fields: dict[str, Any], **members: Any) -> type[Event]:
-    return type("Noted", (Event,), {"__annotations__": fields, "__module__": __name__, **members})
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        lambda: noted({"amount": int, "by": str}),
-        lambda: noted({"amount": Decimal}),
-        lambda: noted({"amount": int}, amount=1),
-        lambda: noted({"amount": int}, amount=msgspec.field(default_factory=int)),
-        lambda: noted({"amount": int}, amount=msgspec.field(name="sum")),
-        lambda: noted({"amount": int}, FACTOR=2),
-        lambda: noted({"amount": int}, FACTOR=1, doubled=property(lambda self: self.amount * 2)),
-    ],
-    ids=["a field more", "a type", "a default", "a factory", "a stored name", "a constant", "a property"],
-)
-def test_whatever_the_events_hold_makes_the_schema(other: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_by_name", {name: dict(claims) for name, claims in registry._by_name.items()})
-    schemas = [SnapshotCodec(following(each)).schema for each in (noted({"amount": int}), noted({"amount": int}))]
-    assert schemas[0] == schemas[1] != SnapshotCodec(following(other())).schema
-
-
-def test_a_partial_makes_the_schema_by_all_that_it_holds() -> None:
-    held = [partial(max, 1), partial(min, 1), partial(max, 2), partial(max, 1, key=abs), partial(max, 1, key=int)]
-    schemas = {SnapshotCodec(type("Helped", (Aggregate,), {"helper": each})).schema for each in held}
-    assert len(schemas) == len(held)
-
-
-def test_an_upcaster_that_is_registered_later_makes_another_schema() -> None:
-    class Late(Event):
-        class Meta:
-            version = 2
-
-    class Waiting(Aggregate):
-        @applies
-        def _late(self, event: Late) -> None: ...
-
-    codec = SnapshotCodec(Waiting)
-    before = codec.schema
-    upcasts(Late, from_version=1)(lambda data: data)
-    assert before != codec.schema == SnapshotCodec(Waiting).schema
-
-
-SETS = """
-from es_django import Aggregate
+PRINT_SCHEMA = """
 from es_django.store.snapshots import SnapshotCodec
 
-class Sets(Aggregate):
-    tags: set[str] = {"a", "b", "c", "d"}
-    def known(self, tag: str) -> bool:
-        return tag in {"paid", "open", "closed", "void"}
-
-print(SnapshotCodec(Sets).schema)
+print(SnapshotCodec(Basket).schema)
 """
 
-
-def test_every_process_has_the_same_schema() -> None:
-    schemas = {
-        subprocess.run(
-            [sys.executable, "-c", SETS],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in "123"
-    }
-    assert len(schemas) == 1
+SCHEMA_OF_BASKET = "schema basket:6b72b4a5b39210d9779d54b534bcabc7"
 
 
-def test_a_class_variable_is_no_state() -> None:
-    assert SnapshotCodec(coded()).encode(coded()("c-1")._state()) == '{"total":0}'
+def schema_of(source: str) -> str:
+    """The schema of the aggregate class in `source`, as a deployment with this code has it."""
+    namespace: dict[str, Any] = {"__name__": "tests.schema_basket"}
+    exec(source, namespace)
+    (aggregate,) = (each for each in namespace.values() if each in Aggregate.__subclasses__())
+    return SnapshotCodec(aggregate).schema
 
 
-def test_a_state_of_no_json_type_is_refused_where_there_are_snapshots() -> None:
-    class Opaque(Aggregate):
-        thing: complex = 0j
+class TestSchema:
+    @pytest.fixture(autouse=True)
+    def _registry_as_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(registry, "_by_name", {name: dict(claims) for name, claims in registry._by_name.items()})
 
-    class Cached(Opaque):
-        class Meta:
-            snapshot_every = 1
+    def test_the_schema_is_the_same_in_every_process_and_python_version(self) -> None:
+        assert schema_of(BASKET) == SCHEMA_OF_BASKET
+        code = BASKET + PRINT_SCHEMA
+        for seed in "123":
+            run = subprocess.run(
+                [sys.executable, "-c", code],
+                env={**os.environ, "PYTHONHASHSEED": seed},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert run.stdout.strip() == SCHEMA_OF_BASKET
 
-    Repository(Opaque)
-    with pytest.raises(DefinitionError, match="cannot have snapshots"):
-        Repository(Cached)
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            pytest.param('"""A basket."""', '"""Where items wait to be bought."""', id="docstring of the aggregate"),
+            pytest.param('"""A basket."""', "", id="no docstring"),
+            pytest.param('"""Something was', '"""One thing was', id="docstring of an event"),
+            pytest.param('"""A thing', '"""Any thing', id="docstring of a nested class"),
+            pytest.param(
+                "item = event.item\n        self.items[item.title] = item",
+                "added = event.item\n        self.items[added.title] = added",
+                id="local variable",
+            ),
+            pytest.param("self.items = {}", "self.items.clear()", id="method body"),
+            pytest.param("def _emptied", "def emptied", id="method name"),
+            pytest.param("limit: int = 5", "limit: int = 6", id="initial value"),
+            pytest.param("{}\n    limit: int = 5", "{}\n    limit: int", id="no initial value"),
+            pytest.param('{"s", "m", "l"}', '{"s", "m", "l", "xl"}', id="class variable"),
+            pytest.param("    SIZES: ClassVar", "    LARGE = 3\n    SIZES: ClassVar", id="constant"),
+            pytest.param("import msgspec", "import msgspec\nLIMIT = 3", id="constant of the module"),
+            pytest.param("class Basket(", "class Cart(", id="name of the aggregate class"),
+            pytest.param("Added", "Put", id="name of an event class"),
+            pytest.param('note: str = ""', 'note: str = "none"', id="default of an event"),
+            pytest.param('note: str = ""', "note: str", id="no default of an event"),
+            pytest.param("list[str] = []", "list[str] = msgspec.field(default_factory=list)", id="default factory"),
+            pytest.param("count: int = 1", "count: int = 2", id="default of a nested class"),
+            pytest.param("count: int = 1", "count: int", id="no default of a nested class"),
+            pytest.param(
+                '    note: str = ""\n',
+                '    two = property(lambda self: 2)\n    note: str = ""\n',
+                id="property of an event",
+            ),
+            pytest.param('{**data, "note": ""}', '{**data, "note": "none"}', id="body of an upcaster"),
+            pytest.param(
+                "items: dict[str, Item] = {}\n    limit: int = 5",
+                "limit: int = 5\n    items: dict[str, Item] = {}",
+                id="order of fields",
+            ),
+        ],
+    )
+    def test_a_change_of_code_keeps_the_schema(self, before: str, after: str) -> None:
+        assert before in BASKET
+        assert schema_of(BASKET.replace(before, after)) == SCHEMA_OF_BASKET
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            pytest.param("category =", "snapshot_version = 2\n        category =", id="snapshot version"),
+            pytest.param("schema basket", "cart", id="category"),
+            pytest.param("limit: int = 5", "limit: int = 5\n    owner: str = ''", id="field more"),
+            pytest.param("    limit: int = 5\n", "", id="field less"),
+            pytest.param("limit: int", "most: int", id="name of a field"),
+            pytest.param("limit: int", "limit: int | None", id="type of a field"),
+            pytest.param("title: str", "title: int", id="type of a field of a nested class"),
+            pytest.param("count: int", "number: int", id="name of a field of a nested class"),
+            pytest.param('note: str = ""', "note: str = ''\n    by: str = ''", id="field of an event more"),
+            pytest.param("note: str", "remark: str", id="name of a field of an event"),
+            pytest.param('note: str = ""', "note: bytes = b''", id="type of a field of an event"),
+            pytest.param('note: str = ""', "note: str = msgspec.field(name='text', default='')", id="stored name"),
+            pytest.param("tests.schema.added", "tests.schema.put", id="name of an event"),
+            pytest.param("version = 2", "version = 3", id="schema version of an event"),
+            pytest.param("    @applies\n    def _emptied", "    def _emptied", id="event less"),
+            pytest.param("@upcasts(Added, from_version=1)", "", id="upcaster less"),
+        ],
+    )
+    def test_a_change_of_shape_changes_the_schema(self, before: str, after: str) -> None:
+        assert before in BASKET
+        assert schema_of(BASKET.replace(before, after)) != SCHEMA_OF_BASKET
+
+    def test_an_upcaster_that_is_registered_later_changes_the_schema(self) -> None:
+        class Late(Event):
+            class Meta:
+                version = 2
+
+        class Waiting(Aggregate):
+            @applies
+            def _late(self, event: Late) -> None: ...
+
+        codec = SnapshotCodec(Waiting)
+        before = codec.schema
+        upcasts(Late, from_version=1)(lambda data: data)
+        assert before != codec.schema == SnapshotCodec(Waiting).schema
+
+    def test_a_class_variable_is_not_part_of_the_state(self) -> None:
+        class Limited(Aggregate):
+            total: int = 0
+            LIMIT: ClassVar[int] = 5
+
+        assert SnapshotCodec(Limited).encode(Limited("c-1")._state()) == '{"total":0}'
+
+    def test_the_state_of_the_ledger_comes_back(self) -> None:
+        codec = SnapshotCodec(Ledger)
+        encoded = codec.encode({"owner": "Ada", "balance": Decimal("1.50"), "notes": [None, {"a": 1}]})
+        assert encoded is not None
+        assert codec.decode(encoded) == {"owner": "Ada", "balance": Decimal("1.50"), "notes": [None, {"a": 1}]}
+        assert Annotated.__struct_fields__ == ("note",)
 
 
 commands = st.lists(
@@ -661,11 +755,3 @@ def replay_equals_memory(commands: list[tuple[str, Any]], every: int, batch: int
     ledgers.save(ledger)
     assert state(ledgers.get("l-1")) == state(repository(None).get("l-1")) == state(ledger)
     assert event_store.version(ledger.stream) == ledger.version
-
-
-def test_the_domain_of_the_tests_has_snapshots_of_every_kind_of_state() -> None:
-    codec = SnapshotCodec(Ledger)
-    encoded = codec.encode({"owner": "Ada", "balance": Decimal("1.50"), "notes": [None, {"a": 1}]})
-    assert encoded is not None
-    assert codec.decode(encoded) == {"owner": "Ada", "balance": Decimal("1.50"), "notes": [None, {"a": 1}]}
-    assert Annotated.__struct_fields__ == ("note",)

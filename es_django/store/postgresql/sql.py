@@ -108,14 +108,21 @@ event AS (
 )
 """
 
-# The row of the stream stays locked until the commit, so a newer snapshot cannot exist.
+# The row of the stream stays locked until the commit, so a newer snapshot cannot exist. Two deployments may have two
+# schemas, so the newest snapshot of another schema stays; older ones are deleted, or each release would leave one.
 PUT_SNAPSHOT = """
 snapshot AS (
-    INSERT INTO es_django_snapshot AS known (stream_id, version, schema, state, taken_at)
+    INSERT INTO es_django_snapshot (stream_id, version, schema, state, taken_at)
     SELECT stream.id, stream.version, %(schema)s::text, %(state)s::text, clock_timestamp()
       FROM stream
-        ON CONFLICT (stream_id) DO UPDATE
-       SET version = excluded.version, schema = excluded.schema, state = excluded.state, taken_at = excluded.taken_at
+        ON CONFLICT (stream_id, schema) DO UPDATE
+       SET version = excluded.version, state = excluded.state, taken_at = excluded.taken_at
+),
+pruned AS (
+    DELETE FROM es_django_snapshot AS old USING stream
+     WHERE old.stream_id = stream.id AND old.schema <> %(schema)s::text
+       AND old.version < (SELECT max(other.version) FROM es_django_snapshot AS other
+                           WHERE other.stream_id = stream.id AND other.schema <> %(schema)s::text)
 )
 """
 

@@ -42,8 +42,15 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'pending', 0, '',
 PUT_SNAPSHOT = f"""
 INSERT INTO es_django_snapshot (stream_id, version, schema, state, taken_at)
 VALUES (%s, %s, %s, %s, {NOW})
-    ON CONFLICT (stream_id) DO UPDATE
-   SET version = excluded.version, schema = excluded.schema, state = excluded.state, taken_at = excluded.taken_at
+    ON CONFLICT (stream_id, schema) DO UPDATE
+   SET version = excluded.version, state = excluded.state, taken_at = excluded.taken_at
+"""
+
+# Two deployments may have two schemas, so the newest snapshot of another schema stays.
+PRUNE_SNAPSHOTS = """
+DELETE FROM es_django_snapshot
+ WHERE stream_id = %(stream)s AND schema <> %(schema)s
+   AND version < (SELECT max(version) FROM es_django_snapshot WHERE stream_id = %(stream)s AND schema <> %(schema)s)
 """
 
 KNOWN_EVENTS = """

@@ -58,6 +58,7 @@ class SqliteEventStore(DatabaseEventStore):
                 cursor.execute(
                     sql.PUT_SNAPSHOT, [stream_id, before + count, append.snapshot.schema, append.snapshot.state]
                 )
+                cursor.execute(sql.PRUNE_SNAPSHOTS, {"stream": stream_id, "schema": append.snapshot.schema})
             cursor.execute(sql.SELECT_STORED, [stream_id, before])
             return recorded_from(append, [(position, version, as_utc(at)) for position, version, at in cursor])
 
