@@ -1,5 +1,10 @@
-"""What a project's tests need: aggregates told as given, when, then; an event store without a database; what was
-sent; and events and messages for projections and handlers."""
+"""Tools for the tests of a project.
+
+- `given(...).when(...).then(...)` tests an aggregate.
+- `in_memory` runs code without a database.
+- `outbox_messages` returns the messages that code has sent.
+- `staged`, `recorded` and `message` build arguments for publications, projections and handlers.
+"""
 
 from es_django.testing.builders import message as message
 from es_django.testing.builders import recorded as recorded

@@ -1,4 +1,4 @@
-"""Events and messages as the code under test gets them, made without a store."""
+"""Build events and messages as the code under test receives them, without a store."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ SOME_STREAM = StreamId("category", "key")
 def staged(
     event: EventT, *, stream: StreamId = SOME_STREAM, metadata: Mapping[str, str] | None = None
 ) -> StagedEvent[EventT]:
-    """The event as a function with `@publishes` gets it. Raises `PayloadError` if it could not be stored."""
+    """Return the event as a function with `@publishes` receives it. Raise `PayloadError` if it cannot be stored."""
     return StagedEvent(stream, event, PendingEvent(event).event_id, dict(metadata or {}))
 
 
@@ -33,8 +33,11 @@ def recorded(
     metadata: Mapping[str, str] | None = None,
     recorded_at: datetime | None = None,
 ) -> RecordedEvent[EventT]:
-    """The event as a projection gets it: stored at `version`, at the same `position` of the log and just now where
-    they are absent. Raises `PayloadError` if it could not be stored."""
+    """Return the event as a projection receives it.
+
+    The default of `position` is `version`, and the default of `recorded_at` is now. Raise `PayloadError` if the event
+    cannot be stored.
+    """
     before = staged(event, stream=stream, metadata=metadata)
     event_type = registry.of(type(event))
     return RecordedEvent(
@@ -51,5 +54,8 @@ def recorded(
 
 
 def message(type: str, data: object, *, key: str | None = None, headers: Mapping[str, str] | None = None) -> Message:
-    """The message as a handler gets it: its data have been through JSON. Raises `PayloadError` if they cannot be."""
+    """Return the message as a handler receives it, after its data went through JSON.
+
+    Raise `PayloadError` if the data cannot be encoded.
+    """
     return Message(type=type, data=msgspec.json.decode(encode_payload(data, type)), key=key, headers=headers or {})

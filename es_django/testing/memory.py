@@ -1,4 +1,4 @@
-"""Runs code that saves and loads aggregates without a database."""
+"""Run code that saves and loads aggregates without a database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,10 @@ from es_django.store.memory import MemoryEventStore
 
 @contextmanager
 def in_memory() -> Iterator[MemoryEventStore]:
-    """Within the block every repository and `event_store` use a new store in memory, which the block gets.
+    """Make every repository and `event_store` use a new store in memory, which the block receives.
 
-    `outbox_messages` tells what was sent. Inline projections run, and need a database if they write to one.
+    `outbox_messages` returns the messages that were sent. Inline projections run, and still need a database if they
+    write to one.
     """
     store = MemoryEventStore()
     with replaced_store(store):

@@ -1,4 +1,4 @@
-"""What code under test has sent."""
+"""The messages that the code under test has sent."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 
 def outbox_messages() -> list[Message]:
-    """All that was written to the outbox, oldest first, with data and headers as JSON gives them back.
+    """Return all messages that were written to the outbox, oldest first, with data and headers decoded from JSON.
 
-    What was rolled back is not there; what was published meanwhile still is. It reads the store in memory if that is in
-    use, else the database, inside the test's transaction too.
+    Messages that were published since are included; messages of a rolled back transaction are not. This reads the
+    store in memory if one is in use, and the database otherwise, also within the test's transaction.
     """
     store = store_for()
     if isinstance(store, MemoryEventStore):
         return list(store.messages)
-    from es_django.models import OutboxMessage  # the plugin is loaded before the apps are
+    from es_django.models import OutboxMessage  # pytest loads the plugin before Django loads the apps
 
     rows = OutboxMessage.objects.using(conf.settings().database).select_related("stream").order_by("id")
     return [_as_written(row) for row in rows]
 
 
 def _as_written(row: "OutboxMessage") -> Message:
-    # The database reads its clock for each of the two times.
+    # The database read its clock twice, so the two times differ by a little more than the delay.
     delay = round((row.available_at - row.created_at).total_seconds(), 2)
     return Message(
         type=row.type,

@@ -1,4 +1,4 @@
-"""The pytest plugin; installed with the package."""
+"""The pytest plugin, which is installed with the package."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def memory_event_store() -> Iterator["MemoryEventStore"]:
-    """An event store in memory in place of the database."""
+    """Use an event store in memory in place of the database."""
     from es_django.testing import in_memory
 
     with in_memory() as store:
@@ -21,8 +21,7 @@ def memory_event_store() -> Iterator["MemoryEventStore"]:
 
 @pytest.fixture
 def outbox_messages() -> "Callable[[], list[Message]]":
-    """Call it for what was written to the outbox so far, in memory or in the database; as
-    `es_django.testing.outbox_messages`."""
+    """Return `es_django.testing.outbox_messages`. Call it to get the messages that were written to the outbox."""
     from es_django.testing import outbox_messages
 
     return outbox_messages

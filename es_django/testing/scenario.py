@@ -1,4 +1,4 @@
-"""Given these events, when that happens, then these events follow, or an error."""
+"""Tests of an aggregate: given these events, when a command runs, then these events or this error follow."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ A = TypeVar("A", bound=Aggregate)
 
 
 class Scenario(Generic[A]):
-    """What an aggregate does; made by `given`."""
+    """A test of an aggregate. Create one with `given`."""
 
     def __init__(self, aggregate: A, events: Sequence[Event] = ()) -> None:
         self.aggregate = aggregate
@@ -21,9 +21,9 @@ class Scenario(Generic[A]):
         self._recorded_before_error: list[Event] = []
 
     def when(self, command: Callable[[A], Any]) -> Self:
-        """Gives the command to the aggregate; what it raises waits for `then_raises`.
+        """Call the command with the aggregate, and keep its error for `then_raises`.
 
-        Raises `TypeError` if the command is an async function.
+        Raise `TypeError` if the command is an async function.
         """
         self._expect_no_error()
         if inspect.iscoroutinefunction(command):
@@ -37,26 +37,25 @@ class Scenario(Generic[A]):
         return self
 
     def then(self, *events: Event) -> Self:
-        """Fails unless the commands recorded exactly these events, and changed the aggregate by these alone."""
+        """Assert that the commands recorded exactly these events, and changed the state only through them."""
         self._expect_no_error()
         recorded = self.aggregate.pending_events
-        assert recorded == list(events), f"recorded were {recorded}, expected were {list(events)}"  # noqa: S101
-        anew = _folded(type(self.aggregate), self.aggregate.key, [*self._given, *recorded])
-        others = ", ".join(sorted(changed(anew._state(), self.aggregate._state())))
-        assert not others, f"changed without an event, so not as a replay would: {others}"  # noqa: S101
+        assert recorded == list(events), f"recorded {recorded}, expected {list(events)}"  # noqa: S101
+        replayed = _replayed(type(self.aggregate), self.aggregate.key, [*self._given, *recorded])
+        fields = ", ".join(sorted(changed(replayed._state(), self.aggregate._state())))
+        assert not fields, f"changed without an event, so a replay would lose it: {fields}"  # noqa: S101
         return self
 
     def then_raises(self, kind: type[Exception], message: str = "") -> Self:
-        """Fails unless the last command raised an error of this kind, with `message` in its text, and recorded
-        nothing."""
+        """Assert that the last command raised this kind of error, with `message` in its text, and recorded no event."""
         error, self._error = self._error, None
         if error is None:
-            raise AssertionError(f"no error was raised, expected was {kind.__name__}")
+            raise AssertionError(f"no error was raised, expected {kind.__name__}")
         if not isinstance(error, kind):
             raise error
-        assert message in str(error), f"the error says {str(error)!r}, expected was {message!r}"  # noqa: S101
+        assert message in str(error), f"the error says {str(error)!r}, expected {message!r}"  # noqa: S101
         recorded = self._recorded_before_error
-        assert not recorded, f"recorded before the error were {recorded}, expected was nothing"  # noqa: S101
+        assert not recorded, f"recorded {recorded} before the error, expected no event"  # noqa: S101
         return self
 
     def _expect_no_error(self) -> None:
@@ -65,19 +64,19 @@ class Scenario(Generic[A]):
 
 
 def given(aggregate: type[A], *events: Event, key: str = "key") -> Scenario[A]:
-    """An aggregate to which these events have happened.
+    """Start a test with an aggregate that has applied these events.
 
     `given(Account, AccountOpened(owner="Ada")).when(lambda a: a.deposit(5)).then(MoneyDeposited(amount=5))`, or
-    `.then_raises(ValueError, "more than")`. Raises `TypeError` for what is no event.
+    `.then_raises(ValueError, "more than")`. Raise `TypeError` unless each argument is an event.
     """
     for event in events:
         if not isinstance(event, Event):
             raise TypeError(f"given({aggregate.__name__}, ...) takes events one by one, not {event!r}")
-    return Scenario(_folded(aggregate, key, events), events)
+    return Scenario(_replayed(aggregate, key, events), events)
 
 
-def _folded(aggregate: type[A], key: str, events: Sequence[Event]) -> A:
+def _replayed(aggregate: type[A], key: str, events: Sequence[Event]) -> A:
     instance = aggregate(key)
-    # Copies, as the stored ones would be: no list of an event is the state's too.
+    # Copies, as if the events came from a store: the state must not share a list with an event.
     instance._replay((version, [PendingEvent(event).event]) for version, event in enumerate(events, start=1))
     return instance

@@ -1,4 +1,4 @@
-"""Without `django_db` these tests could not touch a database."""
+"""These tests have no `django_db` marker, so a query would fail."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,39 +18,40 @@ STREAM = StreamId("account", "ada")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def test_a_staged_event_is_what_a_publication_gets() -> None:
-    made = money_in(staged(MoneyDeposited(amount=Decimal(5)), stream=STREAM))
-    assert (made.key, made.data) == ("ada", {"account": "ada", "amount": "5"})
+class TestEvents:
+    def test_a_staged_event_fits_a_publication(self) -> None:
+        made = money_in(staged(MoneyDeposited(amount=Decimal(5)), stream=STREAM))
+        assert (made.key, made.data) == ("ada", {"account": "ada", "amount": "5"})
+
+    @pytest.mark.django_db
+    def test_a_recorded_event_fits_a_projection(self) -> None:
+        events = [AccountOpened(owner="Ada"), MoneyDeposited(amount=Decimal(5))]
+        Balances().project_batch(
+            [recorded(event, stream=STREAM, version=version) for version, event in enumerate(events, 1)]
+        )
+        assert Balance.objects.get().balance == 5
+
+    def test_a_recorded_event_has_the_fields_of_a_stored_event(self) -> None:
+        event = MoneyDeposited(amount=Decimal(5))
+        made = recorded(event, stream=STREAM, version=7, position=9, metadata={"user": "ada"}, recorded_at=NOON)
+        assert (made.event, made.stream, made.metadata) == (event, STREAM, {"user": "ada"})
+        assert (made.version, made.position, made.recorded_at) == (7, 9, NOON)
+        assert (made.type, made.schema_version) == ("bank.money_deposited", 1)
+        assert recorded(event, version=7).position == 7
+        assert recorded(event).event_id != recorded(event).event_id
 
 
-@pytest.mark.django_db
-def test_a_recorded_event_is_what_a_projection_gets() -> None:
-    events = [AccountOpened(owner="Ada"), MoneyDeposited(amount=Decimal(5))]
-    Balances().project_batch(
-        [recorded(event, stream=STREAM, version=version) for version, event in enumerate(events, 1)]
-    )
-    assert Balance.objects.get().balance == 5
+class TestMessages:
+    def test_message_data_go_through_json(self) -> None:
+        made = message("noted", {"at": NOON, "amount": Decimal("1.50")}, key="k", headers={"user": "ada"})
+        assert made.data == {"at": "2026-01-01T12:00:00Z", "amount": "1.50"}
+        assert (made.type, made.key, made.headers) == ("noted", "k", {"user": "ada"})
 
 
-def test_a_recorded_event_says_how_it_is_stored() -> None:
-    event = MoneyDeposited(amount=Decimal(5))
-    made = recorded(event, stream=STREAM, version=7, position=9, metadata={"user": "ada"}, recorded_at=NOON)
-    assert (made.event, made.stream, made.metadata) == (event, STREAM, {"user": "ada"})
-    assert (made.version, made.position, made.recorded_at) == (7, 9, NOON)
-    assert (made.type, made.schema_version) == ("bank.money_deposited", 1)
-    assert recorded(event, version=7).position == 7
-    assert recorded(event).event_id != recorded(event).event_id
-
-
-def test_the_data_of_a_message_are_what_json_gives_back() -> None:
-    made = message("noted", {"at": NOON, "amount": Decimal("1.50")}, key="k", headers={"user": "ada"})
-    assert made.data == {"at": "2026-01-01T12:00:00Z", "amount": "1.50"}
-    assert (made.type, made.key, made.headers) == ("noted", "k", {"user": "ada"})
-
-
-def test_what_could_not_be_stored_is_refused() -> None:
-    for build in (staged, recorded):
+class TestErrors:
+    def test_values_that_cannot_be_stored_are_rejected(self) -> None:
+        for build in (staged, recorded):
+            with pytest.raises(PayloadError):
+                build(Annotated(note=float("nan")))
         with pytest.raises(PayloadError):
-            build(Annotated(note=float("nan")))
-    with pytest.raises(PayloadError):
-        message("noted", {"amount": float("nan")})
+            message("noted", {"amount": float("nan")})

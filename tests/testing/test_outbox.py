@@ -1,4 +1,4 @@
-"""Messages are captured alike in memory and in a test's database."""
+"""Messages are captured in the same way in memory and in the database of a test."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -27,42 +27,41 @@ def _store(request: pytest.FixtureRequest) -> Iterator[None]:
             yield
 
 
-def test_what_events_and_code_have_sent_is_captured_in_order(outbox_messages: Captured) -> None:
-    assert outbox_messages() == []
-    with metadata(correlation_id="c-1"):
-        (recorded,) = event_store.append(STREAM, [Told(text="news")], expected=0)
-    sent = outbox.send("tests", type="noted", data=[1], key="k", headers={"a": "b"}, delay=timedelta(days=3))
-    first, second = outbox_messages()
-    assert first == Message(
-        type="tests.told",
-        data={"text": "news"},
-        key="l-1",
-        headers={"correlation_id": "c-1", "causation_id": str(recorded.event_id)},
-        message_id=first.message_id,
-        destination="tests",
-        stream=STREAM,
-        stream_version=1,
-    )
-    assert second == Message(
-        type="noted",
-        data=[1],
-        key="k",
-        headers={"a": "b"},
-        delay=timedelta(days=3),
-        message_id=sent,
-        destination="tests",
-    )
+class TestOutboxMessages:
+    def test_messages_of_events_and_of_code_are_captured_in_order(self, outbox_messages: Captured) -> None:
+        assert outbox_messages() == []
+        with metadata(correlation_id="c-1"):
+            (recorded,) = event_store.append(STREAM, [Told(text="news")], expected=0)
+        sent = outbox.send("tests", type="noted", data=[1], key="k", headers={"a": "b"}, delay=timedelta(days=3))
+        first, second = outbox_messages()
+        assert first == Message(
+            type="tests.told",
+            data={"text": "news"},
+            key="l-1",
+            headers={"correlation_id": "c-1", "causation_id": str(recorded.event_id)},
+            message_id=first.message_id,
+            destination="tests",
+            stream=STREAM,
+            stream_version=1,
+        )
+        assert second == Message(
+            type="noted",
+            data=[1],
+            key="k",
+            headers={"a": "b"},
+            delay=timedelta(days=3),
+            message_id=sent,
+            destination="tests",
+        )
 
+    def test_data_are_captured_as_a_handler_receives_them(self, outbox_messages: Captured) -> None:
+        data = {"at": datetime(2026, 1, 1, tzinfo=UTC), "amount": Decimal("1.50"), "pair": (1, None)}
+        outbox.send("tests", type="noted", data=data)
+        assert outbox_messages()[0].data == {"at": "2026-01-01T00:00:00Z", "amount": "1.50", "pair": [1, None]}
 
-def test_data_are_captured_as_a_handler_will_get_them(outbox_messages: Captured) -> None:
-    data = {"at": datetime(2026, 1, 1, tzinfo=UTC), "amount": Decimal("1.50"), "pair": (1, None)}
-    outbox.send("tests", type="noted", data=data)
-    assert outbox_messages()[0].data == {"at": "2026-01-01T00:00:00Z", "amount": "1.50", "pair": [1, None]}
-
-
-def test_what_is_rolled_back_is_not_captured(outbox_messages: Captured) -> None:
-    with pytest.raises(KeyError), event_store.transaction():
-        event_store.append(STREAM, [Told(text="news")], expected=0)
-        assert len(outbox_messages()) == 1
-        raise KeyError
-    assert outbox_messages() == []
+    def test_messages_of_a_rolled_back_transaction_are_not_captured(self, outbox_messages: Captured) -> None:
+        with pytest.raises(KeyError), event_store.transaction():
+            event_store.append(STREAM, [Told(text="news")], expected=0)
+            assert len(outbox_messages()) == 1
+            raise KeyError
+        assert outbox_messages() == []
