@@ -34,7 +34,7 @@ from es_django.outbox.relay import relay
 from es_django.projections import pause, projects, resume, run_projection, skip, start_rebuild
 from es_django.projections.base import Projection
 from tests.inbox.deliveries import consumer, dead, make_message
-from tests.outbox.rows import let_leases_run_out
+from tests.outbox.rows import expire_leases
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,7 +95,7 @@ class BrokenPublisher(FailingPublisher):
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
         self.was_called.set()
-        let_leases_run_out()
+        expire_leases()
         raise OSError("down")
 
 

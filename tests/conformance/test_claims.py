@@ -1,4 +1,4 @@
-"""Claims and their settling, on the store's clock, on every backend."""
+"""Claims and their settlement on every backend, on the store's clock."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from es_django.store.backends import store_for
 from es_django.store.hooks import message_sources
 from tests.domain import Ledger
 from tests.outbox.published import Told
-from tests.outbox.rows import let_leases_run_out, let_pauses_end, row, rows
+from tests.outbox.rows import end_pauses, expire_leases, row, rows
 from tests.processes import run_processes
 from tests.publishers import Recorder
 from tests.threads import threads
@@ -45,13 +45,13 @@ def claim(worker: str = "a", *, limit: int = 100, lease: float = LEASE) -> list[
 
 
 def settle(worker: str, *settlements: Settlement) -> list[bool]:
-    """Whether each of the claims was still the worker's."""
-    outcomes = outbox_store().settle(worker, settlements)
-    assert all(outcome is None or isinstance(outcome, ClaimLost) for outcome in outcomes)
-    return [outcome is None for outcome in outcomes]
+    """For each claim, whether the worker still held it."""
+    lost_claims = outbox_store().settle(worker, settlements)
+    assert all(lost is None or isinstance(lost, ClaimLost) for lost in lost_claims)
+    return [lost is None for lost in lost_claims]
 
 
-def hand_back(*claims: Claim) -> list[Settlement]:
+def returned(*claims: Claim) -> list[Settlement]:
     return [Settlement(claim, tried=False) for claim in claims]
 
 
@@ -63,351 +63,10 @@ def statuses() -> list[Status]:
     return [each.status for each in rows()]
 
 
-def test_a_sent_message_is_pending_and_comes_out_as_it_went_in() -> None:
-    given = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
-    data = {"ä": [1, None, {"deep": "x"}]}
-    outbox.send("tests", type="noted", data=data, key="k", headers={"trace": "1"}, message_id=given)
-    assert row() == (Status.PENDING, 0, "", True)
-    (claimed,) = claim()
-    message = claimed.message
-    assert (message.message_id, message.type, message.key, message.destination) == (given, "noted", "k", "tests")
-    assert (message.data, message.headers, message.stream, claimed.attempts) == (data, {"trace": "1"}, None, 1)
-
-
-def test_a_message_is_gone_with_its_transaction() -> None:
-    with pytest.raises(KeyError), store_for().transaction():
-        send("k")
-        raise KeyError
-    assert claim() == []
-
-
-def test_an_unknown_destination_is_refused() -> None:
-    with pytest.raises(UnknownDestination, match=r"no destination 'nowhere'.*configured: tests"):
-        outbox.send("nowhere", type="noted", data={})
-    assert rows() == []
-
-
-@pytest.mark.parametrize("bad", [{"type": ""}, {"type": "x" * 256}, {"type": "noted", "key": " "}])
-def test_a_blank_or_too_long_type_or_key_is_refused(bad: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="1 to 255 characters"):
-        outbox.send("tests", data={}, **bad)  # type: ignore[arg-type]
-    assert rows() == []
-
-
-@pytest.mark.parametrize("data", [{"at": float("nan")}, "a\x00b", "\ud800", object()])
-def test_data_that_json_cannot_hold_is_refused(data: object) -> None:
-    with pytest.raises(PayloadError, match="noted"):
-        outbox.send("tests", type="noted", data=data)
-    assert rows() == []
-
-
-def test_a_message_over_the_size_limit_is_refused(settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_BYTES": 10}}
-    outbox.send("tests", type="noted", data="x" * 8)
-    with pytest.raises(PayloadError, match='has 11 bytes of data, more than the 10 of ES_DJANGO\\["OUTBOX"'):
-        outbox.send("tests", type="noted", data="x" * 9)
-    with pytest.raises(PayloadError, match="has 12 bytes"):
-        outbox.send("tests", type="noted", data="ä" * 5)
-    assert len(rows()) == 1
-
-
-def test_a_message_id_can_be_stored_once_and_the_error_leaves_the_transaction_usable() -> None:
-    first = outbox.send("tests", type="noted", data={"number": 0})
-    with store_for().transaction():
-        with pytest.raises(DuplicateMessage, match=str(first)):
-            outbox.send("tests", type="noted", data={"number": 1}, message_id=first)
-        send("k")
-    assert len(claim()) == 2
-
-
-def test_only_the_claiming_worker_can_settle_and_only_once() -> None:
-    send("k")
-    (claimed,) = claim("worker-a")
-    assert settle("worker-b", Settlement(claimed)) == [False]
-    assert settle("worker-a", Settlement(claimed)) == [True]
-    assert row().status == Status.PUBLISHED
-    assert settle("worker-a", Settlement(claimed)) == [False]
-
-
-def test_a_lost_claim_tells_its_message_and_its_worker() -> None:
-    send("k")
-    (claimed,) = claim("worker-a")
-    (lost,) = outbox_store().settle("worker-b", [Settlement(claimed)])
-    assert lost is not None
-    assert (lost.message_id, lost.worker, lost.retryable) == (claimed.message.message_id, "worker-b", False)
-
-
-def test_the_second_failure_of_two_attempts_at_most_is_the_end(settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": 2}}
-    send("k")
-    (first,) = claim()
-    assert settle("a", Settlement(first, PublishError("first failure"))) == [True]
-    assert row() == (Status.PENDING, 1, "first failure", False)
-    let_pauses_end()
-    (second,) = claim()
-    assert settle("a", Settlement(first)) == [False], "the claim of an earlier attempt settles nothing"
-    assert settle("a", Settlement(second, PublishError("second failure"))) == [True]
-    assert row()[:3] == (Status.DEAD, 2, "second failure")
-    assert claim() == []
-
-
-def test_a_live_claim_keeps_others_out_and_a_dead_one_does_not() -> None:
-    send("k")
-    (first,) = claim("a")
-    assert claim("b") == []
-    let_leases_run_out()
-    (second,) = claim("b")
-    assert second.attempts == 2
-    assert settle("a", Settlement(first)) == [False]
-    assert settle("a", *hand_back(first)) == [False]
-    assert settle("b", Settlement(second)) == [True]
-    assert row().status == Status.PUBLISHED
-
-
-def test_an_expired_claim_settles_nothing_even_if_nobody_took_over() -> None:
-    send("k")
-    (claimed,) = claim("a")
-    let_leases_run_out()
-    assert settle("a", Settlement(claimed)) == [False]
-    assert row().status == Status.CLAIMED
-
-
-def test_a_lease_below_a_second_ends_when_it_says() -> None:
-    send("k")
-    started = time.monotonic()
-    claim("a", lease=0.25)
-    while not (taken := claim("b")):
-        assert time.monotonic() - started < 5
-    assert time.monotonic() - started >= 0.249
-    assert taken[0].attempts == 2
-
-
-@pytest.mark.database_alone
-def test_a_lease_is_counted_on_the_databases_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    send("k")
-    (claimed,) = claim("a")
-    now = time.time()
-    monkeypatch.setattr("time.time", lambda: now + 3600)
-    assert claim("b") == []
-    assert settle("a", Settlement(claimed)) == [True]
-
-
-def test_a_claim_can_be_renewed_by_its_worker_while_it_lives() -> None:
-    send("k", "l", "m")
-    claims = claim("a", lease=0.2)
-    started = time.monotonic()
-    stolen = msgspec.structs.replace(claims[1], attempts=7)
-    assert outbox_store().extend("b", claims, lease=LEASE) == set()
-    held = outbox_store().extend("a", [claims[0], stolen], lease=LEASE)
-    assert held == {claims[0].id}
-    taken: list[Claim] = []
-    while len(taken) < 2:  # each has a lease of its own, of which one may end a moment before the other
-        taken += claim("b")
-        assert time.monotonic() - started < 5
-    assert numbers(taken) == [1, 2]
-    let_leases_run_out()
-    assert outbox_store().extend("a", claims, lease=LEASE) == set()
-    assert settle("a", Settlement(claims[0])) == [False]
-
-
-def test_one_stale_claim_does_not_spoil_the_batch() -> None:
-    send("k", "l", "m")
-    first, second, third = claim("a")
-    stale = msgspec.structs.replace(second, attempts=2)
-    assert settle("a", Settlement(first), Settlement(stale), Settlement(third)) == [True, False, True]
-    assert statuses() == [Status.PUBLISHED, Status.CLAIMED, Status.PUBLISHED]
-
-
-def test_a_failed_message_comes_back_after_a_pause() -> None:
-    send("k")
-    (claimed,) = claim()
-    assert settle("a", Settlement(claimed, DOWN)) == [True]
-    assert row() == (Status.PENDING, 1, "down", False)
-    assert claim() == []
-    let_pauses_end()
-    assert claim()[0].attempts == 2
-
-
-def test_a_permanent_failure_is_the_end_at_once() -> None:
-    send("k")
-    settle("a", Settlement(claim()[0], NEVER))
-    assert row()[:3] == (Status.DEAD, 1, "never")
-    assert claim() == []
-
-
-def test_what_was_not_tried_goes_back_as_it_was() -> None:
-    send("k")
-    settle("a", *hand_back(*claim()))
-    assert row() == (Status.PENDING, 0, "", True)
-    assert claim()[0].attempts == 1
-
-
-def test_what_was_not_tried_for_a_reason_goes_back_with_it() -> None:
-    send("k")
-    settle("a", Settlement(claim()[0], DOWN, tried=False))
-    assert row() == (Status.PENDING, 0, "down", True)
-
-
-def test_a_negative_delay_is_refused_and_one_that_is_no_timedelta() -> None:
-    with pytest.raises(ValueError, match="must not be negative"):
-        outbox.send("tests", type="noted", data={}, delay=timedelta(seconds=-1))
-    with pytest.raises(TypeError, match="must be a timedelta, got 5"):
-        outbox.send("tests", type="noted", data={}, delay=5)  # type: ignore[arg-type]
-
-
-@pytest.mark.database_alone
-def test_a_message_that_no_relay_would_find_is_refused() -> None:
-    elsewhere = type(store_for())("elsewhere")  # type: ignore[call-arg]
-    with pytest.raises(ImproperlyConfigured, match="outbox messages can only be stored"):
-        elsewhere.send(Message(type="noted", data=None, destination="tests"))
-
-
-def test_a_delayed_message_waits() -> None:
-    outbox.send("tests", type="noted", data={"number": 0}, delay=timedelta(hours=1))
-    assert claim() == []
-    let_pauses_end()
-    assert len(claim()) == 1
-
-
-def test_a_key_waits_for_its_earlier_message_and_other_keys_do_not() -> None:
-    send("k", "k", "other", None)
-    first, *rest = claim()
-    settle("a", Settlement(first, DOWN), *hand_back(*rest))
-    assert numbers(claim()) == [2, 3]
-    let_pauses_end()
-    assert numbers(claim()) == [0, 1]
-
-
-def test_a_key_waits_for_a_claim_of_another_worker() -> None:
-    send("k", "k", "other")
-    assert numbers(claim("a", limit=1)) == [0]
-    assert numbers(claim("b")) == [2]
-
-
-def test_a_key_goes_on_once_its_failing_message_is_dead() -> None:
-    send("k", "k")
-    first, second = claim()
-    settle("a", Settlement(first, NEVER), *hand_back(second))
-    assert numbers(claim()) == [1]
-
-
-def test_a_key_goes_on_once_its_failing_message_is_discarded() -> None:
-    send("k", "k")
-    first, second = claim()
-    settle("a", Settlement(first, DOWN), *hand_back(second))
-    assert claim() == []
-    outbox.discard([first.message.message_id], by="ada")
-    assert numbers(claim()) == [1]
-
-
-def test_messages_of_one_key_to_two_destinations_do_not_wait_for_each_other(settings: Settings) -> None:
-    recorder = settings.ES_DJANGO["DESTINATIONS"]["tests"]
-    settings.ES_DJANGO = {"DESTINATIONS": {"tests": recorder, "others": recorder}}
-    outbox.send("others", type="noted", data={"number": 9}, key="k")
-    send("k")
-    assert len(outbox_store().claim("others", "a", limit=1, lease=LEASE)) == 1
-    assert numbers(claim("b")) == [0]
-
-
-def test_a_blocked_key_does_not_fill_the_batch() -> None:
-    send(*["k"] * 5, "other")
-    claim("a", limit=1)
-    assert numbers(claim("b", limit=2)) == [5]
-
-
-def test_the_claims_of_a_worker_that_died_come_back_together_up_to_a_batch() -> None:
-    send("k", "l", "k", "m", "k", "n")
-    claim("dies", limit=5)
-    let_leases_run_out()
-    claims = claim("x", limit=4)
-    assert numbers(claims) == [0, 1, 2, 3]
-    assert numbers(claim("y")) == [5]
-    assert settle("x", *map(Settlement, claims)) == [True] * 4
-    assert numbers(claim("y")) == [4]
-
-
-def test_a_message_whose_worker_died_twice_comes_alone() -> None:
-    send("a", "b", "c", "d")
-    claim("dies", limit=2)
-    let_leases_run_out()
-    assert numbers(claim("dies too")) == [0, 1]
-    let_leases_run_out()
-    assert numbers(claim("x")) == [0]
-    assert numbers(claim("y")) == [1]
-    assert numbers(claim("z")) == [2, 3]
-
-
-def test_a_message_whose_worker_died_comes_alone_where_it_has_one_attempt_left(settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": 2}}
-    send("a", "b", "c", "d")
-    claim("dies", limit=2)
-    let_leases_run_out()
-    assert numbers(claim("x")) == [0]
-    assert numbers(claim("y")) == [1]
-    assert numbers(claim("z")) == [2, 3]
-
-
-def test_a_message_whose_worker_died_comes_before_those_that_are_due() -> None:
-    send("a", "b", "c", "d")
-    claims = claim("dies")
-    settle("dies", *hand_back(claims[0], claims[1], claims[3]))
-    let_leases_run_out()
-    assert numbers(claim("x")) == [2]
-    assert numbers(claim("y")) == [0, 1, 3]
-
-
-def test_a_message_whose_worker_died_waits_for_an_earlier_one_of_its_key() -> None:
-    send("k", "k", "l")
-    first, second, _ = claim("dies")
-    outbox.release([first.message.message_id], by="ada")
-    let_leases_run_out()
-    assert numbers(claim("x")) == [2]
-    assert numbers(claim("x")) == [0]
-    assert settle("x", Settlement(msgspec.structs.replace(first, attempts=2))) == [True]
-    assert numbers(claim("x")) == [1]
-    assert second.attempts == 1
-
-
-def test_a_message_waits_for_one_of_its_key_that_is_delayed_and_was_sent_before_it() -> None:
-    send("k")
-    outbox.send("tests", type="noted", data={"number": 1}, key="k", delay=timedelta(hours=1))
-    send("k", "l")
-    (first, _) = claimed = claim()
-    assert numbers(claimed) == [0, 1]
-    assert first.message.key == "k"
-    assert claimed[1].message.key == "l"
-    settle("a", Settlement(first))
-    assert claim() == []
-
-
-def test_a_batch_of_none_claims_nothing() -> None:
-    send("k")
-    assert claim(limit=0) == []
-    assert row().attempts == 0
-
-
-def test_nothing_is_claimed_inside_a_transaction() -> None:
-    send("k")
-    with pytest.raises(RuntimeError), store_for().transaction():
-        claim()
-    assert row().status == Status.PENDING
-
-
 def claim_impatiently() -> list[Claim]:
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '5s'")
     return claim("b")
-
-
-@pytest.mark.requires_postgresql
-def test_a_row_that_somebody_settles_right_now_is_passed_over_and_so_is_its_key() -> None:
-    send("k", "k", "other")
-    claim("dead", limit=1)
-    let_leases_run_out()
-    with transaction.atomic():
-        OutboxMessage.objects.select_for_update().get(id=OutboxMessage.objects.earliest("id").id)
-        with threads(1) as submit:
-            assert numbers(submit(claim_impatiently).result()) == [2]
 
 
 def settle_backwards(claims: list[Claim]) -> None:
@@ -419,47 +78,10 @@ def renew_backwards(claims: list[Claim]) -> None:
 
 
 def is_awaited(pid: int) -> bool:
-    """Whether somebody waits for a lock of that connection."""
+    """Whether another connection waits for a lock of this one."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND %s = ANY (pg_blocking_pids(pid))", [pid])
         return bool(cursor.fetchall())
-
-
-@pytest.mark.requires_postgresql
-@pytest.mark.parametrize("action", [settle_backwards, renew_backwards])
-def test_rows_are_locked_in_the_order_of_ids_so_that_nobody_waits_for_each_other(
-    action: Callable[[list[Claim]], None],
-) -> None:
-    send("k", "l", "m")
-    claims = claim("a")
-    messages = OutboxMessage.objects.order_by("id")
-    with threads(1) as submit:
-        with transaction.atomic():
-            messages.select_for_update().get(id=claims[0].id)
-            done = submit(action, claims)
-            ended = time.monotonic() + 20
-            while not is_awaited(connection.connection.info.backend_pid):
-                assert time.monotonic() < ended
-            assert len(messages.select_for_update(nowait=True)) == 3
-        done.result()
-
-
-@pytest.mark.database_alone
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"status": "published"},
-        {"status": "claimed", "claimed_by": "a"},
-        {"status": "dead"},
-        {"status": "discarded"},
-        {"status": "pending", "published_at": "2026-01-01T00:00:00Z"},
-        {"status": "unheard"},
-    ],
-)
-def test_the_database_refuses_a_status_that_does_not_fit(wrong: dict[str, str]) -> None:
-    send("k")
-    with pytest.raises(IntegrityError):
-        OutboxMessage.objects.update(**wrong)
 
 
 def claim_all(barrier: Barrier, worker: str) -> list[int]:
@@ -471,91 +93,436 @@ def claim_all(barrier: Barrier, worker: str) -> list[int]:
     return taken
 
 
-@pytest.mark.database_alone
-def test_of_several_processes_each_message_is_claimed_by_one() -> None:
-    send(*[None] * 200)
-    taken = run_processes(claim_all, [("a",), ("b",), ("c",), ("d",)])
-    everything = sorted(id for each in taken for id in each)
-    assert everything == sorted(OutboxMessage.objects.values_list("id", flat=True))
+class TestSend:
+    def test_a_sent_message_is_pending_and_its_claim_has_the_same_content(self) -> None:
+        given = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
+        data = {"ä": [1, None, {"deep": "x"}]}
+        outbox.send("tests", type="noted", data=data, key="k", headers={"trace": "1"}, message_id=given)
+        assert row() == (Status.PENDING, 0, "", True)
+        (claimed,) = claim()
+        message = claimed.message
+        assert (message.message_id, message.type, message.key, message.destination) == (given, "noted", "k", "tests")
+        assert (message.data, message.headers, message.stream, claimed.attempts) == (data, {"trace": "1"}, None, 1)
+
+    def test_a_rolled_back_transaction_leaves_no_message(self) -> None:
+        with pytest.raises(KeyError), store_for().transaction():
+            send("k")
+            raise KeyError
+        assert claim() == []
+
+    def test_unknown_destinations_are_rejected(self) -> None:
+        with pytest.raises(UnknownDestination, match=r"no destination 'nowhere'.*configured: tests"):
+            outbox.send("nowhere", type="noted", data={})
+        assert rows() == []
+
+    @pytest.mark.parametrize("bad", [{"type": ""}, {"type": "x" * 256}, {"type": "noted", "key": " "}])
+    def test_blank_and_too_long_types_and_keys_are_rejected(self, bad: dict[str, str]) -> None:
+        with pytest.raises(ValueError, match="1 to 255 characters"):
+            outbox.send("tests", data={}, **bad)  # type: ignore[arg-type]
+        assert rows() == []
+
+    @pytest.mark.parametrize("data", [{"at": float("nan")}, "a\x00b", "\ud800", object()])
+    def test_data_that_json_cannot_represent_is_rejected(self, data: object) -> None:
+        with pytest.raises(PayloadError, match="noted"):
+            outbox.send("tests", type="noted", data=data)
+        assert rows() == []
+
+    def test_messages_over_the_size_limit_are_rejected(self, settings: Settings) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_BYTES": 10}}
+        outbox.send("tests", type="noted", data="x" * 8)
+        with pytest.raises(PayloadError, match='has 11 bytes of data, more than the 10 of ES_DJANGO\\["OUTBOX"'):
+            outbox.send("tests", type="noted", data="x" * 9)
+        with pytest.raises(PayloadError, match="has 12 bytes"):
+            outbox.send("tests", type="noted", data="ä" * 5)
+        assert len(rows()) == 1
+
+    def test_a_duplicate_message_id_is_rejected_and_the_transaction_stays_usable(self) -> None:
+        first = outbox.send("tests", type="noted", data={"number": 0})
+        with store_for().transaction():
+            with pytest.raises(DuplicateMessage, match=str(first)):
+                outbox.send("tests", type="noted", data={"number": 1}, message_id=first)
+            send("k")
+        assert len(claim()) == 2
+
+    def test_invalid_delays_are_rejected(self) -> None:
+        with pytest.raises(ValueError, match="must not be negative"):
+            outbox.send("tests", type="noted", data={}, delay=timedelta(seconds=-1))
+        with pytest.raises(TypeError, match="must be a timedelta, got 5"):
+            outbox.send("tests", type="noted", data={}, delay=5)  # type: ignore[arg-type]
+
+    @pytest.mark.database_alone
+    def test_sending_to_a_database_without_a_relay_is_rejected(self) -> None:
+        elsewhere = type(store_for())("elsewhere")  # type: ignore[call-arg]
+        with pytest.raises(ImproperlyConfigured, match="outbox messages can only be stored"):
+            elsewhere.send(Message(type="noted", data=None, destination="tests"))
 
 
-def test_of_several_threads_each_message_is_claimed_by_one() -> None:
-    send(*[None] * 100)
+class TestClaim:
+    def test_a_message_can_be_claimed_again_only_after_its_lease(self) -> None:
+        send("k")
+        (first,) = claim("a")
+        assert claim("b") == []
+        expire_leases()
+        (second,) = claim("b")
+        assert second.attempts == 2
+        assert settle("a", Settlement(first)) == [False]
+        assert settle("a", *returned(first)) == [False]
+        assert settle("b", Settlement(second)) == [True]
+        assert row().status == Status.PUBLISHED
 
-    def claim_everything(worker: str) -> list[int]:
-        taken: list[int] = []
-        while claimed := claim(worker, limit=7):
-            taken.extend(numbers(claimed))
-        return taken
+    def test_a_lease_below_one_second_ends_on_time(self) -> None:
+        send("k")
+        started = time.monotonic()
+        claim("a", lease=0.25)
+        while not (taken := claim("b")):
+            assert time.monotonic() - started < 5
+        assert time.monotonic() - started >= 0.249
+        assert taken[0].attempts == 2
 
-    with threads(4) as submit:
-        taken = [submit(claim_everything, worker) for worker in "abcd"]
-    assert sorted(number for each in taken for number in each.result()) == list(range(100))
+    @pytest.mark.database_alone
+    def test_leases_are_measured_on_the_clock_of_the_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        send("k")
+        (claimed,) = claim("a")
+        now = time.time()
+        monkeypatch.setattr("time.time", lambda: now + 3600)
+        assert claim("b") == []
+        assert settle("a", Settlement(claimed)) == [True]
+
+    def test_a_scheduled_message_is_claimed_when_its_delay_is_over(self) -> None:
+        outbox.send("tests", type="noted", data={"number": 0}, delay=timedelta(hours=1))
+        assert claim() == []
+        end_pauses()
+        assert len(claim()) == 1
+
+    def test_a_limit_of_0_claims_nothing(self) -> None:
+        send("k")
+        assert claim(limit=0) == []
+        assert row().attempts == 0
+
+    def test_claiming_inside_a_transaction_is_rejected(self) -> None:
+        send("k")
+        with pytest.raises(RuntimeError), store_for().transaction():
+            claim()
+        assert row().status == Status.PENDING
+
+    @pytest.mark.database_alone
+    def test_of_several_processes_exactly_one_claims_each_message(self) -> None:
+        send(*[None] * 200)
+        taken = run_processes(claim_all, [("a",), ("b",), ("c",), ("d",)])
+        everything = sorted(id for each in taken for id in each)
+        assert everything == sorted(OutboxMessage.objects.values_list("id", flat=True))
+
+    def test_of_several_threads_exactly_one_claims_each_message(self) -> None:
+        send(*[None] * 100)
+
+        def claim_everything(worker: str) -> list[int]:
+            taken: list[int] = []
+            while claimed := claim(worker, limit=7):
+                taken.extend(numbers(claimed))
+            return taken
+
+        with threads(4) as submit:
+            taken = [submit(claim_everything, worker) for worker in "abcd"]
+        assert sorted(number for each in taken for number in each.result()) == list(range(100))
+
+    @pytest.mark.requires_postgresql
+    def test_a_locked_row_is_skipped_with_the_rest_of_its_key(self) -> None:
+        send("k", "k", "other")
+        claim("dead", limit=1)
+        expire_leases()
+        with transaction.atomic():
+            OutboxMessage.objects.select_for_update().get(id=OutboxMessage.objects.earliest("id").id)
+            with threads(1) as submit:
+                assert numbers(submit(claim_impatiently).result()) == [2]
+
+    @pytest.mark.database_alone
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"status": "published"},
+            {"status": "claimed", "claimed_by": "a"},
+            {"status": "dead"},
+            {"status": "discarded"},
+            {"status": "pending", "published_at": "2026-01-01T00:00:00Z"},
+            {"status": "unheard"},
+        ],
+    )
+    def test_the_database_rejects_columns_that_do_not_fit_the_status(self, wrong: dict[str, str]) -> None:
+        send("k")
+        with pytest.raises(IntegrityError):
+            OutboxMessage.objects.update(**wrong)
 
 
-def test_an_events_message_is_pending_and_names_its_source_in_the_same_commit() -> None:
-    ledger = Ledger.open("l-1")
-    ledger.annotate("first")
-    Repository(Ledger).save(ledger)
-    stream = ledger.stream
-    (recorded,) = event_store.append(stream, [Told(text="news")], expected=2)
-    assert row().status == Status.PENDING
-    message = claim()[0].message
-    assert (message.type, message.key, message.stream, message.stream_version) == ("tests.told", "l-1", stream, 3)
-    assert message.headers == {"causation_id": str(recorded.event_id)}
-    assert message.data == {"text": "news"}
+class TestOrderOfAKey:
+    def test_a_message_waits_for_an_earlier_one_of_its_key_that_backs_off(self) -> None:
+        send("k", "k", "other", None)
+        first, *rest = claim()
+        settle("a", Settlement(first, DOWN), *returned(*rest))
+        assert numbers(claim()) == [2, 3]
+        end_pauses()
+        assert numbers(claim()) == [0, 1]
+
+    def test_a_message_waits_for_an_earlier_one_of_its_key_that_another_worker_holds(self) -> None:
+        send("k", "k", "other")
+        assert numbers(claim("a", limit=1)) == [0]
+        assert numbers(claim("b")) == [2]
+
+    def test_a_message_waits_for_an_earlier_one_of_its_key_that_is_scheduled(self) -> None:
+        send("k")
+        outbox.send("tests", type="noted", data={"number": 1}, key="k", delay=timedelta(hours=1))
+        send("k", "l")
+        (first, _) = claimed = claim()
+        assert numbers(claimed) == [0, 1]
+        assert first.message.key == "k"
+        assert claimed[1].message.key == "l"
+        settle("a", Settlement(first))
+        assert claim() == []
+
+    def test_a_key_goes_on_when_its_failing_message_is_dead(self) -> None:
+        send("k", "k")
+        first, second = claim()
+        settle("a", Settlement(first, NEVER), *returned(second))
+        assert numbers(claim()) == [1]
+
+    def test_a_key_goes_on_when_its_failing_message_is_discarded(self) -> None:
+        send("k", "k")
+        first, second = claim()
+        settle("a", Settlement(first, DOWN), *returned(second))
+        assert claim() == []
+        outbox.discard([first.message.message_id], by="ada")
+        assert numbers(claim()) == [1]
+
+    def test_the_same_key_at_two_destinations_is_two_orders(self, settings: Settings) -> None:
+        recorder = settings.ES_DJANGO["DESTINATIONS"]["tests"]
+        settings.ES_DJANGO = {"DESTINATIONS": {"tests": recorder, "others": recorder}}
+        outbox.send("others", type="noted", data={"number": 9}, key="k")
+        send("k")
+        assert len(outbox_store().claim("others", "a", limit=1, lease=LEASE)) == 1
+        assert numbers(claim("b")) == [0]
+
+    def test_messages_of_a_blocked_key_take_no_place_in_the_batch(self) -> None:
+        send(*["k"] * 5, "other")
+        claim("a", limit=1)
+        assert numbers(claim("b", limit=2)) == [5]
+
+    def test_a_requeued_message_does_not_wait_for_a_later_one_of_its_key(self) -> None:
+        send("k", "k")
+        first, second = claim()
+        settle("a", Settlement(first, NEVER), *returned(second))
+        (second,) = claim()
+        settle("a", Settlement(second, DOWN))
+        outbox.requeue([first.message.message_id], by="ada")
+        assert numbers(claim()) == [0]
 
 
-def test_an_events_message_can_be_delayed() -> None:
-    event_store.append(StreamId("ledger", "l-1"), [Told(text="in an hour")], expected=0)
-    assert claim() == []
-    let_pauses_end()
-    assert len(claim()) == 1
+class TestAbandonedMessages:
+    def test_abandoned_messages_are_claimed_together_up_to_the_limit(self) -> None:
+        send("k", "l", "k", "m", "k", "n")
+        claim("dies", limit=5)
+        expire_leases()
+        claims = claim("x", limit=4)
+        assert numbers(claims) == [0, 1, 2, 3]
+        assert numbers(claim("y")) == [5]
+        assert settle("x", *map(Settlement, claims)) == [True] * 4
+        assert numbers(claim("y")) == [4]
+
+    def test_a_message_is_claimed_alone_after_two_workers_died(self) -> None:
+        send("a", "b", "c", "d")
+        claim("dies", limit=2)
+        expire_leases()
+        assert numbers(claim("dies too")) == [0, 1]
+        expire_leases()
+        assert numbers(claim("x")) == [0]
+        assert numbers(claim("y")) == [1]
+        assert numbers(claim("z")) == [2, 3]
+
+    def test_a_message_is_claimed_alone_if_its_worker_died_and_one_attempt_is_left(self, settings: Settings) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": 2}}
+        send("a", "b", "c", "d")
+        claim("dies", limit=2)
+        expire_leases()
+        assert numbers(claim("x")) == [0]
+        assert numbers(claim("y")) == [1]
+        assert numbers(claim("z")) == [2, 3]
+
+    def test_abandoned_messages_are_claimed_before_due_ones(self) -> None:
+        send("a", "b", "c", "d")
+        claims = claim("dies")
+        settle("dies", *returned(claims[0], claims[1], claims[3]))
+        expire_leases()
+        assert numbers(claim("x")) == [2]
+        assert numbers(claim("y")) == [0, 1, 3]
+
+    def test_an_abandoned_message_waits_for_an_earlier_one_of_its_key(self) -> None:
+        send("k", "k", "l")
+        first, second, _ = claim("dies")
+        outbox.release([first.message.message_id], by="ada")
+        expire_leases()
+        assert numbers(claim("x")) == [2]
+        assert numbers(claim("x")) == [0]
+        assert settle("x", Settlement(msgspec.structs.replace(first, attempts=2))) == [True]
+        assert numbers(claim("x")) == [1]
+        assert second.attempts == 1
 
 
-def test_a_conflict_stores_neither_event_nor_message() -> None:
-    ledger = Ledger.open("l-1")
-    Repository(Ledger).save(ledger)
-    with pytest.raises(ConcurrencyError):
-        event_store.append(ledger.stream, [Told(text="news")], expected=5)
-    assert rows() == []
+class TestSettle:
+    def test_only_the_claiming_worker_can_settle_and_only_once(self) -> None:
+        send("k")
+        (claimed,) = claim("worker-a")
+        assert settle("worker-b", Settlement(claimed)) == [False]
+        assert settle("worker-a", Settlement(claimed)) == [True]
+        assert row().status == Status.PUBLISHED
+        assert settle("worker-a", Settlement(claimed)) == [False]
+
+    def test_a_lost_claim_names_its_message_and_its_worker(self) -> None:
+        send("k")
+        (claimed,) = claim("worker-a")
+        (lost,) = outbox_store().settle("worker-b", [Settlement(claimed)])
+        assert lost is not None
+        assert (lost.message_id, lost.worker, lost.retryable) == (claimed.message.message_id, "worker-b", False)
+
+    def test_an_expired_claim_settles_nothing_even_if_no_other_worker_claimed_the_message(self) -> None:
+        send("k")
+        (claimed,) = claim("a")
+        expire_leases()
+        assert settle("a", Settlement(claimed)) == [False]
+        assert row().status == Status.CLAIMED
+
+    def test_a_stale_claim_does_not_affect_the_rest_of_the_batch(self) -> None:
+        send("k", "l", "m")
+        first, second, third = claim("a")
+        stale = msgspec.structs.replace(second, attempts=2)
+        assert settle("a", Settlement(first), Settlement(stale), Settlement(third)) == [True, False, True]
+        assert statuses() == [Status.PUBLISHED, Status.CLAIMED, Status.PUBLISHED]
+
+    def test_a_failed_message_is_due_again_after_a_pause(self) -> None:
+        send("k")
+        (claimed,) = claim()
+        assert settle("a", Settlement(claimed, DOWN)) == [True]
+        assert row() == (Status.PENDING, 1, "down", False)
+        assert claim() == []
+        end_pauses()
+        assert claim()[0].attempts == 2
+
+    def test_a_message_is_dead_after_its_last_attempt(self, settings: Settings) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": 2}}
+        send("k")
+        (first,) = claim()
+        assert settle("a", Settlement(first, PublishError("first failure"))) == [True]
+        assert row() == (Status.PENDING, 1, "first failure", False)
+        end_pauses()
+        (second,) = claim()
+        assert settle("a", Settlement(first)) == [False], "the claim of an earlier attempt settles nothing"
+        assert settle("a", Settlement(second, PublishError("second failure"))) == [True]
+        assert row()[:3] == (Status.DEAD, 2, "second failure")
+        assert claim() == []
+
+    def test_a_message_is_dead_after_a_failure_that_is_not_retryable(self) -> None:
+        send("k")
+        settle("a", Settlement(claim()[0], NEVER))
+        assert row()[:3] == (Status.DEAD, 1, "never")
+        assert claim() == []
+
+    def test_a_returned_message_is_as_before_its_claim(self) -> None:
+        send("k")
+        settle("a", *returned(*claim()))
+        assert row() == (Status.PENDING, 0, "", True)
+        assert claim()[0].attempts == 1
+
+    def test_a_returned_message_keeps_the_reason(self) -> None:
+        send("k")
+        settle("a", Settlement(claim()[0], DOWN, tried=False))
+        assert row() == (Status.PENDING, 0, "down", True)
+
+    @pytest.mark.requires_postgresql
+    @pytest.mark.parametrize("action", [settle_backwards, renew_backwards])
+    def test_rows_are_locked_in_the_order_of_ids_so_that_no_deadlock_is_possible(
+        self,
+        action: Callable[[list[Claim]], None],
+    ) -> None:
+        send("k", "l", "m")
+        claims = claim("a")
+        messages = OutboxMessage.objects.order_by("id")
+        with threads(1) as submit:
+            with transaction.atomic():
+                messages.select_for_update().get(id=claims[0].id)
+                done = submit(action, claims)
+                ended = time.monotonic() + 20
+                while not is_awaited(connection.connection.info.backend_pid):
+                    assert time.monotonic() < ended
+                assert len(messages.select_for_update(nowait=True)) == 3
+            done.result()
 
 
-@pytest.mark.parametrize("outer", [False, True])
-@pytest.mark.parametrize("at_once", [False, True])
-def test_a_message_id_that_is_taken_undoes_the_whole_commit_and_is_named(outer: bool, at_once: bool) -> None:
-    taken = uuid4()
-    told = Told(text=f"id {taken}")
-    stream = StreamId("ledger", "l-1")
-    if not at_once:
-        outbox.send("tests", type="noted", data=None, message_id=taken)
-    with pytest.raises(DuplicateMessage) as caught, store_for().transaction() if outer else nullcontext():
-        event_store.append(stream, [told, told] if at_once else [told], expected=0)
-    assert list(caught.value.message_ids) == [taken]
-    assert event_store.version(stream) == 0
-    assert len(rows()) == (0 if at_once else 1)
+class TestExtend:
+    def test_only_the_worker_of_a_live_claim_can_renew_it(self) -> None:
+        send("k", "l", "m")
+        claims = claim("a", lease=0.2)
+        started = time.monotonic()
+        stolen = msgspec.structs.replace(claims[1], attempts=7)
+        assert outbox_store().extend("b", claims, lease=LEASE) == set()
+        held = outbox_store().extend("a", [claims[0], stolen], lease=LEASE)
+        assert held == {claims[0].id}
+        taken: list[Claim] = []
+        while len(taken) < 2:  # each has a lease of its own, of which one may end a moment before the other
+            taken += claim("b")
+            assert time.monotonic() - started < 5
+        assert numbers(taken) == [1, 2]
+        expire_leases()
+        assert outbox_store().extend("a", claims, lease=LEASE) == set()
+        assert settle("a", Settlement(claims[0])) == [False]
 
 
-@pytest.mark.parametrize("outer", [False, True])
-def test_an_event_that_tells_two_messages_of_one_id_is_refused_before_any_write(
-    outer: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    event_class: type[Event] = Told
-    monkeypatch.setitem(message_sources, event_class, message_sources[event_class] * 2)
-    taken, stream = uuid4(), StreamId("ledger", "l-1")
-    with store_for().transaction() if outer else nullcontext():
-        with pytest.raises(DuplicateMessage) as caught:
-            event_store.append(stream, [Told(text=f"id {taken}")], expected=0)
-        event_store.append(stream, [Told(text="news")], expected=0)
-    assert list(caught.value.message_ids) == [taken]
-    assert event_store.version(stream) == 1
+class TestMessagesOfEvents:
+    def test_the_message_of_an_event_is_stored_in_the_same_commit_and_names_its_source(self) -> None:
+        ledger = Ledger.open("l-1")
+        ledger.annotate("first")
+        Repository(Ledger).save(ledger)
+        stream = ledger.stream
+        (recorded,) = event_store.append(stream, [Told(text="news")], expected=2)
+        assert row().status == Status.PENDING
+        message = claim()[0].message
+        assert (message.type, message.key, message.stream, message.stream_version) == ("tests.told", "l-1", stream, 3)
+        assert message.headers == {"causation_id": str(recorded.event_id)}
+        assert message.data == {"text": "news"}
 
+    def test_the_message_of_an_event_can_be_scheduled(self) -> None:
+        event_store.append(StreamId("ledger", "l-1"), [Told(text="in an hour")], expected=0)
+        assert claim() == []
+        end_pauses()
+        assert len(claim()) == 1
 
-def test_a_requeued_message_does_not_wait_for_a_later_one_of_its_key() -> None:
-    send("k", "k")
-    first, second = claim()
-    settle("a", Settlement(first, NEVER), *hand_back(second))
-    (second,) = claim()
-    settle("a", Settlement(second, DOWN))
-    outbox.requeue([first.message.message_id], by="ada")
-    assert numbers(claim()) == [0]
+    def test_a_conflict_stores_neither_event_nor_message(self) -> None:
+        ledger = Ledger.open("l-1")
+        Repository(Ledger).save(ledger)
+        with pytest.raises(ConcurrencyError):
+            event_store.append(ledger.stream, [Told(text="news")], expected=5)
+        assert rows() == []
+
+    @pytest.mark.parametrize("outer", [False, True])
+    @pytest.mark.parametrize("at_once", [False, True])
+    def test_a_duplicate_message_id_undoes_the_whole_commit_and_is_named(self, outer: bool, at_once: bool) -> None:
+        taken = uuid4()
+        told = Told(text=f"id {taken}")
+        stream = StreamId("ledger", "l-1")
+        if not at_once:
+            outbox.send("tests", type="noted", data=None, message_id=taken)
+        with pytest.raises(DuplicateMessage) as caught, store_for().transaction() if outer else nullcontext():
+            event_store.append(stream, [told, told] if at_once else [told], expected=0)
+        assert list(caught.value.message_ids) == [taken]
+        assert event_store.version(stream) == 0
+        assert len(rows()) == (0 if at_once else 1)
+
+    @pytest.mark.parametrize("outer", [False, True])
+    def test_an_event_with_two_messages_of_one_id_is_rejected_before_any_write(
+        self, outer: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        event_class: type[Event] = Told
+        monkeypatch.setitem(message_sources, event_class, message_sources[event_class] * 2)
+        taken, stream = uuid4(), StreamId("ledger", "l-1")
+        with store_for().transaction() if outer else nullcontext():
+            with pytest.raises(DuplicateMessage) as caught:
+                event_store.append(stream, [Told(text=f"id {taken}")], expected=0)
+            event_store.append(stream, [Told(text="news")], expected=0)
+        assert list(caught.value.message_ids) == [taken]
+        assert event_store.version(stream) == 1

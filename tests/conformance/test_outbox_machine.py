@@ -1,4 +1,4 @@
-"""Any sequence of sends, claims, settlings, deaths and operators' moves, on every backend, against what must hold."""
+"""The guarantees of the outbox hold in any sequence of sends, claims, settlements, crashes and operations."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -24,7 +24,7 @@ from es_django.outbox.port import Claim, Settlement
 from es_django.outbox.states import OPEN, Status, Transition
 from es_django.store.backends import replaced_store
 from es_django.store.memory import MemoryEventStore
-from tests.outbox.rows import let_leases_run_out, let_pauses_end, rows
+from tests.outbox.rows import end_pauses, expire_leases, rows
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("recorder")]
 
@@ -34,7 +34,7 @@ WORKERS = st.sampled_from(["a", "b", "c"])
 
 
 class OutboxMachine(RuleBasedStateMachine):
-    """Knows of each message its id, its key and its status; and of each worker the claims that it believes to have."""
+    """Knows the id, key and status of each message, and the claims that each worker believes to hold."""
 
     in_memory = False
     _store: AbstractContextManager[None] | None = None
@@ -71,7 +71,7 @@ class OutboxMachine(RuleBasedStateMachine):
         assert len(claims) <= limit
         numbers = [claim.message.data["number"] for claim in claims]
         assert numbers == sorted(numbers)
-        assert len({before[number] for number in numbers}) <= 1, "what others had comes before the rest"
+        assert len({before[number] for number in numbers}) <= 1, "abandoned messages come before due ones"
         suspects = [number for number in numbers if before[number] is Status.CLAIMED and seen[number].attempts > 1]
         assert not suspects or len(claims) == 1
         for number in numbers:
@@ -80,8 +80,10 @@ class OutboxMachine(RuleBasedStateMachine):
                 for other in range(number)
                 if self.keys[other] == self.keys[number] is not None and before[other] in OPEN
             ]
-            assert set(earlier) <= set(numbers), "a message is claimed with all earlier open ones of its key, or after"
-            assert self.live.get(self.ids[number]) is None, "nobody else has it"
+            assert set(earlier) <= set(numbers), (
+                "a message is claimed together with all earlier open ones of its key, or after them"
+            )
+            assert self.live.get(self.ids[number]) is None, "no other worker holds it"
             self.live[self.ids[number]] = worker
         self.claims[worker] += claims
 
@@ -89,18 +91,18 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(data=st.data(), worker=WORKERS)
     def settle(self, data: st.DataObject, worker: str) -> None:
         mine = self.claims[worker]
-        outcomes = [data.draw(st.sampled_from([*OUTCOMES, "handed back", "kept"])) for _ in mine]
+        outcomes = [data.draw(st.sampled_from([*OUTCOMES, "returned", "kept"])) for _ in mine]
         settlements = [
-            Settlement(claim, OUTCOMES.get(outcome), tried=outcome != "handed back")
+            Settlement(claim, OUTCOMES.get(outcome), tried=outcome != "returned")
             for claim, outcome in zip(mine, outcomes, strict=True)
             if outcome != "kept"
         ]
-        results = outbox_store().settle(worker, settlements)
-        assert len(results) == len(settlements)
-        for settlement, lost in zip(settlements, results, strict=True):
+        lost_claims = outbox_store().settle(worker, settlements)
+        assert len(lost_claims) == len(settlements)
+        for settlement, lost in zip(settlements, lost_claims, strict=True):
             message_id = settlement.claim.message.message_id
             held = self.live.get(message_id) == worker and self._is_latest(worker, settlement.claim)
-            assert (lost is None) == held, "a claim that was lost settles nothing, any other does"
+            assert (lost is None) == held, "a lost claim settles nothing, every other claim does"
             if held:
                 del self.live[message_id]
         self.claims[worker] = [claim for claim, outcome in zip(mine, outcomes, strict=True) if outcome == "kept"]
@@ -126,12 +128,12 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def all_workers_die(self) -> None:
-        let_leases_run_out()
+        expire_leases()
         self.live.clear()
 
     @rule()
     def time_passes(self) -> None:
-        let_pauses_end()
+        end_pauses()
 
     @precondition(lambda self: self.ids)
     @rule(data=st.data(), operation=st.sampled_from([outbox.requeue, outbox.release, outbox.discard]))
@@ -141,11 +143,11 @@ class OutboxMachine(RuleBasedStateMachine):
             self.live.pop(message_id, None)
 
     @invariant()
-    def every_step_is_an_allowed_move(self) -> None:
+    def every_change_of_status_is_an_allowed_transition(self) -> None:
         if not hasattr(self, "statuses"):
             return
         now = [each.status for each in rows()]
-        assert len(now) == len(self.ids), "nothing is lost"
+        assert len(now) == len(self.ids), "no message is lost"
         for before, after in zip(self.statuses, now, strict=True):
             assert before is after or (before, after) in ALLOWED
         self.statuses = now
@@ -156,7 +158,7 @@ class InMemory(OutboxMachine):
 
 
 @pytest.mark.parametrize("machine", [OutboxMachine, InMemory])
-def test_the_outbox_keeps_its_word_in_any_sequence(machine: type[OutboxMachine]) -> None:
+def test_the_guarantees_hold_in_any_sequence(machine: type[OutboxMachine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(

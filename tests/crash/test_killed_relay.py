@@ -15,7 +15,7 @@ from es_django.outbox.relay import relay
 from es_django.outbox.sql import postgresql, sqlite
 from es_django.outbox.states import Status
 from tests.crash.deliveries import Notes, assert_each_key_is_in_order, counts, deliveries, noting, send
-from tests.outbox.rows import let_leases_run_out, rows
+from tests.outbox.rows import expire_leases, rows
 from tests.processes import die, run_processes
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -83,7 +83,7 @@ def test_a_killed_relay_loses_nothing_and_repeats_only_what_it_had_not_settled(
     assert [row.status for row in rows()] == [status] * 5
     if status is Status.CLAIMED:
         assert relay() == 0, "its claims keep others out until they run out"
-        let_leases_run_out()
+        expire_leases()
     relay()
     assert {row.status for row in rows()} == {Status.PUBLISHED}
     assert counts(noted) == expected

@@ -1,4 +1,4 @@
-"""What is in the outbox, of a database or in memory, and how tests let time pass there."""
+"""The messages of the outbox, in a database or in memory, and functions that let time pass for them."""
 
 import time
 from datetime import timedelta
@@ -13,33 +13,31 @@ from es_django.outbox.memory import MemoryOutbox
 from es_django.outbox.states import Status
 
 
-class Seen(NamedTuple):
+class Row(NamedTuple):
     status: Status
     attempts: int
     last_error: str
     is_due: bool
 
 
-def rows() -> list[Seen]:
-    """Every message, in order."""
+def rows() -> list[Row]:
+    """All messages, in order."""
     store = outbox_store()
     if isinstance(store, MemoryOutbox):
-        return [Seen(row.status, row.attempts, row.last_error, row.is_due(time.monotonic())) for row in store.rows]
+        return [Row(row.status, row.attempts, row.last_error, row.is_due(time.monotonic())) for row in store.rows]
     return [
-        Seen(
-            Status(row.status), row.attempts, row.last_error, (row.claimed_until or row.available_at) <= timezone.now()
-        )
+        Row(Status(row.status), row.attempts, row.last_error, (row.claimed_until or row.available_at) <= timezone.now())
         for row in OutboxMessage.objects.order_by("id")
     ]
 
 
-def row() -> Seen:
+def row() -> Row:
     """The only message."""
     (only,) = rows()
     return only
 
 
-def let_leases_run_out() -> None:
+def expire_leases() -> None:
     store = outbox_store()
     if isinstance(store, MemoryOutbox):
         for each in store.rows:
@@ -48,7 +46,7 @@ def let_leases_run_out() -> None:
         OutboxMessage.objects.filter(status=Status.CLAIMED).update(claimed_until=timezone.now() - timedelta(hours=1))
 
 
-def let_pauses_end() -> None:
+def end_pauses() -> None:
     store = outbox_store()
     if isinstance(store, MemoryOutbox):
         for each in store.rows:
@@ -57,6 +55,6 @@ def let_pauses_end() -> None:
         OutboxMessage.objects.filter(status=Status.PENDING).update(available_at=timezone.now() - timedelta(hours=1))
 
 
-def let_rests_end() -> None:
+def end_circuit_pauses() -> None:
     for name, circuit in circuit_breaker._circuits.items():
         circuit_breaker._circuits[name] = circuit._replace(open_until=0)
