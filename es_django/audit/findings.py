@@ -22,12 +22,12 @@ class Finding(msgspec.Struct, frozen=True):
         return f"{self.kind}: {self.text}"
 
 
-class Watch(msgspec.Struct):
+class AuditContext(msgspec.Struct):
     """The context of a step of an audit."""
 
     using: str
     """The alias of the database."""
-    at: Callable[[int], None]
+    report: Callable[[int], None]
     """Report progress: the last primary key that was read."""
     counts: Counter[str]
     """The number of rows that were checked, by kind."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from es_django.audit.findings import Finding, Watch, sql_pages
+from es_django.audit.findings import AuditContext, Finding, sql_pages
 from es_django.core.errors import EsDjangoError
 from es_django.core.registry import registry
 from es_django.core.streams import StreamId
@@ -17,8 +17,8 @@ SELECT event.position, stream.category, stream.key, event.version, event.type, e
 """
 
 
-def findings(watch: Watch) -> Iterator[Finding]:
-    for page in sql_pages(watch.using, EVENTS):
+def findings(context: AuditContext) -> Iterator[Finding]:
+    for page in sql_pages(context.using, EVENTS):
         for position, category, key, version, type, schema_version, data, metadata in page:
             try:
                 registry.decode(StreamId(category, key), version, type, schema_version, data)
@@ -29,5 +29,5 @@ def findings(watch: Watch) -> Iterator[Finding]:
             except msgspec.MsgspecError as error:
                 where = f"position {position}: metadata of event {version} of stream {category!r} {key!r}"
                 yield Finding("unreadable", f"{where}: {error}")
-        watch.counts["events"] += len(page)
-        watch.at(page[-1][0])
+        context.counts["events"] += len(page)
+        context.report(page[-1][0])

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.db.models.functions import Now
 
-from es_django.audit.findings import Finding, Watch, in_pages, sql_pages
+from es_django.audit.findings import AuditContext, Finding, in_pages, sql_pages
 from es_django.models import OutboxMessage
 
 LONG_AGO = timedelta(hours=1)
@@ -23,9 +23,9 @@ SELECT message.id, message.message_id, message.stream_id, message.stream_version
 """
 
 
-def findings(watch: Watch) -> Iterator[Finding]:
-    yield from _sources(watch)
-    claimed = OutboxMessage.objects.using(watch.using).filter(status=OutboxMessage.Status.CLAIMED)
+def findings(context: AuditContext) -> Iterator[Finding]:
+    yield from _sources(context)
+    claimed = OutboxMessage.objects.using(context.using).filter(status=OutboxMessage.Status.CLAIMED)
     stuck = claimed.filter(claimed_until__lt=Now() - LONG_AGO)
     for page in in_pages(stuck, "message_id", "destination", "claimed_by", "claimed_until"):
         for _, message_id, destination, worker, until in page:
@@ -34,13 +34,13 @@ def findings(watch: Watch) -> Iterator[Finding]:
             yield Finding("claim", f"message {message_id} to {destination}: {claim}, and {problem}")
 
 
-def _sources(watch: Watch) -> Iterator[Finding]:
-    for page in sql_pages(watch.using, SOURCES):
+def _sources(context: AuditContext) -> Iterator[Finding]:
+    for page in sql_pages(context.using, SOURCES):
         for _, message_id, stream_id, version, category, key, position in page:
-            watch.counts["messages"] += 1
+            context.counts["messages"] += 1
             if (stream_id is None and version is None) or position is not None:
                 continue
             stream = f"stream {stream_id}" if category is None else f"stream {category!r} {key!r}"
             event = f"event {version} of {stream}"
             yield Finding("message", f"message {UUID(str(message_id))} refers to {event}, which does not exist")
-        watch.at(page[-1][0])
+        context.report(page[-1][0])

@@ -5,19 +5,19 @@ from collections.abc import Iterator
 from django.db import connections
 from django.db.models import Max
 
-from es_django.audit.findings import Finding, Watch
+from es_django.audit.findings import AuditContext, Finding
 from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.projections.base import registered_projections
 from es_django.projections.side_effects import done_until
 from es_django.store.postgresql.sql import LAST_DRAWN
 
 
-def findings(watch: Watch) -> Iterator[Finding]:
+def findings(context: AuditContext) -> Iterator[Finding]:
     # The checkpoints are read before the end of the log, because both advance.
-    checkpoints = list(ProjectionCheckpoint.objects.using(watch.using).order_by("name", "partition"))
-    end, known = _end(watch.using), registered_projections()
+    checkpoints = list(ProjectionCheckpoint.objects.using(context.using).order_by("name", "partition"))
+    end, known = _end(context.using), registered_projections()
     for each in checkpoints:
-        watch.counts["checkpoints"] += 1
+        context.counts["checkpoints"] += 1
         if each.name not in known:
             remedy = "register it, or delete its row in es_django_projectioncheckpoint"
             yield Finding("checkpoint", f"projection {each} is not registered: {remedy}")

@@ -4,16 +4,16 @@ from collections.abc import Iterator
 
 from django.db.models import CheckConstraint, Max, Min
 
-from es_django.audit.findings import Finding, Watch, in_pages
+from es_django.audit.findings import AuditContext, Finding, in_pages
 from es_django.audit.schema import models
 
 RANGE = 50_000
 """Number of primary keys that one statement checks."""
 
 
-def findings(watch: Watch) -> Iterator[Finding]:
+def findings(context: AuditContext) -> Iterator[Finding]:
     for model in models():
-        rows = model._base_manager.using(watch.using)
+        rows = model._base_manager.using(context.using)
         for constraint in model._meta.constraints:
             if not isinstance(constraint, CheckConstraint):
                 continue

@@ -8,7 +8,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Count, ForeignKey, Max, Min, Model, UniqueConstraint
 
-from es_django.audit.findings import Finding, Watch
+from es_django.audit.findings import AuditContext, Finding
 from es_django.models import OutboxMessage, StoredEvent, Stream
 
 APPEND_ONLY = "es_django_event_append_only"
@@ -27,8 +27,8 @@ SELECT sequence IS NOT NULL, pg_sequence_last_value(sequence)
 """
 
 
-def findings(watch: Watch) -> Iterator[Finding]:
-    connection = connections[watch.using]
+def findings(context: AuditContext) -> Iterator[Finding]:
+    connection = connections[context.using]
     for model in models():
         yield from _missing(connection, model)
     yield from _trigger(connection)

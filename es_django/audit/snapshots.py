@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from django.core.exceptions import ImproperlyConfigured
 
-from es_django.audit.findings import Finding, Watch, in_pages
+from es_django.audit.findings import AuditContext, Finding, in_pages
 from es_django.core.aggregates import Aggregate
 from es_django.core.equality import changed
 from es_django.core.errors import EsDjangoError
@@ -17,12 +17,12 @@ from es_django.store.snapshots import SnapshotCodec
 Reader = tuple[type[Aggregate], SnapshotCodec]
 
 
-def findings(watch: Watch) -> Iterator[Finding]:
+def findings(context: AuditContext) -> Iterator[Finding]:
     readers = dict(_readers(Aggregate))
-    for page in in_pages(Snapshot.objects.using(watch.using), "stream_id", "version", "schema"):
-        streams = Stream.objects.using(watch.using).in_bulk([stream_id for _, stream_id, *_ in page])
+    for page in in_pages(Snapshot.objects.using(context.using), "stream_id", "version", "schema"):
+        streams = Stream.objects.using(context.using).in_bulk([stream_id for _, stream_id, *_ in page])
         for _, stream_id, version, schema in page:
-            watch.counts["snapshots"] += 1
+            context.counts["snapshots"] += 1
             stream = streams.get(stream_id)
             if stream is None:
                 yield Finding("snapshot", f"stream {stream_id} of the snapshot at version {version} does not exist")
@@ -31,10 +31,10 @@ def findings(watch: Watch) -> Iterator[Finding]:
                 yield Finding("snapshot", f"{name} is at version {stream.version}, its snapshot at version {version}")
             elif schema not in readers:
                 # Code of another release may read it; this code ignores it.
-                watch.counts["snapshots of another schema"] += 1
+                context.counts["snapshots of another schema"] += 1
             else:
-                yield from _compared(watch, StreamId(stream.category, stream.key), schema, *readers[schema])
-        watch.at(page[-1][0])
+                yield from _compared(context, StreamId(stream.category, stream.key), schema, *readers[schema])
+        context.report(page[-1][0])
 
 
 def _readers(base: type[Aggregate]) -> Iterator[tuple[str, Reader]]:
@@ -50,9 +50,9 @@ def _readers(base: type[Aggregate]) -> Iterator[tuple[str, Reader]]:
 
 
 def _compared(
-    watch: Watch, stream: StreamId, schema: str, cls: type[Aggregate], codec: SnapshotCodec
+    context: AuditContext, stream: StreamId, schema: str, cls: type[Aggregate], codec: SnapshotCodec
 ) -> Iterator[Finding]:
-    store = store_for(watch.using)
+    store = store_for(context.using)
     snapshot = store.load(stream, schema=schema).snapshot
     if snapshot is None:
         return  # it was deleted or replaced meanwhile

@@ -11,7 +11,7 @@ from typing import cast
 
 from django.db import connections
 
-from es_django.audit.findings import Finding, Watch, in_pages, sql_pages
+from es_django.audit.findings import AuditContext, Finding, in_pages, sql_pages
 from es_django.models import Stream
 
 Place = tuple[int, int, int]
@@ -29,29 +29,29 @@ SELECT stream.version, coalesce((SELECT max(version) FROM es_django_event WHERE 
 """
 
 
-def findings(watch: Watch) -> Iterator[Finding]:
-    groups = groupby(_places(watch), key=itemgetter(0))
+def findings(context: AuditContext) -> Iterator[Finding]:
+    groups = groupby(_places(context), key=itemgetter(0))
     group = next(groups, None)
-    for page in in_pages(Stream.objects.using(watch.using), "category", "key", "version"):
+    for page in in_pages(Stream.objects.using(context.using), "category", "key", "version"):
         for id, category, key, version in page:
             while group is not None and group[0] < id:
-                yield from _orphans(watch, *group)
+                yield from _orphans(context, *group)
                 group = next(groups, None)
-            watch.counts["streams"] += 1
+            context.counts["streams"] += 1
             name, last = f"stream {category!r} {key!r}", 0
             if group is not None and group[0] == id:
                 last = yield from _faults(name, group[1])
                 group = next(groups, None)
             if last != version:
-                yield from _other_version(watch, name, id)
-        watch.at(page[-1][0])
+                yield from _other_version(context, name, id)
+        context.report(page[-1][0])
     while group is not None:
-        yield from _orphans(watch, *group)
+        yield from _orphans(context, *group)
         group = next(groups, None)
 
 
-def _places(watch: Watch) -> Iterator[Place]:
-    for page in sql_pages(watch.using, EVENTS, keys=3):
+def _places(context: AuditContext) -> Iterator[Place]:
+    for page in sql_pages(context.using, EVENTS, keys=3):
         yield from cast("list[Place]", page)
 
 
@@ -71,20 +71,20 @@ def _faults(stream: str, places: Iterator[Place]) -> Generator[Finding, None, in
     return last
 
 
-def _other_version(watch: Watch, stream: str, id: int) -> Iterator[Finding]:
-    with connections[watch.using].cursor() as cursor:
+def _other_version(context: AuditContext, stream: str, id: int) -> Iterator[Finding]:
+    with connections[context.using].cursor() as cursor:
         cursor.execute(VERSIONS, [id])
         version, last = cursor.fetchone() or (0, 0)
     if version != last:
         yield Finding("stream version", f"{stream} is at version {version}, but its last event has version {last}")
 
 
-def _orphans(watch: Watch, stream: int, places: Iterator[Place]) -> Iterator[Finding]:
+def _orphans(context: AuditContext, stream: int, places: Iterator[Place]) -> Iterator[Finding]:
     (_, version, position) = first = last = next(places)
     count = 1
     for last in places:  # noqa: B007  # read after the loop
         count += 1
-    if not Stream.objects.using(watch.using).filter(pk=stream).exists():
+    if not Stream.objects.using(context.using).filter(pk=stream).exists():
         events = "1 event" if first == last else f"{count} events"
         until = "" if first == last else f" to version {last[1]} at position {last[2]}"
         where = f"version {version} at position {position}{until}"

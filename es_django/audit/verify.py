@@ -8,11 +8,11 @@ from django.db.models import Max, Model
 
 from es_django import conf
 from es_django.audit import log, messages, projections, rows, schema, snapshots, streams
-from es_django.audit.findings import Finding, Watch
+from es_django.audit.findings import AuditContext, Finding
 from es_django.models import OutboxMessage, Snapshot, StoredEvent, Stream
 from es_django.store.error_translation import storage_errors
 
-Step = Callable[[Watch], Iterator[Finding]]
+Step = Callable[[AuditContext], Iterator[Finding]]
 
 STEPS: dict[str, tuple[Step, type[Model] | None]] = {
     "schema": (schema.findings, None),
@@ -48,7 +48,7 @@ class Audit:
                     self._on_progress(name, min(done, total), total)
 
                 report(0)
-                yield from step(Watch(self._using, report, self.counts))
+                yield from step(AuditContext(self._using, report, self.counts))
                 report(total)
 
     def _last(self, model: type[Model]) -> int:

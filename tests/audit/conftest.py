@@ -15,7 +15,7 @@ REFUSE_CHANGES: dict[str, str] = import_module("es_django.migrations.0001_initia
 
 @pytest.fixture(autouse=True)
 def _one_destination(recorder: type[Recorder]) -> None:
-    """And none of the project's own."""
+    """Replace the destinations of the sample project."""
 
 
 def execute(*statements: str) -> None:
@@ -26,7 +26,7 @@ def execute(*statements: str) -> None:
 
 @pytest.fixture
 def without() -> Iterator[Callable[[type[Model], str], None]]:
-    """Drops a constraint or an index, until the test ends."""
+    """Drops a constraint or an index until the test ends."""
     dropped: list[tuple[type[Model], BaseConstraint | Index]] = []
 
     def drop(model: type[Model], name: str) -> None:
@@ -36,7 +36,7 @@ def without() -> Iterator[Callable[[type[Model], str], None]]:
                 editor.remove_index(model, found)
             else:
                 kept = [each for each in model._meta.constraints if each is not found]
-                # SQLite makes the table anew, by what the model says
+                # SQLite creates the table again from the constraints of the model
                 with patch.object(model._meta, "constraints", kept):
                     editor.remove_constraint(model, found)
         dropped.append((model, found))
@@ -54,7 +54,7 @@ def without() -> Iterator[Callable[[type[Model], str], None]]:
 
 
 def restore_trigger() -> None:
-    """SQLite makes a table anew to change it, and loses its triggers."""
+    """Create the trigger again: SQLite loses it when it creates the table again to change it."""
     execute(*_DROPS[connection.vendor])
     with connection.schema_editor() as editor:
         editor.execute(REFUSE_CHANGES[connection.vendor], params=None)
@@ -71,7 +71,7 @@ _DROPS = {
 
 @contextmanager
 def _unchecked() -> Iterator[None]:
-    """No reference, no check and no trigger is looked at within the block."""
+    """Disable foreign keys, checks and triggers within the block."""
     on, off = {
         "postgresql": (["SET session_replication_role = replica"], ["SET session_replication_role = DEFAULT"]),
         "sqlite": (
