@@ -23,6 +23,7 @@ from es_django.inbox.errors import HandlerInterrupted
 from es_django.inbox.handlers import HandlerFunction
 from es_django.messages.message import Message, to_wire
 from es_django.models import InboxReceipt
+from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.error_translation import require_healthy_transaction, storage_errors
 
 
@@ -65,7 +66,7 @@ def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, at
         Exception: any other error of the handler.
     """
     using, receipt = conf.settings().database, _identity(consumer, message)
-    with storage_errors("handle a message", connections[using]), transaction.atomic(using=using):
+    with storage_errors("handle a message", connections[using]), tracked_atomic(connections[using]):
         with connections[using].cursor() as cursor:
             cursor.execute(INSERT_RECEIPT, [*receipt, attempt])
             if cursor.rowcount == 0:

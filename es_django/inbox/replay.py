@@ -16,6 +16,7 @@ from es_django.inbox.handlers import UNHANDLED, HandlerFunction, handlers_of
 from es_django.inbox.receipts import content_of, handle_once, run_handler
 from es_django.messages.message import Message, from_wire
 from es_django.models import InboxReceipt
+from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.error_translation import storage_errors
 
 logger: logging.Logger = logging.getLogger("es_django.inbox")
@@ -37,7 +38,7 @@ def replay(consumer: str, message_id: UUID | str) -> None:
     """
     using = conf.settings().database
     receipts = InboxReceipt.objects.using(using)
-    with storage_errors("replay a message", connections[using]), transaction.atomic(using=using):
+    with storage_errors("replay a message", connections[using]), tracked_atomic(connections[using]):
         receipt = receipts.select_for_update().filter(consumer=consumer, message_id=str(message_id)).first()
         message, handler = _replayable(consumer, str(message_id), receipt)
         this = receipts.filter(consumer=consumer, message_id=str(message_id))

@@ -43,6 +43,7 @@ from es_django.projections.errors import ProjectionStatusError
 from es_django.projections.side_effects import apply_events
 from es_django.projections.states import transition
 from es_django.store.backends import store_for
+from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.database import DatabaseEventStore
 from es_django.store.error_translation import storage_errors
 
@@ -83,7 +84,7 @@ def give_to_appends(projection: Projection) -> None:
     """
     using = conf.settings().database
     try:
-        with storage_errors("end a rebuild", connections[using]), transaction.atomic(using=using, durable=True):
+        with storage_errors("end a rebuild", connections[using]), tracked_atomic(connections[using], durable=True):
             checkpoint = lock_due(projection, 0)
             if checkpoint is None:
                 return

@@ -6,7 +6,7 @@ hand-over between appends and runners misses no event and applies none twice (se
 
 import logging
 
-from django.db import connections, transaction
+from django.db import connections
 
 from es_django import conf
 from es_django.models import CheckpointStatus, ProjectionCheckpoint
@@ -23,6 +23,7 @@ from es_django.projections.foreign_keys import blocking_foreign_keys
 from es_django.projections.handover import take_from_appends
 from es_django.projections.side_effects import merged_side_effects
 from es_django.projections.states import transition
+from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.error_translation import storage_errors
 
 logger: logging.Logger = logging.getLogger("es_django.projections")
@@ -60,7 +61,7 @@ def start_rebuild(name: str, *, by: str) -> bool:
 
 def _empty_and_reset(projection: Projection) -> bool:
     database = conf.settings().database
-    with transaction.atomic(using=database):
+    with tracked_atomic(connections[database]):
         checkpoints = list(checkpoints_of(projection.name).select_for_update())
         if _is_under_way(projection, checkpoints):
             return False

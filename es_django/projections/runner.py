@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from copy import copy
 
-from django.db import connections, transaction
+from django.db import connections
 
 from es_django import conf
 from es_django.core.replay_errors import ReplayError
@@ -24,6 +24,7 @@ from es_django.projections.handover import give_to_appends
 from es_django.projections.side_effects import apply_events, done_until
 from es_django.projections.states import transition
 from es_django.store.backends import store_for
+from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.error_translation import storage_errors
 from es_django.store.reads import Page, Partition
 
@@ -103,7 +104,7 @@ def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
     using, page = conf.settings().database, Page([], 0)
     before: ProjectionCheckpoint | None = None
     try:
-        with storage_errors("run a projection", connections[using]), transaction.atomic(using=using, durable=True):
+        with storage_errors("run a projection", connections[using]), tracked_atomic(connections[using], durable=True):
             checkpoint = lock_due(projection, partition)
             if checkpoint is None:
                 return 0, False

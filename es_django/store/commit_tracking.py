@@ -1,27 +1,33 @@
-"""Whether what was written in a transaction has been committed."""
+"""Tells whether a transaction has been committed, so that stored changes are never taken for lost ones."""
 
 import weakref
-from typing import Any
+from types import TracebackType
+from typing import Any, Final
 
-from django.db import connections, transaction
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+AFTER_COMMIT: Final = "An on_commit callback raised this error. The transaction was committed before."
+"""The note that `tracked_atomic` adds to an error."""
 
 
 class CommitTracker:
-    """Tells whether the transaction, or savepoint, that was open at its making has been committed.
+    """Whether the transaction or savepoint that was open when the tracker was made has been committed: call it to get
+    True, False after a rollback, or None while it is open.
 
-    Django calls an `on_commit` callback after the commit and drops it on a rollback, of a savepoint too; so a callback
-    that is gone without having been called belonged to a rollback.
+    Django calls an `on_commit` callback after the commit. It drops the callback after a rollback, also of a savepoint.
+    So a callback that no longer exists and was never called belonged to a rollback.
     """
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._committed = False
 
         def note_commit() -> None:
             self._committed = True
 
         self._callback = weakref.ref(note_commit)
-        transaction.on_commit(note_commit, using=using)
-        _put_first(connections[using])
+        connection.on_commit(note_commit)
+        _put_first(connection)
 
     def __call__(self) -> bool | None:
         if self._committed:
@@ -29,8 +35,37 @@ class CommitTracker:
         return False if self._callback() is None else None
 
 
+class tracked_atomic(transaction.Atomic):
+    """`transaction.atomic()` that adds the note AFTER_COMMIT to an error of an on_commit callback.
+
+    Django runs these callbacks while it leaves the block. Without the note, their errors look like a failed COMMIT.
+    """
+
+    def __init__(self, connection: BaseDatabaseWrapper, *, durable: bool = False) -> None:
+        super().__init__(connection.alias, True, durable)
+        self._connection = connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection, tracker = self._connection, None
+        if connection.run_on_commit and len(connection.atomic_blocks) == 1:
+            tracker = CommitTracker(connection)
+        try:
+            super().__exit__(kind, error, trace)
+        except BaseException as failure:
+            if tracker is not None and tracker():
+                failure.add_note(AFTER_COMMIT)
+            raise
+
+
+def is_after_commit(error: BaseException) -> bool:
+    """Whether an on_commit callback raised the error, so that the changes of the transaction are stored."""
+    return AFTER_COMMIT in getattr(error, "__notes__", ())
+
+
 def _put_first(connection: Any) -> None:
-    """Moves the last callback before the others: one that fails makes Django drop those behind it."""
-    # Nothing commits around a TestCase, and captureOnCommitCallbacks takes what stands behind what it found.
+    """Moves the last callback to the front, because Django drops the callbacks behind one that fails."""
+    # A TestCase never commits, and captureOnCommitCallbacks() expects new callbacks at the end.
     if not any(block._from_testcase for block in connection.atomic_blocks):
         connection.run_on_commit.insert(0, connection.run_on_commit.pop())

@@ -10,7 +10,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, transaction
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Coalesce, Now
 from django.db.transaction import TransactionManagementError
@@ -24,7 +24,7 @@ from es_django.core.streams import StreamId
 from es_django.messages.message import StagedMessage
 from es_django.models import StoredEvent, Stream
 from es_django.store.base import EventStore
-from es_django.store.commit_tracking import CommitTracker
+from es_django.store.commit_tracking import CommitTracker, tracked_atomic
 from es_django.store.error_translation import require_healthy_transaction, storage_errors
 from es_django.store.errors import AggregateNotFound, DuplicateMessage
 from es_django.store.hooks import after_messages, run_inline_projections
@@ -102,10 +102,10 @@ class DatabaseEventStore(EventStore):
         return self.connection.in_atomic_block
 
     def transaction(self) -> AbstractContextManager[None]:
-        return transaction.atomic(using=self.using)
+        return tracked_atomic(self.connection)
 
     def commit_tracker(self) -> IsCommitted:
-        return CommitTracker(self.using) if self.in_transaction else already_committed
+        return CommitTracker(self.connection) if self.in_transaction else already_committed
 
     def _require_autocommit(self, connection: BaseDatabaseWrapper) -> None:
         # The attribute is asked first, as the method makes sure of a connection.
@@ -135,7 +135,7 @@ class DatabaseEventStore(EventStore):
             with storage_errors("append", connection, writes=True):
                 recorded, _ = append_all_once(self, appends, insert)
         else:
-            with storage_errors("append", connection), self.transaction():
+            with storage_errors("append", connection), tracked_atomic(connection):
                 recorded, are_new = append_all_once(self, appends, insert)
                 if runs_inline and are_new:
                     run_inline_projections(recorded, skip=self._projections_run_from_checkpoint())

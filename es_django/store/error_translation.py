@@ -1,10 +1,9 @@
-"""What the database raises, as this package's errors, told apart by constraint name and code, never by text.
+"""Translates the errors of the database into the errors of this package, by constraint name and error code.
 
-An error that passed for something else would be retried for ever, or given up too soon.
+A wrong translation would have a caller retry an error for ever, or give up too soon.
 """
 
 import re
-from traceback import walk_tb
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -14,18 +13,21 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from es_django.core.errors import EsDjangoError
 from es_django.core.retryability import is_retryable
+from es_django.store.commit_tracking import is_after_commit
 from es_django.store.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, StorageError
 
 
-# A class, as a generator would cost each append several times as much.
+# A class, because a generator-based context manager would cost every append several times as much.
 class storage_errors(msgspec.Struct):
-    """Turns what the database raises within the block into this package's errors. Where that has broken the transaction
-    of the connection, or the block `writes`, the transaction is marked for rollback; one that is broken already is
-    refused.
+    """Translates the database errors of the block, which performs `operation`.
 
-    PostgreSQL answers the COMMIT of a broken transaction with a rollback and no error, and SQLite stores what follows
-    its rollback by itself; so whoever catches the error and goes on must not be told that all is well. A write that
-    failed marks also a transaction that could go on, as a model's `save()` does: the rest would be stored without it.
+    An error that breaks the transaction of `connection` marks it for rollback; so does every database error of a block
+    that `writes`. Otherwise a caller that catches the error and goes on would believe its changes committed:
+    PostgreSQL answers the COMMIT of a broken transaction with a rollback and no error, SQLite stores the statements
+    after its rollback one by one, and a transaction without the failed write would commit the rest.
+
+    Raises `StorageError` at once if the transaction is already broken. An error of an on_commit callback passes
+    unchanged, because the changes are stored.
     """
 
     operation: str
@@ -34,7 +36,7 @@ class storage_errors(msgspec.Struct):
 
     def __enter__(self) -> None:
         if self.connection.in_atomic_block and _is_broken(self.connection):
-            _refuse(self.operation, self.connection)
+            _raise_broken(self.operation, self.connection)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
@@ -42,46 +44,45 @@ class storage_errors(msgspec.Struct):
         connection, failed = self.connection, isinstance(error, DatabaseFailure)
         if connection.in_atomic_block and ((failed and self.writes) or _is_broken(connection)):
             connection.set_rollback(True)
-        if isinstance(error, DatabaseFailure) and not _is_of_a_hook(error):
+        if isinstance(error, DatabaseFailure) and not is_after_commit(error):
             raise _domain_error(self.operation, error) from error.__cause__ or error
 
 
 def is_conflict(error: EsDjangoError) -> bool:
-    """Whether nothing was stored because others were at the same data: the version says so, or PostgreSQL does, which
-    ends one of the transactions that it cannot put in a row or that wait for each other."""
+    """Whether nothing was stored because another transaction changed the same data.
+
+    The stream's version says so, or PostgreSQL does: it ends one of the transactions in a serialization failure or a
+    deadlock.
+    """
     is_one = isinstance(error, ConcurrencyError) or getattr(error.__cause__, "sqlstate", None) in _CONFLICTS
-    return is_one and not _is_of_a_hook(error)
+    return is_one and not is_after_commit(error)
 
 
 def require_healthy_transaction(operation: str, connection: BaseDatabaseWrapper) -> None:
-    """Raises `StorageError` if code of the project has caught a database error that spoilt the transaction: Django, or
-    the database where the error was of raw SQL, would roll it back in silence."""
+    """Raises `StorageError` if code of the project caught a database error that broke the transaction. Django, or the
+    database after raw SQL, would roll the transaction back without an error."""
     if connection.needs_rollback or (connection.in_atomic_block and _is_broken(connection)):
-        _refuse(operation, connection)
+        _raise_broken(operation, connection)
 
 
-def _refuse(operation: str, connection: BaseDatabaseWrapper) -> NoReturn:
+def _raise_broken(operation: str, connection: BaseDatabaseWrapper) -> NoReturn:
     connection.set_rollback(True)
-    reason = "a database error was caught inside the transaction; put what may fail into an atomic() of its own"
+    reason = "a database error was caught inside the transaction: wrap the code that may fail in its own atomic() block"
     raise StorageError(operation, False, reason)
 
 
 def _is_broken(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the transaction of an atomic block would be rolled back, or is already, and Django does not know. Where
-    the connection is lost, all that follows says so, and the COMMIT too."""
+    """Whether the database rolls the transaction back, or already has, and Django does not know.
+
+    A lost connection does not count: every later statement fails then, and the COMMIT too.
+    """
     if connection.needs_rollback:
         return False
     driver: Any = connection.connection
     if connection.vendor == "postgresql":
         return bool(driver.pgconn.transaction_status == _IN_ERROR)
-    # With an isolation level, as where Django's autocommit is off, the driver begins with the first write.
+    # With an isolation level, which Django sets when autocommit is off, the driver begins at the first write.
     return not driver.in_transaction and driver.isolation_level is None
-
-
-def _is_of_a_hook(error: BaseException) -> bool:
-    """Whether it comes out of what was handed to `on_commit`: then all is stored, though Django runs that within the
-    atomic block that it has just committed."""
-    return any(frame.f_code is _RUNS_HOOKS for frame, _ in walk_tb(error.__traceback__))
 
 
 def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
@@ -92,10 +93,8 @@ def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
     return StorageError(operation, is_retryable(failure), reason)
 
 
-_RUNS_HOOKS = BaseDatabaseWrapper.run_and_clear_commit_hooks.__code__
-
 _IN_ERROR = 3
-"""psycopg.pq.TransactionStatus.INERROR, which is not to be imported where there is no PostgreSQL."""
+"""psycopg.pq.TransactionStatus.INERROR, written out because SQLite projects need not install psycopg."""
 
 _CONFLICTS = frozenset({"40001", "40P01"})
 

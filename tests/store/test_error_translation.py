@@ -20,6 +20,7 @@ from es_django.monitoring.health import status
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.states import Transition
 from es_django.projections import wait_for
+from es_django.store.commit_tracking import AFTER_COMMIT
 from es_django.store.error_translation import storage_errors
 from tests.domain import Annotated
 
@@ -57,7 +58,7 @@ OPERATIONS: list[tuple[str, Callable[[], Any]]] = [
     ("replay a message", lambda: replay("tests", "m-1")),
     ("look up a receipt", lambda: outcome_of_receipt("tests", "m-1")),
     ("store a dead message", lambda: insert_dead_receipt("tests", "m-1", None, "tests", attempt=1)),
-    ("look how long the log is", lambda: wait_for("statements")),
+    ("read the end of the log", lambda: wait_for("statements")),
     ("read the status", lambda: status()),
 ]
 
@@ -179,10 +180,11 @@ def test_a_commit_that_fails_at_the_end_of_a_lock_is_told() -> None:
 
 
 def test_what_fails_after_the_commit_of_a_lock_is_not_told_as_a_failed_commit() -> None:
-    with pytest.raises(OperationalError, match="told by the database"), event_store.lock(STREAM, 5):
+    with pytest.raises(OperationalError, match="told by the database") as caught, event_store.lock(STREAM, 5):
         event_store.append(STREAM, [PENDING], expected=0)
         transaction.on_commit(fail)
     assert event_store.version(STREAM) == 1
+    assert caught.value.__notes__ == [AFTER_COMMIT]
 
 
 def test_a_block_that_is_to_be_rolled_back_ends_in_silence_though_its_transaction_is_broken() -> None:
