@@ -13,7 +13,8 @@ from es_django.store.error_translation import storage_errors
 from es_django.store.errors import LockTimeout, StorageError
 from es_django.store.postgresql import sql
 from es_django.store.postgresql.append import append_statement
-from es_django.store.postgresql.prepared import Parameters, fetch
+from es_django.store.postgresql.execution import fetch
+from es_django.store.postgresql.plain_cursor import Parameters
 from es_django.store.reads import Partition
 from es_django.store.row_mapping import recorded_from
 from es_django.store.writes import Append

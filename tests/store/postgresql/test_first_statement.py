@@ -15,7 +15,7 @@ from django.db import close_old_connections, connection, transaction
 from es_django import ANY, Event, PendingEvent, StorageError, StreamId, event_store
 from es_django.errors import DuplicateEvent
 from es_django.store.postgresql import prepared
-from es_django.store.postgresql.prepared import fetch
+from es_django.store.postgresql.execution import fetch
 from tests.threads import threads, wait_until_somebody_waits_for_a_lock
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.requires_postgresql]
@@ -98,7 +98,7 @@ def test_where_it_fails_the_transaction_has_failed_and_the_next_one_goes_on() ->
 
 @pytest.mark.usefixtures("_interrupts_are_heard")
 @pytest.mark.parametrize("inner", [False, True], ids=["alone", "the first of a transaction"])
-def test_an_interrupt_ends_the_wait_for_another_writer_and_the_connection_goes_on(inner: bool) -> None:
+def test_an_interrupt_ends_the_wait_for_another_writer_and_the_connection_goes_on(inner: bool, way: str) -> None:
     def unit() -> AbstractContextManager[None]:
         return transaction.atomic() if inner else nullcontext()
 
@@ -129,7 +129,7 @@ def _time_can_be_up() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_time_can_be_up")
-def test_what_is_asked_after_an_exception_out_of_the_wait_gets_no_other_statements_rows() -> None:
+def test_what_is_asked_after_an_exception_out_of_the_wait_gets_no_other_statements_rows(way: str) -> None:
     append()
     with pytest.raises(StorageError, match="the connection is closed"), transaction.atomic():
         with holding_the_stream(), threads(1) as submit:
@@ -145,7 +145,7 @@ def test_what_is_asked_after_an_exception_out_of_the_wait_gets_no_other_statemen
 
 @pytest.mark.usefixtures("_time_can_be_up")
 @pytest.mark.parametrize("inner", [False, True], ids=["alone", "within a transaction"])
-def test_an_append_that_an_exception_has_broken_off_holds_nobody_up_and_is_not_stored_later(inner: bool) -> None:
+def test_an_interrupted_append_blocks_no_other_writer_and_is_not_stored_later(inner: bool, way: str) -> None:
     other = StreamId("first-statement", "other")
     append()
     with holding_the_stream(), threads(1) as submit:
@@ -176,7 +176,9 @@ def test_an_exception_before_it_is_sent_leaves_no_half_open_pipeline(monkeypatch
 
 @pytest.mark.parametrize("inner", [False, True], ids=["alone", "the first of a transaction"])
 @pytest.mark.parametrize("waits", [False, True], ids=["before it", "while it waits"])
-def test_a_server_that_ends_the_session_is_told_and_the_next_connection_goes_on(waits: bool, inner: bool) -> None:
+def test_a_session_that_the_server_ends_is_an_error_and_the_next_connection_works(
+    waits: bool, inner: bool, way: str
+) -> None:
     def unit() -> AbstractContextManager[None]:
         return transaction.atomic() if inner else nullcontext()
 

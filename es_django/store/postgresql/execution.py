@@ -1,0 +1,53 @@
+"""Execute a statement: through libpq where possible, else through Django's cursor.
+
+The fast way in `prepared.py` rests on private parts of Django and psycopg. Where a release no longer has one of them,
+every statement goes through Django's cursor, with the same rows and the same errors. So do the statements that Django
+logs (`DEBUG`), because the log needs the text that Django's cursor makes.
+"""
+
+import logging
+from collections.abc import Callable
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from es_django.store.postgresql import plain_cursor
+from es_django.store.postgresql.plain_cursor import Parameters, Rows
+
+logger = logging.getLogger(__name__)
+
+Fetch = Callable[[BaseDatabaseWrapper, str, Parameters, bool], Rows]
+
+
+def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameters, *, prepare: bool = True) -> Rows:
+    """Return the rows of a statement with named parameters.
+
+    The columns and casts of the statement define the types of the parameters. With `prepare=False`, PostgreSQL plans
+    the statement for the given parameters at each call.
+    """
+    if connection.queries_logged:
+        return plain_cursor.fetch(connection, statement, parameters, prepare)
+    return _fetch(connection, statement, parameters, prepare)
+
+
+def _choose_and_fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameters, prepare: bool) -> Rows:
+    global _fetch
+    connection.ensure_connection()
+    _fetch = _fastest(connection)
+    return _fetch(connection, statement, parameters, prepare)
+
+
+def _fastest(connection: BaseDatabaseWrapper) -> Fetch:
+    try:
+        from es_django.store.postgresql import prepared
+    except ImportError as error:
+        missing = str(error)
+    else:
+        missing = ", ".join(prepared.missing_parts(connection))
+        if not missing:
+            return prepared.fetch
+    logger.warning("statements are not prepared, because Django or psycopg has changed: %s", missing)
+    return plain_cursor.fetch
+
+
+_fetch: Fetch = _choose_and_fetch
+"""Chosen at the first statement of the process."""

@@ -1,0 +1,63 @@
+"""Fetch rows through Django's own cursor, and end a connection whose statement was interrupted."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+from django.db import NotSupportedError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.pq import TransactionStatus
+from psycopg.types.datetime import TimestamptzLoader
+
+if TYPE_CHECKING:
+    from psycopg.abc import Buffer
+
+Parameters = Mapping[str, Any]
+Rows = list[tuple[Any, ...]]
+
+IN_PIPELINE = "the result would come too late inside psycopg's pipeline(): leave the pipeline first"
+
+CANCEL_TIMEOUT = 5.0
+"""Seconds that the server has to confirm a cancellation, as many as psycopg gives it after an interrupt."""
+
+
+def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameters, prepare: bool) -> Rows:
+    """Return the rows of a statement with named parameters. `prepare` has no effect: Django never prepares."""
+    with connection.cursor() as cursor:
+        driver = connection.connection
+        if driver.pgconn.pipeline_status:
+            raise NotSupportedError(IN_PIPELINE)
+        if connection.timezone is not UTC:
+            cursor.adapters.register_loader("timestamptz", _UtcLoader)
+        try:
+            cursor.execute(statement, parameters)
+            return cast("Rows", cursor.fetchall())
+        except BaseException:
+            if driver.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                abandon(connection)
+            raise
+
+
+class _UtcLoader(TimestamptzLoader):
+    """Loads times in UTC, as prepared.py does. Django's loader uses local time, and drops the zone if USE_TZ is off."""
+
+    def load(self, data: "Buffer") -> datetime:
+        return super().load(data).astimezone(UTC)
+
+
+def abandon(connection: BaseDatabaseWrapper) -> None:
+    """Cancel the statement that an exception interrupted, and close its connection.
+
+    On an open connection, the next statement would read the rows of the interrupted one. A server that is not told
+    would go on waiting for locks, and commit the statement in the end.
+    """
+    driver: psycopg.Connection[Any] = connection.connection
+    # Django opens a new connection at the next opportunity.
+    connection.errors_occurred = True
+    try:
+        with suppress(psycopg.Error):
+            driver.cancel_safe(timeout=CANCEL_TIMEOUT)
+    finally:
+        driver.close()
