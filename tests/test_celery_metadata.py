@@ -19,16 +19,17 @@ def look_at_metadata(again: bool = False) -> None:
         look_at_metadata.delay()
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.slow
-def test_a_task_has_the_metadata_of_its_sender_and_passes_it_on() -> None:
-    with start_worker(app, pool="solo", perform_ping_check=False):
-        with metadata(correlation_id="c-1", user=lambda: "ada"):
-            look_at_metadata.delay(again=True)
-        look_at_metadata.delay()
-        expected = {"correlation_id": "c-1", "user": "ada"}
-        assert seen.get(timeout=20) == expected
-        rest = [seen.get(timeout=20), seen.get(timeout=20)]
-    assert expected in rest
-    assert {} in rest
+class TestCeleryMetadata:
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    @pytest.mark.slow
+    def test_a_task_has_the_metadata_of_its_sender_and_passes_it_on(self) -> None:
+        with start_worker(app, pool="solo", perform_ping_check=False):
+            with metadata(correlation_id="c-1", user=lambda: "ada"):
+                look_at_metadata.delay(again=True)
+            look_at_metadata.delay()
+            expected = {"correlation_id": "c-1", "user": "ada"}
+            assert seen.get(timeout=20) == expected
+            rest = [seen.get(timeout=20), seen.get(timeout=20)]
+        assert expected in rest
+        assert {} in rest

@@ -47,174 +47,6 @@ def _only_what_a_test_adds(settings: Settings, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(categories, "_claims", {})
 
 
-def test_good_settings_have_no_complaint() -> None:
-    assert ids() == set()
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"DESTINATION": {}},
-        {"OUTBOX": {"LEASE": 0}},
-        {"OUTBOX": {"LEASE": INFINITE}},
-        {"OUTBOX": {"RETENTION_DAYS": 1_000_000}},
-        {"OUTBOX": {"RETENTION_DAYS": INFINITE}},
-        {"INBOX": {"RETENTION_DAYS": 1_000_000}},
-        {"INBOX": {"RETENTION_DAYS": INFINITE}},
-        {"OUTBOX": {"BACKOFF": {"base": INFINITE}}},
-        {"OUTBOX": {"BACKOFF": {"max": INFINITE}}},
-        {"OUTBOX": {"BACKOFF": {"factor": 1e9}}},
-        {"OUTBOX": {"BATCH_SIZE": 2**63}},
-        {"OUTBOX": {"BATCH_SIZE": "many"}},
-        {"OUTBOX": {"BACKOFF": {"factor": 0.5}}},
-        {"PROJECTIONS": {"BATCHSIZE": 5}},
-        {"DESTINATIONS": {"tests": {}}},
-    ],
-)
-def test_a_wrong_setting(wrong: dict[str, Any], settings: Settings) -> None:
-    settings.ES_DJANGO = {**GOOD, **wrong}
-    assert ids() == {"es_django.E001"}
-    with pytest.raises(ImproperlyConfigured, match="ES_DJANGO"):
-        conf.settings()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_the_longest_times_that_are_good_settings_can_be_reckoned_with(settings: Settings, recorder: object) -> None:
-    year, century = 365 * 24 * 3600, 36_500
-    backoff = {"base": year, "max": year, "factor": 1000}
-    settings.ES_DJANGO = {
-        **GOOD,
-        "OUTBOX": {"LEASE": year, "RETENTION_DAYS": century, "BACKOFF": backoff},
-        "INBOX": {"RETENTION_DAYS": century},
-    }
-    assert ids() == set()
-    outbox.send("tests", type="noted", data=None)
-    (claim,) = outbox_store().claim("tests", "a", limit=1, lease=conf.settings().outbox.lease)
-    assert outbox_store().settle("a", [Settlement(claim, PublishError("down"))]) == [None]
-    assert conf.settings().outbox.backoff.after(100) == year
-    tasks.prune()
-
-
-def test_a_database_that_is_not_there(settings: Settings) -> None:
-    settings.ES_DJANGO = {**GOOD, "DATABASE": "elsewhere"}
-    assert ids() == {"es_django.E002"}
-
-
-def test_an_unsupported_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections["default"], "vendor", "oracle")
-    assert ids() == {"es_django.E003"}
-
-
-def test_sqlite_without_immediate_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
-    monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", {})
-    assert ids() == {"es_django.E004"}
-
-
-@pytest.mark.parametrize(
-    "destination",
-    [
-        {"PUBLISHER": "tests.publishers.Missing"},
-        {"PUBLISHER": "tests.domain.Ledger", "OPTIONS": {"key": "k"}},
-        {"PUBLISHER": "tests.publishers.Recorder", "OPTIONS": {"colour": "red"}},
-    ],
-)
-def test_a_publisher_that_cannot_be_made(destination: dict[str, Any], settings: Settings) -> None:
-    settings.ES_DJANGO = {"DESTINATIONS": {"tests": destination}}
-    assert ids() == {"es_django.E005"}
-    with pytest.raises(ImproperlyConfigured, match="tests"):
-        publisher_for("tests")
-
-
-def test_a_publication_to_an_unknown_destination(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_django.checks.publications", [(published.Told, "nowhere", published.tell)])
-    assert ids() == {"es_django.E006"}
-
-
-def test_times_without_a_zone(settings: Settings) -> None:
-    settings.USE_TZ = False
-    assert ids() == {"es_django.E009"}
-
-
-@pytest.mark.parametrize(
-    "secret",
-    ["", "hunter2", "whsec_", "whsec_hunter2", "whsec_" + "aHVudGVyMg" * 4 + "!", "whsec_" + "hunter2a" * 12],
-)
-def test_a_secret_of_the_ingress_that_is_none_is_told_and_not_shown(secret: str, settings: Settings) -> None:
-    settings.ES_DJANGO = {**GOOD, "INGRESS": {"SECRETS": [SECRET, secret]}}
-    assert ids() == {"es_django.E012"}
-    (message,) = check_settings()
-    assert '["SECRETS"][1]' in message.msg
-    assert "hunter2" not in f"{message}{conf.settings()!r}"
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"SECRETS": "hunter2"}, {"SECRETS": [7]}, {"SECRETS": [b"hunter2"]}, {"MAX_BYTES": 0}]
-)
-def test_wrong_settings_of_the_ingress_are_told_and_not_shown(wrong: dict[str, Any], settings: Settings) -> None:
-    settings.ES_DJANGO = {**GOOD, "INGRESS": wrong}
-    assert ids() == {"es_django.E001"}
-    assert "hunter2" not in str(check_settings())
-
-
-@pytest.mark.urls("tests.inbox.urls")
-def test_an_ingress_that_refuses_everything(settings: Settings) -> None:
-    assert ids() == {"es_django.W013"}
-    settings.ES_DJANGO = {**GOOD, "INGRESS": {"SECRETS": [SECRET]}}
-    assert ids() == set()
-
-
-def test_a_project_without_urls_has_no_ingress(settings: Settings) -> None:
-    del settings.ROOT_URLCONF
-    assert ids() == set()
-
-
-def test_two_event_classes_of_one_name() -> None:
-    for name in ("One", "Two"):
-        type(name, (Event,), {"Meta": type("Meta", (), {"name": "tests.same"}), "__qualname__": name})
-    assert ids() == {"es_django.E007"}
-
-
-def test_two_aggregate_classes_of_one_category() -> None:
-    type("Alone", (Aggregate,), {})
-    for name in ("One", "Two"):
-        type(name, (Aggregate,), {"Meta": type("Meta", (), {"category": "same"}), "__qualname__": name})
-    assert ids() == {"es_django.E010"}
-
-
-def test_a_missing_upcaster() -> None:
-    type("Newer", (Event,), {"Meta": type("Meta", (), {"name": "tests.newer", "version": 3})})
-    assert ids() == {"es_django.E008"}
-
-
-def test_a_sensitive_field_that_no_payload_has() -> None:
-    options = {"name": "tests.payee", "sensitive": {"ibann"}}
-    type("Payee", (Event,), {"__annotations__": {"iban": str}, "Meta": type("Meta", (), options)})
-    assert ids() == {"es_django.E030"}
-
-
-def test_a_sensitive_field_of_an_older_schema_is_none_of_today() -> None:
-    options = {"name": "tests.payee", "sensitive": {"account"}, "version": 2}
-    payee = type("Payee", (Event,), {"__annotations__": {"iban": str}, "Meta": type("Meta", (), options)})
-    upcasts(payee, from_version=1)(lambda data: data)
-    assert ids() == set()
-
-
-@pytest.mark.django_db  # Django 6.1 looks whether SQLite has JSON
-def test_the_sample_project_passes_all_checks() -> None:
-    assert [message for message in run_checks() if str(message.id).startswith("es_django")] == []
-
-
-@pytest.mark.django_db
-def test_messages_that_wait_for_a_destination_that_was_removed(settings: Settings, recorder: type[Recorder]) -> None:
-    outbox.send("tests", type="noted", data=None)
-    assert check_open_messages(["default"]) == []
-    settings.ES_DJANGO = {}
-    (warning,) = check_open_messages(["default"])
-    assert (warning.id, "'tests'" in warning.msg) == ("es_django.W001", True)
-    assert check_open_messages(["other"]) == check_open_messages(None) == []
-
-
 def own(model: type[Model], name: str) -> None:
     def moved(self: Projection, event: Event, recorded: object) -> None: ...
 
@@ -225,29 +57,188 @@ def own(model: type[Model], name: str) -> None:
     type(name, (Projection,), {"Meta": meta, "moved": projects(moved)})
 
 
-def test_two_projections_that_own_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_django.projections.base._registered", {})
-    monkeypatch.setattr("es_django.projections.base.inline_projections", [])
-    own(Balance, "First")
-    assert ids() == set()
-    own(Balance, "Second")
-    assert ids() == {"es_django.E020"}
+class TestSettings:
+    def test_valid_settings_pass(self) -> None:
+        assert ids() == set()
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"DESTINATION": {}},
+            {"OUTBOX": {"LEASE": 0}},
+            {"OUTBOX": {"LEASE": INFINITE}},
+            {"OUTBOX": {"RETENTION_DAYS": 1_000_000}},
+            {"OUTBOX": {"RETENTION_DAYS": INFINITE}},
+            {"INBOX": {"RETENTION_DAYS": 1_000_000}},
+            {"INBOX": {"RETENTION_DAYS": INFINITE}},
+            {"OUTBOX": {"BACKOFF": {"base": INFINITE}}},
+            {"OUTBOX": {"BACKOFF": {"max": INFINITE}}},
+            {"OUTBOX": {"BACKOFF": {"factor": 1e9}}},
+            {"OUTBOX": {"BATCH_SIZE": 2**63}},
+            {"OUTBOX": {"BATCH_SIZE": "many"}},
+            {"OUTBOX": {"BACKOFF": {"factor": 0.5}}},
+            {"PROJECTIONS": {"BATCHSIZE": 5}},
+            {"DESTINATIONS": {"tests": {}}},
+        ],
+    )
+    def test_invalid_settings(self, wrong: dict[str, Any], settings: Settings) -> None:
+        settings.ES_DJANGO = {**GOOD, **wrong}
+        assert ids() == {"es_django.E001"}
+        with pytest.raises(ImproperlyConfigured, match="ES_DJANGO"):
+            conf.settings()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_the_longest_valid_times_work(self, settings: Settings, recorder: object) -> None:
+        year, century = 365 * 24 * 3600, 36_500
+        backoff = {"base": year, "max": year, "factor": 1000}
+        settings.ES_DJANGO = {
+            **GOOD,
+            "OUTBOX": {"LEASE": year, "RETENTION_DAYS": century, "BACKOFF": backoff},
+            "INBOX": {"RETENTION_DAYS": century},
+        }
+        assert ids() == set()
+        outbox.send("tests", type="noted", data=None)
+        (claim,) = outbox_store().claim("tests", "a", limit=1, lease=conf.settings().outbox.lease)
+        assert outbox_store().settle("a", [Settlement(claim, PublishError("down"))]) == [None]
+        assert conf.settings().outbox.backoff.after(100) == year
+        tasks.prune()
 
 
-@pytest.mark.parametrize(
-    ("model", "told"),
-    [(ContentType, "auth.Permission.content_type"), (Permission, "auth.User_user_permissions.permission")],
-)
-def test_rows_of_others_that_a_rebuild_would_delete(
-    model: type[Model], told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("es_django.projections.base._registered", {})
-    own(model, "Foreign")
-    assert ids() == {"es_django.E023"}
-    assert told in " ".join(message.msg for message in check_projections())
-    assert "auth.Permission.content_type" not in blocking_foreign_keys([ContentType, Permission])
+class TestDatabase:
+    def test_a_missing_database(self, settings: Settings) -> None:
+        settings.ES_DJANGO = {**GOOD, "DATABASE": "elsewhere"}
+        assert ids() == {"es_django.E002"}
+
+    def test_an_unsupported_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connections["default"], "vendor", "oracle")
+        assert ids() == {"es_django.E003"}
+
+    def test_sqlite_without_immediate_transactions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+        monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", {})
+        assert ids() == {"es_django.E004"}
+
+    def test_times_without_a_time_zone(self, settings: Settings) -> None:
+        settings.USE_TZ = False
+        assert ids() == {"es_django.E009"}
 
 
-def test_a_read_model_in_another_database_than_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(router, "db_for_write", lambda model: "elsewhere" if model is Balance else "default")
-    assert ids() == {"es_django.E021"}
+class TestDestinations:
+    @pytest.mark.parametrize(
+        "destination",
+        [
+            {"PUBLISHER": "tests.publishers.Missing"},
+            {"PUBLISHER": "tests.domain.Ledger", "OPTIONS": {"key": "k"}},
+            {"PUBLISHER": "tests.publishers.Recorder", "OPTIONS": {"colour": "red"}},
+        ],
+    )
+    def test_a_publisher_that_cannot_be_created(self, destination: dict[str, Any], settings: Settings) -> None:
+        settings.ES_DJANGO = {"DESTINATIONS": {"tests": destination}}
+        assert ids() == {"es_django.E005"}
+        with pytest.raises(ImproperlyConfigured, match="tests"):
+            publisher_for("tests")
+
+    def test_a_publication_to_an_unknown_destination(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("es_django.checks.publications", [(published.Told, "nowhere", published.tell)])
+        assert ids() == {"es_django.E006"}
+
+    @pytest.mark.django_db
+    def test_messages_that_wait_for_a_removed_destination(self, settings: Settings, recorder: type[Recorder]) -> None:
+        outbox.send("tests", type="noted", data=None)
+        assert check_open_messages(["default"]) == []
+        settings.ES_DJANGO = {}
+        (warning,) = check_open_messages(["default"])
+        assert (warning.id, "'tests'" in warning.msg) == ("es_django.W001", True)
+        assert check_open_messages(["other"]) == check_open_messages(None) == []
+
+
+class TestIngress:
+    @pytest.mark.parametrize(
+        "secret",
+        ["", "hunter2", "whsec_", "whsec_hunter2", "whsec_" + "aHVudGVyMg" * 4 + "!", "whsec_" + "hunter2a" * 12],
+    )
+    def test_an_invalid_secret_is_reported_and_not_shown(self, secret: str, settings: Settings) -> None:
+        settings.ES_DJANGO = {**GOOD, "INGRESS": {"SECRETS": [SECRET, secret]}}
+        assert ids() == {"es_django.E012"}
+        (message,) = check_settings()
+        assert '["SECRETS"][1]' in message.msg
+        assert "hunter2" not in f"{message}{conf.settings()!r}"
+
+    @pytest.mark.parametrize(
+        "wrong", [{"SECRETS": "hunter2"}, {"SECRETS": [7]}, {"SECRETS": [b"hunter2"]}, {"MAX_BYTES": 0}]
+    )
+    def test_invalid_settings_are_reported_and_not_shown(self, wrong: dict[str, Any], settings: Settings) -> None:
+        settings.ES_DJANGO = {**GOOD, "INGRESS": wrong}
+        assert ids() == {"es_django.E001"}
+        assert "hunter2" not in str(check_settings())
+
+    @pytest.mark.urls("tests.inbox.urls")
+    def test_an_ingress_without_a_secret(self, settings: Settings) -> None:
+        assert ids() == {"es_django.W013"}
+        settings.ES_DJANGO = {**GOOD, "INGRESS": {"SECRETS": [SECRET]}}
+        assert ids() == set()
+
+    def test_a_project_without_urls_has_no_ingress(self, settings: Settings) -> None:
+        del settings.ROOT_URLCONF
+        assert ids() == set()
+
+
+class TestEvents:
+    def test_two_event_classes_with_the_same_name(self) -> None:
+        for name in ("One", "Two"):
+            type(name, (Event,), {"Meta": type("Meta", (), {"name": "tests.same"}), "__qualname__": name})
+        assert ids() == {"es_django.E007"}
+
+    def test_two_aggregate_classes_with_the_same_category(self) -> None:
+        type("Alone", (Aggregate,), {})
+        for name in ("One", "Two"):
+            type(name, (Aggregate,), {"Meta": type("Meta", (), {"category": "same"}), "__qualname__": name})
+        assert ids() == {"es_django.E010"}
+
+    def test_a_missing_upcaster(self) -> None:
+        type("Newer", (Event,), {"Meta": type("Meta", (), {"name": "tests.newer", "version": 3})})
+        assert ids() == {"es_django.E008"}
+
+    def test_an_unknown_sensitive_field(self) -> None:
+        options = {"name": "tests.payee", "sensitive": {"ibann"}}
+        type("Payee", (Event,), {"__annotations__": {"iban": str}, "Meta": type("Meta", (), options)})
+        assert ids() == {"es_django.E030"}
+
+    def test_a_sensitive_field_of_an_older_schema_passes(self) -> None:
+        options = {"name": "tests.payee", "sensitive": {"account"}, "version": 2}
+        payee = type("Payee", (Event,), {"__annotations__": {"iban": str}, "Meta": type("Meta", (), options)})
+        upcasts(payee, from_version=1)(lambda data: data)
+        assert ids() == set()
+
+
+class TestProjections:
+    def test_two_projections_with_the_same_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("es_django.projections.base._registered", {})
+        monkeypatch.setattr("es_django.projections.base.inline_projections", [])
+        own(Balance, "First")
+        assert ids() == set()
+        own(Balance, "Second")
+        assert ids() == {"es_django.E020"}
+
+    @pytest.mark.parametrize(
+        ("model", "told"),
+        [(ContentType, "auth.Permission.content_type"), (Permission, "auth.User_user_permissions.permission")],
+    )
+    def test_foreign_keys_to_rows_that_a_rebuild_deletes(
+        self, model: type[Model], told: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("es_django.projections.base._registered", {})
+        own(model, "Foreign")
+        assert ids() == {"es_django.E023"}
+        assert told in " ".join(message.msg for message in check_projections())
+        assert "auth.Permission.content_type" not in blocking_foreign_keys([ContentType, Permission])
+
+    def test_a_read_model_in_another_database_than_the_events(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(router, "db_for_write", lambda model: "elsewhere" if model is Balance else "default")
+        assert ids() == {"es_django.E021"}
+
+
+class TestSampleProject:
+    @pytest.mark.django_db  # Django 6.1 looks whether SQLite has JSON
+    def test_the_sample_project_passes_all_checks(self) -> None:
+        assert [message for message in run_checks() if str(message.id).startswith("es_django")] == []

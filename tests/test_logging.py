@@ -187,66 +187,68 @@ def a_snapshot_is_not_taken() -> None:
 PROJECTION = {"projection": "tests.logging.listening"}
 
 
-@pytest.mark.parametrize(
-    ("happening", "expected"),
-    [
-        (
-            a_message_is_not_published,
-            [
-                {
-                    "message_id": MESSAGE,
-                    "destination": "failing",
-                    "attempt": 1,
-                    "category": "whispers",
-                    "key": "w-1",
-                    "version": 1,
-                }
-            ],
-        ),
-        (
-            a_publisher_breaks_down_and_loses_its_claims,
-            [
-                {"destination": "broken"},
-                {"message_id": MESSAGE, "destination": "broken", "attempt": 1},
-                {"message_id": MESSAGE, "destination": "broken", "attempt": 1},
-            ],
-        ),
-        (an_operator_moves_a_message, [{"message_id": MESSAGE, "by": "ada"}]),
-        (a_projection_fails, [{**PROJECTION, "partition": 0, "position": ...}]),
-        (
-            a_projection_is_operated,
-            [
-                {**PROJECTION, "partition": 0, "position": ...},
-                {**PROJECTION, "position": ..., "by": "ada"},
-                *[{**PROJECTION, "by": "ada"}] * 3,
-            ],
-        ),
-        (a_handler_fails, [{"consumer": "mailer", "message_id": MESSAGE, "attempt": 2}]),
-        (nobody_handles_a_message, [{"message_id": MESSAGE, "attempt": 1}]),
-        (what_is_no_message_is_delivered, [{"message_id": ...}]),
-        (a_dead_message_is_replayed, [{"consumer": "mailer", "message_id": MESSAGE}] * 2),
-        (a_snapshot_is_not_taken, [{"category": "whispers"}]),
-    ],
-    ids=lambda case: getattr(case, "__name__", ""),
-)
-def test_a_record_tells_the_ids_and_neither_payload_nor_secret(
-    happening: Callable[[], object], expected: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG, "es_django")
-    happening()
-    records = [record for record in caplog.records if record.name.startswith("es_django")]
-    told = [{name: value for name, value in vars(record).items() if name not in STANDARD} for record in records]
-    assert told == [
-        {name: each.get(name) if value is ... else value for name, value in wanted.items()}
-        for each, wanted in zip(told, expected, strict=True)
-    ]
-    assert all(value is not None for each in told for value in each.values())
-    assert SECRET not in "".join(f"{record.getMessage()} {extra}" for record, extra in zip(records, told, strict=True))
+class TestRecords:
+    @pytest.mark.parametrize(
+        ("happening", "expected"),
+        [
+            (
+                a_message_is_not_published,
+                [
+                    {
+                        "message_id": MESSAGE,
+                        "destination": "failing",
+                        "attempt": 1,
+                        "category": "whispers",
+                        "key": "w-1",
+                        "version": 1,
+                    }
+                ],
+            ),
+            (
+                a_publisher_breaks_down_and_loses_its_claims,
+                [
+                    {"destination": "broken"},
+                    {"message_id": MESSAGE, "destination": "broken", "attempt": 1},
+                    {"message_id": MESSAGE, "destination": "broken", "attempt": 1},
+                ],
+            ),
+            (an_operator_moves_a_message, [{"message_id": MESSAGE, "by": "ada"}]),
+            (a_projection_fails, [{**PROJECTION, "partition": 0, "position": ...}]),
+            (
+                a_projection_is_operated,
+                [
+                    {**PROJECTION, "partition": 0, "position": ...},
+                    {**PROJECTION, "position": ..., "by": "ada"},
+                    *[{**PROJECTION, "by": "ada"}] * 3,
+                ],
+            ),
+            (a_handler_fails, [{"consumer": "mailer", "message_id": MESSAGE, "attempt": 2}]),
+            (nobody_handles_a_message, [{"message_id": MESSAGE, "attempt": 1}]),
+            (what_is_no_message_is_delivered, [{"message_id": ...}]),
+            (a_dead_message_is_replayed, [{"consumer": "mailer", "message_id": MESSAGE}] * 2),
+            (a_snapshot_is_not_taken, [{"category": "whispers"}]),
+        ],
+        ids=lambda case: getattr(case, "__name__", ""),
+    )
+    def test_a_record_has_ids_but_no_payload_and_no_secret(
+        self, happening: Callable[[], object], expected: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG, "es_django")
+        happening()
+        records = [record for record in caplog.records if record.name.startswith("es_django")]
+        told = [{name: value for name, value in vars(record).items() if name not in STANDARD} for record in records]
+        assert told == [
+            {name: each.get(name) if value is ... else value for name, value in wanted.items()}
+            for each, wanted in zip(told, expected, strict=True)
+        ]
+        assert all(value is not None for each in told for value in each.values())
+        assert SECRET not in "".join(
+            f"{record.getMessage()} {extra}" for record, extra in zip(records, told, strict=True)
+        )
 
-
-def test_every_record_of_the_package_tells_ids() -> None:
-    package = django_settings.BASE_DIR / "es_django"
-    for file in package.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("logger."):
-                assert "extra" in {keyword.arg for keyword in node.keywords}, f"{file}:{node.lineno}"
+    def test_every_log_call_of_the_package_passes_ids(self) -> None:
+        package = django_settings.BASE_DIR / "es_django"
+        for file in package.rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("logger."):
+                    assert "extra" in {keyword.arg for keyword in node.keywords}, f"{file}:{node.lineno}"

@@ -26,40 +26,40 @@ def metadata_of(request: HttpRequest) -> Mapping[str, str]:
     return seen[0]
 
 
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({"X-Request-ID": "req-1"}, "req-1"),
-        ({"X-Request-ID": "req-1", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}, "req-1"),
-        ({"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}, TRACE),
-    ],
-)
-def test_the_correlation_id_comes_from_the_request(headers: dict[str, str], expected: str) -> None:
-    assert metadata_of(RequestFactory().get("/", headers=headers)) == {"correlation_id": expected}
+class TestMetadataMiddleware:
+    @pytest.mark.parametrize(
+        ("headers", "expected"),
+        [
+            ({"X-Request-ID": "req-1"}, "req-1"),
+            ({"X-Request-ID": "req-1", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}, "req-1"),
+            ({"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}, TRACE),
+        ],
+    )
+    def test_the_correlation_id_comes_from_the_request(self, headers: dict[str, str], expected: str) -> None:
+        assert metadata_of(RequestFactory().get("/", headers=headers)) == {"correlation_id": expected}
 
+    @pytest.mark.parametrize(
+        "header", [{}, {"X-Request-ID": "x" * 129}, {"X-Request-ID": "a b"}, {"traceparent": "00-no"}]
+    )
+    def test_a_malformed_correlation_id_is_replaced_by_a_new_one(self, header: dict[str, str]) -> None:
+        assert UUID7.fullmatch(metadata_of(RequestFactory().get("/", headers=header))["correlation_id"])
 
-@pytest.mark.parametrize("header", [{}, {"X-Request-ID": "x" * 129}, {"X-Request-ID": "a b"}, {"traceparent": "00-no"}])
-def test_without_a_plausible_one_it_is_new(header: dict[str, str]) -> None:
-    assert UUID7.fullmatch(metadata_of(RequestFactory().get("/", headers=header))["correlation_id"])
+    def test_the_user_is_read_when_something_is_written(self) -> None:
+        request = RequestFactory().get("/")
+        request.user = User(username="ada")
+        assert metadata_of(request)["user"] == "ada"
+        request.user = AnonymousUser()
+        assert "user" not in metadata_of(request)
 
+    def test_an_asynchronous_project_has_metadata_too(self) -> None:
+        seen: list[Mapping[str, str]] = []
 
-def test_the_user_is_looked_up_when_something_is_written() -> None:
-    request = RequestFactory().get("/")
-    request.user = User(username="ada")
-    assert metadata_of(request)["user"] == "ada"
-    request.user = AnonymousUser()
-    assert "user" not in metadata_of(request)
+        async def view(request: HttpRequest) -> HttpResponse:
+            seen.append(current_metadata())
+            return HttpResponse()
 
+        async def respond() -> None:
+            await metadata_middleware(view)(RequestFactory().get("/", headers={"X-Request-ID": "req-1"}))
 
-def test_an_asynchronous_project_has_it_too() -> None:
-    seen: list[Mapping[str, str]] = []
-
-    async def view(request: HttpRequest) -> HttpResponse:
-        seen.append(current_metadata())
-        return HttpResponse()
-
-    async def respond() -> None:
-        await metadata_middleware(view)(RequestFactory().get("/", headers={"X-Request-ID": "req-1"}))
-
-    asyncio.run(respond())
-    assert seen == [{"correlation_id": "req-1"}]
+        asyncio.run(respond())
+        assert seen == [{"correlation_id": "req-1"}]

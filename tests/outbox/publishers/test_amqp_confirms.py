@@ -96,42 +96,41 @@ def published(script: list[Said], outcomes: Outcomes) -> list[int]:
     return connection.channel().sent_at_each_word
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_each_message_gets_what_was_said_of_it(case: str) -> None:
-    script, errors = CASES[case]
-    outcomes: Outcomes = {}
-    published(list(script), outcomes)
-    assert sorted(outcomes) == [0, 1, 2, 3]
-    assert {index for index, error in outcomes.items() if error is not None} == set(errors)
-    assert all(reason in str(outcomes[index]) for index, reason in errors.items())
+class TestConfirms:
+    @pytest.mark.parametrize("case", CASES)
+    def test_each_message_gets_the_outcome_that_the_broker_sends(self, case: str) -> None:
+        script, errors = CASES[case]
+        outcomes: Outcomes = {}
+        published(list(script), outcomes)
+        assert sorted(outcomes) == [0, 1, 2, 3]
+        assert {index for index, error in outcomes.items() if error is not None} == set(errors)
+        assert all(reason in str(outcomes[index]) for index, reason in errors.items())
+
+    def test_messages_without_a_confirm_have_no_outcome_after_a_lost_connection(self) -> None:
+        outcomes: Outcomes = {}
+        with pytest.raises(ConnectionResetError):
+            published([ack(1), ack(3), LOST], outcomes)
+        assert outcomes == {0: None, 2: None}
+
+    def test_late_confirms_are_credited_to_the_batch_that_sent_the_message(self) -> None:
+        def broken_off() -> Iterator[tuple[int, Delivery]]:
+            yield from DELIVERIES
+            raise SystemExit
+
+        channel = ConfirmingChannel(cast("kombu.Connection", ScriptedConnection([ack(4, True), LOST])))
+        first: Outcomes = {}
+        second: Outcomes = {}
+        with pytest.raises(SystemExit):
+            channel.publish(broken_off(), timeout=5, outcomes=first)
+        with pytest.raises(ConnectionResetError):
+            channel.publish(DELIVERIES, timeout=5, outcomes=second)
+        assert (sorted(first), second) == ([0, 1, 2, 3], {})
 
 
-def test_what_was_not_confirmed_before_the_connection_was_lost_has_no_outcome() -> None:
-    outcomes: Outcomes = {}
-    with pytest.raises(ConnectionResetError):
-        published([ack(1), ack(3), LOST], outcomes)
-    assert outcomes == {0: None, 2: None}
+class TestWaiting:
+    def test_all_messages_are_sent_before_the_first_confirm_is_awaited(self) -> None:
+        assert published([ack(1), ack(2), ack(3), ack(4)], {}) == [4, 4, 4, 4]
 
-
-def test_what_is_confirmed_of_a_batch_that_was_broken_off_is_no_message_of_the_next() -> None:
-    def broken_off() -> Iterator[tuple[int, Delivery]]:
-        yield from DELIVERIES
-        raise SystemExit
-
-    channel = ConfirmingChannel(cast("kombu.Connection", ScriptedConnection([ack(4, True), LOST])))
-    first: Outcomes = {}
-    second: Outcomes = {}
-    with pytest.raises(SystemExit):
-        channel.publish(broken_off(), timeout=5, outcomes=first)
-    with pytest.raises(ConnectionResetError):
-        channel.publish(DELIVERIES, timeout=5, outcomes=second)
-    assert (sorted(first), second) == ([0, 1, 2, 3], {})
-
-
-def test_confirms_are_awaited_when_all_is_sent() -> None:
-    assert published([ack(1), ack(2), ack(3), ack(4)], {}) == [4, 4, 4, 4]
-
-
-def test_no_more_than_so_many_are_on_their_way_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(amqp_confirms, "MAX_UNCONFIRMED", 2)
-    assert published([ack(1), ack(2), ack(3), ack(4)], {}) == [2, 2, 4, 4]
+    def test_the_number_of_unconfirmed_messages_is_limited(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(amqp_confirms, "MAX_UNCONFIRMED", 2)
+        assert published([ack(1), ack(2), ack(3), ack(4)], {}) == [2, 2, 4, 4]

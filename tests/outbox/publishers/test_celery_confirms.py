@@ -95,245 +95,244 @@ def ids(messages: list[Message]) -> list[UUID]:
     return [message.message_id for message in messages]
 
 
-def test_many_tasks_arrive_in_their_order(publisher: CeleryPublisher, queue: kombu.Queue) -> None:
-    sent = news(500)
-    assert publisher.publish(sent) == [None] * 500
-    assert received(queue) == ids(sent)
+class TestTasks:
+    def test_many_tasks_arrive_in_order(self, publisher: CeleryPublisher, queue: kombu.Queue) -> None:
+        sent = news(500)
+        assert publisher.publish(sent) == [None] * 500
+        assert received(queue) == ids(sent)
 
+    def test_monitors_show_the_type_and_id_of_a_message_but_not_its_data(
+        self, publisher: CeleryPublisher, queue: kombu.Queue
+    ) -> None:
+        message = Message(
+            type="account.opened", data={"iban": "secret"}, destination="tests", headers={"token": "secret"}
+        )
+        assert publisher.publish([message]) == [None]
+        delivery = queue.get(no_ack=True)
+        assert delivery is not None
+        assert delivery.headers["argsrepr"] == f"(account.opened {message.message_id})"
+        assert "secret" not in str(delivery.headers)
 
-def test_what_monitors_show_of_a_task_is_not_what_its_message_carries(
-    publisher: CeleryPublisher, queue: kombu.Queue
-) -> None:
-    message = Message(type="account.opened", data={"iban": "secret"}, destination="tests", headers={"token": "secret"})
-    assert publisher.publish([message]) == [None]
-    delivery = queue.get(no_ack=True)
-    assert delivery is not None
-    assert delivery.headers["argsrepr"] == f"(account.opened {message.message_id})"
-    assert "secret" not in str(delivery.headers)
+    def test_celery_sends_its_signals_and_a_receiver_that_raises_stops_no_task(
+        self, publisher: CeleryPublisher, queue: kombu.Queue
+    ) -> None:
+        sent, told = news(3), list[UUID]()
 
+        def tell(headers: Any, **kwargs: object) -> None:
+            told.append(UUID(headers["id"]))
 
-@pytest.mark.parametrize("events", [False, True], ids=["tasks alone", "each followed by an event"])
-def test_of_many_tasks_exactly_those_that_no_queue_takes_are_errors(
-    events: bool,
-    publisher: CeleryPublisher,
-    queue: kombu.Queue,
-    routes: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(current_app.conf, "task_send_sent_event", events)
-    routes["unheard.of"] = f"{queue.name}.nowhere"
-    sent = [message for pair in zip(news(150), news(150, "unheard.of"), strict=True) for message in pair]
-    outcomes = publisher.publish(sent)
-    assert outcomes[::2] == [None] * 150
-    assert all(retryable(outcome) and "no queue takes the message" in str(outcome) for outcome in outcomes[1::2])
-    assert received(queue) == ids(sent[::2])
+        def fail(task_id: UUID) -> None:
+            raise ValueError(task_id)
 
-
-def test_exactly_the_task_that_the_broker_refuses_is_an_error(
-    publisher: CeleryPublisher, queue: kombu.Queue, routes: dict[str, str]
-) -> None:
-    full = kombu.Queue(
-        f"{queue.name}.full",
-        durable=False,
-        queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"},
-        channel=queue.channel,
-    )
-    full.declare()
-    routes["brief.news"] = full.name
-    try:
-        assert publisher.publish(news(1, "brief.news")) == [None]
-        sent = [*news(3), *news(1, "brief.news"), *news(3)]
-        outcomes = publisher.publish(sent)
-    finally:
-        full.delete()
-    assert [index for index, outcome in enumerate(outcomes) if outcome is not None] == [3]
-    assert retryable(outcomes[3])
-    assert "the broker refused the message" in str(outcomes[3])
-    assert received(queue) == ids([*sent[:3], *sent[4:]])
-
-
-def test_a_task_that_cannot_be_serialised_is_an_error_and_the_others_get_their_own_outcomes(
-    publisher: CeleryPublisher, queue: kombu.Queue, routes: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    routes["unheard.of"] = f"{queue.name}.nowhere"
-    first, bad, lost, last = news(1) + news(1) + news(1, "unheard.of") + news(1)
-
-    def spoilt(message: Message) -> dict[str, Any]:
-        return {**to_wire(message), "data": object()} if message is bad else to_wire(message)
-
-    monkeypatch.setattr(module, "to_wire", spoilt)
-    outcomes = publisher.publish([first, bad, lost, last])
-    assert (outcomes[0], outcomes[3]) == (None, None)
-    assert "EncodeError" in str(outcomes[1])
-    assert "no queue takes the message" in str(outcomes[2])
-    assert received(queue) == ids([first, last])
-
-
-def test_a_task_that_celery_cannot_send_is_an_error_and_the_others_arrive(
-    publisher: CeleryPublisher, queue: kombu.Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent = news(60)
-
-    def unsendable(message: Message) -> dict[str, Any]:
-        if message is sent[50]:
-            raise ValueError("not to be sent")
-        return to_wire(message)
-
-    monkeypatch.setattr(module, "to_wire", unsendable)
-    outcomes = publisher.publish(sent)
-    others = [index for index in range(60) if index != 50]
-    assert [outcomes[index] for index in others] == [None] * 59
-    assert retryable(outcomes[50])
-    assert "not to be sent" in str(outcomes[50])
-    assert received(queue) == ids([sent[index] for index in others])
-
-
-def test_a_correlation_id_of_the_projects_own_does_not_hide_which_task_was_confirmed(
-    publisher: CeleryPublisher, queue: kombu.Queue, routes: dict[str, str]
-) -> None:
-    routes["unheard.of"] = f"{queue.name}.nowhere"
-
-    def correlate(properties: dict[str, Any], **kwargs: object) -> None:
-        properties["correlation_id"] = "of-the-request"
-
-    before_task_publish.connect(correlate)
-    try:
-        outcomes = publisher.publish([*news(20), *news(1, "unheard.of"), *news(20)])
-    finally:
-        before_task_publish.disconnect(correlate)
-    assert [index for index, outcome in enumerate(outcomes) if outcome is not None] == [20]
-
-
-def test_of_a_batch_in_which_the_connection_is_lost_the_confirmed_tasks_have_arrived(
-    publisher: CeleryPublisher, proxy: Proxy, queue: kombu.Queue
-) -> None:
-    sent = news(300)
-    with before_each_task(lambda task_id: proxy.cut() if task_id == sent[200].message_id else None):
-        outcomes = publisher.publish(sent)
-    confirmed = [message for message, outcome in zip(sent, outcomes, strict=True) if outcome is None]
-    assert len(confirmed) >= 100
-    assert set(ids(confirmed)) <= set(received(queue))
-    assert all(retryable(outcome) for outcome in outcomes if outcome is not None)
-    assert all(outcome is not None for outcome in outcomes[200:])
-    assert publisher.publish(sent[200:]) == [None] * 100
-
-
-@pytest.mark.parametrize("options", [{}, {"confirm_publish": True}], ids=["by default", "where Celery would confirm"])
-def test_tasks_are_on_their_way_before_the_first_confirm_and_unknown_until_theirs(
-    options: dict[str, Any],
-    publisher: CeleryPublisher,
-    proxy: Proxy,
-    queue: kombu.Queue,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(current_app.conf, "broker_transport_options", options)
-    first, *others = news(150)
-    assert publisher.publish([first]) == [None]
-    settings.ES_DJANGO = {"OUTBOX": {"LEASE": 2}}
-    proxy.freeze()
-    outcomes = published_within_the_lease(publisher, others)
-    assert all(retryable(outcome) for outcome in outcomes)
-    assert received(queue) == ids([first, *others[:100]])
-    proxy.thaw()
-    assert publisher.publish(others) == [None] * 149
-
-
-def test_a_broker_that_falls_silent_before_it_has_declared_the_queue_is_an_error_within_the_lease(
-    publisher: CeleryPublisher, proxy: Proxy, settings: Settings
-) -> None:
-    settings.ES_DJANGO = {"OUTBOX": {"LEASE": 1}}
-    publisher._connection.get()
-    proxy.freeze()
-    assert all(retryable(outcome) for outcome in published_within_the_lease(publisher, news(3)))
-    proxy.thaw()
-    assert publisher.publish(news(3)) == [None] * 3
-
-
-def test_a_broker_of_which_nothing_but_heartbeats_comes_is_an_error_within_the_lease(
-    publisher: CeleryPublisher, proxy: Proxy, settings: Settings
-) -> None:
-    assert publisher.publish(news(1)) == [None]
-    settings.ES_DJANGO = {"OUTBOX": {"LEASE": 2}}
-    proxy.freeze()
-    over = threading.Event()
-
-    def beat() -> None:
-        while not over.wait(0.2):
-            proxy.tell(HEARTBEAT)
-
-    with threads(1) as submit:
-        beating = submit(beat)
+        after_task_publish.connect(tell)
         try:
-            outcomes = published_within_the_lease(publisher, news(3))
+            with before_each_task(told.append), before_each_task(fail):
+                assert publisher.publish(sent) == [None] * 3
         finally:
-            over.set()
-        beating.result(10)
-    assert all(retryable(outcome) for outcome in outcomes)
+            after_task_publish.disconnect(tell)
+        assert told == [task_id for each in ids(sent) for task_id in (each, each)]
+        assert received(queue) == ids(sent)
+
+    def test_settings_and_signals_of_the_project_shape_the_task(
+        self, publisher: CeleryPublisher, queue: kombu.Queue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(current_app.conf, "task_compression", "gzip")
+        celery_amqp = cast("Any", current_app.amqp)
+        # Celery reads the settings once.
+        monkeypatch.setattr(celery_amqp, "send_task_message", celery_amqp._create_task_sender())
+
+        def shape(headers: dict[str, Any], properties: dict[str, Any], **kwargs: object) -> None:
+            headers["tenant"] = "t-1"
+            properties["priority"] = 7
+
+        before_task_publish.connect(shape)
+        try:
+            sent = news(1)
+            assert publisher.publish(sent) == [None]
+        finally:
+            before_task_publish.disconnect(shape)
+        delivery = queue.get(no_ack=True)
+        assert delivery is not None
+        assert (delivery.headers["compression"], delivery.headers["tenant"]) == ("application/x-gzip", "t-1")
+        assert cast("dict[str, Any]", delivery.properties)["priority"] == 7
+        assert delivery.payload[0] == [to_wire(sent[0])]
 
 
-def test_a_broker_that_does_not_read_is_an_error_within_the_lease(
-    publisher: CeleryPublisher, proxy: Proxy, settings: Settings
-) -> None:
-    assert publisher.publish(news(1)) == [None]
-    settings.ES_DJANGO = {"OUTBOX": {"LEASE": 1}}
-    proxy.jam()
-    sent = [Message(type="told.news", data="x" * 1_000_000, destination="tests") for _ in range(20)]
-    outcomes = published_within_the_lease(publisher, sent)
-    assert all(retryable(outcome) for outcome in outcomes)
-    assert "timed out" in str(outcomes[0])
+class TestOutcomes:
+    @pytest.mark.parametrize("events", [False, True], ids=["tasks alone", "each followed by an event"])
+    def test_exactly_the_tasks_that_no_queue_takes_are_errors(
+        self,
+        events: bool,
+        publisher: CeleryPublisher,
+        queue: kombu.Queue,
+        routes: dict[str, str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setitem(current_app.conf, "task_send_sent_event", events)
+        routes["unheard.of"] = f"{queue.name}.nowhere"
+        sent = [message for pair in zip(news(150), news(150, "unheard.of"), strict=True) for message in pair]
+        outcomes = publisher.publish(sent)
+        assert outcomes[::2] == [None] * 150
+        assert all(retryable(outcome) and "no queue takes the message" in str(outcome) for outcome in outcomes[1::2])
+        assert received(queue) == ids(sent[::2])
+
+    def test_exactly_the_task_that_the_broker_refuses_is_an_error(
+        self, publisher: CeleryPublisher, queue: kombu.Queue, routes: dict[str, str]
+    ) -> None:
+        full = kombu.Queue(
+            f"{queue.name}.full",
+            durable=False,
+            queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"},
+            channel=queue.channel,
+        )
+        full.declare()
+        routes["brief.news"] = full.name
+        try:
+            assert publisher.publish(news(1, "brief.news")) == [None]
+            sent = [*news(3), *news(1, "brief.news"), *news(3)]
+            outcomes = publisher.publish(sent)
+        finally:
+            full.delete()
+        assert [index for index, outcome in enumerate(outcomes) if outcome is not None] == [3]
+        assert retryable(outcomes[3])
+        assert "the broker refused the message" in str(outcomes[3])
+        assert received(queue) == ids([*sent[:3], *sent[4:]])
+
+    def test_a_task_that_cannot_be_serialised_fails_alone(
+        self, publisher: CeleryPublisher, queue: kombu.Queue, routes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        routes["unheard.of"] = f"{queue.name}.nowhere"
+        first, bad, lost, last = news(1) + news(1) + news(1, "unheard.of") + news(1)
+
+        def spoilt(message: Message) -> dict[str, Any]:
+            return {**to_wire(message), "data": object()} if message is bad else to_wire(message)
+
+        monkeypatch.setattr(module, "to_wire", spoilt)
+        outcomes = publisher.publish([first, bad, lost, last])
+        assert (outcomes[0], outcomes[3]) == (None, None)
+        assert "EncodeError" in str(outcomes[1])
+        assert "no queue takes the message" in str(outcomes[2])
+        assert received(queue) == ids([first, last])
+
+    def test_a_task_that_celery_cannot_send_fails_alone(
+        self, publisher: CeleryPublisher, queue: kombu.Queue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sent = news(60)
+
+        def unsendable(message: Message) -> dict[str, Any]:
+            if message is sent[50]:
+                raise ValueError("not to be sent")
+            return to_wire(message)
+
+        monkeypatch.setattr(module, "to_wire", unsendable)
+        outcomes = publisher.publish(sent)
+        others = [index for index in range(60) if index != 50]
+        assert [outcomes[index] for index in others] == [None] * 59
+        assert retryable(outcomes[50])
+        assert "not to be sent" in str(outcomes[50])
+        assert received(queue) == ids([sent[index] for index in others])
+
+    def test_a_correlation_id_of_the_project_does_not_hide_which_task_was_confirmed(
+        self, publisher: CeleryPublisher, queue: kombu.Queue, routes: dict[str, str]
+    ) -> None:
+        routes["unheard.of"] = f"{queue.name}.nowhere"
+
+        def correlate(properties: dict[str, Any], **kwargs: object) -> None:
+            properties["correlation_id"] = "of-the-request"
+
+        before_task_publish.connect(correlate)
+        try:
+            outcomes = publisher.publish([*news(20), *news(1, "unheard.of"), *news(20)])
+        finally:
+            before_task_publish.disconnect(correlate)
+        assert [index for index, outcome in enumerate(outcomes) if outcome is not None] == [20]
+
+    def test_a_queue_that_was_declared_differently_is_an_error_at_once(
+        self, publisher: CeleryPublisher, queue: kombu.Queue
+    ) -> None:
+        other = kombu.Queue(queue.name, durable=False, channel=queue.channel)
+        other.declare()
+        outcomes = published_within_the_lease(publisher, news(2))
+        assert all(retryable(outcome) and "PRECONDITION_FAILED" in str(outcome) for outcome in outcomes)
+        other.delete()
+        assert publisher.publish(news(2)) == [None] * 2
 
 
-def test_a_queue_that_is_declared_otherwise_is_an_error_at_once(publisher: CeleryPublisher, queue: kombu.Queue) -> None:
-    other = kombu.Queue(queue.name, durable=False, channel=queue.channel)
-    other.declare()
-    outcomes = published_within_the_lease(publisher, news(2))
-    assert all(retryable(outcome) and "PRECONDITION_FAILED" in str(outcome) for outcome in outcomes)
-    other.delete()
-    assert publisher.publish(news(2)) == [None] * 2
+class TestBrokerFailures:
+    def test_confirmed_tasks_have_arrived_when_the_connection_is_lost(
+        self, publisher: CeleryPublisher, proxy: Proxy, queue: kombu.Queue
+    ) -> None:
+        sent = news(300)
+        with before_each_task(lambda task_id: proxy.cut() if task_id == sent[200].message_id else None):
+            outcomes = publisher.publish(sent)
+        confirmed = [message for message, outcome in zip(sent, outcomes, strict=True) if outcome is None]
+        assert len(confirmed) >= 100
+        assert set(ids(confirmed)) <= set(received(queue))
+        assert all(retryable(outcome) for outcome in outcomes if outcome is not None)
+        assert all(outcome is not None for outcome in outcomes[200:])
+        assert publisher.publish(sent[200:]) == [None] * 100
 
+    @pytest.mark.parametrize(
+        "options", [{}, {"confirm_publish": True}], ids=["by default", "where Celery would confirm"]
+    )
+    def test_tasks_are_sent_before_the_first_confirm_and_unknown_until_their_own(
+        self,
+        options: dict[str, Any],
+        publisher: CeleryPublisher,
+        proxy: Proxy,
+        queue: kombu.Queue,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setitem(current_app.conf, "broker_transport_options", options)
+        first, *others = news(150)
+        assert publisher.publish([first]) == [None]
+        settings.ES_DJANGO = {"OUTBOX": {"LEASE": 2}}
+        proxy.freeze()
+        outcomes = published_within_the_lease(publisher, others)
+        assert all(retryable(outcome) for outcome in outcomes)
+        assert received(queue) == ids([first, *others[:100]])
+        proxy.thaw()
+        assert publisher.publish(others) == [None] * 149
 
-def test_celery_tells_of_each_task_and_a_listener_that_raises_stops_none(
-    publisher: CeleryPublisher, queue: kombu.Queue
-) -> None:
-    sent, told = news(3), list[UUID]()
+    def test_a_broker_that_stops_responding_to_a_declaration_is_an_error_within_the_lease(
+        self, publisher: CeleryPublisher, proxy: Proxy, settings: Settings
+    ) -> None:
+        settings.ES_DJANGO = {"OUTBOX": {"LEASE": 1}}
+        publisher._connection.get()
+        proxy.freeze()
+        assert all(retryable(outcome) for outcome in published_within_the_lease(publisher, news(3)))
+        proxy.thaw()
+        assert publisher.publish(news(3)) == [None] * 3
 
-    def tell(headers: Any, **kwargs: object) -> None:
-        told.append(UUID(headers["id"]))
+    def test_a_broker_that_only_sends_heartbeats_is_an_error_within_the_lease(
+        self, publisher: CeleryPublisher, proxy: Proxy, settings: Settings
+    ) -> None:
+        assert publisher.publish(news(1)) == [None]
+        settings.ES_DJANGO = {"OUTBOX": {"LEASE": 2}}
+        proxy.freeze()
+        over = threading.Event()
 
-    def fail(task_id: UUID) -> None:
-        raise ValueError(task_id)
+        def beat() -> None:
+            while not over.wait(0.2):
+                proxy.tell(HEARTBEAT)
 
-    after_task_publish.connect(tell)
-    try:
-        with before_each_task(told.append), before_each_task(fail):
-            assert publisher.publish(sent) == [None] * 3
-    finally:
-        after_task_publish.disconnect(tell)
-    assert told == [task_id for each in ids(sent) for task_id in (each, each)]
-    assert received(queue) == ids(sent)
+        with threads(1) as submit:
+            beating = submit(beat)
+            try:
+                outcomes = published_within_the_lease(publisher, news(3))
+            finally:
+                over.set()
+            beating.result(10)
+        assert all(retryable(outcome) for outcome in outcomes)
 
-
-def test_settings_and_signals_of_the_project_shape_the_task(
-    publisher: CeleryPublisher, queue: kombu.Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(current_app.conf, "task_compression", "gzip")
-    celery_amqp = cast("Any", current_app.amqp)
-    # Celery reads the settings once.
-    monkeypatch.setattr(celery_amqp, "send_task_message", celery_amqp._create_task_sender())
-
-    def shape(headers: dict[str, Any], properties: dict[str, Any], **kwargs: object) -> None:
-        headers["tenant"] = "t-1"
-        properties["priority"] = 7
-
-    before_task_publish.connect(shape)
-    try:
-        sent = news(1)
-        assert publisher.publish(sent) == [None]
-    finally:
-        before_task_publish.disconnect(shape)
-    delivery = queue.get(no_ack=True)
-    assert delivery is not None
-    assert (delivery.headers["compression"], delivery.headers["tenant"]) == ("application/x-gzip", "t-1")
-    assert cast("dict[str, Any]", delivery.properties)["priority"] == 7
-    assert delivery.payload[0] == [to_wire(sent[0])]
+    def test_a_broker_that_does_not_read_is_an_error_within_the_lease(
+        self, publisher: CeleryPublisher, proxy: Proxy, settings: Settings
+    ) -> None:
+        assert publisher.publish(news(1)) == [None]
+        settings.ES_DJANGO = {"OUTBOX": {"LEASE": 1}}
+        proxy.jam()
+        sent = [Message(type="told.news", data="x" * 1_000_000, destination="tests") for _ in range(20)]
+        outcomes = published_within_the_lease(publisher, sent)
+        assert all(retryable(outcome) for outcome in outcomes)
+        assert "timed out" in str(outcomes[0])

@@ -5,29 +5,28 @@ from es_django.outbox.publishers.memory import MemoryPublisher
 from tests.outbox.publishers.messages import news
 
 
-def test_what_is_published_is_kept() -> None:
-    publisher = MemoryPublisher()
-    first, second, third = news(3)
-    assert publisher.publish([first, second]) == [None, None]
-    assert publisher.publish([third]) == [None]
-    assert publisher.published == [first, second, third]
-    assert publisher.calls == [[first, second], [third]]
+class TestMemoryPublisher:
+    def test_published_messages_are_kept(self) -> None:
+        publisher = MemoryPublisher()
+        first, second, third = news(3)
+        assert publisher.publish([first, second]) == [None, None]
+        assert publisher.publish([third]) == [None]
+        assert publisher.published == [first, second, third]
+        assert publisher.calls == [[first, second], [third]]
 
+    def test_messages_fail_as_the_test_decides(self) -> None:
+        publisher = MemoryPublisher()
+        good, bad = news(2)
+        down = PublishError("down")
+        publisher.fail = lambda message: down if message is bad else None
+        assert publisher.publish([good, bad]) == [None, down]
+        assert publisher.published == [good]
+        assert publisher.calls == [[good, bad]]
 
-def test_it_fails_as_it_is_told_to() -> None:
-    publisher = MemoryPublisher()
-    good, bad = news(2)
-    down = PublishError("down")
-    publisher.fail = lambda message: down if message is bad else None
-    assert publisher.publish([good, bad]) == [None, down]
-    assert publisher.published == [good]
-    assert publisher.calls == [[good, bad]]
-
-
-def test_a_reset_one_is_like_a_new_one() -> None:
-    publisher = MemoryPublisher()
-    publisher.fail = lambda message: PublishError("down")
-    publisher.publish(news(1))
-    publisher.reset()
-    assert (publisher.published, publisher.calls) == ([], [])
-    assert publisher.publish(news(1)) == [None]
+    def test_a_reset_publisher_is_like_a_new_one(self) -> None:
+        publisher = MemoryPublisher()
+        publisher.fail = lambda message: PublishError("down")
+        publisher.publish(news(1))
+        publisher.reset()
+        assert (publisher.published, publisher.calls) == ([], [])
+        assert publisher.publish(news(1)) == [None]

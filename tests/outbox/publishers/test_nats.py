@@ -40,123 +40,119 @@ def publisher(server: NatsServer) -> Iterator[NatsPublisher]:
     publisher._connection.discard()
 
 
-def test_the_stream_has_what_it_acknowledged(publisher: NatsPublisher, server: NatsServer) -> None:
-    sent = news(500)
-    assert publisher.publish(sent) == [None] * 500
-    stored = server.stored("news")
-    assert sorted(from_wire(json.loads(each.data)).message_id for each in stored) == [
-        message.message_id for message in sent
-    ]
-    assert from_wire(json.loads(stored[0].data)) in sent
-    assert stored[0].subject == "told.news"
+class TestMessages:
+    def test_acknowledged_messages_are_in_the_stream(self, publisher: NatsPublisher, server: NatsServer) -> None:
+        sent = news(500)
+        assert publisher.publish(sent) == [None] * 500
+        stored = server.stored("news")
+        assert sorted(from_wire(json.loads(each.data)).message_id for each in stored) == [
+            message.message_id for message in sent
+        ]
+        assert from_wire(json.loads(stored[0].data)) in sent
+        assert stored[0].subject == "told.news"
 
-
-def test_a_message_that_is_published_again_is_stored_once(publisher: NatsPublisher, server: NatsServer) -> None:
-    sent = news(3)
-    assert publisher.publish(sent) == [None] * 3
-    assert publisher.publish(sent) == [None] * 3
-    assert len(server.stored("news")) == 3
-
-
-def test_a_cloudevent_goes_out_in_structured_mode_below_the_prefix(server: NatsServer) -> None:
-    publisher = NatsPublisher(url=server.url, prefix="shop.orders")
-    (message,) = news(1, "paid")
-    assert publisher.publish([message]) == [None]
-    publisher._connection.discard()
-    (stored,) = server.stored("news")
-    assert stored.subject == "shop.orders.paid"
-    assert stored.headers == {
-        "Nats-Msg-Id": str(message.message_id),
-        "Content-Type": "application/cloudevents+json",
-    }
-    assert json.loads(stored.data)["id"] == str(message.message_id)
-
-
-def test_a_subject_without_a_stream_is_a_retryable_error_of_that_message(publisher: NatsPublisher) -> None:
-    first, lost, last = publisher.publish([*news(1), *news(1, "unheard.of"), *news(1)])
-    assert (first, last) == (None, None)
-    assert retryable(lost)
-    assert "no response from stream" in str(lost)
-
-
-@pytest.mark.parametrize("type", ["told.*", "told.>", "told news", "told..news", ".told", "told.", "a\r\nPUB told 0"])
-def test_a_type_that_is_no_subject_is_dead_at_once_and_the_others_are_not(publisher: NatsPublisher, type: str) -> None:
-    first, bad, last = publisher.publish([*news(1), *news(1, type), *news(1)])
-    assert (first, last) == (None, None)
-    assert permanent(bad)
-
-
-@pytest.mark.parametrize("size", [10_001, 1024 * 1024 - 50, 2 * 1024 * 1024])
-def test_a_message_that_is_too_large_is_dead_at_once_and_the_others_are_not(
-    publisher: NatsPublisher, size: int
-) -> None:
-    fields = len(publisher._format.encode(Message(type="told.news", data="")))
-    large = Message(type="told.news", data="x" * (size - fields))
-    first, refused, last = publisher.publish([*news(1), large, *news(1)])
-    assert (first, last) == (None, None)
-    assert permanent(refused)
-
-
-def test_a_full_stream_is_a_retryable_error(publisher: NatsPublisher, server: NatsServer) -> None:
-    config = StreamConfig(name="news", subjects=["told.>"], max_msgs=1, discard=DiscardPolicy.NEW)
-    server.run(lambda stream: stream.update_stream(config))
-    assert publisher.publish(news(1)) == [None]
-    (full,) = publisher.publish(news(1))
-    assert retryable(full)
-
-
-def test_after_the_server_was_killed_and_restarted_messages_arrive_again(tmp_path: Path) -> None:
-    with NatsServer(tmp_path) as server:
-        server.run(lambda stream: stream.add_stream(name="news", subjects=["told.>"]))
-        publisher = NatsPublisher(url=server.url, format="json")
-        sent = news(4)
-        assert publisher.publish(sent[:1]) == [None]
-        server.kill()
-        assert retryable(*publisher.publish(sent[1:2]))
-        with pytest.raises(DestinationUnreachable):
-            publisher.publish(sent[1:2])
-        server.start()
-        assert publisher.publish(sent[1:]) == [None] * 3
-        publisher._connection.discard()
-        assert len(server.stored("news")) == 4
-
-
-def test_a_connection_that_is_lost_in_a_batch_is_told_at_once(server: NatsServer) -> None:
-    with Proxy(server.port) as proxy:
-        publisher = NatsPublisher(url=f"nats://127.0.0.1:{proxy.port}", format="json")
-        assert publisher.publish(news(1)) == [None]
+    def test_a_repeated_message_is_stored_once(self, publisher: NatsPublisher, server: NatsServer) -> None:
         sent = news(3)
-        publisher._format = calling(lambda message: proxy.cut() if message is sent[2] else None, publisher._format)
-        proxy.freeze()
-        outcomes = publisher.publish(sent)
-        proxy.thaw()
+        assert publisher.publish(sent) == [None] * 3
+        assert publisher.publish(sent) == [None] * 3
+        assert len(server.stored("news")) == 3
+
+    def test_a_cloudevent_is_sent_in_structured_mode_below_the_prefix(self, server: NatsServer) -> None:
+        publisher = NatsPublisher(url=server.url, prefix="shop.orders")
+        (message,) = news(1, "paid")
+        assert publisher.publish([message]) == [None]
+        publisher._connection.discard()
+        (stored,) = server.stored("news")
+        assert stored.subject == "shop.orders.paid"
+        assert stored.headers == {
+            "Nats-Msg-Id": str(message.message_id),
+            "Content-Type": "application/cloudevents+json",
+        }
+        assert json.loads(stored.data)["id"] == str(message.message_id)
+
+
+class TestOutcomes:
+    def test_a_subject_without_a_stream_is_a_retryable_error_of_that_message(self, publisher: NatsPublisher) -> None:
+        first, lost, last = publisher.publish([*news(1), *news(1, "unheard.of"), *news(1)])
+        assert (first, last) == (None, None)
+        assert retryable(lost)
+        assert "no response from stream" in str(lost)
+
+    @pytest.mark.parametrize(
+        "type", ["told.*", "told.>", "told news", "told..news", ".told", "told.", "a\r\nPUB told 0"]
+    )
+    def test_a_type_that_is_not_a_subject_fails_alone_and_permanently(
+        self, publisher: NatsPublisher, type: str
+    ) -> None:
+        first, bad, last = publisher.publish([*news(1), *news(1, type), *news(1)])
+        assert (first, last) == (None, None)
+        assert permanent(bad)
+
+    @pytest.mark.parametrize("size", [10_001, 1024 * 1024 - 50, 2 * 1024 * 1024])
+    def test_a_message_that_is_too_large_fails_alone_and_permanently(self, publisher: NatsPublisher, size: int) -> None:
+        fields = len(publisher._format.encode(Message(type="told.news", data="")))
+        large = Message(type="told.news", data="x" * (size - fields))
+        first, refused, last = publisher.publish([*news(1), large, *news(1)])
+        assert (first, last) == (None, None)
+        assert permanent(refused)
+
+    def test_a_full_stream_is_a_retryable_error(self, publisher: NatsPublisher, server: NatsServer) -> None:
+        config = StreamConfig(name="news", subjects=["told.>"], max_msgs=1, discard=DiscardPolicy.NEW)
+        server.run(lambda stream: stream.update_stream(config))
+        assert publisher.publish(news(1)) == [None]
+        (full,) = publisher.publish(news(1))
+        assert retryable(full)
+
+
+class TestServerFailures:
+    def test_messages_arrive_again_after_the_server_was_killed_and_restarted(self, tmp_path: Path) -> None:
+        with NatsServer(tmp_path) as server:
+            server.run(lambda stream: stream.add_stream(name="news", subjects=["told.>"]))
+            publisher = NatsPublisher(url=server.url, format="json")
+            sent = news(4)
+            assert publisher.publish(sent[:1]) == [None]
+            server.kill()
+            assert retryable(*publisher.publish(sent[1:2]))
+            with pytest.raises(DestinationUnreachable):
+                publisher.publish(sent[1:2])
+            server.start()
+            assert publisher.publish(sent[1:]) == [None] * 3
+            publisher._connection.discard()
+            assert len(server.stored("news")) == 4
+
+    def test_a_connection_that_is_lost_during_a_batch_is_an_error_at_once(self, server: NatsServer) -> None:
+        with Proxy(server.port) as proxy:
+            publisher = NatsPublisher(url=f"nats://127.0.0.1:{proxy.port}", format="json")
+            assert publisher.publish(news(1)) == [None]
+            sent = news(3)
+            publisher._format = calling(lambda message: proxy.cut() if message is sent[2] else None, publisher._format)
+            proxy.freeze()
+            outcomes = publisher.publish(sent)
+            proxy.thaw()
+            assert all(retryable(outcome) for outcome in outcomes)
+            assert str(outcomes[0]) == "the connection was lost"
+            assert publisher.publish(news(1)) == [None]
+            publisher._connection.discard()
+
+    def test_a_server_that_stops_responding_is_a_retryable_error_within_the_lease(
+        self, server: NatsServer, settings: Settings
+    ) -> None:
+        with Proxy(server.port) as proxy:
+            publisher = NatsPublisher(url=f"nats://127.0.0.1:{proxy.port}", format="json")
+            assert publisher.publish(news(1)) == [None]
+            settings.ES_DJANGO = {"OUTBOX": {"LEASE": 0.4}}
+            proxy.freeze()
+            outcomes = publisher.publish(news(2))
+            proxy.thaw()
+            publisher._connection.discard()
         assert all(retryable(outcome) for outcome in outcomes)
-        assert str(outcomes[0]) == "the connection was lost"
-        assert publisher.publish(news(1)) == [None]
-        publisher._connection.discard()
 
+    def test_a_server_that_never_responds_is_unreachable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.2)
+        with Proxy() as silent, pytest.raises(DestinationUnreachable):
+            NatsPublisher(url=f"nats://127.0.0.1:{silent.port}").publish(news(1))
 
-def test_a_server_that_falls_silent_is_a_retryable_error_within_the_lease(
-    server: NatsServer, settings: Settings
-) -> None:
-    with Proxy(server.port) as proxy:
-        publisher = NatsPublisher(url=f"nats://127.0.0.1:{proxy.port}", format="json")
-        assert publisher.publish(news(1)) == [None]
-        settings.ES_DJANGO = {"OUTBOX": {"LEASE": 0.4}}
-        proxy.freeze()
-        outcomes = publisher.publish(news(2))
-        proxy.thaw()
-        publisher._connection.discard()
-    assert all(retryable(outcome) for outcome in outcomes)
-
-
-def test_a_server_that_never_greets_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.2)
-    with Proxy() as silent, pytest.raises(DestinationUnreachable):
-        NatsPublisher(url=f"nats://127.0.0.1:{silent.port}").publish(news(1))
-
-
-def test_a_server_that_is_down_is_unreachable_and_the_password_is_not_told() -> None:
-    with pytest.raises(DestinationUnreachable, match="ConnectionRefusedError") as caught:
-        NatsPublisher(url="nats://user:s3cret@127.0.0.1:1").publish(news(1))
-    assert "s3cret" not in str(caught.value)
+    def test_a_server_that_is_down_is_unreachable_and_the_password_is_not_shown(self) -> None:
+        with pytest.raises(DestinationUnreachable, match="ConnectionRefusedError") as caught:
+            NatsPublisher(url="nats://user:s3cret@127.0.0.1:1").publish(news(1))
+        assert "s3cret" not in str(caught.value)

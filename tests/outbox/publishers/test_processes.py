@@ -21,33 +21,33 @@ def broker(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Broke
         close(publisher_for("tests"))
 
 
-def test_a_process_that_forks_and_its_child_both_publish(broker: Broker) -> None:
-    sent = news(6)
-    assert publisher_for("tests").publish(sent[:2]) == [None, None]
-    child = os.fork()
-    if child == 0:
-        os._exit(publisher_for("tests").publish(sent[2:4]) != [None, None])
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert publisher_for("tests").publish(sent[4:]) == [None, None]
-    assert sorted(broker.arrived()) == [message.message_id for message in sent]
+class TestSharing:
+    def test_a_process_and_its_forked_child_both_publish(self, broker: Broker) -> None:
+        sent = news(6)
+        assert publisher_for("tests").publish(sent[:2]) == [None, None]
+        child = os.fork()
+        if child == 0:
+            os._exit(publisher_for("tests").publish(sent[2:4]) != [None, None])
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert publisher_for("tests").publish(sent[4:]) == [None, None]
+        assert sorted(broker.arrived()) == [message.message_id for message in sent]
 
+    def test_threads_publish_at_the_same_time(self, broker: Broker) -> None:
+        sent = [news(50) for _ in range(4)]
+        publisher = publisher_for("tests")
+        outcomes: list[PublishError | None] = []
+        start = threading.Barrier(len(sent))
 
-def test_threads_publish_at_the_same_time(broker: Broker) -> None:
-    sent = [news(50) for _ in range(4)]
-    publisher = publisher_for("tests")
-    outcomes: list[PublishError | None] = []
-    start = threading.Barrier(len(sent))
+        def publish(batch: int) -> None:
+            start.wait(timeout=10)
+            outcomes.extend(publisher.publish(sent[batch]))
+            close(publisher)
 
-    def publish(batch: int) -> None:
-        start.wait(timeout=10)
-        outcomes.extend(publisher.publish(sent[batch]))
-        close(publisher)
-
-    threads = [threading.Thread(target=publish, args=(batch,)) for batch in range(len(sent))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert outcomes == [None] * 200
-    assert sorted(broker.arrived()) == sorted(message.message_id for batch in sent for message in batch)
+        threads = [threading.Thread(target=publish, args=(batch,)) for batch in range(len(sent))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outcomes == [None] * 200
+        assert sorted(broker.arrived()) == sorted(message.message_id for batch in sent for message in batch)

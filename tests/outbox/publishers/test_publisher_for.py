@@ -53,61 +53,71 @@ def use(settings: Settings, publisher: str, options: dict[str, Any]) -> None:
     settings.ES_DJANGO = {"DESTINATIONS": {"tests": {"PUBLISHER": publisher, "OPTIONS": options}}}
 
 
-@pytest.mark.parametrize("publisher", GOOD)
-def test_a_publisher_is_made_once_and_connects_to_nothing_yet(settings: Settings, publisher: str) -> None:
-    use(settings, publisher, GOOD[publisher])
-    made = publisher_for("tests")
-    assert isinstance(made, Publisher)
-    assert publisher_for("tests") is made
+class TestPublisherFor:
+    @pytest.mark.parametrize("publisher", GOOD)
+    def test_a_publisher_is_created_once_and_does_not_connect_yet(self, settings: Settings, publisher: str) -> None:
+        use(settings, publisher, GOOD[publisher])
+        made = publisher_for("tests")
+        assert isinstance(made, Publisher)
+        assert publisher_for("tests") is made
+
+    def test_an_unconfigured_destination_is_rejected(self, settings: Settings) -> None:
+        use(settings, f"{SHIPPED}.memory.MemoryPublisher", {})
+        with pytest.raises(UnknownDestination, match="'other'"):
+            publisher_for("other")
+
+    def test_a_changed_setting_creates_a_new_publisher(self, settings: Settings) -> None:
+        use(settings, f"{SHIPPED}.memory.MemoryPublisher", {})
+        made = publisher_for("tests")
+        assert isinstance(made, MemoryPublisher)
+        made.publish(news(1))
+        use(settings, f"{SHIPPED}.memory.MemoryPublisher", {})
+        other = publisher_for("tests")
+        assert isinstance(other, MemoryPublisher)
+        assert not other.published
 
 
-@pytest.mark.parametrize("publisher", GOOD)
-def test_an_option_that_it_does_not_have_is_told(settings: Settings, publisher: str) -> None:
-    use(settings, publisher, {**GOOD[publisher], "colour": "red"})
-    with pytest.raises(ImproperlyConfigured, match=r'ES_DJANGO\["DESTINATIONS"\]\["tests"\].*colour'):
-        publisher_for("tests")
+class TestInvalidOptions:
+    @pytest.mark.parametrize("publisher", GOOD)
+    def test_an_unknown_option_is_named(self, settings: Settings, publisher: str) -> None:
+        use(settings, publisher, {**GOOD[publisher], "colour": "red"})
+        with pytest.raises(ImproperlyConfigured, match=r'ES_DJANGO\["DESTINATIONS"\]\["tests"\].*colour'):
+            publisher_for("tests")
+
+    @pytest.mark.parametrize(("publisher", "options", "told"), WRONG)
+    def test_an_invalid_option_is_named_and_no_secret_is_shown(
+        self, settings: Settings, publisher: str, options: dict[str, Any], told: str
+    ) -> None:
+        use(settings, publisher, options)
+        with pytest.raises(ImproperlyConfigured) as refused:
+            publisher_for("tests")
+        assert told in str(refused.value)
+        assert "s3" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("publisher", "options", "told"), WRONG)
-def test_what_is_wrong_is_told_and_no_secret(
-    settings: Settings, publisher: str, options: dict[str, Any], told: str
-) -> None:
-    use(settings, publisher, options)
-    with pytest.raises(ImproperlyConfigured) as refused:
-        publisher_for("tests")
-    assert told in str(refused.value)
-    assert "s3" not in str(refused.value)
+class TestExtras:
+    @pytest.mark.parametrize(
+        ("publisher", "package", "extra"),
+        [
+            (REDIS, "redis", "redis"),
+            (WEBHOOK, "httpx", "webhooks"),
+            (WEBHOOK, "standardwebhooks", "webhooks"),
+            (NATS, "nats", "nats"),
+        ],
+    )
+    def test_a_missing_extra_is_named(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch, publisher: str, package: str, extra: str
+    ) -> None:
+        importers = f"{SHIPPED}.", "es_django.messages.signatures"
+        for name in [name for name in sys.modules if name.split(".")[0] == package or name.startswith(importers)]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, package, None)
+        use(settings, publisher, GOOD[publisher])
+        with pytest.raises(ImproperlyConfigured, match=rf'{package} is not installed.*"es-django\[{extra}\]"'):
+            publisher_for("tests")
 
-
-def test_a_destination_that_is_not_configured_is_told(settings: Settings) -> None:
-    use(settings, f"{SHIPPED}.memory.MemoryPublisher", {})
-    with pytest.raises(UnknownDestination, match="'other'"):
-        publisher_for("other")
-
-
-@pytest.mark.parametrize(
-    ("publisher", "package", "extra"),
-    [
-        (REDIS, "redis", "redis"),
-        (WEBHOOK, "httpx", "webhooks"),
-        (WEBHOOK, "standardwebhooks", "webhooks"),
-        (NATS, "nats", "nats"),
-    ],
-)
-def test_a_missing_extra_is_named(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, publisher: str, package: str, extra: str
-) -> None:
-    importers = f"{SHIPPED}.", "es_django.messages.signatures"
-    for name in [name for name in sys.modules if name.split(".")[0] == package or name.startswith(importers)]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, package, None)
-    use(settings, publisher, GOOD[publisher])
-    with pytest.raises(ImproperlyConfigured, match=rf'{package} is not installed.*"es-django\[{extra}\]"'):
-        publisher_for("tests")
-
-
-def test_the_package_needs_no_extra(tmp_path: Path) -> None:
-    program = """
+    def test_the_package_needs_no_extra(self, tmp_path: Path) -> None:
+        program = """
 import sys
 for package in ("httpx", "nats", "redis", "psycopg"):
     sys.modules[package] = None
@@ -118,24 +128,13 @@ django.setup()
 import es_django.tasks, es_django.outbox.publishers.celery, es_django.outbox.publishers.kombu
 import es_django.outbox.publishers.memory
 """
-    told = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=django_settings.BASE_DIR,
-        env={name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert told.returncode == 0, told.stderr
-
-
-def test_a_publisher_of_another_setting_is_another_one(settings: Settings) -> None:
-    use(settings, f"{SHIPPED}.memory.MemoryPublisher", {})
-    made = publisher_for("tests")
-    assert isinstance(made, MemoryPublisher)
-    made.publish(news(1))
-    use(settings, f"{SHIPPED}.memory.MemoryPublisher", {})
-    other = publisher_for("tests")
-    assert isinstance(other, MemoryPublisher)
-    assert not other.published
+        told = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=django_settings.BASE_DIR,
+            env={name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert told.returncode == 0, told.stderr

@@ -22,26 +22,24 @@ MESSAGE = Message(
 )
 
 
-def test_a_message_survives_the_wire() -> None:
-    assert from_wire(to_wire(MESSAGE)) == MESSAGE
+class TestFormats:
+    def test_a_message_survives_the_wire(self) -> None:
+        assert from_wire(to_wire(MESSAGE)) == MESSAGE
 
+    def test_plain_json_holds_the_whole_message(self) -> None:
+        format = format_named("json")
+        assert format.content_type == "application/json"
+        assert from_wire(json.loads(format.encode(MESSAGE))) == MESSAGE
 
-def test_plain_json_says_everything() -> None:
-    format = format_named("json")
-    assert format.content_type == "application/json"
-    assert from_wire(json.loads(format.encode(MESSAGE))) == MESSAGE
+    def test_a_cloudevent_holds_the_whole_message_except_the_destination_name(self) -> None:
+        format = format_named("cloudevents")
+        assert format.content_type == "application/cloudevents+json"
+        event = JSONFormat().read(None, format.encode(MESSAGE))
+        told = from_cloudevent(event)
+        for field in ("type", "data", "key", "message_id", "stream", "stream_version"):
+            assert getattr(told, field) == getattr(MESSAGE, field)
+        assert MESSAGE.headers.items() <= told.headers.items()
 
-
-def test_a_cloudevent_says_everything_but_the_name_of_the_destination() -> None:
-    format = format_named("cloudevents")
-    assert format.content_type == "application/cloudevents+json"
-    event = JSONFormat().read(None, format.encode(MESSAGE))
-    told = from_cloudevent(event)
-    for field in ("type", "data", "key", "message_id", "stream", "stream_version"):
-        assert getattr(told, field) == getattr(MESSAGE, field)
-    assert MESSAGE.headers.items() <= told.headers.items()
-
-
-def test_another_format_is_refused() -> None:
-    with pytest.raises(ImproperlyConfigured, match="'cloudevents' or 'json', not 'xml'"):
-        format_named("xml")
+    def test_an_unknown_format_is_rejected(self) -> None:
+        with pytest.raises(ImproperlyConfigured, match="'cloudevents' or 'json', not 'xml'"):
+            format_named("xml")

@@ -45,209 +45,6 @@ def publisher(endpoint: Endpoint, publishers: list[WebhookPublisher]) -> Webhook
     return publishers[0]
 
 
-def test_each_message_arrives_signed(publisher: WebhookPublisher, endpoint: Endpoint) -> None:
-    sent = news(30)
-    assert publisher.publish(sent) == [None] * 30
-    got = {request.headers["webhook-id"]: request for request in endpoint.requests}
-    assert len(endpoint.requests) == len(got) == 30
-    for message in sent:
-        request = got[str(message.message_id)]
-        assert from_wire(Webhook(SECRET).verify(request.body, request.headers)) == message
-        assert request.headers["content-type"] == "application/json"
-
-
-def test_no_part_of_what_is_signed_can_be_changed(publisher: WebhookPublisher, endpoint: Endpoint) -> None:
-    publisher.publish(news(1))
-    (request,) = endpoint.requests
-    signer = Webhook(SECRET)
-    later = str(int(request.headers["webhook-timestamp"]) + 1)
-    for body, headers in (
-        (request.body + b" ", request.headers),
-        (request.body, request.headers | {"webhook-id": "another"}),
-        (request.body, request.headers | {"webhook-timestamp": later}),
-    ):
-        with pytest.raises(WebhookVerificationError):
-            signer.verify(body, headers)
-
-
-def test_a_cloudevent_goes_out_in_structured_mode(endpoint: Endpoint, publishers: list[WebhookPublisher]) -> None:
-    publishers.append(WebhookPublisher(url=endpoint.url, secret=SECRET, allow_private=True))
-    (message,) = news(1)
-    assert publishers[0].publish([message]) == [None]
-    (request,) = endpoint.requests
-    assert request.headers["content-type"] == "application/cloudevents+json"
-    event = Webhook(SECRET).verify(request.body, request.headers)
-    assert (event["specversion"], event["id"], event["data"]) == ("1.0", str(message.message_id), message.data)
-
-
-@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-def test_a_message_has_arrived_when_the_answer_says_so(
-    publisher: WebhookPublisher, endpoint: Endpoint, status: int
-) -> None:
-    endpoint.answer = lambda handler, request: handler.reply(status)
-    assert publisher.publish(news(1)) == [None]
-
-
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
-def test_an_answer_that_may_be_another_one_later_is_retryable(
-    publisher: WebhookPublisher, endpoint: Endpoint, status: int
-) -> None:
-    endpoint.answer = lambda handler, request: handler.reply(status, b"s3cret")
-    (outcome,) = publisher.publish(news(1))
-    assert retryable(outcome)
-    assert str(outcome) == f"the response was {status}"
-
-
-@pytest.mark.parametrize("status", [300, 304, 400, 401, 403, 404, 405, 409, 410, 413, 422])
-def test_an_answer_that_will_be_the_same_later_is_permanent(
-    publisher: WebhookPublisher, endpoint: Endpoint, status: int
-) -> None:
-    endpoint.answer = lambda handler, request: handler.reply(status)
-    (outcome,) = publisher.publish(news(1))
-    assert permanent(outcome)
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(publisher: WebhookPublisher, endpoint: Endpoint, status: int) -> None:
-    endpoint.answer = lambda handler, request: handler.reply(status, location=f"{endpoint.url}/elsewhere")
-    (outcome,) = publisher.publish(news(1))
-    assert permanent(outcome)
-    assert len(endpoint.requests) == 1
-
-
-def test_each_message_gets_its_own_outcome(publisher: WebhookPublisher, endpoint: Endpoint) -> None:
-    statuses = (204, 500, 204, 410)
-    endpoint.answer = lambda handler, request: handler.reply(statuses[json.loads(request.body)["data"]["number"]])
-    assert [str(outcome) for outcome in publisher.publish(news(4))] == [
-        *("None", "the response was 500", "None", "the response was 410")
-    ]
-
-
-def test_several_messages_are_on_their_way_at_once(publisher: WebhookPublisher, endpoint: Endpoint) -> None:
-    met = Barrier(webhook.MAX_CONCURRENT)
-
-    def answer(handler: Handler, request: Request) -> None:
-        met.wait(timeout=10)
-        handler.reply(204)
-
-    endpoint.answer = answer
-    assert publisher.publish(news(2 * webhook.MAX_CONCURRENT)) == [None] * 2 * webhook.MAX_CONCURRENT
-
-
-def test_a_connection_is_used_again(publisher: WebhookPublisher, endpoint: Endpoint) -> None:
-    endpoint.answer = lambda handler, request: handler.reply(200, b"thanks")
-    for message in news(3):
-        assert publisher.publish([message]) == [None]
-    assert len({request.client for request in endpoint.requests}) == 1
-
-
-def test_an_endless_answer_does_not_keep_the_publisher(publisher: WebhookPublisher, endpoint: Endpoint) -> None:
-    ended = Event()
-
-    def answer(handler: Handler, request: Request) -> None:
-        handler.send_response(200)
-        handler.end_headers()
-        try:
-            while True:
-                handler.wfile.write(b"x" * 65536)
-        except OSError:
-            ended.set()
-
-    endpoint.answer = answer
-    assert publisher.publish(news(1)) == [None]
-    assert ended.wait(timeout=10)
-
-
-def test_cookies_are_not_kept(publisher: WebhookPublisher, endpoint: Endpoint) -> None:
-    endpoint.answer = lambda handler, request: handler.reply(204, set_cookie="a=b")
-    publisher.publish(news(1))
-    publisher.publish(news(1))
-    assert "cookie" not in endpoint.requests[1].headers
-
-
-def test_a_server_that_hangs_is_a_retryable_error(publisher: WebhookPublisher, endpoint: Endpoint) -> None:
-    publisher._timeout = 0.2
-    hanging = Event()
-
-    def hang(handler: Handler, request: Request) -> None:
-        hanging.wait(timeout=30)
-
-    endpoint.answer = hang
-    try:
-        outcomes = publisher.publish(news(2))
-    finally:
-        hanging.set()
-    assert all(retryable(outcome) for outcome in outcomes)
-    assert str(outcomes[0]) == "no response within 0.2 seconds"
-
-
-def test_a_server_that_answers_bit_by_bit_is_a_retryable_error(publisher: WebhookPublisher, endpoint: Endpoint) -> None:
-    publisher._timeout = 0.2
-    ended = Event()
-
-    def answer(handler: Handler, request: Request) -> None:
-        for letter in b"HTTP/1.1 200 OK\r\n" + b"x-more: more\r\n" * 1000:
-            if ended.wait(timeout=0.02):
-                return
-            handler.wfile.write(bytes([letter]))
-
-    endpoint.answer = answer
-    try:
-        (outcome,) = publisher.publish(news(1))
-    finally:
-        ended.set()
-    assert retryable(outcome)
-
-
-def test_a_server_that_closes_the_connection_is_a_retryable_error(
-    publisher: WebhookPublisher, endpoint: Endpoint
-) -> None:
-    endpoint.answer = lambda handler, request: handler.connection.shutdown(socket.SHUT_RDWR)
-    (outcome,) = publisher.publish(news(1))
-    assert retryable(outcome)
-
-
-def test_no_server_is_unreachable_and_no_secret_is_told(publishers: list[WebhookPublisher]) -> None:
-    url = "http://user:s3cret@127.0.0.1:1/hooks?token=s3cret"
-    publishers.append(WebhookPublisher(url=url, secret=SECRET, allow_private=True))
-    (outcome,) = publishers[0].publish(news(1))
-    assert isinstance(outcome, DestinationUnreachable)
-    assert "s3cret" not in str(outcome)
-    assert "ConnectionRefusedError" in str(outcome)
-
-
-@pytest.mark.parametrize("allow_private", [True, False])
-def test_a_name_that_does_not_resolve_is_unreachable(publishers: list[WebhookPublisher], allow_private: bool) -> None:
-    url = "https://nowhere.invalid/hooks"
-    publishers.append(WebhookPublisher(url=url, secret=SECRET, allow_private=allow_private))
-    (outcome,) = publishers[0].publish(news(1))
-    assert isinstance(outcome, DestinationUnreachable)
-
-
-def test_a_message_that_cannot_be_encoded_does_not_stop_the_others(
-    publisher: WebhookPublisher, endpoint: Endpoint
-) -> None:
-    first, bad, last = news(3)
-
-    def refuse(message: Message) -> None:
-        if message is bad:
-            raise ValueError("bad")
-
-    publisher._format = calling(refuse, publisher._format)
-    outcomes = publisher.publish([first, bad, last])
-    assert outcomes[::2] == [None, None]
-    assert outcomes[1] is not None
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "[::ffff:127.0.0.1]"])
-def test_the_own_machine_is_not_connected_to(endpoint: Endpoint, publishers: list[WebhookPublisher], host: str) -> None:
-    publishers.append(WebhookPublisher(url=f"http://{host}:{endpoint.server_port}/", secret=SECRET))
-    (outcome,) = publishers[0].publish(news(1))
-    assert permanent(outcome)
-    assert "allow_private" in str(outcome)
-    assert not endpoint.requests
-
-
 class Resolver:
     """Resolves a name to another address each time, as a name does that somebody hostile controls."""
 
@@ -270,103 +67,305 @@ def public_loopback(monkeypatch: pytest.MonkeyPatch) -> str:
     return "127.0.0.2"
 
 
-def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
-    public_loopback: str, publishers: list[WebhookPublisher], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    resolver = Resolver(monkeypatch, [public_loopback], ["127.0.0.1"])
-    with Endpoint(public_loopback) as public:
-        url = f"http://hooks.example:{public.server_port}/hooks"
-        publishers.append(WebhookPublisher(url=url, secret=SECRET))
-        assert publishers[0].publish(news(1)) == [None]
-        assert len(resolver.answers) == 1, "the name was resolved more than once"
-        assert public.requests[0].headers["host"] == f"hooks.example:{public.server_port}"
-        (rebound,) = publishers[0].publish(news(1))
-    assert permanent(rebound)
+class TestMessages:
+    def test_each_message_arrives_signed(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
+        sent = news(30)
+        assert publisher.publish(sent) == [None] * 30
+        got = {request.headers["webhook-id"]: request for request in endpoint.requests}
+        assert len(endpoint.requests) == len(got) == 30
+        for message in sent:
+            request = got[str(message.message_id)]
+            assert from_wire(Webhook(SECRET).verify(request.body, request.headers)) == message
+            assert request.headers["content-type"] == "application/json"
+
+    def test_no_signed_part_of_a_request_can_be_changed(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
+        publisher.publish(news(1))
+        (request,) = endpoint.requests
+        signer = Webhook(SECRET)
+        later = str(int(request.headers["webhook-timestamp"]) + 1)
+        for body, headers in (
+            (request.body + b" ", request.headers),
+            (request.body, request.headers | {"webhook-id": "another"}),
+            (request.body, request.headers | {"webhook-timestamp": later}),
+        ):
+            with pytest.raises(WebhookVerificationError):
+                signer.verify(body, headers)
+
+    def test_a_cloudevent_is_sent_in_structured_mode(
+        self, endpoint: Endpoint, publishers: list[WebhookPublisher]
+    ) -> None:
+        publishers.append(WebhookPublisher(url=endpoint.url, secret=SECRET, allow_private=True))
+        (message,) = news(1)
+        assert publishers[0].publish([message]) == [None]
+        (request,) = endpoint.requests
+        assert request.headers["content-type"] == "application/cloudevents+json"
+        event = Webhook(SECRET).verify(request.body, request.headers)
+        assert (event["specversion"], event["id"], event["data"]) == ("1.0", str(message.message_id), message.data)
+
+    def test_several_messages_are_sent_at_once(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
+        met = Barrier(webhook.MAX_CONCURRENT)
+
+        def answer(handler: Handler, request: Request) -> None:
+            met.wait(timeout=10)
+            handler.reply(204)
+
+        endpoint.answer = answer
+        assert publisher.publish(news(2 * webhook.MAX_CONCURRENT)) == [None] * 2 * webhook.MAX_CONCURRENT
 
 
-def test_one_private_address_among_public_ones_is_refused(
-    public_loopback: str, publishers: list[WebhookPublisher], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Resolver(monkeypatch, [public_loopback, "127.0.0.1"])
-    with Endpoint(public_loopback) as public:
-        publishers.append(WebhookPublisher(url=f"http://hooks.example:{public.server_port}/", secret=SECRET))
-        (outcome,) = publishers[0].publish(news(1))
-    assert permanent(outcome)
+class TestResponses:
+    @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+    def test_a_2xx_response_means_that_the_message_has_arrived(
+        self, publisher: WebhookPublisher, endpoint: Endpoint, status: int
+    ) -> None:
+        endpoint.answer = lambda handler, request: handler.reply(status)
+        assert publisher.publish(news(1)) == [None]
 
-
-def test_the_next_address_is_tried_where_one_does_not_answer(
-    publishers: list[WebhookPublisher], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(public_addresses, "is_public", lambda address: True)
-    Resolver(monkeypatch, ["127.0.0.3", "127.0.0.2"])
-    with Endpoint("127.0.0.2") as public:
-        publishers.append(WebhookPublisher(url=f"http://hooks.example:{public.server_port}/", secret=SECRET))
-        assert publishers[0].publish(news(1)) == [None]
-
-
-@pytest.mark.parametrize(("certified", "arrives"), [("hooks.example", True), ("other.example", False)])
-def test_the_certificate_must_be_that_of_the_name(
-    public_loopback: str,
-    publishers: list[WebhookPublisher],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    certified: str,
-    arrives: bool,
-) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(certified).configure_cert(context)
-    asked_for: list[str] = []
-    context.sni_callback = lambda connection, name, context: asked_for.append(name)
-    Resolver(monkeypatch, [public_loopback])
-    with Endpoint(public_loopback, context) as public:
-        url = f"https://hooks.example:{public.server_port}/hooks"
-        publishers.append(WebhookPublisher(url=url, secret=SECRET))
-        (outcome,) = publishers[0].publish(news(1))
-    assert asked_for == ["hooks.example"]
-    if arrives:
-        assert outcome is None
-    else:
+    @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
+    def test_a_response_that_may_change_later_is_a_retryable_error(
+        self, publisher: WebhookPublisher, endpoint: Endpoint, status: int
+    ) -> None:
+        endpoint.answer = lambda handler, request: handler.reply(status, b"s3cret")
+        (outcome,) = publisher.publish(news(1))
         assert retryable(outcome)
-        assert "SSLCertVerificationError" in str(outcome)
-        assert not public.requests
+        assert str(outcome) == f"the response was {status}"
+
+    @pytest.mark.parametrize("status", [300, 304, 400, 401, 403, 404, 405, 409, 410, 413, 422])
+    def test_a_response_that_will_not_change_is_a_permanent_error(
+        self, publisher: WebhookPublisher, endpoint: Endpoint, status: int
+    ) -> None:
+        endpoint.answer = lambda handler, request: handler.reply(status)
+        (outcome,) = publisher.publish(news(1))
+        assert permanent(outcome)
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_a_redirect_is_not_followed(self, publisher: WebhookPublisher, endpoint: Endpoint, status: int) -> None:
+        endpoint.answer = lambda handler, request: handler.reply(status, location=f"{endpoint.url}/elsewhere")
+        (outcome,) = publisher.publish(news(1))
+        assert permanent(outcome)
+        assert len(endpoint.requests) == 1
+
+    def test_each_message_gets_its_own_outcome(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
+        statuses = (204, 500, 204, 410)
+        endpoint.answer = lambda handler, request: handler.reply(statuses[json.loads(request.body)["data"]["number"]])
+        assert [str(outcome) for outcome in publisher.publish(news(4))] == [
+            *("None", "the response was 500", "None", "the response was 410")
+        ]
+
+    def test_a_message_that_cannot_be_encoded_fails_alone(
+        self, publisher: WebhookPublisher, endpoint: Endpoint
+    ) -> None:
+        first, bad, last = news(3)
+
+        def refuse(message: Message) -> None:
+            if message is bad:
+                raise ValueError("bad")
+
+        publisher._format = calling(refuse, publisher._format)
+        outcomes = publisher.publish([first, bad, last])
+        assert outcomes[::2] == [None, None]
+        assert outcomes[1] is not None
+
+    def test_an_endless_response_does_not_block_the_publisher(
+        self, publisher: WebhookPublisher, endpoint: Endpoint
+    ) -> None:
+        ended = Event()
+
+        def answer(handler: Handler, request: Request) -> None:
+            handler.send_response(200)
+            handler.end_headers()
+            try:
+                while True:
+                    handler.wfile.write(b"x" * 65536)
+            except OSError:
+                ended.set()
+
+        endpoint.answer = answer
+        assert publisher.publish(news(1)) == [None]
+        assert ended.wait(timeout=10)
 
 
-def test_a_proxy_of_the_environment_is_not_used(
-    endpoint: Endpoint, publishers: list[WebhookPublisher], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
-    publishers.append(WebhookPublisher(url=endpoint.url, secret=SECRET, allow_private=True))
-    assert publishers[0].publish(news(1)) == [None]
+class TestConnections:
+    def test_a_connection_is_reused(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
+        endpoint.answer = lambda handler, request: handler.reply(200, b"thanks")
+        for message in news(3):
+            assert publisher.publish([message]) == [None]
+        assert len({request.client for request in endpoint.requests}) == 1
+
+    def test_cookies_are_not_kept(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
+        endpoint.answer = lambda handler, request: handler.reply(204, set_cookie="a=b")
+        publisher.publish(news(1))
+        publisher.publish(news(1))
+        assert "cookie" not in endpoint.requests[1].headers
+
+    def test_a_proxy_of_the_environment_is_not_used(
+        self, endpoint: Endpoint, publishers: list[WebhookPublisher], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+        monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+        publishers.append(WebhookPublisher(url=endpoint.url, secret=SECRET, allow_private=True))
+        assert publishers[0].publish(news(1)) == [None]
+
+    @pytest.mark.parametrize(("certified", "arrives"), [("hooks.example", True), ("other.example", False)])
+    def test_the_certificate_must_match_the_host_name(
+        self,
+        public_loopback: str,
+        publishers: list[WebhookPublisher],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        certified: str,
+        arrives: bool,
+    ) -> None:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(certified).configure_cert(context)
+        asked_for: list[str] = []
+        context.sni_callback = lambda connection, name, context: asked_for.append(name)
+        Resolver(monkeypatch, [public_loopback])
+        with Endpoint(public_loopback, context) as public:
+            url = f"https://hooks.example:{public.server_port}/hooks"
+            publishers.append(WebhookPublisher(url=url, secret=SECRET))
+            (outcome,) = publishers[0].publish(news(1))
+        assert asked_for == ["hooks.example"]
+        if arrives:
+            assert outcome is None
+        else:
+            assert retryable(outcome)
+            assert "SSLCertVerificationError" in str(outcome)
+            assert not public.requests
 
 
-def test_a_server_that_never_completes_the_handshake_is_a_retryable_error(publishers: list[WebhookPublisher]) -> None:
-    with Proxy() as silent:
-        url = f"https://127.0.0.1:{silent.port}/"
-        publishers.append(WebhookPublisher(url=url, secret=SECRET, timeout=0.2, allow_private=True))
+class TestServerFailures:
+    def test_a_server_that_hangs_is_a_retryable_error(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
+        publisher._timeout = 0.2
+        hanging = Event()
+
+        def hang(handler: Handler, request: Request) -> None:
+            hanging.wait(timeout=30)
+
+        endpoint.answer = hang
+        try:
+            outcomes = publisher.publish(news(2))
+        finally:
+            hanging.set()
+        assert all(retryable(outcome) for outcome in outcomes)
+        assert str(outcomes[0]) == "no response within 0.2 seconds"
+
+    def test_a_server_that_responds_byte_by_byte_is_a_retryable_error(
+        self, publisher: WebhookPublisher, endpoint: Endpoint
+    ) -> None:
+        publisher._timeout = 0.2
+        ended = Event()
+
+        def answer(handler: Handler, request: Request) -> None:
+            for letter in b"HTTP/1.1 200 OK\r\n" + b"x-more: more\r\n" * 1000:
+                if ended.wait(timeout=0.02):
+                    return
+                handler.wfile.write(bytes([letter]))
+
+        endpoint.answer = answer
+        try:
+            (outcome,) = publisher.publish(news(1))
+        finally:
+            ended.set()
+        assert retryable(outcome)
+
+    def test_a_server_that_closes_the_connection_is_a_retryable_error(
+        self, publisher: WebhookPublisher, endpoint: Endpoint
+    ) -> None:
+        endpoint.answer = lambda handler, request: handler.connection.shutdown(socket.SHUT_RDWR)
+        (outcome,) = publisher.publish(news(1))
+        assert retryable(outcome)
+
+    def test_a_server_that_never_completes_the_handshake_is_a_retryable_error(
+        self, publishers: list[WebhookPublisher]
+    ) -> None:
+        with Proxy() as silent:
+            url = f"https://127.0.0.1:{silent.port}/"
+            publishers.append(WebhookPublisher(url=url, secret=SECRET, timeout=0.2, allow_private=True))
+            (outcome,) = publishers[0].publish(news(1))
+        assert retryable(outcome)
+
+    def test_a_missing_server_is_unreachable_and_no_secret_is_shown(self, publishers: list[WebhookPublisher]) -> None:
+        url = "http://user:s3cret@127.0.0.1:1/hooks?token=s3cret"
+        publishers.append(WebhookPublisher(url=url, secret=SECRET, allow_private=True))
         (outcome,) = publishers[0].publish(news(1))
-    assert retryable(outcome)
+        assert isinstance(outcome, DestinationUnreachable)
+        assert "s3cret" not in str(outcome)
+        assert "ConnectionRefusedError" in str(outcome)
+
+    @pytest.mark.parametrize("allow_private", [True, False])
+    def test_a_name_that_does_not_resolve_is_unreachable(
+        self, publishers: list[WebhookPublisher], allow_private: bool
+    ) -> None:
+        url = "https://nowhere.invalid/hooks"
+        publishers.append(WebhookPublisher(url=url, secret=SECRET, allow_private=allow_private))
+        (outcome,) = publishers[0].publish(news(1))
+        assert isinstance(outcome, DestinationUnreachable)
 
 
-@pytest.mark.parametrize("url", ["", "hooks.example", "ftp://s3cret@hooks.example", "http://", "https://s3cret:@:80/"])
-def test_a_wrong_url_is_refused_and_not_shown(url: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match="https://") as refused:
-        WebhookPublisher(url=url, secret=SECRET)
-    assert "s3cret" not in str(refused.value)
+class TestPrivateAddresses:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "[::ffff:127.0.0.1]"])
+    def test_the_local_machine_is_not_connected_to(
+        self, endpoint: Endpoint, publishers: list[WebhookPublisher], host: str
+    ) -> None:
+        publishers.append(WebhookPublisher(url=f"http://{host}:{endpoint.server_port}/", secret=SECRET))
+        (outcome,) = publishers[0].publish(news(1))
+        assert permanent(outcome)
+        assert "allow_private" in str(outcome)
+        assert not endpoint.requests
+
+    def test_the_connection_goes_to_the_address_that_was_checked(
+        self, public_loopback: str, publishers: list[WebhookPublisher], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        resolver = Resolver(monkeypatch, [public_loopback], ["127.0.0.1"])
+        with Endpoint(public_loopback) as public:
+            url = f"http://hooks.example:{public.server_port}/hooks"
+            publishers.append(WebhookPublisher(url=url, secret=SECRET))
+            assert publishers[0].publish(news(1)) == [None]
+            assert len(resolver.answers) == 1, "the name was resolved more than once"
+            assert public.requests[0].headers["host"] == f"hooks.example:{public.server_port}"
+            (rebound,) = publishers[0].publish(news(1))
+        assert permanent(rebound)
+
+    def test_one_private_address_among_public_ones_is_refused(
+        self, public_loopback: str, publishers: list[WebhookPublisher], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Resolver(monkeypatch, [public_loopback, "127.0.0.1"])
+        with Endpoint(public_loopback) as public:
+            publishers.append(WebhookPublisher(url=f"http://hooks.example:{public.server_port}/", secret=SECRET))
+            (outcome,) = publishers[0].publish(news(1))
+        assert permanent(outcome)
+
+    def test_the_next_address_is_tried_if_one_does_not_respond(
+        self, publishers: list[WebhookPublisher], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(public_addresses, "is_public", lambda address: True)
+        Resolver(monkeypatch, ["127.0.0.3", "127.0.0.2"])
+        with Endpoint("127.0.0.2") as public:
+            publishers.append(WebhookPublisher(url=f"http://hooks.example:{public.server_port}/", secret=SECRET))
+            assert publishers[0].publish(news(1)) == [None]
 
 
-@pytest.mark.parametrize(
-    "secret", ["", "whsec_", "s3cret!", "whsec_s3cret!", SECRET.removeprefix("whsec_"), "whsec_" + "s3cret00" * 12]
-)
-def test_a_wrong_secret_is_refused_and_not_shown(secret: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match="base64") as refused:
-        WebhookPublisher(url="https://hooks.example", secret=secret)
-    assert "s3cret" not in str(refused.value)
+class TestInvalidOptions:
+    @pytest.mark.parametrize(
+        "url", ["", "hooks.example", "ftp://s3cret@hooks.example", "http://", "https://s3cret:@:80/"]
+    )
+    def test_an_invalid_url_is_rejected_and_not_shown(self, url: str) -> None:
+        with pytest.raises(ImproperlyConfigured, match="https://") as refused:
+            WebhookPublisher(url=url, secret=SECRET)
+        assert "s3cret" not in str(refused.value)
 
+    @pytest.mark.parametrize(
+        "secret", ["", "whsec_", "s3cret!", "whsec_s3cret!", SECRET.removeprefix("whsec_"), "whsec_" + "s3cret00" * 12]
+    )
+    def test_an_invalid_secret_is_rejected_and_not_shown(self, secret: str) -> None:
+        with pytest.raises(ImproperlyConfigured, match="base64") as refused:
+            WebhookPublisher(url="https://hooks.example", secret=secret)
+        assert "s3cret" not in str(refused.value)
 
-def test_a_wrong_timeout_is_refused() -> None:
-    with pytest.raises(ImproperlyConfigured, match="more than 0"):
-        WebhookPublisher(url="https://hooks.example", secret=SECRET, timeout=0)
+    def test_an_invalid_timeout_is_rejected(self) -> None:
+        with pytest.raises(ImproperlyConfigured, match="more than 0"):
+            WebhookPublisher(url="https://hooks.example", secret=SECRET, timeout=0)
