@@ -201,7 +201,7 @@ class Aggregate:
     def _unsaved(self) -> list[PendingEvent]:
         return self._pending[self.committed_version - self._base_version :]
 
-    def _identify_pending(self, event_id: Callable[[int], UUID]) -> None:
+    def _assign_event_ids(self, event_id: Callable[[int], UUID]) -> None:
         """Give each pending event the id that `event_id` returns for its number, counted from 1."""
         self._pending = [PendingEvent(each.event, event_id(number)) for number, each in enumerate(self._pending, 1)]
 

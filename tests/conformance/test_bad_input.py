@@ -152,7 +152,7 @@ def test_an_aggregate_of_another_class() -> None:
         pass
 
     for save in (ledgers.save, lambda impostor: ledgers.save_all([Ledger.open("l-1"), impostor])):
-        with pytest.raises(TypeError, match="is no Ledger: save it with a repository of its own"):
+        with pytest.raises(TypeError, match="is not of class Ledger: save it with a repository of its class"):
             save(Impostor("l-1"))  # type: ignore[arg-type]
 
 
@@ -200,7 +200,7 @@ def test_an_expected_version_that_is_none_without_events(expected: Any) -> None:
 
 @pytest.mark.parametrize("aggregate", ["Ledger", Ledger("l-1"), LedgerOpened, None], ids=repr)
 def test_a_repository_of_no_aggregate_class(aggregate: Any) -> None:
-    with pytest.raises(TypeError, match="a Repository is made of a subclass of Aggregate, not of"):
+    with pytest.raises(TypeError, match="a Repository needs a subclass of Aggregate, got"):
         Repository(aggregate)
 
 

@@ -67,7 +67,7 @@ def test_execute_pauses_longer_each_time_and_at_random(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("attempts", [0, -1, "5", 1.5, True])
 def test_execute_tries_at_least_once(attempts: Any) -> None:
-    with pytest.raises(ValueError, match="attempts is a number from 1 on"):
+    with pytest.raises(ValueError, match="attempts must be an integer of at least 1"):
         ledgers.execute("l-1", lambda ledger: None, attempts=attempts)
 
 
@@ -145,7 +145,7 @@ def test_a_duplicate_that_is_not_of_the_command_is_raised(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("command_id", ["", " \n"])
 def test_a_blank_command_is_refused(command_id: str) -> None:
     ledgers.save(Ledger.open("l-1"))
-    with pytest.raises(ValueError, match="a command_id is not blank"):
+    with pytest.raises(ValueError, match="command_id must not be blank"):
         ledgers.execute("l-1", lambda ledger: ledger.deposit(1), command_id=command_id)
     assert ledgers.get("l-1").version == 1
 

@@ -110,7 +110,7 @@ class TestTake:
         ledger = ledgers._aggregate("l-1")
         ledger.deposit(1)
         ledger.deposit(2)
-        earlier = msgspec.structs.replace(ledgers._write(ledger), expected=expected)
+        earlier = msgspec.structs.replace(ledgers._stream_write(ledger), expected=expected)
         ledgers.save(ledger)
         ledger.deposit(3)
         ledger.deposit(4)
