@@ -1,4 +1,4 @@
-"""The event store of each database, and the one of the database that ES_DJANGO names."""
+"""Chooses the event store of a database, by its vendor."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def store_for(using: str | None = None) -> "EventStore":
-    """The event store in the database `using`; in ES_DJANGO["DATABASE"] where it is None.
+    """The event store in the database `using`, by default ES_DJANGO["DATABASE"].
 
-    Raises `ImproperlyConfigured` for a database that is neither PostgreSQL nor SQLite.
+    Raises `ImproperlyConfigured` unless the database is PostgreSQL or SQLite.
     """
     return _replacements[-1] if _replacements else _store(using or conf.settings().database)
 
@@ -46,11 +46,11 @@ def _store(using: str) -> "EventStore":
         from es_django.store.sqlite.store import SqliteEventStore
 
         return SqliteEventStore(using)
-    raise ImproperlyConfigured(f"es_django stores events in PostgreSQL or SQLite; {using!r} is {vendor}")
+    raise ImproperlyConfigured(f"es_django stores events in PostgreSQL or SQLite, but database {using!r} is {vendor}")
 
 
 class _DefaultStore:
-    """Looks the store up on each use, since the setting may be another one by then."""
+    """Looks up the store on each use, because tests may override the setting."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(store_for(), name)

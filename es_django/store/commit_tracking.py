@@ -1,4 +1,4 @@
-"""Tells whether a transaction has been committed, so that stored changes are never taken for lost ones."""
+"""Finds out whether a transaction was committed, so that stored changes are never taken for lost changes."""
 
 import weakref
 from types import TracebackType

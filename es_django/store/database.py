@@ -1,4 +1,4 @@
-"""What the two databases share: transactions and reading."""
+"""The event store in a database: the parts that PostgreSQL and SQLite share, which are transactions and reads."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -23,6 +23,7 @@ from es_django.core.replay_errors import ReplayError
 from es_django.core.streams import StreamId
 from es_django.messages.message import StagedMessage
 from es_django.models import StoredEvent, Stream
+from es_django.store import sql
 from es_django.store.base import EventStore
 from es_django.store.commit_tracking import CommitTracker, tracked_atomic
 from es_django.store.error_translation import require_healthy_transaction, storage_errors
@@ -36,55 +37,8 @@ from es_django.store.writes import Append
 PAGE_SIZE = 1000
 END = 2**63 - 1
 
-# The stream's id is looked up first, so that the index gives its events in order, and a page of a long stream reads no
-# more than a page: joined, they would all be read and sorted for each page.
-STREAM = """
-SELECT event.position, event.version, event.type, event.schema_version, CAST(event.data AS text),
-       CAST(event.metadata AS text), event.correlation_id, event.causation_id, event.event_id, event.recorded_at
-  FROM es_django_event AS event
- WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %(category)s AND key = %(key)s)
-   AND event.version > %(after)s AND event.version < %(before)s
- ORDER BY event.version LIMIT %(limit)s
-"""
-
-STREAM_BACKWARDS = """
-SELECT event.position, event.version, event.type, event.schema_version, CAST(event.data AS text),
-       CAST(event.metadata AS text), event.correlation_id, event.causation_id, event.event_id, event.recorded_at
-  FROM es_django_event AS event
- WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %(category)s AND key = %(key)s)
-   AND event.version > %(after)s AND event.version < %(before)s
- ORDER BY event.version DESC LIMIT %(limit)s
-"""
-
-
 STORE_MESSAGES = "outbox messages can only be stored"
 RUN_INLINE = "inline projections can only run"
-
-TAIL = """
-SELECT event.version, event.type, event.schema_version, CAST(event.data AS text)
-  FROM es_django_event AS event
- WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %(category)s AND key = %(key)s)
-   AND event.version > %(after)s
- ORDER BY event.version LIMIT %(limit)s
-"""
-
-SNAPSHOT_AND_TAIL = """
-WITH snapshot AS (
-    SELECT snapshot.version, snapshot.state
-      FROM es_django_snapshot AS snapshot JOIN es_django_stream AS stream ON stream.id = snapshot.stream_id
-     WHERE stream.category = %(category)s AND stream.key = %(key)s
-       AND snapshot.schema = %(schema)s AND snapshot.version <= stream.version
-)
-SELECT version, NULL AS type, NULL AS schema_version, state AS data FROM snapshot
- UNION ALL
-SELECT * FROM (
-    SELECT event.version, event.type, event.schema_version, CAST(event.data AS text) AS data
-      FROM es_django_event AS event
-     WHERE event.stream_id = (SELECT id FROM es_django_stream WHERE category = %(category)s AND key = %(key)s)
-       AND event.version > coalesce((SELECT version FROM snapshot), 0)
-     ORDER BY event.version LIMIT %(limit)s) AS tail
- ORDER BY version
-"""
 
 
 class DatabaseEventStore(EventStore):
@@ -108,10 +62,10 @@ class DatabaseEventStore(EventStore):
         return CommitTracker(self.connection) if self.in_transaction else already_committed
 
     def _require_autocommit(self, connection: BaseDatabaseWrapper) -> None:
-        # The attribute is asked first, as the method makes sure of a connection.
+        # get_autocommit() opens a connection, so the attribute is read first.
         if not (connection.in_atomic_block or connection.autocommit or connection.get_autocommit()):
             raise TransactionManagementError(
-                f"autocommit is off on {self.using!r}, so nobody tells of a rollback: write inside atomic() instead"
+                f"autocommit is off on {self.using!r}, so a rollback would go unnoticed: write inside atomic() instead"
             )
 
     def _require_configured_database(self, action: str) -> None:
@@ -166,7 +120,7 @@ class DatabaseEventStore(EventStore):
             hook(self.using)
 
     def _fetch(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """The rows of a statement that is made again and again."""
+        """The rows of a statement. PostgreSQL prepares it, because it is executed often."""
         with self.connection.cursor() as cursor:
             cursor.execute(statement, parameters)
             return cast("list[tuple[Any, ...]]", cursor.fetchall())
@@ -181,13 +135,13 @@ class DatabaseEventStore(EventStore):
     def _archive(self, stream: StreamId) -> None:
         with storage_errors("archive a stream", self.connection, writes=True):
             found = Stream.objects.using(self.using).filter(category=stream.category, key=stream.key)
-            # The row's lock lets an append in flight end first, and the next one sees the mark.
+            # The UPDATE waits for the row lock of an append in flight, and later appends see `archived_at`.
             if not found.update(archived_at=Coalesce("archived_at", Now())):
                 raise AggregateNotFound(stream)
 
     @abstractmethod
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
-        """Rows of key and tail, a stream's snapshot first, as one without type."""
+        """Rows of a key and a `TailRow`, by stream and version. A snapshot comes before its events, with type None."""
 
     @abstractmethod
     def _projections_run_from_checkpoint(self) -> Set[str]:
@@ -195,8 +149,8 @@ class DatabaseEventStore(EventStore):
 
     @abstractmethod
     def hold_inline_projections(self) -> None:
-        """Keeps all appends that inline projections follow waiting until the transaction ends, once those in flight
-        have ended; if they take too long, raises a retryable `StorageError`."""
+        """Waits for the appends in flight that run inline projections, and makes later ones wait for the end of the
+        transaction. Raises a retryable `StorageError` if the appends in flight take too long."""
 
     @abstractmethod
     def _select_log(
@@ -231,7 +185,7 @@ class DatabaseEventStore(EventStore):
         identity = {"category": stream.category, "key": stream.key}
         with storage_errors("load a stream", self.connection):
             rows = cast(
-                "list[TailRow]", self._fetch(SNAPSHOT_AND_TAIL, {**identity, "schema": schema, "limit": PAGE_SIZE})
+                "list[TailRow]", self._fetch(sql.SNAPSHOT_AND_TAIL, {**identity, "schema": schema, "limit": PAGE_SIZE})
             )
         if not rows or rows[0][1] is not None:
             return Loaded(None, self._tail(stream, rows, None))
@@ -268,7 +222,7 @@ class DatabaseEventStore(EventStore):
             return []
         parameters = {"category": stream.category, "key": stream.key, "after": after, "limit": size}
         with storage_errors("load a stream", self.connection):
-            return cast("list[TailRow]", self._fetch(TAIL, parameters))
+            return cast("list[TailRow]", self._fetch(sql.TAIL, parameters))
 
     def _read_all(
         self, after: int, limit: int, categories: list[str] | None, types: list[str] | None, partition: Partition
@@ -276,7 +230,7 @@ class DatabaseEventStore(EventStore):
         return self._page(after, self.safe_end(), limit, categories, types, partition)
 
     def read_settled(self, *, after: int, limit: int, types: Iterable[type[Event]]) -> Page:
-        """As `read_all`, up to the newest event, for a caller who keeps all who could append such events waiting."""
+        """As `read_all`, but up to the newest event: for a caller that makes every append of these events wait."""
         newest = StoredEvent.objects.using(self.using).order_by("-position").values_list("position", flat=True)
         with storage_errors("read the log", self.connection):
             end = newest.first() or 0
@@ -303,7 +257,7 @@ class DatabaseEventStore(EventStore):
                 if index == 0:
                     error.position = row[0]
                     raise
-                # What comes before it can be read; the next page begins with it, and raises.
+                # The next page begins with this event, and raises.
                 return Page(events, rows[index - 1][0], has_more=True)
         has_more = len(rows) == limit
         return Page(events, rows[-1][0] if has_more else end, has_more)
@@ -312,7 +266,7 @@ class DatabaseEventStore(EventStore):
         self, stream: StreamId, after: int, before: int, limit: int, backwards: bool = False
     ) -> list[EventRow]:
         parameters = {"category": stream.category, "key": stream.key, "after": after, "before": before, "limit": limit}
-        return cast("list[EventRow]", self._fetch(STREAM_BACKWARDS if backwards else STREAM, parameters))
+        return cast("list[EventRow]", self._fetch(sql.STREAM_BACKWARDS if backwards else sql.STREAM, parameters))
 
     def _stream_state(self, stream: StreamId) -> tuple[int, bool]:
         with storage_errors("read a stream's version", self.connection):

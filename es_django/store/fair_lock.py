@@ -1,6 +1,7 @@
-"""A lock among threads that is granted in order of arrival.
+"""A lock between threads that is granted in order of arrival.
 
-A plain mutex wakes whom it likes; here each who waits holds a ticket, and whoever leaves calls the next one.
+`threading.Lock` may wake any waiting thread. Here each waiting thread holds a ticket, and a thread that releases the
+lock calls the next ticket.
 """
 
 import threading
@@ -11,7 +12,7 @@ from weakref import WeakValueDictionary
 
 
 class FairLock:
-    """Use `held`; a thread that has the lock may take it again."""
+    """Take the lock with `held`. A thread that holds it may take it again."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -20,16 +21,16 @@ class FairLock:
 
     @contextmanager
     def held(self, timeout: float | None) -> Iterator[bool]:
-        """Yields whether the lock was granted within `timeout` seconds."""
-        me = threading.get_ident()
-        if self._owner == me:
+        """Waits up to `timeout` seconds, without limit if None, and yields whether the lock was granted."""
+        thread = threading.get_ident()
+        if self._owner == thread:
             yield True
             return
         granted = self._acquire(timeout)
         if not granted:
             yield False
             return
-        self._owner = me
+        self._owner = thread
         try:
             yield True
         finally:
@@ -38,7 +39,7 @@ class FairLock:
 
     @property
     def waiting(self) -> int:
-        """How many hold a ticket, the one that was called included."""
+        """The number of tickets, including the holder's."""
         return len(self._tickets)
 
     def _acquire(self, timeout: float | None) -> bool:
@@ -51,7 +52,7 @@ class FairLock:
             if ticket.wait(timeout):
                 return True
         except BaseException:
-            # A signal, such as that of a task's time limit, interrupts the wait.
+            # A signal may interrupt the wait, such as that of a task's time limit.
             with self._mutex:
                 self._withdraw(ticket)
             raise
@@ -76,7 +77,7 @@ _locks_mutex = threading.Lock()
 
 
 def fair_lock(name: Hashable) -> FairLock:
-    """The lock of that name; it lives as long as somebody holds on to it."""
+    """The lock of this name. It exists as long as a caller keeps a reference to it."""
     with _locks_mutex:
         lock = _locks.get(name)
         if lock is None:

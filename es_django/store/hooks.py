@@ -1,6 +1,6 @@
-"""What an append sets off in its own transaction: messages to publish and inline projections to move.
+"""The registry of hooks that run with an append: sources of outbox messages and inline projections.
 
-The parts above register here, so that the store calls them without importing them.
+The outbox and the projections register here, so the store can call them without importing them.
 """
 
 from collections.abc import Callable, Iterator, Sequence, Set
@@ -29,23 +29,24 @@ class InlineProjection(Protocol):
 message_sources: dict[type[Event], list[MessageSource]] = {}
 inline_projections: list[InlineProjection] = []
 after_messages: list[Callable[[str], None]] = []
-"""Called with the database alias in a transaction that wrote messages."""
+"""Called with the database alias after outbox messages were stored, perhaps in a transaction that is still open."""
 
 _replaying: ContextVar[bool] = ContextVar("es_django_replaying", default=False)
 
 
 def is_replaying() -> bool:
-    """Whether a projection is being given events that it has had before, so that the outside has been told of them.
+    """Whether a projection is being given events that it has applied before, as in a rebuild.
 
-    No message is stored then, and an append raises `AppendInReplay`. Code that tells the outside by other means should
-    ask, and ask before it hands anything to `transaction.on_commit`: when that is called, the answer is no.
+    During a replay no outbox message is stored, and an append raises `AppendInReplay`. Code that calls other systems
+    should check this first. Check it before you pass a callback to `transaction.on_commit`: inside the callback it is
+    always False.
     """
     return _replaying.get()
 
 
 @contextmanager
 def replaying(again: bool) -> Iterator[None]:
-    """Within the block `is_replaying()` answers `again`."""
+    """Makes `is_replaying()` return `again` within the block."""
     token = _replaying.set(again)
     try:
         yield
@@ -55,7 +56,7 @@ def replaying(again: bool) -> Iterator[None]:
 
 def any_runs_inline(event_classes: Set[type[Event]]) -> bool:
     """Whether an inline projection applies events of any of these classes."""
-    # A generator would cost each append three times as much.
+    # any() with a generator takes three times as long, on every append.
     for projection in inline_projections:  # noqa: SIM110
         if not projection.event_classes.isdisjoint(event_classes):
             return True

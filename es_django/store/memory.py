@@ -1,7 +1,7 @@
-"""The event store in memory: the shortest honest implementation of the port, and the one for tests without a database.
+"""The event store in memory: the shortest complete implementation of the port, for tests without a database.
 
-Writers take turns for a whole transaction, so that a rollback only has to cut off the end. Readers in other threads do
-not wait, and see what is committed.
+One thread writes at a time, for a whole transaction, so a rollback only cuts off the end of the log. Readers in other
+threads do not wait, and see committed events only.
 """
 
 import threading
@@ -45,7 +45,7 @@ class _Stored(msgspec.Struct, frozen=True):
 
 
 class _Savepoint:
-    """The state to go back to, and what became of what was written since: committed, rolled back, or still open."""
+    """The state to which a rollback returns, and whether the changes since then are committed (None while open)."""
 
     def __init__(self, store: "MemoryEventStore") -> None:
         self.events = len(store._log)
@@ -54,12 +54,12 @@ class _Savepoint:
         self.archived = set(store._archived)
         self.committed: bool | None = None
 
-    def outcome(self) -> bool | None:
+    def is_committed(self) -> bool | None:
         return self.committed
 
 
 class MemoryEventStore(EventStore):
-    """An event store of its own, empty at first; `messages` is what was sent."""
+    """An event store that starts empty. `messages` are the outbox messages, in the order in which they were sent."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -80,7 +80,7 @@ class MemoryEventStore(EventStore):
         return self._owner == threading.get_ident()
 
     def commit_tracker(self) -> IsCommitted:
-        return self._open[-1].outcome if self.in_transaction else already_committed
+        return self._open[-1].is_committed if self.in_transaction else already_committed
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -93,16 +93,16 @@ class MemoryEventStore(EventStore):
             try:
                 yield
             except BaseException:
-                self._go_back_to(savepoint)
+                self._roll_back_to(savepoint)
                 for undone in self._savepoints[first:]:
                     undone.committed = False
                 raise
             finally:
                 self._open.pop()
                 if not self._open:
-                    self._end()
+                    self._end_transaction()
 
-    def _go_back_to(self, savepoint: _Savepoint) -> None:
+    def _roll_back_to(self, savepoint: _Savepoint) -> None:
         for stored in self._log[savepoint.events :]:
             self._streams[stored.recorded.stream].pop()
         del self._log[savepoint.events :]
@@ -111,7 +111,7 @@ class MemoryEventStore(EventStore):
         self._snapshots = savepoint.snapshots
         self._archived = savepoint.archived
 
-    def _end(self) -> None:
+    def _end_transaction(self) -> None:
         self._committed = len(self._log)
         self._committed_messages = len(self.messages)
         for savepoint in self._savepoints:
@@ -151,7 +151,7 @@ class MemoryEventStore(EventStore):
             self._log.append(stored)
             stream.append(stored)
         for staged in append.messages:
-            self._keep(staged, append.stream, before + staged.ordinal)
+            self._add_message(staged, append.stream, before + staged.ordinal)
         if append.snapshot is not None:
             schema = append.snapshot.schema
             others = [each for each in self._snapshots.get(append.stream, ()) if each[1].schema != schema]
@@ -161,13 +161,13 @@ class MemoryEventStore(EventStore):
 
     def _send(self, staged: StagedMessage) -> None:
         with self.transaction():
-            self._keep(staged, None, None)
+            self._add_message(staged, None, None)
 
-    def _keep(self, staged: StagedMessage, stream: StreamId | None, version: int | None) -> None:
+    def _add_message(self, staged: StagedMessage, stream: StreamId | None, version: int | None) -> None:
         message_id = staged.message.message_id
         if any(known.message_id == message_id for known in self.messages):
             raise DuplicateMessage([message_id])
-        # As a database would give it back: the handler of a message gets what JSON made of it.
+        # A round trip through JSON, so that handlers get the same values as from a database.
         data, headers = msgspec.json.decode(staged.data), msgspec.json.decode(staged.headers)
         self.messages.append(
             msgspec.structs.replace(staged.message, data=data, headers=headers, stream=stream, stream_version=version)
@@ -175,7 +175,7 @@ class MemoryEventStore(EventStore):
         self._sent_at.append(time.monotonic())
 
     def committed_messages(self) -> list[tuple[Message, float]]:
-        """The messages that may be published, in order, and when each was sent, on the monotonic clock."""
+        """The committed messages in order, each with the time at which it was sent, on the monotonic clock."""
         return list(zip(self.messages, self._sent_at, strict=True))[: self._committed_messages]
 
     def _find_events(self, event_ids: Sequence[UUID]) -> list[tuple[StreamId, int, UUID]]:
@@ -244,10 +244,10 @@ class MemoryEventStore(EventStore):
 
     @contextmanager
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
-        # Whoever has a transaction is alone already, and the one to wait for may be waiting for its end.
-        alone = self.in_transaction
-        with fair_lock((id(self), stream)).held(0 if alone else timeout) as granted:
-            if not granted and not alone:
+        # A thread with an open transaction is the only writer. The holder of the lock may be waiting for its end.
+        is_only_writer = self.in_transaction
+        with fair_lock((id(self), stream)).held(0 if is_only_writer else timeout) as granted:
+            if not granted and not is_only_writer:
                 raise LockTimeout(stream, timeout or 0)
             with self.transaction():
                 yield

@@ -1,4 +1,4 @@
-"""How rows become events."""
+"""Turns rows of the database into events."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ TailRow = tuple[int, str, int, str]
 
 
 def recorded_events(stream: StreamId, row: EventRow) -> list[RecordedEvent]:
-    """The stored event as today's: one, or as many as the upcasters made of it."""
+    """The stored event as the current code sees it: one event, or as many as its upcasters make of it."""
     position, version, type, schema_version, data, metadata, correlation, causation, stored_id, at = row
     event_id, known, recorded_at = as_uuid(stored_id), _metadata(metadata, correlation, causation), as_utc(at)
     return [
@@ -30,7 +30,7 @@ def recorded_events(stream: StreamId, row: EventRow) -> list[RecordedEvent]:
     ]
 
 
-# A page of the log has many events of few streams, and checking an identity costs as much as decoding an event.
+# A page of the log has many events of few streams, and checking a StreamId costs as much as decoding an event.
 stream_of: Callable[[str, str], StreamId] = lru_cache(4096)(StreamId)
 
 
@@ -40,7 +40,7 @@ def decoded_tail(stream: StreamId, rows: Iterable[TailRow]) -> Iterator[tuple[in
 
 
 def recorded_from(append: Append, stored: Iterable[tuple[int, int, datetime]]) -> list[RecordedEvent]:
-    """The appended events with the position, version and time that the database gave them."""
+    """The appended events, with the position, version and time that the database assigned."""
     recorded = []
     for pending, (position, version, at) in zip(append.events, stored, strict=True):
         event_type = registry.of(type(pending.event))
@@ -74,5 +74,5 @@ def as_uuid(stored: UUID | str) -> UUID:
 
 
 def as_utc(stored: datetime) -> datetime:
-    # SQLite's columns hold UTC without saying so.
+    # SQLite's columns hold UTC without an offset.
     return stored if stored.tzinfo is not None else stored.replace(tzinfo=UTC)

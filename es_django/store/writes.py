@@ -1,5 +1,7 @@
-"""What a writer hands in, and what the backend gets of it: checked, encoded, and with the messages that it gives rise
-to, so that nothing is found wrong when half of it is stored.
+"""The writes that a caller passes to the event store, and the appends that a backend stores.
+
+A write is checked and encoded, and its outbox messages are made, before anything is stored. So invalid input never
+leaves half of a change behind.
 """
 
 from collections import Counter
@@ -24,7 +26,7 @@ from es_django.store.hooks import any_runs_inline, message_sources
 
 
 class Expected(Enum):
-    """What a writer expects of a stream, where it is not a certain version."""
+    """An expectation of a stream other than one version."""
 
     ANY = "any version"
     NO_STREAM = "no stream"
@@ -42,14 +44,14 @@ ExpectedVersion = int | Literal[Expected.ANY, Expected.NO_STREAM, Expected.STREA
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """A state that was folded, as JSON, and the schema that tells which code can read it."""
+    """An aggregate's state as JSON, and the schema that says which code can read it."""
 
     schema: str
     state: str
 
 
 class StreamWrite(msgspec.Struct, frozen=True):
-    """Events to append to one stream, if it is where `expected` says; and the state after them, to be cached."""
+    """Events to append to one stream if it is at the `expected` version, and a snapshot of the state after them."""
 
     stream: StreamId
     events: Sequence[Event | PendingEvent]
@@ -58,7 +60,7 @@ class StreamWrite(msgspec.Struct, frozen=True):
 
 
 class Append(msgspec.Struct, frozen=True):
-    """A write with all that the backend has to store, encoded."""
+    """A checked and encoded write, with its outbox messages."""
 
     stream: StreamId
     events: Sequence[PendingEvent]
@@ -66,7 +68,7 @@ class Append(msgspec.Struct, frozen=True):
     messages: Sequence[StagedMessage]
     metadata: Mapping[str, str]
     encoded_metadata: str
-    """The metadata that has no column of its own."""
+    """The metadata without a column of its own, as JSON."""
     snapshot: Snapshot | None
     may_repeat: bool
     """Whether the events may be stored already and no expected version would show that."""
@@ -75,19 +77,19 @@ class Append(msgspec.Struct, frozen=True):
 
     @property
     def version(self) -> int | None:
-        """The version that the stream must have, or None if any will do."""
+        """The version that the stream must have, or None if `expected` is not one version."""
         if self.expected is NO_STREAM:
             return 0
         return self.expected if isinstance(self.expected, int) else None
 
 
 def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> list[Append]:
-    """The writes that have events, each checked and encoded. Raises what `EventStore.append_all` does for bad input."""
+    """Checks and encodes the writes that have events. For invalid input, raises as `EventStore.append_all`."""
     for write in writes:
         _require_well_formed(write)
     if len(writes) > 1:
         _require_distinct_streams(writes)
-        # In one order everywhere, so that two writers of the same streams cannot deadlock.
+        # All writers lock streams in the same order, so they cannot deadlock.
         writes = sorted(writes, key=attrgetter("stream"))
     encoded_metadata = _encoded(metadata) if metadata and any(write.events for write in writes) else "{}"
     appends = [_prepare(write, metadata, encoded_metadata) for write in writes if write.events]
@@ -96,7 +98,7 @@ def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> l
 
 
 def stage(message: Message, ordinal: int) -> StagedMessage:
-    """The message, encoded. Raises `PayloadError` if it cannot be stored or has more than MAX_BYTES."""
+    """Encodes the message. Raises `PayloadError` if it cannot be stored or its data has more than MAX_BYTES bytes."""
     data = encode_payload(message.data, message.type)
     limit = conf.settings().outbox.max_bytes
     if (size := len(data.encode())) > limit:
@@ -114,7 +116,7 @@ def _require_distinct_streams(writes: Sequence[StreamWrite]) -> None:
 
 
 def _require_distinct_ids(appends: Sequence[Append]) -> None:
-    # Most appends, for which the lists would cost more than the answer.
+    # Skips building the lists below for most appends.
     if len(appends) == 1 and len(appends[0].events) == 1 and len(appends[0].messages) < 2:
         return
     if twice := _twice([event.event_id for append in appends for event in append.events]):
@@ -124,7 +126,7 @@ def _require_distinct_ids(appends: Sequence[Append]) -> None:
 
 
 def _twice(ids: list[UUID]) -> list[UUID]:
-    # Counting costs much more, and is hardly ever needed.
+    # A set is much faster than Counter, which is needed only to name the duplicates.
     if len(ids) < 2 or len(set(ids)) == len(ids):
         return []
     return [each for each, count in Counter(ids).items() if count > 1]
@@ -135,7 +137,9 @@ def _require_well_formed(write: StreamWrite) -> None:
     require_many("events", write.events, Event, PendingEvent)
     expected = write.expected
     if not isinstance(expected, Expected) and not is_position(expected):
-        raise ValueError(f"expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}")
+        raise ValueError(
+            f"expected must be a version of at least 0, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}"
+        )
 
 
 def _prepare(write: StreamWrite, metadata: Mapping[str, str], encoded_metadata: str) -> Append:
@@ -158,7 +162,7 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str], encoded_metadata: 
 
 
 def _encoded(metadata: Mapping[str, str]) -> str:
-    """The metadata that has no column of its own. Raises `PayloadError` for what cannot be stored of it."""
+    """The metadata without a column of its own, as JSON. Raises `PayloadError` if any of it cannot be stored."""
     for name in metadata.keys() & METADATA_COLUMNS:
         if not is_name(metadata[name]):
             raise PayloadError("metadata", name, f"{NAME_RULE}, got {metadata[name]!r:.80}")

@@ -70,7 +70,9 @@ def test_a_category_that_is_none(name: Any) -> None:
 
 @pytest.mark.parametrize("expected", [-1, 2**63, True, False, 1.5, 0.0, "0", None], ids=repr)
 def test_an_expected_version_that_is_none(expected: Any) -> None:
-    with pytest.raises(ValueError, match="expected is a version from 0 on, or ANY, NO_STREAM or STREAM_EXISTS"):
+    with pytest.raises(
+        ValueError, match="expected must be a version of at least 0, or ANY, NO_STREAM or STREAM_EXISTS"
+    ):
         event_store.append(STREAM, [OPENED], expected=expected)
     writes = [StreamWrite(StreamId("ledger", "fine"), [OPENED], 0), StreamWrite(STREAM, [OPENED], expected)]
     with pytest.raises(ValueError, match="expected is a version"):
@@ -194,7 +196,7 @@ def test_one_where_several_are_meant(name: str, use: Callable[[Any], object], on
 
 @pytest.mark.parametrize("expected", [-1, "x", None, True], ids=repr)
 def test_an_expected_version_that_is_none_without_events(expected: Any) -> None:
-    with pytest.raises(ValueError, match="expected is a version from 0 on"):
+    with pytest.raises(ValueError, match="expected must be a version of at least 0"):
         event_store.append(STREAM, [], expected=expected)
 
 

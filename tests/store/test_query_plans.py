@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from es_django import NO_STREAM, StreamId, event_store
-from es_django.store.database import SNAPSHOT_AND_TAIL, STREAM, STREAM_BACKWARDS, TAIL
+from es_django.store.sql import SNAPSHOT_AND_TAIL, STREAM, STREAM_BACKWARDS, TAIL
 from tests.domain import Annotated
 
 pytestmark = pytest.mark.django_db
