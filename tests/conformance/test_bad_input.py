@@ -75,7 +75,7 @@ def test_an_expected_version_that_is_none(expected: Any) -> None:
     ):
         event_store.append(STREAM, [OPENED], expected=expected)
     writes = [StreamWrite(StreamId("ledger", "fine"), [OPENED], 0), StreamWrite(STREAM, [OPENED], expected)]
-    with pytest.raises(ValueError, match="expected is a version"):
+    with pytest.raises(ValueError, match="expected must be a version"):
         event_store.append_all(writes)
 
 
