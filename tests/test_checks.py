@@ -41,7 +41,7 @@ GOOD = {"DESTINATIONS": {"tests": {"PUBLISHER": "tests.publishers.Recorder"}}}
 @pytest.fixture(autouse=True)
 def _only_what_a_test_adds(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.ES_DJANGO = GOOD
-    monkeypatch.setattr("es_django.checks.publications", [(published.Told, "tests", published.tell)])
+    monkeypatch.setattr("es_django.checks.publications", [(published.Announced, "tests", published.announce)])
     monkeypatch.setattr(registry, "_by_class", {})
     monkeypatch.setattr(registry, "_by_name", {})
     monkeypatch.setattr(categories, "_claims", {})
@@ -139,7 +139,7 @@ class TestDestinations:
             publisher_for("tests")
 
     def test_a_publication_to_an_unknown_destination(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("es_django.checks.publications", [(published.Told, "nowhere", published.tell)])
+        monkeypatch.setattr("es_django.checks.publications", [(published.Announced, "nowhere", published.announce)])
         assert ids() == {"es_django.E006"}
 
     @pytest.mark.django_db

@@ -1,6 +1,6 @@
 """Decides whether a message is tried again, and when. Every such decision of the outbox is in this module.
 
-The functions are pure, but for the jitter: the limits of ES_DJANGO["OUTBOX"] are an argument.
+The functions are pure, except for the jitter: the limits of ES_DJANGO["OUTBOX"] are an argument.
 """
 
 import random

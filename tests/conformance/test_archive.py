@@ -21,7 +21,7 @@ from es_django.models import Stream
 from es_django.store.writes import ExpectedVersion
 from es_django.testing import outbox_messages
 from tests.domain import Annotated, Ledger
-from tests.outbox.published import Told
+from tests.outbox.published import Announced
 from tests.publishers import Recorder
 from tests.threads import threads
 
@@ -42,7 +42,7 @@ def _an_archived_ledger(backend: str) -> None:
 def test_it_takes_no_events_and_no_messages_whatever_was_expected(
     expected: ExpectedVersion, recorder: type[Recorder]
 ) -> None:
-    for event in (Told(text="late"), PendingEvent(Told(text="late"))):
+    for event in (Announced(text="late"), PendingEvent(Announced(text="late"))):
         with pytest.raises(StreamArchived) as caught:
             event_store.append(STREAM, [event], expected=expected)
         assert (caught.value.stream, caught.value.retryable) == (STREAM, False)

@@ -22,7 +22,7 @@ from es_django.outbox.states import Status
 from es_django.store.backends import store_for
 from es_django.store.hooks import message_sources
 from tests.domain import Ledger
-from tests.outbox.published import Told
+from tests.outbox.published import Announced
 from tests.outbox.rows import end_pauses, expire_leases, row, rows
 from tests.processes import run_processes
 from tests.publishers import Recorder
@@ -479,15 +479,20 @@ class TestMessagesOfEvents:
         ledger.annotate("first")
         Repository(Ledger).save(ledger)
         stream = ledger.stream
-        (recorded,) = event_store.append(stream, [Told(text="news")], expected=2)
+        (recorded,) = event_store.append(stream, [Announced(text="news")], expected=2)
         assert row().status == Status.PENDING
         message = claim()[0].message
-        assert (message.type, message.key, message.stream, message.stream_version) == ("tests.told", "l-1", stream, 3)
+        assert (message.type, message.key, message.stream, message.stream_version) == (
+            "tests.announced",
+            "l-1",
+            stream,
+            3,
+        )
         assert message.headers == {"causation_id": str(recorded.event_id)}
         assert message.data == {"text": "news"}
 
     def test_the_message_of_an_event_can_be_scheduled(self) -> None:
-        event_store.append(StreamId("ledger", "l-1"), [Told(text="in an hour")], expected=0)
+        event_store.append(StreamId("ledger", "l-1"), [Announced(text="in an hour")], expected=0)
         assert claim() == []
         end_pauses()
         assert len(claim()) == 1
@@ -496,19 +501,19 @@ class TestMessagesOfEvents:
         ledger = Ledger.open("l-1")
         Repository(Ledger).save(ledger)
         with pytest.raises(ConcurrencyError):
-            event_store.append(ledger.stream, [Told(text="news")], expected=5)
+            event_store.append(ledger.stream, [Announced(text="news")], expected=5)
         assert rows() == []
 
     @pytest.mark.parametrize("outer", [False, True])
     @pytest.mark.parametrize("at_once", [False, True])
     def test_a_duplicate_message_id_undoes_the_whole_commit_and_is_named(self, outer: bool, at_once: bool) -> None:
         taken = uuid4()
-        told = Told(text=f"id {taken}")
+        announced = Announced(text=f"id {taken}")
         stream = StreamId("ledger", "l-1")
         if not at_once:
             outbox.send("tests", type="noted", data=None, message_id=taken)
         with pytest.raises(DuplicateMessage) as caught, store_for().transaction() if outer else nullcontext():
-            event_store.append(stream, [told, told] if at_once else [told], expected=0)
+            event_store.append(stream, [announced, announced] if at_once else [announced], expected=0)
         assert list(caught.value.message_ids) == [taken]
         assert event_store.version(stream) == 0
         assert len(rows()) == (0 if at_once else 1)
@@ -517,12 +522,12 @@ class TestMessagesOfEvents:
     def test_an_event_with_two_messages_of_one_id_is_rejected_before_any_write(
         self, outer: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        event_class: type[Event] = Told
+        event_class: type[Event] = Announced
         monkeypatch.setitem(message_sources, event_class, message_sources[event_class] * 2)
         taken, stream = uuid4(), StreamId("ledger", "l-1")
         with store_for().transaction() if outer else nullcontext():
             with pytest.raises(DuplicateMessage) as caught:
-                event_store.append(stream, [Told(text=f"id {taken}")], expected=0)
-            event_store.append(stream, [Told(text="news")], expected=0)
+                event_store.append(stream, [Announced(text=f"id {taken}")], expected=0)
+            event_store.append(stream, [Announced(text="news")], expected=0)
         assert list(caught.value.message_ids) == [taken]
         assert event_store.version(stream) == 1

@@ -21,7 +21,7 @@ from es_django.outbox.publishers import Publisher
 from es_django.outbox.relay import relay
 from es_django.outbox.states import OPEN, Status
 from es_django.store.backends import store_for
-from tests.outbox.published import Told
+from tests.outbox.published import Announced
 from tests.outbox.rows import end_circuit_pauses, end_pauses, expire_leases, row, rows
 from tests.publishers import Recorder
 
@@ -549,12 +549,19 @@ class TestSecondWorker:
 class TestContentOfMessages:
     def test_an_event_may_make_no_message_or_a_complete_one(self, recorder: type[Recorder]) -> None:
         stream = StreamId("ledger", "l-1")
-        event_store.append(stream, [Told(text="secret"), Told(text="in full"), Told(text="news")], expected=0)
+        event_store.append(
+            stream, [Announced(text="secret"), Announced(text="in full"), Announced(text="news")], expected=0
+        )
         relay()
         first, second = recorder.published
-        assert (first.type, first.data, first.key, first.stream_version) == ("told.in_full", ["in full"], "own key", 2)
+        assert (first.type, first.data, first.key, first.stream_version) == (
+            "announced.in_full",
+            ["in full"],
+            "own key",
+            2,
+        )
         assert first.headers["own"] == "header"
-        assert (second.type, second.key, second.stream_version) == ("tests.told", "l-1", 3)
+        assert (second.type, second.key, second.stream_version) == ("tests.announced", "l-1", 3)
 
     @pytest.mark.parametrize("headers", [{"version": 1}, {1: "x"}])
     def test_headers_that_are_not_text_are_rejected(self, headers: Any) -> None:

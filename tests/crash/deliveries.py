@@ -1,4 +1,4 @@
-"""Deliveries that outlive a killed process: a publisher that notes each in a file, and what tests read there."""
+"""A publisher that writes each delivery to a file, which outlives a killed process, and functions that read it."""
 
 import os
 import random
@@ -16,8 +16,10 @@ from es_django.outbox.publishers import Publisher
 
 
 class Notes(Publisher):
-    """Appends a line for each message to the file `path`, from however many processes; a share of `failures` fails
-    instead. A call ends when the file `gate` is there, if one is named."""
+    """Appends a line for each message to the file `path`. Several processes may share the file.
+
+    A share of `failures` fails instead. If `gate` is given, a call returns only when that file exists.
+    """
 
     def __init__(self, path: str, failures: float = 0.0, gate: str | None = None) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -38,34 +40,34 @@ class Notes(Publisher):
 
 
 def noting(path: Path, *, outbox: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
-    """A setting ES_DJANGO with a destination "tests" whose deliveries are noted."""
+    """A setting ES_DJANGO whose destination "tests" writes its deliveries to the file `path`."""
     publisher = {"PUBLISHER": "tests.crash.deliveries.Notes", "OPTIONS": {"path": str(path), **options}}
     return {"DESTINATIONS": {"tests": publisher}, "OUTBOX": outbox or {}}
 
 
 def send(keys: Sequence[str | None], *, first: int = 0) -> None:
-    """Sends a message of each of the keys, numbered on from `first`, in one transaction."""
+    """Send one message for each key in one transaction, numbered from `first`."""
     with transaction.atomic():
         for number, key in enumerate(keys, first):
             outbox.send("tests", type="noted", data={"number": number}, key=key)
 
 
 def deliveries(path: Path) -> list[tuple[str, int]]:
-    """Each delivery so far, as key and number."""
+    """The deliveries so far, as key and number."""
     text = path.read_text() if path.exists() else ""
-    # A line that is being written ends without its newline yet.
+    # A line that is still being written has no newline yet.
     lines = text[: text.rfind("\n") + 1].splitlines()
     return [(key, int(number)) for key, number in map(str.split, lines)]
 
 
 def counts(path: Path) -> list[int]:
-    """How often each of the messages that were delivered came, in the order of their numbers."""
+    """How often each delivered message arrived, in the order of their numbers."""
     counted = Counter(number for _, number in deliveries(path))
     return [counted[number] for number in sorted(counted)]
 
 
 def assert_each_key_is_in_order(delivered: Sequence[tuple[str, int]]) -> None:
-    """By the first delivery of each message."""
+    """The first deliveries of the messages of each key are in order."""
     of_key: defaultdict[str, list[int]] = defaultdict(list)
     for key, number in dict.fromkeys(delivered):
         of_key[key].append(number)

@@ -10,12 +10,14 @@ from types import TracebackType
 from typing import Self
 
 AT_ONCE = struct.pack("ii", 1, 0)
-"""For SO_LINGER: a close throws away what is under way and resets the connection."""
+"""For SO_LINGER: a close discards unsent data and resets the connection."""
 
 
 class CuttingProxy(socketserver.ThreadingTCPServer):
-    """Passes on what comes to its `port` to the port `target`; resets its n-th connection on both sides when the
-    client has sent `cuts[n]` bytes, and leaves further ones alone."""
+    """Forwards connections from its `port` to the port `target`.
+
+    Resets the n-th connection on both sides when the client has sent `cuts[n]` bytes. Later connections are not cut.
+    """
 
     allow_reuse_address = True
 
@@ -46,14 +48,14 @@ class _Connection(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         budget = self.server.budgets.pop(0) if self.server.budgets else None
         with socket.create_connection(("127.0.0.1", self.server.target)) as target:
-            if self._pass_on(self.request, target, budget):
+            if self._forward(self.request, target, budget):
                 self.server.cut += 1
                 for side in (self.request, target):
                     side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
             self.request.close()
 
-    def _pass_on(self, client: socket.socket, target: socket.socket, budget: int | None) -> bool:
-        """Until one side closes, or the budget is spent, which it returns."""
+    def _forward(self, client: socket.socket, target: socket.socket, budget: int | None) -> bool:
+        """Forward data until one side closes (return False), or the client has sent `budget` bytes (return True)."""
         with selectors.DefaultSelector() as ready:
             ready.register(client, selectors.EVENT_READ, target)
             ready.register(target, selectors.EVENT_READ, client)

@@ -1,4 +1,4 @@
-"""The sample project's settings for a relay that a test starts: the test names another destination."""
+"""The sample project's settings for a relay that a test starts, with the destinations of the test."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A broker whose connections break, or that is down, loses no message and reorders no key."""
+"""If a broker is down, or its connections break, no message is lost and each key keeps its order."""
 
 import socket
 import threading
@@ -31,7 +31,7 @@ CUTS = [10_000, 40_000, 90_000]
 
 @pytest.fixture
 def queue(rabbitmq_url: str) -> Iterator[kombu.Queue]:
-    """A queue behind an exchange of the same name, for this test alone."""
+    """A queue behind an exchange of the same name, for one test."""
     name = f"es_django.tests.{uuid4().hex}"
     exchange = kombu.Exchange(name, type="topic", durable=False, auto_delete=True)
     with kombu.Connection(rabbitmq_url) as connection:
@@ -42,7 +42,7 @@ def queue(rabbitmq_url: str) -> Iterator[kombu.Queue]:
 
 
 def publishing(queue: kombu.Queue, port: int) -> dict[str, Any]:
-    """A setting ES_DJANGO that sends to the queue's exchange through a port."""
+    """A setting ES_DJANGO that publishes to the queue's exchange through a port."""
     options = {"url": f"amqp://guest:guest@127.0.0.1:{port}//", "exchange": queue.exchange.name}
     publisher = {"PUBLISHER": "es_django.outbox.publishers.kombu.KombuPublisher", "OPTIONS": options}
     limits = {"BATCH_SIZE": 100, "MAX_ATTEMPTS": 1000, "BACKOFF": {"base": 0.05, "max": 0.2}}
@@ -62,20 +62,6 @@ def arrivals(queue: kombu.Queue) -> list[tuple[str, int]]:
     return arrived
 
 
-def test_connections_that_are_cut_while_a_relay_publishes_lose_nothing(
-    queue: kombu.Queue, settings: Settings, tmp_path: Path
-) -> None:
-    with CuttingProxy(RABBITMQ, cuts=CUTS) as proxy:
-        settings.ES_DJANGO = publishing(queue, proxy.port)
-        send([f"k-{number % KEYS}" for number in range(1000)])
-        with RelayProcess(settings.ES_DJANGO, tmp_path) as process:
-            process.wait_until(all_published, timeout=120)
-        assert proxy.cut == len(CUTS)
-    arrived = arrivals(queue)
-    assert len(set(arrived)) == 1000
-    assert_each_key_is_in_order(arrived)
-
-
 def commit_with_a_dead_broker(barrier: Barrier, es_django: dict[str, Any], keys: list[str]) -> None:
     override_settings(ES_DJANGO=es_django).enable()
     app.conf.update(broker_url=es_django["DESTINATIONS"]["tests"]["OPTIONS"]["url"])
@@ -83,38 +69,50 @@ def commit_with_a_dead_broker(barrier: Barrier, es_django: dict[str, Any], keys:
 
 
 @contextmanager
-def closed_door() -> Iterator[tuple[int, list[int]]]:
-    """A port where each connection is closed at once, and a list that grows with each."""
+def closing_port() -> Iterator[tuple[int, list[int]]]:
+    """A port that closes each connection at once, and a list that grows by one for each connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        knocks: list[int] = []
+        connections: list[int] = []
 
-        def turn_away() -> None:
+        def close_connections() -> None:
             with suppress(OSError):
                 while True:
                     listener.accept()[0].close()
-                    knocks.append(len(knocks))
+                    connections.append(len(connections))
 
-        thread = threading.Thread(target=turn_away)
+        thread = threading.Thread(target=close_connections)
         thread.start()
         try:
-            yield listener.getsockname()[1], knocks
+            yield listener.getsockname()[1], connections
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 
-def test_a_broker_that_is_down_fails_no_commit_and_gets_everything_when_it_is_back(
-    queue: kombu.Queue, settings: Settings, tmp_path: Path
-) -> None:
-    with ExitStack() as stack:
-        with closed_door() as (port, knocks):
-            settings.ES_DJANGO = publishing(queue, port)
-            settings.ES_DJANGO["OUTBOX"]["MAX_ATTEMPTS"] = attempts = 3
-            process = stack.enter_context(RelayProcess(settings.ES_DJANGO, tmp_path))
-            run_processes(commit_with_a_dead_broker, [(settings.ES_DJANGO, ["k", "l", "k"])])
-            process.wait_until(lambda: len(knocks) > 5 * attempts, timeout=60)
-        with CuttingProxy(RABBITMQ, port=port):
-            process.wait_until(all_published, timeout=60)
-            process.kill()  # the proxy ends when its connections have ended
-    assert set(OutboxMessage.objects.values_list("attempts", flat=True)) == {1}
-    assert arrivals(queue) == [("k", 0), ("l", 1), ("k", 2)]
+class TestBrokenBroker:
+    def test_cut_connections_lose_no_message(self, queue: kombu.Queue, settings: Settings, tmp_path: Path) -> None:
+        with CuttingProxy(RABBITMQ, cuts=CUTS) as proxy:
+            settings.ES_DJANGO = publishing(queue, proxy.port)
+            send([f"k-{number % KEYS}" for number in range(1000)])
+            with RelayProcess(settings.ES_DJANGO, tmp_path) as process:
+                process.wait_until(all_published, timeout=120)
+            assert proxy.cut == len(CUTS)
+        arrived = arrivals(queue)
+        assert len(set(arrived)) == 1000
+        assert_each_key_is_in_order(arrived)
+
+    def test_a_broker_that_is_down_fails_no_commit_and_receives_everything_later(
+        self, queue: kombu.Queue, settings: Settings, tmp_path: Path
+    ) -> None:
+        with ExitStack() as stack:
+            with closing_port() as (port, connections):
+                settings.ES_DJANGO = publishing(queue, port)
+                settings.ES_DJANGO["OUTBOX"]["MAX_ATTEMPTS"] = attempts = 3
+                process = stack.enter_context(RelayProcess(settings.ES_DJANGO, tmp_path))
+                run_processes(commit_with_a_dead_broker, [(settings.ES_DJANGO, ["k", "l", "k"])])
+                process.wait_until(lambda: len(connections) > 5 * attempts, timeout=60)
+            with CuttingProxy(RABBITMQ, port=port):
+                process.wait_until(all_published, timeout=60)
+                process.kill()  # the proxy ends only when its connections have ended
+        assert set(OutboxMessage.objects.values_list("attempts", flat=True)) == {1}
+        assert arrivals(queue) == [("k", 0), ("l", 1), ("k", 2)]

@@ -1,4 +1,4 @@
-"""A worker that is killed while it handles a message leaves the effect and the receipt, or neither."""
+"""A worker that is killed while it handles a message leaves both the effect and the receipt, or neither."""
 
 from multiprocessing.synchronize import Barrier
 from typing import Any
@@ -11,14 +11,14 @@ from es_django import ANY, Message, StreamId, event_store, handles
 from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt, OutboxMessage
 from es_django.tasks import handle_message
-from tests.outbox.published import Told
+from tests.outbox.published import Announced
 from tests.processes import die, run_processes
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("recorder")]
 
 STREAM = StreamId("ledger", "l-1")
 POINTS = {"before the effect": 0, "after the effect": 0, "after the commit": 1}
-"""Where to die, and how many effects and receipts there are then."""
+"""Each point at which the process dies, and how many effects and receipts there are then."""
 deadly = ""
 
 
@@ -29,9 +29,9 @@ def reach(point: str) -> None:
 
 @handles("tests.crashing", consumer="ledger")
 def take_effect(message: Message) -> None:
-    """An event, which sends a message of its own."""
+    """Append an event, which sends a message."""
     reach("before the effect")
-    event_store.append(STREAM, [Told(text="news")], expected=ANY)
+    event_store.append(STREAM, [Announced(text="news")], expected=ANY)
     reach("after the effect")
 
 
@@ -47,12 +47,13 @@ def effects() -> list[int]:
     return [event_store.version(STREAM), OutboxMessage.objects.count(), InboxReceipt.objects.count()]
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_message_takes_effect_once_though_its_worker_is_killed(point: str, settings: Settings) -> None:
-    message = to_wire(Message(type="tests.crashing", data=None))
-    with pytest.raises(RuntimeError, match="exit code -9"):
-        run_processes(handle_and_die, [(settings.ES_DJANGO, message, point)])
-    assert effects() == [POINTS[point]] * 3
-    for _ in range(2):
-        handle_message(message)
-        assert effects() == [1, 1, 1]
+class TestKilledHandler:
+    @pytest.mark.parametrize("point", POINTS)
+    def test_a_message_takes_effect_once_although_its_worker_is_killed(self, point: str, settings: Settings) -> None:
+        message = to_wire(Message(type="tests.crashing", data=None))
+        with pytest.raises(RuntimeError, match="exit code -9"):
+            run_processes(handle_and_die, [(settings.ES_DJANGO, message, point)])
+        assert effects() == [POINTS[point]] * 3
+        for _ in range(2):
+            handle_message(message)
+            assert effects() == [1, 1, 1]

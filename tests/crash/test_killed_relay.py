@@ -1,4 +1,4 @@
-"""A relay that is killed at any point loses nothing, reorders no key, and delivers again only what it must."""
+"""A relay that is killed at any point loses no message, keeps the order of each key, and repeats as few as possible."""
 
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
@@ -21,7 +21,7 @@ from tests.processes import die, run_processes
 pytestmark = pytest.mark.django_db(transaction=True)
 
 KEYS = ["k", "l", None, "k", "k"]
-"""Three waves: the first three, and then one more of "k" at a time."""
+"""Three waves: the first three messages, and then one message of "k" in each."""
 ONCE = [1, 1, 1, 1, 1]
 TWICE = [2, 2, 2, 2, 2]
 
@@ -57,11 +57,11 @@ POINTS: dict[str, tuple[Callable[[], None], Status, list[int]]] = {
     "after the claim": (lambda: after(DatabaseOutbox, "claim"), Status.CLAIMED, ONCE),
     "within a wave": (lambda: after(Notes, "deliver"), Status.CLAIMED, [2, 1, 1, 1, 1]),
     "after the first wave": (lambda: after(Notes, "publish"), Status.CLAIMED, [2, 2, 2, 1, 1]),
-    "before the settling": (lambda: before(DatabaseOutbox, "settle"), Status.CLAIMED, TWICE),
-    "in the settling": (lambda: after_statement("SETTLE"), Status.CLAIMED, TWICE),
-    "after the settling": (lambda: after(DatabaseOutbox, "settle"), Status.PUBLISHED, ONCE),
+    "before settling": (lambda: before(DatabaseOutbox, "settle"), Status.CLAIMED, TWICE),
+    "in settling": (lambda: after_statement("SETTLE"), Status.CLAIMED, TWICE),
+    "after settling": (lambda: after(DatabaseOutbox, "settle"), Status.PUBLISHED, ONCE),
 }
-"""How to die at each point, what the messages are then, and how often each is delivered in the end."""
+"""For each point: how to die there, the status of the messages then, and how often each is delivered in the end."""
 
 
 def relay_and_die(barrier: Barrier, es_django: dict[str, Any], point: str) -> None:
@@ -70,21 +70,22 @@ def relay_and_die(barrier: Barrier, es_django: dict[str, Any], point: str) -> No
     relay()
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_killed_relay_loses_nothing_and_repeats_only_what_it_had_not_settled(
-    point: str, settings: Settings, tmp_path: Path
-) -> None:
-    noted = tmp_path / "deliveries"
-    settings.ES_DJANGO = noting(noted)
-    send(KEYS)
-    with pytest.raises(RuntimeError, match="exit code -9"):
-        run_processes(relay_and_die, [(settings.ES_DJANGO, point)])
-    _, status, expected = POINTS[point]
-    assert [row.status for row in rows()] == [status] * 5
-    if status is Status.CLAIMED:
-        assert relay() == 0, "its claims keep others out until they run out"
-        expire_leases()
-    relay()
-    assert {row.status for row in rows()} == {Status.PUBLISHED}
-    assert counts(noted) == expected
-    assert_each_key_is_in_order(deliveries(noted))
+class TestKilledRelay:
+    @pytest.mark.parametrize("point", POINTS)
+    def test_a_killed_relay_loses_no_message_and_repeats_only_unsettled_ones(
+        self, point: str, settings: Settings, tmp_path: Path
+    ) -> None:
+        noted = tmp_path / "deliveries"
+        settings.ES_DJANGO = noting(noted)
+        send(KEYS)
+        with pytest.raises(RuntimeError, match="exit code -9"):
+            run_processes(relay_and_die, [(settings.ES_DJANGO, point)])
+        _, status, expected = POINTS[point]
+        assert [row.status for row in rows()] == [status] * 5
+        if status is Status.CLAIMED:
+            assert relay() == 0, "its claims exclude other relays until they run out"
+            expire_leases()
+        relay()
+        assert {row.status for row in rows()} == {Status.PUBLISHED}
+        assert counts(noted) == expected
+        assert_each_key_is_in_order(deliveries(noted))

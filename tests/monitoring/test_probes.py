@@ -1,4 +1,4 @@
-"""The probes tell an orchestrator what it may know, and keep web processes in service while others lag."""
+"""The probes reveal no internals, and keep web processes in service while projections or messages lag."""
 
 import json
 from collections.abc import Iterator
@@ -36,46 +36,48 @@ def broken_database() -> Iterator[None]:
         yield
 
 
-def test_a_process_lives_without_a_database() -> None:
-    # pytest-django fails a test that is not marked and asks the database
-    assert answer("/live") == (200, "alive\n")
+class TestLiveness:
+    def test_a_process_is_alive_without_a_database(self) -> None:
+        # pytest-django fails a test that queries the database without a mark
+        assert answer("/live") == (200, "alive\n")
 
 
-@pytest.mark.django_db
-def test_a_migrated_database_that_answers_makes_it_ready(django_assert_num_queries: DjangoAssertNumQueries) -> None:
-    answer("/ready")
-    with django_assert_num_queries(2):
-        status, told = answer("/ready")
-    assert (status, json.loads(told)) == (200, {"database": True, "migrations": True})
+class TestReadiness:
+    @pytest.mark.django_db
+    def test_a_process_is_ready_if_its_database_is_migrated(
+        self, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        answer("/ready")
+        with django_assert_num_queries(2):
+            status, body = answer("/ready")
+        assert (status, json.loads(body)) == (200, {"database": True, "migrations": True})
+
+    @pytest.mark.django_db
+    def test_a_process_is_not_ready_if_a_migration_is_missing(self) -> None:
+        MigrationRecorder(connection).migration_qs.filter(app="es_django").delete()
+        status, body = answer("/ready")
+        assert (status, json.loads(body)) == (503, {"database": True, "migrations": False})
+
+    @pytest.mark.django_db
+    @pytest.mark.usefixtures("broken_database")
+    @pytest.mark.parametrize("atomic_requests", [False, True])
+    def test_a_process_is_not_ready_if_its_database_fails_and_the_answer_has_no_details(
+        self, monkeypatch: pytest.MonkeyPatch, atomic_requests: bool
+    ) -> None:
+        monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic_requests)
+        status, body = answer("/ready")
+        assert (status, json.loads(body)) == (503, {"database": False, "migrations": False})
+        assert answer("/live") == (200, "alive\n")
+
+    @pytest.mark.django_db
+    def test_a_process_stays_ready_if_messages_are_dead(self, recorder: type[Recorder]) -> None:
+        outbox.send("tests", type="tests.note", data=1)
+        OutboxMessage.objects.update(status="dead", failed_at="2026-01-01T00:00:00Z")
+        assert health.status().problems
+        assert answer("/ready")[0] == 200
 
 
-@pytest.mark.django_db
-def test_a_missing_migration_makes_it_not_ready() -> None:
-    MigrationRecorder(connection).migration_qs.filter(app="es_django").delete()
-    status, told = answer("/ready")
-    assert (status, json.loads(told)) == (503, {"database": True, "migrations": False})
-
-
-@pytest.mark.django_db
-@pytest.mark.usefixtures("broken_database")
-@pytest.mark.parametrize("atomic_requests", [False, True])
-def test_a_database_that_does_not_answer_makes_it_not_ready_and_tells_nothing_of_the_inside(
-    monkeypatch: pytest.MonkeyPatch, atomic_requests: bool
-) -> None:
-    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", atomic_requests)
-    status, told = answer("/ready")
-    assert (status, json.loads(told)) == (503, {"database": False, "migrations": False})
-    assert answer("/live") == (200, "alive\n")
-
-
-@pytest.mark.django_db
-def test_a_problem_of_the_outbox_leaves_it_ready(recorder: type[Recorder]) -> None:
-    outbox.send("tests", type="tests.note", data=1)
-    OutboxMessage.objects.update(status="dead", failed_at="2026-01-01T00:00:00Z")
-    assert health.status().problems
-    assert answer("/ready")[0] == 200
-
-
-@pytest.mark.parametrize("path", ["/live", "/ready"])
-def test_the_probes_are_only_read(path: str) -> None:
-    assert Client().post(path).status_code == 405
+class TestMethods:
+    @pytest.mark.parametrize("path", ["/live", "/ready"])
+    def test_a_post_is_rejected(self, path: str) -> None:
+        assert Client().post(path).status_code == 405

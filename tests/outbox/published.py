@@ -7,22 +7,22 @@ from uuid import UUID
 from es_django import Event, Message, StagedEvent, publishes
 
 
-class Told(Event):
+class Announced(Event):
     text: str
 
     class Meta:
-        name = "tests.told"
+        name = "tests.announced"
 
 
-@publishes(Told, destination="tests")
-def tell(staged: StagedEvent[Told]) -> dict[str, Any] | Message | None:
+@publishes(Announced, destination="tests")
+def announce(staged: StagedEvent[Announced]) -> dict[str, Any] | Message | None:
     event = staged.event
     if event.text == "secret":
         return None
     if event.text.startswith("id "):
-        return Message(type="told.with_id", data=None, message_id=UUID(event.text[3:]))
+        return Message(type="announced.with_id", data=None, message_id=UUID(event.text[3:]))
     if event.text == "in full":
-        return Message(type="told.in_full", data=[event.text], key="own key", headers={"own": "header"})
+        return Message(type="announced.in_full", data=[event.text], key="own key", headers={"own": "header"})
     if event.text == "in an hour":
-        return Message(type="told.late", data=None, delay=timedelta(hours=1))
+        return Message(type="announced.late", data=None, delay=timedelta(hours=1))
     return {"text": event.text}

@@ -1,4 +1,4 @@
-"""How long a destination rests that cannot be reached."""
+"""For how long the circuit of an unreachable destination stays open."""
 
 import pytest
 from pytest_django import Settings
@@ -7,37 +7,37 @@ from es_django.errors import DestinationUnreachable
 from es_django.outbox import circuit_breaker
 
 
-def test_rests_grow_as_pauses_do_but_never_so_long_that_delivery_would_not_go_on_soon(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings.ES_DJANGO = {"OUTBOX": {"BACKOFF": {"base": 3, "factor": 2, "max": 3600}}}
-    now = 0.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    assert not circuit_breaker.is_open("tests")
-    assert circuit_breaker.unreachable_destinations() == {}
-    for rest in (3, 6, 10, 10):
-        circuit_breaker.record_failure("tests", DestinationUnreachable("refused"))
-        now += rest - 0.5
-        assert circuit_breaker.is_open("tests")
-        assert not circuit_breaker.is_open("others")
-        now += 0.5
+class TestCircuitBreaker:
+    def test_a_circuit_stays_open_longer_after_each_failure_up_to_10_seconds(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings.ES_DJANGO = {"OUTBOX": {"BACKOFF": {"base": 3, "factor": 2, "max": 3600}}}
+        now = 0.0
+        monkeypatch.setattr("time.monotonic", lambda: now)
         assert not circuit_breaker.is_open("tests")
-        assert [(name, str(error)) for name, error in circuit_breaker.unreachable_destinations().items()] == [
-            ("tests", "refused")
-        ]
-    circuit_breaker.record_success("tests")
-    assert circuit_breaker.unreachable_destinations() == {}
-    circuit_breaker.record_failure("tests", DestinationUnreachable("refused"))
-    now += 3
-    assert not circuit_breaker.is_open("tests")
+        assert circuit_breaker.unreachable_destinations() == {}
+        for pause in (3, 6, 10, 10):
+            circuit_breaker.record_failure("tests", DestinationUnreachable("refused"))
+            now += pause - 0.5
+            assert circuit_breaker.is_open("tests")
+            assert not circuit_breaker.is_open("others")
+            now += 0.5
+            assert not circuit_breaker.is_open("tests")
+            assert [(name, str(error)) for name, error in circuit_breaker.unreachable_destinations().items()] == [
+                ("tests", "refused")
+            ]
+        circuit_breaker.record_success("tests")
+        assert circuit_breaker.unreachable_destinations() == {}
+        circuit_breaker.record_failure("tests", DestinationUnreachable("refused"))
+        now += 3
+        assert not circuit_breaker.is_open("tests")
 
+    def test_another_thread_may_close_the_circuit_at_any_moment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Vanishing(dict[str, object]):
+            def __contains__(self, name: object) -> bool:
+                return super().__contains__(name) and self.pop(str(name)) is not None
 
-def test_a_rest_may_end_in_another_thread_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Vanishing(dict[str, object]):
-        def __contains__(self, name: object) -> bool:
-            return super().__contains__(name) and self.pop(str(name)) is not None
-
-    circuit_breaker.record_failure("tests", DestinationUnreachable("refused"))
-    monkeypatch.setattr(circuit_breaker, "_circuits", Vanishing(circuit_breaker._circuits))
-    circuit_breaker.is_open("tests")
-    circuit_breaker.record_failure("tests", DestinationUnreachable("refused"))
+        circuit_breaker.record_failure("tests", DestinationUnreachable("refused"))
+        monkeypatch.setattr(circuit_breaker, "_circuits", Vanishing(circuit_breaker._circuits))
+        circuit_breaker.is_open("tests")
+        circuit_breaker.record_failure("tests", DestinationUnreachable("refused"))

@@ -1,4 +1,4 @@
-"""Pruning: what has ended long ago goes, and nothing else."""
+"""Pruning deletes old finished messages, and no others."""
 
 from datetime import timedelta
 
@@ -36,42 +36,40 @@ def left() -> set[int]:
     return set(OutboxMessage.objects.values_list("id", flat=True))
 
 
-def test_only_what_was_published_or_discarded_long_enough_ago_is_deleted() -> None:
-    message(Status.PUBLISHED, OLD)
-    message(Status.DISCARDED, OLD)
-    kept = {
-        message(Status.PENDING),
-        message(Status.CLAIMED),
-        message(Status.DEAD, OLD),
-        message(Status.PUBLISHED, YOUNG),
-        message(Status.DISCARDED, YOUNG),
-        message(Status.PUBLISHED, YOUNG, created=YOUNG),
-    }
-    assert prune_messages(WEEK) == 2
-    assert left() == kept
-    assert prune_messages(WEEK) == 0
-
-
-def test_it_goes_on_in_small_batches_past_what_stays() -> None:
-    kept = {message(Status.DEAD, OLD) for _ in range(5)}
-    for _ in range(5):
+class TestPruneMessages:
+    def test_only_old_published_and_discarded_messages_are_deleted(self) -> None:
         message(Status.PUBLISHED, OLD)
-    assert prune_messages(WEEK, batch_size=2) == 5
-    assert left() == kept
+        message(Status.DISCARDED, OLD)
+        kept = {
+            message(Status.PENDING),
+            message(Status.CLAIMED),
+            message(Status.DEAD, OLD),
+            message(Status.PUBLISHED, YOUNG),
+            message(Status.DISCARDED, YOUNG),
+            message(Status.PUBLISHED, YOUNG, created=YOUNG),
+        }
+        assert prune_messages(WEEK) == 2
+        assert left() == kept
+        assert prune_messages(WEEK) == 0
 
+    def test_small_batches_go_on_past_messages_that_are_kept(self) -> None:
+        kept = {message(Status.DEAD, OLD) for _ in range(5)}
+        for _ in range(5):
+            message(Status.PUBLISHED, OLD)
+        assert prune_messages(WEEK, batch_size=2) == 5
+        assert left() == kept
 
-def test_it_does_not_walk_over_what_is_young() -> None:
-    message(Status.PUBLISHED, OLD)
-    for _ in range(20):
-        message(Status.PUBLISHED, YOUNG, created=YOUNG)
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        assert prune_messages(WEEK, batch_size=4) == 1
-    assert sum("SELECT" in query["sql"].split("WHERE")[0] for query in queries) == 1
+    def test_recent_messages_are_not_read(self) -> None:
+        message(Status.PUBLISHED, OLD)
+        for _ in range(20):
+            message(Status.PUBLISHED, YOUNG, created=YOUNG)
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            assert prune_messages(WEEK, batch_size=4) == 1
+        assert sum("SELECT" in query["sql"].split("WHERE")[0] for query in queries) == 1
 
-
-def test_it_ends_when_its_time_is_over_and_the_next_run_does_the_rest() -> None:
-    message(Status.PUBLISHED, OLD)
-    assert prune_messages(WEEK, seconds=0) == 0
-    assert prune_messages(WEEK) == 1
+    def test_it_ends_in_time_and_the_next_run_goes_on(self) -> None:
+        message(Status.PUBLISHED, OLD)
+        assert prune_messages(WEEK, seconds=0) == 0
+        assert prune_messages(WEEK) == 1

@@ -24,7 +24,7 @@ from es_django.errors import DuplicateEvent
 from es_django.models import InboxReceipt
 from es_django.store.backends import store_for
 from tests.domain import Deposited, Ledger, LedgerOpened
-from tests.outbox.published import Told
+from tests.outbox.published import Announced
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -91,7 +91,7 @@ def test_a_failed_append_dooms_the_transaction_of_its_own_database() -> None:
 @pytest.mark.usefixtures("_other", "recorder")
 def test_it_takes_no_message_that_the_relay_of_the_default_database_would_not_find() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"outbox messages can only be stored in .*, not 'other'"):
-        others.store.append(Ledger("l-1").stream, [Told(text="news")], expected=0)
+        others.store.append(Ledger("l-1").stream, [Announced(text="news")], expected=0)
     assert not others.exists("l-1")
 
 

@@ -9,7 +9,7 @@ import pytest
 from es_django import Message, StreamId, event_store, outbox
 from es_django.core.metadata import metadata
 from es_django.testing import in_memory
-from tests.outbox.published import Told
+from tests.outbox.published import Announced
 
 pytestmark = pytest.mark.usefixtures("recorder")
 
@@ -31,11 +31,11 @@ class TestOutboxMessages:
     def test_messages_of_events_and_of_code_are_captured_in_order(self, outbox_messages: Captured) -> None:
         assert outbox_messages() == []
         with metadata(correlation_id="c-1"):
-            (recorded,) = event_store.append(STREAM, [Told(text="news")], expected=0)
+            (recorded,) = event_store.append(STREAM, [Announced(text="news")], expected=0)
         sent = outbox.send("tests", type="noted", data=[1], key="k", headers={"a": "b"}, delay=timedelta(days=3))
         first, second = outbox_messages()
         assert first == Message(
-            type="tests.told",
+            type="tests.announced",
             data={"text": "news"},
             key="l-1",
             headers={"correlation_id": "c-1", "causation_id": str(recorded.event_id)},
@@ -61,7 +61,7 @@ class TestOutboxMessages:
 
     def test_messages_of_a_rolled_back_transaction_are_not_captured(self, outbox_messages: Captured) -> None:
         with pytest.raises(KeyError), event_store.transaction():
-            event_store.append(STREAM, [Told(text="news")], expected=0)
+            event_store.append(STREAM, [Announced(text="news")], expected=0)
             assert len(outbox_messages()) == 1
             raise KeyError
         assert outbox_messages() == []
