@@ -1,5 +1,7 @@
-"""The projections that the tests run, in a module that their processes can import too. Each writes a row for an event,
-to a table with a unique key that has no other use in these tests."""
+"""The projection that the tests run, in a module that their processes can import too.
+
+It writes a row for each event, to a table with a unique key that these tests do not use otherwise.
+"""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -55,7 +57,7 @@ def fail_with(error: BaseException) -> None:
 
 
 def count(*numbers: int) -> None:
-    """Appends an event for each number, each to a stream of its own."""
+    """Appends an event for each number, each to its own stream."""
     for number in numbers:
         event_store.append(StreamId("counter", f"c-{number}"), [Counted(number=number)], expected=0)
 
@@ -70,7 +72,7 @@ def effects(name: str = "tests.effects") -> int:
 
 
 def stored_effects(name: str = "tests.effects") -> list[int]:
-    """The positions of the events that were applied; an effect of no event fails here."""
+    """Returns the positions of the events that were applied. A row without an event fails here."""
     found = InboxReceipt.objects.filter(consumer=name).values_list("message_id", flat=True)
     return sorted(map(int, found))
 

@@ -1,4 +1,4 @@
-"""A projection that tells the outside of each event, once, whatever becomes of its mode and its partitions."""
+"""A projection that sends a message for each event once, in every mode and number of partitions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -49,11 +49,11 @@ def report(*texts: str) -> None:
 
 
 def report_of_old(key: str, *texts: str) -> None:
-    """Stores an event as the release before did, which is read as one for each text."""
+    """Stores an event of the previous version, which upcasts to one event for each text."""
     add_events(StreamId("report", key), ("tests.reported", 1, {"texts": list(texts)}))
 
 
-def told() -> list[str]:
+def sent() -> list[str]:
     return list(OutboxMessage.objects.filter(type="tests.report").order_by("id").values_list("data", flat=True))
 
 

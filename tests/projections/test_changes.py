@@ -1,4 +1,4 @@
-"""Another mode or number of partitions: no event is applied or told of twice, and none is forgotten."""
+"""After a change of the mode or of the partitions, each event is applied once, with its side effects."""
 
 from collections.abc import Callable
 from io import StringIO
@@ -21,7 +21,7 @@ from es_django.projections.base import projection_named
 from es_django.store.hooks import inline_projections
 from es_django.store.reads import Partition
 from tests.projections.effects import checkpoint
-from tests.projections.reporting import Reporting, read_model, report, report_of_old, told
+from tests.projections.reporting import Reporting, read_model, report, report_of_old, sent
 from tests.publishers import Recorder
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,12 +34,12 @@ Divide = Callable[[int], None]
 
 @pytest.fixture(autouse=True)
 def _destination(recorder: type[Recorder]) -> None:
-    """Where it tells."""
+    """Configures the destination of the messages."""
 
 
 @pytest.fixture
 def become(monkeypatch: pytest.MonkeyPatch) -> Become:
-    """Changes its mode, as another release does."""
+    """Changes the mode of the projection, as another release does."""
 
     def change(mode: str) -> None:
         monkeypatch.setattr(Reporting, "mode", mode)
@@ -60,207 +60,14 @@ def divide(monkeypatch: pytest.MonkeyPatch) -> Divide:
     return change
 
 
-def test_one_that_becomes_inline_is_brought_up_before_the_appends_move_it(become: Become) -> None:
-    report("one")
-    run_projection(NAME)
-    report("two")
-    become("inline")
-    report("three")
-    assert told() == ["one"], "two comes before three"
-    run_projections()
-    report("four")
-    assert told() == ["one", "two", "three", "four"]
-    assert (read_model(), checkpoint(NAME).status) == ({"one", "two", "three", "four"}, CheckpointStatus.INLINE)
-
-
-def test_one_that_was_inline_is_not_run_as_async_since_it_may_have_missed_something(become: Become) -> None:
-    become("inline")
-    record_inline_projections("default")
-    report("one")
-    become("async")
-    report("two")
-    for run in (run_projection, lambda name: start_rebuild(name, by="Ada"), lambda name: resume(name, by="Ada")):
-        with pytest.raises(ModeChanged, match=f"es_project --pause {NAME}"):
-            run(NAME)
-    run_projections()
-    assert (told(), read_model()) == (["one"], {"one"})
-    assert any(f"{NAME!r} changed from inline to async" in problem for problem in health.status().problems)
-    with pytest.raises(ProjectionTimeout, match="status: inline"):
-        wait_for(NAME, timeout=0)
-    (error,) = check_modes(["default"])
-    assert (error.id, NAME in error.msg, NAME in str(error.hint)) == ("es_django.E022", True, True)
-    assert check_modes(["other"]) == check_modes(None) == []
-
-
-def test_one_that_has_missed_events_is_mended_by_what_the_error_and_the_check_say(become: Become) -> None:
-    become("inline")
-    record_inline_projections("default")
-    report("one")
-    become("async")
-    report("two")
-    with pytest.raises(ModeChanged) as refused:
-        run_projection(NAME)
-    (error,) = check_modes(["default"])
-    for remedy in (str(refused.value), str(error.hint)):
-        assert remedy.rstrip(".").endswith(f"change the mode again, and rebuild it (manage.py es_rebuild {NAME})")
-    become("inline")
-    pause(NAME, by="Ada")
-    become("async")
-    call_command("es_rebuild", NAME, stdout=StringIO())
-    assert read_model() == {"one", "two"}
-
-
-def test_one_that_was_paused_goes_on_in_another_mode_where_it_stood(become: Become) -> None:
-    become("inline")
-    report("one")
-    pause(NAME, by="Ada")
-    report("two")
-    become("async")
-    report("three")
-    assert (run_projection(NAME), check_modes(["default"])) == (0, [])
-    resume(NAME, by="Ada")
-    assert run_projection(NAME) == 2
-    assert (told(), checkpoint(NAME).status) == (["one", "two", "three"], CheckpointStatus.RUNNING)
-    start_rebuild(NAME, by="Ada")
-    report("four")
-    run_projection(NAME)
-    assert (told(), read_model()) == (["one", "two", "three", "four"], {"one", "two", "three", "four"})
-
-
-@pytest.mark.parametrize("modes", [("inline", "async"), ("async", "inline")])
-def test_a_rebuild_goes_on_in_another_mode(become: Become, modes: tuple[str, str]) -> None:
-    before, after = modes
-    become(before)
-    report("one", "two")
-    run_projections()
-    start_rebuild(NAME, by="Ada")
-    report("three")
-    become(after)
-    report("four")
-    run_projections()
-    assert (told(), read_model()) == (["one", "two", "three", "four"], {"one", "two", "three", "four"})
-    assert checkpoint(NAME).status == (CheckpointStatus.INLINE if after == "inline" else CheckpointStatus.RUNNING)
-
-
 def run_some(partitions: set[int]) -> None:
-    """Runs these partitions, and leaves the others where they are."""
+    """Runs these partitions only."""
     others = ProjectionCheckpoint.objects.filter(name=NAME).exclude(partition__in=partitions)
     before = {each.pk: each.status for each in others}
     others.update(status=CheckpointStatus.PAUSED)
     run_projection(NAME)
     for pk, status in before.items():
         ProjectionCheckpoint.objects.filter(pk=pk).update(status=status)
-
-
-def test_other_partitions_tell_what_those_before_them_had_not_told(divide: Divide, settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 7}}
-    reports = [f"report {number:02}" for number in range(60)]
-    divide(3)
-    report(*reports[:20])
-    run_projection(NAME)
-    report(*reports[20:30])
-    run_some({1})
-    divide(2)
-    assert start_rebuild(NAME, by="Ada")
-    report(*reports[30:40])
-    run_some({0})
-    divide(4)
-    assert start_rebuild(NAME, by="Ada")
-    report(*reports[40:50])
-    run_some({2, 3})
-    divide(1)
-    assert start_rebuild(NAME, by="Ada")
-    report(*reports[50:])
-    run_projection(NAME)
-    assert (sorted(told()), read_model()) == (reports, set(reports))
-    assert (checkpoint(NAME).status, checkpoint(NAME).side_effects) == (CheckpointStatus.RUNNING, None)
-
-
-def test_a_rebuild_in_partitions_goes_on_though_some_of_them_have_ended_theirs(divide: Divide) -> None:
-    divide(4)
-    reports = [f"report {number}" for number in range(9)]
-    report(*reports)
-    run_projection(NAME)
-    start_rebuild(NAME, by="Ada")
-    run_some({0, 2})
-    found = [each.status for each in ProjectionCheckpoint.objects.filter(name=NAME).order_by("partition")]
-    assert found == [
-        CheckpointStatus.RUNNING,
-        CheckpointStatus.REBUILDING,
-        CheckpointStatus.RUNNING,
-        CheckpointStatus.REBUILDING,
-    ]
-    done = len(read_model())
-    assert 0 < done < 9
-    out = StringIO()
-    call_command("es_rebuild", NAME, stdout=out, stderr=out)
-    assert f"rebuilt: {9 - done} events" in out.getvalue()
-    assert (read_model(), sorted(told())) == (set(reports), reports)
-
-
-def test_an_inline_projection_is_rebuilt_in_partitions_once_it_is_async(become: Become, divide: Divide) -> None:
-    become("inline")
-    report("one", "two")
-    pause(NAME, by="Ada")
-    become("async")
-    divide(4)
-    report("three")
-    start_rebuild(NAME, by="Ada")
-    run_projection(NAME)
-    assert (told(), read_model()) == (["one", "two", "three"], {"one", "two", "three"})
-
-
-def test_one_in_partitions_that_becomes_inline_is_rebuilt(become: Become, divide: Divide) -> None:
-    divide(4)
-    report("one", "two")
-    run_projection(NAME)
-    become("inline")
-    divide(1)
-    report("three")
-    start_rebuild(NAME, by="Ada")
-    run_projections()
-    report("four")
-    assert (sorted(told()), read_model()) == (["four", "one", "three", "two"], {"one", "two", "three", "four"})
-
-
-def test_a_partition_holds_the_streams_whose_events_it_reads() -> None:
-    report(*map(str, range(40)))
-    ids = {stream.key: stream.pk for stream in Stream.objects.all()}
-    for number in range(3):
-        share = Partition(number, 3)
-        read = {recorded.stream.key for recorded in event_store.read_all(partition=share).events}
-        assert read == {key for key, pk in ids.items() if share.holds(pk)}
-
-
-def test_events_that_became_one_for_each_text_are_told_once(become: Become) -> None:
-    report_of_old("old", "one", "two")
-    run_projection(NAME)
-    start_rebuild(NAME, by="Ada")
-    run_projection(NAME)
-    assert (told(), read_model()) == (["one", "two"], {"one", "two"})
-
-
-@pytest.mark.parametrize("mode", ["inline", "async"])
-def test_events_that_became_none_do_not_end_a_rebuild(mode: str, become: Become, settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 2}}
-    become(mode)
-    for key in ("a", "b", "c"):
-        report_of_old(key)
-    report("one")
-    run_projections()
-    start_rebuild(NAME, by="Ada")
-    run_projections()
-    assert (told(), read_model()) == (["one"], {"one"})
-    assert checkpoint(NAME).status == (CheckpointStatus.INLINE if mode == "inline" else CheckpointStatus.RUNNING)
-
-
-def test_a_migration_notes_which_projections_are_inline() -> None:
-    for _ in range(2):
-        record_inline_projections("other")
-        record_inline_projections("default")
-        assert checkpoint("balances").status == CheckpointStatus.INLINE
-        assert not ProjectionCheckpoint.objects.filter(name=NAME).exists()
-        assert not ProjectionCheckpoint.objects.exclude(status=CheckpointStatus.INLINE).exists()
 
 
 def migrate(verbosity: int = 1) -> str:
@@ -274,20 +81,216 @@ def migrate(verbosity: int = 1) -> str:
     return out.getvalue()
 
 
-def test_a_migration_tells_of_an_inline_projection_that_lacks_what_was_appended_before(become: Become) -> None:
-    assert "is new" not in migrate()
-    report("one")
-    become("inline")
-    ProjectionCheckpoint.objects.filter(name=NAME).delete()
-    line = f"projection {NAME} is new and lacks the events of the past: run manage.py es_rebuild {NAME}"
-    assert migrate().splitlines().count(line) == 1
-    assert "is new" not in migrate()
-    ProjectionCheckpoint.objects.filter(name=NAME).delete()
-    assert "is new" not in migrate(verbosity=0)
+class TestMode:
+    def test_a_projection_that_becomes_inline_catches_up_first(self, become: Become) -> None:
+        report("one")
+        run_projection(NAME)
+        report("two")
+        become("inline")
+        report("three")
+        assert sent() == ["one"], "two comes before three"
+        run_projections()
+        report("four")
+        assert sent() == ["one", "two", "three", "four"]
+        assert (read_model(), checkpoint(NAME).status) == ({"one", "two", "three", "four"}, CheckpointStatus.INLINE)
+
+    def test_a_projection_that_ran_inline_does_not_run_as_async_because_it_may_have_missed_events(
+        self, become: Become
+    ) -> None:
+        become("inline")
+        record_inline_projections("default")
+        report("one")
+        become("async")
+        report("two")
+        for run in (run_projection, lambda name: start_rebuild(name, by="Ada"), lambda name: resume(name, by="Ada")):
+            with pytest.raises(ModeChanged, match=f"es_project --pause {NAME}"):
+                run(NAME)
+        run_projections()
+        assert (sent(), read_model()) == (["one"], {"one"})
+        assert any(f"{NAME!r} changed from inline to async" in problem for problem in health.status().problems)
+        with pytest.raises(ProjectionTimeout, match="status: inline"):
+            wait_for(NAME, timeout=0)
+        (error,) = check_modes(["default"])
+        assert (error.id, NAME in error.msg, NAME in str(error.hint)) == ("es_django.E022", True, True)
+        assert check_modes(["other"]) == check_modes(None) == []
+
+    def test_the_remedy_in_the_error_and_the_check_repairs_a_projection_that_missed_events(
+        self, become: Become
+    ) -> None:
+        become("inline")
+        record_inline_projections("default")
+        report("one")
+        become("async")
+        report("two")
+        with pytest.raises(ModeChanged) as refused:
+            run_projection(NAME)
+        (error,) = check_modes(["default"])
+        for remedy in (str(refused.value), str(error.hint)):
+            assert remedy.rstrip(".").endswith(f"change the mode again, and rebuild it (manage.py es_rebuild {NAME})")
+        become("inline")
+        pause(NAME, by="Ada")
+        become("async")
+        call_command("es_rebuild", NAME, stdout=StringIO())
+        assert read_model() == {"one", "two"}
+
+    def test_a_paused_projection_continues_in_another_mode_at_its_position(self, become: Become) -> None:
+        become("inline")
+        report("one")
+        pause(NAME, by="Ada")
+        report("two")
+        become("async")
+        report("three")
+        assert (run_projection(NAME), check_modes(["default"])) == (0, [])
+        resume(NAME, by="Ada")
+        assert run_projection(NAME) == 2
+        assert (sent(), checkpoint(NAME).status) == (["one", "two", "three"], CheckpointStatus.RUNNING)
+        start_rebuild(NAME, by="Ada")
+        report("four")
+        run_projection(NAME)
+        assert (sent(), read_model()) == (["one", "two", "three", "four"], {"one", "two", "three", "four"})
+
+    @pytest.mark.parametrize("modes", [("inline", "async"), ("async", "inline")])
+    def test_a_rebuild_continues_in_another_mode(self, become: Become, modes: tuple[str, str]) -> None:
+        before, after = modes
+        become(before)
+        report("one", "two")
+        run_projections()
+        start_rebuild(NAME, by="Ada")
+        report("three")
+        become(after)
+        report("four")
+        run_projections()
+        assert (sent(), read_model()) == (["one", "two", "three", "four"], {"one", "two", "three", "four"})
+        assert checkpoint(NAME).status == (CheckpointStatus.INLINE if after == "inline" else CheckpointStatus.RUNNING)
+
+    def test_appends_ignore_the_checkpoints_of_other_projections(self, become: Become) -> None:
+        become("inline")
+        run_projection("tests.effects")
+        report("one")
+        assert (read_model(), event_store.version(StreamId("report", "one"))) == ({"one"}, 1)
 
 
-def test_appends_look_at_no_other_projection(become: Become) -> None:
-    become("inline")
-    run_projection("tests.effects")
-    report("one")
-    assert (read_model(), event_store.version(StreamId("report", "one"))) == ({"one"}, 1)
+class TestPartitions:
+    def test_a_rebuild_in_other_partitions_does_only_the_missing_side_effects(
+        self, divide: Divide, settings: Settings
+    ) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 7}}
+        reports = [f"report {number:02}" for number in range(60)]
+        divide(3)
+        report(*reports[:20])
+        run_projection(NAME)
+        report(*reports[20:30])
+        run_some({1})
+        divide(2)
+        assert start_rebuild(NAME, by="Ada")
+        report(*reports[30:40])
+        run_some({0})
+        divide(4)
+        assert start_rebuild(NAME, by="Ada")
+        report(*reports[40:50])
+        run_some({2, 3})
+        divide(1)
+        assert start_rebuild(NAME, by="Ada")
+        report(*reports[50:])
+        run_projection(NAME)
+        assert (sorted(sent()), read_model()) == (reports, set(reports))
+        assert (checkpoint(NAME).status, checkpoint(NAME).side_effects) == (CheckpointStatus.RUNNING, None)
+
+    def test_a_rebuild_continues_after_some_partitions_have_finished(self, divide: Divide) -> None:
+        divide(4)
+        reports = [f"report {number}" for number in range(9)]
+        report(*reports)
+        run_projection(NAME)
+        start_rebuild(NAME, by="Ada")
+        run_some({0, 2})
+        found = [each.status for each in ProjectionCheckpoint.objects.filter(name=NAME).order_by("partition")]
+        assert found == [
+            CheckpointStatus.RUNNING,
+            CheckpointStatus.REBUILDING,
+            CheckpointStatus.RUNNING,
+            CheckpointStatus.REBUILDING,
+        ]
+        done = len(read_model())
+        assert 0 < done < 9
+        out = StringIO()
+        call_command("es_rebuild", NAME, stdout=out, stderr=out)
+        assert f"rebuilt: {9 - done} events" in out.getvalue()
+        assert (read_model(), sorted(sent())) == (set(reports), reports)
+
+    def test_an_inline_projection_that_becomes_async_is_rebuilt_in_partitions(
+        self, become: Become, divide: Divide
+    ) -> None:
+        become("inline")
+        report("one", "two")
+        pause(NAME, by="Ada")
+        become("async")
+        divide(4)
+        report("three")
+        start_rebuild(NAME, by="Ada")
+        run_projection(NAME)
+        assert (sent(), read_model()) == (["one", "two", "three"], {"one", "two", "three"})
+
+    def test_a_projection_in_partitions_that_becomes_inline_is_rebuilt(self, become: Become, divide: Divide) -> None:
+        divide(4)
+        report("one", "two")
+        run_projection(NAME)
+        become("inline")
+        divide(1)
+        report("three")
+        start_rebuild(NAME, by="Ada")
+        run_projections()
+        report("four")
+        assert (sorted(sent()), read_model()) == (["four", "one", "three", "two"], {"one", "two", "three", "four"})
+
+    def test_a_partition_holds_the_streams_whose_events_it_reads(self) -> None:
+        report(*map(str, range(40)))
+        ids = {stream.key: stream.pk for stream in Stream.objects.all()}
+        for number in range(3):
+            share = Partition(number, 3)
+            read = {recorded.stream.key for recorded in event_store.read_all(partition=share).events}
+            assert read == {key for key, pk in ids.items() if share.holds(pk)}
+
+
+class TestUpcasting:
+    def test_an_event_that_upcasts_to_several_has_its_side_effects_once(self, become: Become) -> None:
+        report_of_old("old", "one", "two")
+        run_projection(NAME)
+        start_rebuild(NAME, by="Ada")
+        run_projection(NAME)
+        assert (sent(), read_model()) == (["one", "two"], {"one", "two"})
+
+    @pytest.mark.parametrize("mode", ["inline", "async"])
+    def test_events_that_upcast_to_none_do_not_end_a_rebuild(
+        self, mode: str, become: Become, settings: Settings
+    ) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 2}}
+        become(mode)
+        for key in ("a", "b", "c"):
+            report_of_old(key)
+        report("one")
+        run_projections()
+        start_rebuild(NAME, by="Ada")
+        run_projections()
+        assert (sent(), read_model()) == (["one"], {"one"})
+        assert checkpoint(NAME).status == (CheckpointStatus.INLINE if mode == "inline" else CheckpointStatus.RUNNING)
+
+
+class TestMigrate:
+    def test_a_migration_creates_the_checkpoints_of_inline_projections(self) -> None:
+        for _ in range(2):
+            record_inline_projections("other")
+            record_inline_projections("default")
+            assert checkpoint("balances").status == CheckpointStatus.INLINE
+            assert not ProjectionCheckpoint.objects.filter(name=NAME).exists()
+            assert not ProjectionCheckpoint.objects.exclude(status=CheckpointStatus.INLINE).exists()
+
+    def test_a_migration_reports_a_new_inline_projection_that_lacks_earlier_events(self, become: Become) -> None:
+        assert "is new" not in migrate()
+        report("one")
+        become("inline")
+        ProjectionCheckpoint.objects.filter(name=NAME).delete()
+        line = f"projection {NAME} is new and lacks the events of the past: run manage.py es_rebuild {NAME}"
+        assert migrate().splitlines().count(line) == 1
+        assert "is new" not in migrate()
+        ProjectionCheckpoint.objects.filter(name=NAME).delete()
+        assert "is new" not in migrate(verbosity=0)

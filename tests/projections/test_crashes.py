@@ -1,4 +1,4 @@
-"""Runners that are killed repeat nothing and lose nothing, wherever that happens; of two at once, one works."""
+"""Killed runners repeat nothing and lose nothing, and of two concurrent runners one works."""
 
 import os
 import random
@@ -25,10 +25,10 @@ NEW_EVENTS = 8
 
 
 def in_a_process_that_dies(run: Callable[[], object]) -> None:
-    """Calls `run` in a process of its own, that is killed at the end, if not before."""
+    """Calls `run` in a new process, which is killed at the end, if not before."""
     from django.db import connections
 
-    connections.close_all()  # a fork would share them
+    connections.close_all()  # a fork would share the connections
     child = os.fork()
     if child:
         _, status = os.waitpid(child, 0)
@@ -45,7 +45,7 @@ def die(*args: object) -> None:
 
 
 def die_somewhere(run: Callable[[], object]) -> None:
-    """Calls `run` in a process of its own, that is killed at the entry of some function, or at the end."""
+    """Calls `run` in a new process, which is killed at a random function call, or at the end."""
 
     def perhaps_die(frame: FrameType, event: str, argument: Any) -> None:
         if random.random() < 1 / 2000:
@@ -60,7 +60,7 @@ def die_somewhere(run: Callable[[], object]) -> None:
 
 
 def finish() -> None:
-    """Runs the projection to its end; the server may notice a little late that a killed runner is gone."""
+    """Runs the projection to the end of the log. The server may notice a killed runner a little late."""
     deadline = time.monotonic() + 30
     while checkpoint().position < event_store.read_all(after=checkpoint().position).position:
         run_projection("tests.effects")
@@ -81,47 +81,15 @@ def in_small_batches() -> Any:
     return override_settings(ES_DJANGO={**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 3}})
 
 
-def test_a_runner_that_is_killed_anywhere_repeats_nothing_and_loses_nothing() -> None:
-    run_projection("tests.effects")
-    run_processes(run_and_die_again_and_again, [()])
-    finish()
-    assert stored_effects() == [recorded.position for recorded in event_store.read_all().events]
-    assert effects() == KILLS * NEW_EVENTS
-    assert checkpoint().last_error == "", "an event that is applied twice violates a unique key"
-
-
 def rebuild_and_die_again_and_again(barrier: Barrier) -> None:
     with in_small_batches():
         for _ in range(KILLS):
             die_somewhere(lambda: (start_rebuild("tests.effects", by="Ada"), run_projection("tests.effects")))
 
 
-def test_a_rebuild_that_is_killed_anywhere_ends_right_when_it_is_started_again() -> None:
-    count(*range(1, 31))
-    run_projection("tests.effects")
-    before = stored_effects()
-    InboxReceipt.objects.create(consumer="tests.effects", message_id="by hand", status="handled")
-    start_rebuild("tests.effects", by="Ada")
-    run_processes(rebuild_and_die_again_and_again, [()])
-    finish()
-    assert stored_effects() == before
-
-
 def run_beside_others(barrier: Barrier) -> int:
     barrier.wait()
     return sum(run_projection("tests.effects") for _ in range(20))
-
-
-@pytest.mark.slow
-def test_of_several_runners_each_event_is_applied_by_one() -> None:
-    run_projection("tests.effects")
-    count(*range(1, 101))
-    with in_small_batches():
-        applied = run_processes(run_beside_others, [()] * 3)
-    finish()
-    assert effects() == 100
-    assert sum(applied) <= 100
-    assert checkpoint().last_error == ""
 
 
 class Behind(Projection):
@@ -138,14 +106,46 @@ class Behind(Projection):
 
 def run_until_the_other_had_its_turn(barrier: Barrier) -> None:
     Effects.before_effect = staticmethod(die)
-    # In one run of two it is the first of both: by chance this fails once in 2 ** 30 times.
+    # In half of the runs it comes first, so this fails by chance once in 2 ** 30 times.
     for _ in range(30):
         in_a_process_that_dies(run_projections)
         if effects("tests.behind"):
             return
 
 
-def test_a_projection_that_kills_its_process_leaves_the_others_their_turn() -> None:
-    count(1)
-    run_processes(run_until_the_other_had_its_turn, [()])
-    assert (effects(), effects("tests.behind")) == (0, 1)
+class TestKilledRunner:
+    def test_a_killed_runner_repeats_nothing_and_loses_nothing(self) -> None:
+        run_projection("tests.effects")
+        run_processes(run_and_die_again_and_again, [()])
+        finish()
+        assert stored_effects() == [recorded.position for recorded in event_store.read_all().events]
+        assert effects() == KILLS * NEW_EVENTS
+        assert checkpoint().last_error == "", "an event that is applied twice violates a unique key"
+
+    def test_a_killed_rebuild_is_correct_after_it_starts_again(self) -> None:
+        count(*range(1, 31))
+        run_projection("tests.effects")
+        before = stored_effects()
+        InboxReceipt.objects.create(consumer="tests.effects", message_id="by hand", status="handled")
+        start_rebuild("tests.effects", by="Ada")
+        run_processes(rebuild_and_die_again_and_again, [()])
+        finish()
+        assert stored_effects() == before
+
+    def test_a_projection_that_kills_its_process_does_not_starve_the_others(self) -> None:
+        count(1)
+        run_processes(run_until_the_other_had_its_turn, [()])
+        assert (effects(), effects("tests.behind")) == (0, 1)
+
+
+class TestConcurrentRunners:
+    @pytest.mark.slow
+    def test_each_event_is_applied_by_one_of_several_runners(self) -> None:
+        run_projection("tests.effects")
+        count(*range(1, 101))
+        with in_small_batches():
+            applied = run_processes(run_beside_others, [()] * 3)
+        finish()
+        assert effects() == 100
+        assert sum(applied) <= 100
+        assert checkpoint().last_error == ""

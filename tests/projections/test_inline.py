@@ -1,4 +1,4 @@
-"""Inline projections: moved in the transaction that stores the events, or not at all."""
+"""Inline projections run in the transaction that stores the events."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -70,37 +70,6 @@ class Second(Projection):
         SEEN.append((self.name, [type(event).__name__]))
 
 
-def test_an_inline_projection_is_in_the_commit() -> None:
-    ledger = Ledger.open("l-1")
-    ledger.annotate(["one", "two"])
-    with pytest.raises(KeyError), transaction.atomic():
-        Repository(Ledger).save(ledger)
-        assert effects("tests.inline") == 2
-        raise KeyError
-    assert effects("tests.inline") == 0
-    Repository(Ledger).save(ledger)
-    assert effects("tests.inline") == 2
-
-
-def test_an_inline_projection_does_not_apply_a_repeated_append_again() -> None:
-    stream = StreamId("ledger", "l-1")
-    events = [PendingEvent(Annotated(note=["once"]))]
-    for _ in range(2):
-        event_store.append(stream, events, expected=0)
-        event_store.append(stream, events, expected=ANY)
-    assert effects("tests.inline") == 1
-
-
-def test_projections_are_moved_in_the_order_of_registration_and_a_batch_is_what_was_saved_together() -> None:
-    SEEN.clear()
-    event_store.append(StreamId("visit", "v-1"), [Came(), Paid(), Went()], expected=0)
-    assert SEEN == [
-        ("tests.order.first", ["Paid", "Went"]),
-        ("tests.order.second", ["Came"]),
-        ("tests.order.second", ["Paid"]),
-    ]
-
-
 class CarelessInline(Projection):
     class Meta:
         name = "tests.careless_inline"
@@ -130,45 +99,6 @@ def end_in_a_deadlock(error: Exception) -> None:
     raise error from Deadlock()
 
 
-@pytest.mark.parametrize("note", AFTER_THE_COMMIT)
-def test_what_fails_after_the_commit_is_no_failed_append_and_is_not_tried_again(note: str) -> None:
-    ledgers = Repository(Ledger)
-    ledgers.save(Ledger.open("l-1"))
-    with pytest.raises(type(AFTER_THE_COMMIT[note])):
-        ledgers.execute("l-1", lambda ledger: ledger.annotate(note))
-    assert ledgers.get("l-1").version == 2
-
-
-@pytest.mark.parametrize("outer", [False, True])
-def test_an_inline_projection_that_swallows_a_database_error_is_told(outer: bool) -> None:
-    ledger = Ledger.open("l-1")
-    ledger.annotate("swallow")
-    with (
-        pytest.raises(StorageError, match="was caught inside the transaction") as caught,
-        transaction.atomic() if outer else nullcontext(),
-    ):
-        Repository(Ledger).save(ledger)
-    assert not caught.value.retryable
-    assert (ledger.committed_version, event_store.version(ledger.stream)) == (0, 0)
-
-
-@pytest.mark.parametrize("outer", [False, True])
-def test_an_inline_projection_that_fails_takes_everything_with_it(outer: bool) -> None:
-    ledger = Ledger.open("l-1")
-    ledger.annotate(["same", "same"])
-    if outer:
-        with transaction.atomic():
-            with pytest.raises(StorageError) as caught:
-                Repository(Ledger).save(ledger)
-            assert not Repository(Ledger).exists("l-1"), "the caller's transaction goes on without it"
-    else:
-        with pytest.raises(StorageError) as caught:
-            Repository(Ledger).save(ledger)
-    assert not caught.value.retryable
-    assert (effects("tests.inline"), event_store.version(ledger.stream)) == (0, 0)
-    assert (ledger.committed_version, len(ledger.pending_events)) == (0, 2)
-
-
 def batch_of(annotation: Any) -> dict[str, Any]:
     def project_batch(self: Any, events: Any) -> None:
         pass
@@ -177,52 +107,115 @@ def batch_of(annotation: Any) -> dict[str, Any]:
     return {"Meta": type("Meta", (), {"name": "tests.batch"}), "project_batch": project_batch}
 
 
-@pytest.mark.parametrize("annotation", [Any, Sequence[Any], Sequence[Paid], Sequence[RecordedEvent[Any]]])
-def test_a_batch_of_unknown_events_is_refused(annotation: Any) -> None:
-    with pytest.raises(DefinitionError, match="annotate the event"):
-        type("Batch", (Projection,), batch_of(annotation))
-
-
-def test_a_projection_takes_events_in_one_way_only() -> None:
-    both = {**batch_of(Sequence[RecordedEvent[Paid]]), "moved": Second.moved}
-    with pytest.raises(DefinitionError, match="keep one kind"):
-        type("Both", (Projection,), both)
-
-
-@pytest.mark.parametrize(("mode", "partitions"), [("inline", 2), ("async", 0), ("async", "many"), ("async", True)])
-def test_partitions_that_cannot_be_are_refused(mode: str, partitions: object) -> None:
-    meta = type("Meta", (), {"name": "tests.parted", "mode": mode, "partitions": partitions})
-    with pytest.raises(DefinitionError, match=r"Meta\.partitions"):
-        type("Parted", (Projection,), {"Meta": meta})
-
-
-def test_a_projection_without_a_name_or_with_a_wrong_mode_is_refused() -> None:
-    with pytest.raises(DefinitionError, match=r"Nameless\.Meta\.name"):
-        type("Nameless", (Projection,), {})
-    wrong: dict[str, Any] = {"Meta": type("Meta", (), {"name": "tests.wrong", "mode": "sync"})}
-    with pytest.raises(DefinitionError, match="not 'sync'"):
-        type("Wrong", (Projection,), wrong)
-
-
-@pytest.mark.parametrize("models", ["bank.Balance", ["bank.Balance"], Balance, [Balance, None], 7])
-def test_models_that_are_no_list_of_model_classes_are_refused(models: object) -> None:
-    meta = type("Meta", (), {"name": "tests.modelled", "models": models})
-    with pytest.raises(DefinitionError, match=r"Modelled\.Meta\.models must be a list of model classes, not"):
-        type("Modelled", (Projection,), {"Meta": meta, "moved": Second.moved})
-
-
-def test_a_projection_that_follows_nothing_is_refused() -> None:
-    with pytest.raises(DefinitionError, match="Idle follows no events: mark a method with @projects"):
-        type("Idle", (Projection,), {"Meta": type("Meta", (), {"name": "tests.idle"})})
-
-
-def test_two_projections_of_one_name_are_refused() -> None:
-    with pytest.raises(DefinitionError, match=r"are both named 'tests\.inline'"):
-        type("Second", (Projection,), {"Meta": type("Meta", (), {"name": "tests.inline"}), "moved": Second.moved})
-    assert sum(each.name == "tests.inline" for each in map(_named, hooks.inline_projections)) == 1
-    assert base.registered_projections()["tests.inline"] in hooks.inline_projections
-
-
 def _named(projection: object) -> Projection:
     assert isinstance(projection, Projection)
     return projection
+
+
+class TestAppend:
+    def test_a_projection_commits_with_the_append(self) -> None:
+        ledger = Ledger.open("l-1")
+        ledger.annotate(["one", "two"])
+        with pytest.raises(KeyError), transaction.atomic():
+            Repository(Ledger).save(ledger)
+            assert effects("tests.inline") == 2
+            raise KeyError
+        assert effects("tests.inline") == 0
+        Repository(Ledger).save(ledger)
+        assert effects("tests.inline") == 2
+
+    def test_a_repeated_append_is_not_applied_again(self) -> None:
+        stream = StreamId("ledger", "l-1")
+        events = [PendingEvent(Annotated(note=["once"]))]
+        for _ in range(2):
+            event_store.append(stream, events, expected=0)
+            event_store.append(stream, events, expected=ANY)
+        assert effects("tests.inline") == 1
+
+    def test_projections_run_in_the_order_of_registration_with_the_events_of_one_save(self) -> None:
+        SEEN.clear()
+        event_store.append(StreamId("visit", "v-1"), [Came(), Paid(), Went()], expected=0)
+        assert SEEN == [
+            ("tests.order.first", ["Paid", "Went"]),
+            ("tests.order.second", ["Came"]),
+            ("tests.order.second", ["Paid"]),
+        ]
+
+
+class TestErrors:
+    @pytest.mark.parametrize("outer", [False, True])
+    def test_a_projection_that_fails_rolls_everything_back(self, outer: bool) -> None:
+        ledger = Ledger.open("l-1")
+        ledger.annotate(["same", "same"])
+        if outer:
+            with transaction.atomic():
+                with pytest.raises(StorageError) as caught:
+                    Repository(Ledger).save(ledger)
+                assert not Repository(Ledger).exists("l-1"), "the caller's transaction goes on without it"
+        else:
+            with pytest.raises(StorageError) as caught:
+                Repository(Ledger).save(ledger)
+        assert not caught.value.retryable
+        assert (effects("tests.inline"), event_store.version(ledger.stream)) == (0, 0)
+        assert (ledger.committed_version, len(ledger.pending_events)) == (0, 2)
+
+    @pytest.mark.parametrize("outer", [False, True])
+    def test_a_projection_that_swallows_a_database_error_fails(self, outer: bool) -> None:
+        ledger = Ledger.open("l-1")
+        ledger.annotate("swallow")
+        with (
+            pytest.raises(StorageError, match="was caught inside the transaction") as caught,
+            transaction.atomic() if outer else nullcontext(),
+        ):
+            Repository(Ledger).save(ledger)
+        assert not caught.value.retryable
+        assert (ledger.committed_version, event_store.version(ledger.stream)) == (0, 0)
+
+    @pytest.mark.parametrize("note", AFTER_THE_COMMIT)
+    def test_an_error_after_the_commit_is_not_retried(self, note: str) -> None:
+        ledgers = Repository(Ledger)
+        ledgers.save(Ledger.open("l-1"))
+        with pytest.raises(type(AFTER_THE_COMMIT[note])):
+            ledgers.execute("l-1", lambda ledger: ledger.annotate(note))
+        assert ledgers.get("l-1").version == 2
+
+
+class TestDefinition:
+    @pytest.mark.parametrize("annotation", [Any, Sequence[Any], Sequence[Paid], Sequence[RecordedEvent[Any]]])
+    def test_a_batch_of_unknown_events_is_rejected(self, annotation: Any) -> None:
+        with pytest.raises(DefinitionError, match="annotate the event"):
+            type("Batch", (Projection,), batch_of(annotation))
+
+    def test_project_batch_and_marked_methods_are_exclusive(self) -> None:
+        both = {**batch_of(Sequence[RecordedEvent[Paid]]), "moved": Second.moved}
+        with pytest.raises(DefinitionError, match="keep one kind"):
+            type("Both", (Projection,), both)
+
+    @pytest.mark.parametrize(("mode", "partitions"), [("inline", 2), ("async", 0), ("async", "many"), ("async", True)])
+    def test_invalid_partitions_are_rejected(self, mode: str, partitions: object) -> None:
+        meta = type("Meta", (), {"name": "tests.parted", "mode": mode, "partitions": partitions})
+        with pytest.raises(DefinitionError, match=r"Meta\.partitions"):
+            type("Parted", (Projection,), {"Meta": meta})
+
+    def test_a_missing_name_and_a_wrong_mode_are_rejected(self) -> None:
+        with pytest.raises(DefinitionError, match=r"Nameless\.Meta\.name"):
+            type("Nameless", (Projection,), {})
+        wrong: dict[str, Any] = {"Meta": type("Meta", (), {"name": "tests.wrong", "mode": "sync"})}
+        with pytest.raises(DefinitionError, match="not 'sync'"):
+            type("Wrong", (Projection,), wrong)
+
+    @pytest.mark.parametrize("models", ["bank.Balance", ["bank.Balance"], Balance, [Balance, None], 7])
+    def test_invalid_models_are_rejected(self, models: object) -> None:
+        meta = type("Meta", (), {"name": "tests.modelled", "models": models})
+        with pytest.raises(DefinitionError, match=r"Modelled\.Meta\.models must be a list of model classes, not"):
+            type("Modelled", (Projection,), {"Meta": meta, "moved": Second.moved})
+
+    def test_a_projection_without_events_is_rejected(self) -> None:
+        with pytest.raises(DefinitionError, match="Idle follows no events: mark a method with @projects"):
+            type("Idle", (Projection,), {"Meta": type("Meta", (), {"name": "tests.idle"})})
+
+    def test_a_duplicate_name_is_rejected(self) -> None:
+        with pytest.raises(DefinitionError, match=r"are both named 'tests\.inline'"):
+            type("Second", (Projection,), {"Meta": type("Meta", (), {"name": "tests.inline"}), "moved": Second.moved})
+        assert sum(each.name == "tests.inline" for each in map(_named, hooks.inline_projections)) == 1
+        assert base.registered_projections()["tests.inline"] in hooks.inline_projections

@@ -1,4 +1,4 @@
-"""What an operator does to a projection takes effect, is refused where it makes no sense, and is on the record."""
+"""Operations on a projection take effect, fail if the status forbids them, and are logged."""
 
 import logging
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def _fail_at_once(settings: Settings) -> None:
 
 @pytest.fixture
 def failed(_fail_at_once: None) -> int:
-    """The position at which the projection has failed, after two events and before two others."""
+    """Returns the position at which the projection failed, after two events and before two more."""
     count(1, 2, 3, 4, 5)
     fail_at(3)
     run_projections()
@@ -50,125 +50,119 @@ def failed(_fail_at_once: None) -> int:
     return position_of(3)
 
 
-def test_a_paused_projection_stands_still_until_it_is_resumed() -> None:
-    pause(NAME, by="Ada")
-    count(1)
-    assert (run_projection(NAME), checkpoint().status) == (0, CheckpointStatus.PAUSED)
-    resume(NAME, by="Ada")
-    assert (run_projection(NAME), effects()) == (1, 1)
+class TestPauseAndResume:
+    def test_a_paused_projection_stops_until_it_is_resumed(self) -> None:
+        pause(NAME, by="Ada")
+        count(1)
+        assert (run_projection(NAME), checkpoint().status) == (0, CheckpointStatus.PAUSED)
+        resume(NAME, by="Ada")
+        assert (run_projection(NAME), effects()) == (1, 1)
 
+    def test_a_failed_projection_continues_after_the_cause_is_fixed(self, failed: int) -> None:
+        no_mishap()
+        resume(NAME, by="Ada")
+        assert (run_projection(NAME), effects()) == (3, 5)
+        state = checkpoint()
+        assert (state.status, state.last_error, state.failed_position) == (CheckpointStatus.RUNNING, "", None)
 
-def test_a_failed_projection_goes_on_where_it_stood_once_the_cause_is_mended(failed: int) -> None:
-    no_mishap()
-    resume(NAME, by="Ada")
-    assert (run_projection(NAME), effects()) == (3, 5)
-    state = checkpoint()
-    assert (state.status, state.last_error, state.failed_position) == (CheckpointStatus.RUNNING, "", None)
+    def test_a_projection_that_is_resumed_too_early_fails_at_the_same_event(self, failed: int) -> None:
+        resume(NAME, by="Ada")
+        assert run_projection(NAME) == 0
+        assert (checkpoint().status, checkpoint().failed_position) == (CheckpointStatus.FAILED, failed)
 
-
-def test_one_that_is_resumed_too_early_fails_at_the_same_event_again(failed: int) -> None:
-    resume(NAME, by="Ada")
-    assert run_projection(NAME) == 0
-    assert (checkpoint().status, checkpoint().failed_position) == (CheckpointStatus.FAILED, failed)
-
-
-def test_a_skipped_event_is_left_out_and_recorded(failed: int) -> None:
-    skip(NAME, failed, by="Ada")
-    assert (run_projection(NAME), effects()) == (2, 4)
-    skipped = SkippedEvent.objects.get()
-    assert (skipped.projection, skipped.position, skipped.skipped_by) == (NAME, failed, "Ada")
-    assert "poison" in skipped.error
-
-
-def test_an_event_can_be_skipped_before_all_attempts_are_used_up() -> None:
-    count(1, 2)
-    fail_at(1)
-    run_projection(NAME)
-    skip(NAME, position_of(1), by="Ada")
-    assert (run_projection(NAME), effects()) == (1, 1)
-
-
-def test_only_the_event_at_which_it_fails_can_be_skipped(failed: int) -> None:
-    for position in (failed - 1, failed + 1):
-        with pytest.raises(ProjectionStatusError, match="does not fail there"):
-            skip(NAME, position, by="Ada")
-    assert (checkpoint().status, SkippedEvent.objects.count()) == (CheckpointStatus.FAILED, 0)
-
-
-def test_other_projections_go_on_beside_a_failed_one(failed: int) -> None:
-    assert effects("tests.bystander") == 5
-
-
-@pytest.mark.parametrize(
-    ("before", "operate", "told"),
-    [
-        (None, resume, "cannot be resumed: it is running"),
-        (pause, pause, "cannot be paused: it is paused"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(
-    before: Callable[..., None] | None, operate: Callable[..., None], told: str
-) -> None:
-    if before:
-        before(NAME, by="Ada")
-    with pytest.raises(ProjectionStatusError, match=told):
-        operate(NAME, by="Ada")
-
-
-def test_an_inline_projection_that_is_paused_is_brought_up_to_the_appends_when_it_is_resumed() -> None:
-    open_account("ada", owner="Ada")
-    pause("balances", by="Ada")
-    deposit("ada", Decimal(5))
-    assert (run_projection("balances"), Balance.objects.get().balance) == (0, Decimal(0))
-    resume("balances", by="Ada")
-    run_projections()
-    deposit("ada", Decimal(2))
-    assert (Balance.objects.get().balance, checkpoint("balances").status) == (Decimal(7), CheckpointStatus.INLINE)
-    with pytest.raises(ProjectionStatusError, match="cannot be resumed: it is inline"):
+    def test_a_paused_inline_projection_catches_up_when_it_is_resumed(self) -> None:
+        open_account("ada", owner="Ada")
+        pause("balances", by="Ada")
+        deposit("ada", Decimal(5))
+        assert (run_projection("balances"), Balance.objects.get().balance) == (0, Decimal(0))
         resume("balances", by="Ada")
+        run_projections()
+        deposit("ada", Decimal(2))
+        assert (Balance.objects.get().balance, checkpoint("balances").status) == (Decimal(7), CheckpointStatus.INLINE)
+        with pytest.raises(ProjectionStatusError, match="cannot be resumed: it is inline"):
+            resume("balances", by="Ada")
+
+    def test_an_inline_projection_cannot_be_paused_with_an_event_store_in_memory(self) -> None:
+        ensure_inline_checkpoints()
+        with in_memory():
+            for change in (pause, start_rebuild):
+                with pytest.raises(ProjectionStatusError, match="the event store is not in the database"):
+                    change("balances", by="Ada")
+        assert checkpoint("balances").status == CheckpointStatus.INLINE
 
 
-@pytest.mark.parametrize("operate", [pause, resume, start_rebuild, lambda name, by: skip(name, 1, by=by)])
-def test_nobody_can_do_it_without_a_name(operate: Callable[..., None]) -> None:
-    with pytest.raises(ValueError, match="name who asked for it"):
-        operate(NAME, by=" ")
+class TestSkip:
+    def test_a_skipped_event_is_left_out_and_recorded(self, failed: int) -> None:
+        skip(NAME, failed, by="Ada")
+        assert (run_projection(NAME), effects()) == (2, 4)
+        skipped = SkippedEvent.objects.get()
+        assert (skipped.projection, skipped.position, skipped.skipped_by) == (NAME, failed, "Ada")
+        assert "poison" in skipped.error
+
+    def test_an_event_can_be_skipped_before_the_last_attempt(self) -> None:
+        count(1, 2)
+        fail_at(1)
+        run_projection(NAME)
+        skip(NAME, position_of(1), by="Ada")
+        assert (run_projection(NAME), effects()) == (1, 1)
+
+    def test_only_the_failing_event_can_be_skipped(self, failed: int) -> None:
+        for position in (failed - 1, failed + 1):
+            with pytest.raises(ProjectionStatusError, match="does not fail there"):
+                skip(NAME, position, by="Ada")
+        assert (checkpoint().status, SkippedEvent.objects.count()) == (CheckpointStatus.FAILED, 0)
+
+    def test_other_projections_continue_beside_a_failed_one(self, failed: int) -> None:
+        assert effects("tests.bystander") == 5
 
 
-def test_who_did_it_is_logged(failed: int, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "es_django.projections")
-    skip(NAME, failed, by="Ada")
-    pause(NAME, by="Bob")
-    resume(NAME, by="Cyd")
-    assert caplog.messages == [
-        f"projection {NAME} was made to skip the event at position {failed} by Ada",
-        f"projection {NAME} was paused by Bob",
-        f"projection {NAME} was resumed by Cyd",
-    ]
+class TestStatus:
+    @pytest.mark.parametrize(
+        ("before", "operate", "message"),
+        [
+            (None, resume, "cannot be resumed: it is running"),
+            (pause, pause, "cannot be paused: it is paused"),
+        ],
+    )
+    def test_an_operation_that_the_status_forbids_is_an_error(
+        self, before: Callable[..., None] | None, operate: Callable[..., None], message: str
+    ) -> None:
+        if before:
+            before(NAME, by="Ada")
+        with pytest.raises(ProjectionStatusError, match=message):
+            operate(NAME, by="Ada")
 
-
-@pytest.mark.parametrize("before", CheckpointStatus)
-@pytest.mark.parametrize("after", CheckpointStatus)
-def test_a_status_is_followed_by_those_in_the_table_only(before: CheckpointStatus, after: CheckpointStatus) -> None:
-    state = ProjectionCheckpoint(name=NAME, status=before)
-    if after in TRANSITIONS[before]:
-        transition(state, after)
-        assert state.status == after
-    else:
-        with pytest.raises(ProjectionStatusError, match=f"cannot be {after}: it is {before}"):
+    @pytest.mark.parametrize("before", CheckpointStatus)
+    @pytest.mark.parametrize("after", CheckpointStatus)
+    def test_only_transitions_in_the_table_are_allowed(self, before: CheckpointStatus, after: CheckpointStatus) -> None:
+        state = ProjectionCheckpoint(name=NAME, status=before)
+        if after in TRANSITIONS[before]:
             transition(state, after)
+            assert state.status == after
+        else:
+            with pytest.raises(ProjectionStatusError, match=f"cannot be {after}: it is {before}"):
+                transition(state, after)
 
 
-@pytest.mark.parametrize("by", [None, 7, " "])
-def test_who_asks_is_named(by: Any) -> None:
-    for change in (pause, resume, start_rebuild):
+class TestActor:
+    @pytest.mark.parametrize("operate", [pause, resume, start_rebuild, lambda name, by: skip(name, 1, by=by)])
+    def test_a_blank_name_is_rejected(self, operate: Callable[..., None]) -> None:
         with pytest.raises(ValueError, match="name who asked for it"):
-            change(NAME, by=by)
+            operate(NAME, by=" ")
 
+    @pytest.mark.parametrize("by", [None, 7, " "])
+    def test_a_missing_name_is_rejected(self, by: Any) -> None:
+        for change in (pause, resume, start_rebuild):
+            with pytest.raises(ValueError, match="name who asked for it"):
+                change(NAME, by=by)
 
-def test_an_event_store_in_memory_moves_inline_projections_always() -> None:
-    ensure_inline_checkpoints()
-    with in_memory():
-        for change in (pause, start_rebuild):
-            with pytest.raises(ProjectionStatusError, match="the event store is not in the database"):
-                change("balances", by="Ada")
-    assert checkpoint("balances").status == CheckpointStatus.INLINE
+    def test_the_name_is_logged(self, failed: int, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "es_django.projections")
+        skip(NAME, failed, by="Ada")
+        pause(NAME, by="Bob")
+        resume(NAME, by="Cyd")
+        assert caplog.messages == [
+            f"projection {NAME} was made to skip the event at position {failed} by Ada",
+            f"projection {NAME} was paused by Bob",
+            f"projection {NAME} was resumed by Cyd",
+        ]

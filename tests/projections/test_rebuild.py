@@ -1,4 +1,4 @@
-"""A rebuild ends with what the log says, whatever happens on the way, and tells the outside nothing twice."""
+"""A rebuild ends with the read model of the log, whatever happens meanwhile, and repeats no side effect."""
 
 import re
 from collections.abc import Callable
@@ -46,11 +46,11 @@ class Said(Event):
         name = "tests.said"
 
 
-class Telling(Projection):
-    """Tells the outside of each note."""
+class Sending(Projection):
+    """Sends a message for each note."""
 
     class Meta:
-        name = "tests.telling"
+        name = "tests.sending"
         mode = "async"
         models = [Lease]
 
@@ -68,12 +68,12 @@ class Unowned(Projection):
 
     @projects
     def said(self, event: Said, recorded: RecordedEvent) -> None:
-        """Writes to no model."""
+        """Writes nothing."""
 
 
-class TellingInline(Projection):
+class SendingInline(Projection):
     class Meta:
-        name = "tests.telling_inline"
+        name = "tests.sending_inline"
         models = [Snapshot]
 
     @projects
@@ -91,59 +91,13 @@ def everything(model: Any) -> list[dict[str, Any]]:
     return list(model.objects.order_by("pk").values())
 
 
-def told() -> list[Any]:
+def sent() -> list[Any]:
     return list(OutboxMessage.objects.filter(type="tests.noted").order_by("id").values_list("data", flat=True))
 
 
 def note(*notes: str) -> None:
     for text in notes:
         event_store.append(StreamId("note", text), [Annotated(note=text)], expected=0)
-
-
-@pytest.mark.parametrize(("name", "model"), [("balances", Balance), ("statements", StatementLine)])
-def test_a_rebuilt_read_model_is_the_same_without_what_the_log_does_not_know(name: str, model: Any) -> None:
-    for account in ("ada", "bob"):
-        open_account(account, owner=account.title())
-        deposit(account, Decimal("12.50"))
-    run_projections()
-    before = everything(model)
-    assert before
-    stray = model.objects.order_by("pk").last()
-    stray.pk, stray.account = (999_999 if name == "statements" else "eve"), "eve"
-    stray.save(force_insert=True)
-    model.objects.filter(account="ada").delete()
-    assert rebuild(name).startswith(f"{name} is rebuilt: 4 events in ")
-    assert everything(model) == before
-    deposit("bob", Decimal(1))
-    run_projections()
-    assert everything(model) != before, "and it goes on from there"
-
-
-def test_models_and_checkpoint_are_reset_together() -> None:
-    count(1, 2)
-    run_projection(NAME)
-    assert start_rebuild(NAME, by="Ada")
-    assert (effects(), checkpoint().position, checkpoint().status) == (0, 0, CheckpointStatus.REBUILDING)
-
-
-def test_a_projection_without_models_is_refused() -> None:
-    with pytest.raises(CommandError, match=r"it has no Meta\.models"):
-        rebuild("tests.unowned")
-    assert not ProjectionCheckpoint.objects.filter(name="tests.unowned").exists()
-
-
-def test_a_projection_whose_models_take_rows_of_others_along_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    count(1)
-    run_projection(NAME)
-    monkeypatch.setattr(Effects, "models", (InboxReceipt, Permission))
-    with pytest.raises(CommandError, match=r"auth\.Group_permissions\.permission, auth\.User_user_permissions"):
-        rebuild(NAME)
-    assert (effects(), checkpoint().status) == (1, CheckpointStatus.RUNNING)
-
-
-def test_an_unknown_projection_is_refused() -> None:
-    with pytest.raises(CommandError, match="no projection is named 'nobody'"):
-        rebuild("nobody")
 
 
 def interrupt_at(number: int) -> Callable[[Counted], None]:
@@ -154,82 +108,9 @@ def interrupt_at(number: int) -> Callable[[Counted], None]:
     return interrupt
 
 
-def test_a_rebuild_that_was_interrupted_goes_on_where_it_was(settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 2}}
-    count(*range(1, 8))
-    run_projection(NAME)
-    Effects.before_effect = staticmethod(interrupt_at(5))
-    with pytest.raises(CommandError, match=r"Interrupted\..* continue the rebuild") as caught:
-        rebuild(NAME)
-    assert caught.value.returncode == 130
-    assert (effects(), checkpoint().status) == (4, CheckpointStatus.REBUILDING)
-    no_mishap()
-    said = rebuild(NAME)
-    assert f"A rebuild of {NAME} is already under way. Continuing it." in said
-    assert "3 events" in said
-    assert (effects(), checkpoint().status) == (7, CheckpointStatus.RUNNING)
-
-
 class Terminal(StringIO):
     def isatty(self) -> bool:
         return True
-
-
-def test_a_rebuild_shows_how_far_it_is_and_how_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    count(*range(1, 8))
-    terminal = Terminal()
-    call_command("es_rebuild", NAME, stdout=terminal)
-    shown = terminal.getvalue()
-    assert NAME in shown
-    assert "100%" in shown
-    assert re.search(r"7 events in \d+\.\d s, [\d,]+ events a second", shown)
-
-
-def test_a_rebuild_goes_on_without_its_command() -> None:
-    count(*range(1, 8))
-    run_projection(NAME)
-    start_rebuild(NAME, by="Ada")
-    assert run_projections() >= 7
-    assert (effects(), checkpoint().status) == (7, CheckpointStatus.RUNNING)
-
-
-def test_a_rebuild_sends_nothing_again(recorder: type[Recorder]) -> None:
-    Telling.replays.clear()
-    note("one", "two")
-    run_projection("tests.telling")
-    assert told() == ["one", "two"]
-    rebuild("tests.telling")
-    assert told() == ["one", "two"]
-    assert Telling.replays == [False, False, True, True]
-
-
-def test_a_rebuild_sends_what_was_appended_since(recorder: type[Recorder]) -> None:
-    note("one")
-    run_projection("tests.telling")
-    start_rebuild("tests.telling", by="Ada")
-    note("two")
-    run_projections()
-    assert told() == ["one", "two"], "one batch, of which one event is told again"
-    start_rebuild("tests.telling", by="Ada")
-    note("three")
-    pause("tests.telling", by="Ada")
-    start_rebuild("tests.telling", by="Ada")
-    run_projections()
-    assert told() == ["one", "two", "three"], "and a rebuild that is started anew forgets nothing"
-
-
-def test_an_inline_projection_that_is_rebuilt_sends_what_was_appended_since(recorder: type[Recorder]) -> None:
-    def say(text: str) -> None:
-        event_store.append(StreamId("said", text), [Said(text=text)], expected=0)
-
-    say("one")
-    start_rebuild("tests.telling_inline", by="Ada")
-    say("two")
-    assert told() == ["one"]
-    run_projections()
-    say("three")
-    assert told() == ["one", "two", "three"]
 
 
 @pytest.fixture
@@ -237,76 +118,8 @@ def _fail_at_once(settings: Settings) -> None:
     settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
 
 
-@pytest.mark.usefixtures("_fail_at_once")
-def test_a_rebuild_that_fails_says_where_and_goes_on_as_a_rebuild() -> None:
-    count(1, 2, 3)
-    run_projection(NAME)
-    fail_at(2)
-    with pytest.raises(CommandError, match=rf"failed at position {position_of(2)}: ValueError\('poison'\)"):
-        rebuild(NAME)
-    no_mishap()
-    resume(NAME, by="Ada")
-    assert checkpoint().status == CheckpointStatus.REBUILDING
-    rebuild(NAME)
-    assert (effects(), checkpoint().status) == (3, CheckpointStatus.RUNNING)
-
-
-@pytest.mark.usefixtures("_fail_at_once")
-def test_an_event_can_be_skipped_in_a_rebuild() -> None:
-    count(1, 2, 3)
-    run_projection(NAME)
-    fail_at(2)
-    start_rebuild(NAME, by="Ada")
-    run_projections()
-    skip(NAME, position_of(2), by="Ada")
-    assert checkpoint().status == CheckpointStatus.REBUILDING
-    rebuild(NAME)
-    assert stored_effects() == [position_of(1), position_of(3)]
-
-
-def test_a_rebuild_that_was_paused_says_so() -> None:
-    count(1)
-    start_rebuild(NAME, by="Ada")
-    pause(NAME, by="Ada")
-    resume(NAME, by="Ada")
-    assert run_projection(NAME) == 1
-
-
-def test_a_rebuild_takes_up_another_number_of_partitions() -> None:
-    for number in range(7):
-        ProjectionCheckpoint.objects.create(name=NAME, partition=number, partitions=7)
-    count(1, 2, 3)
-    rebuild(NAME)
-    assert (effects(), checkpoint().partitions, checkpoint().status) == (3, 1, CheckpointStatus.RUNNING)
-
-
-def test_a_rebuild_that_was_paused_and_resumed_has_not_ended_for_that() -> None:
-    count(1, 2)
-    start_rebuild(NAME, by="Ada")
-    pause(NAME, by="Ada")
-    resume(NAME, by="Ada")
-    assert checkpoint().status == CheckpointStatus.REBUILDING
-    assert "rebuilt: 2 events" in rebuild(NAME)
-
-
-@pytest.mark.parametrize("first", [1, 2])
-def test_a_rebuild_does_not_end_before_an_event_that_cannot_be_read(first: int) -> None:
-    count(*range(first))
-    add_events(StreamId("counter", "unreadable"), ("tests.counted", 1, {"number": "?"}))
-    count(10)
-    start_rebuild(NAME, by="Ada")
-    run_projection(NAME, seconds=0)
-    assert (effects(), checkpoint().status) == (first, CheckpointStatus.REBUILDING)
-    run_projection(NAME)
-    (unreadable,) = StoredEvent.objects.filter(stream__key="unreadable")
-    assert (effects(), checkpoint().failed_position) == (first, unreadable.position)
-    skip(NAME, unreadable.position, by="Ada")
-    run_projection(NAME)
-    assert (effects(), checkpoint().status) == (first + 1, CheckpointStatus.RUNNING)
-
-
 class Appending(Projection):
-    """Appends to another stream for each event, the first time."""
+    """Appends an event to another stream for each event, the first time."""
 
     class Meta:
         name = "tests.appending"
@@ -325,24 +138,209 @@ class Appending(Projection):
 HOOKS: list[str] = []
 
 
-@pytest.mark.usefixtures("_fail_at_once")
-@pytest.mark.parametrize("asks", [True, False])
-def test_a_rebuild_appends_nothing_again(
-    asks: bool, monkeypatch: pytest.MonkeyPatch, settings: Settings, recorder: type[Recorder]
-) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
-    HOOKS.clear()
-    event_store.append(StreamId("said", "one"), [Said(text="one")], expected=0)
-    run_projection("tests.appending")
-    monkeypatch.setattr(Appending, "asks", asks)
-    start_rebuild("tests.appending", by="Ada")
-    event_store.append(StreamId("said", "two"), [Said(text="two")], expected=0)
-    run_projection("tests.appending")
-    state = checkpoint("tests.appending")
-    assert event_store.version(StreamId("echo", "one")) == 1
-    if asks:
-        assert (state.status, HOOKS) == (CheckpointStatus.RUNNING, ["one", "two"])
-        assert event_store.version(StreamId("echo", "two")) == 1
-    else:
-        assert (state.status, HOOKS) == (CheckpointStatus.FAILED, ["one"])
-        assert "append only if es_django.projections.is_replaying() is False" in state.last_error
+class TestReadModel:
+    @pytest.mark.parametrize(("name", "model"), [("balances", Balance), ("statements", StatementLine)])
+    def test_a_rebuilt_read_model_is_the_same_without_rows_that_are_not_from_the_log(
+        self, name: str, model: Any
+    ) -> None:
+        for account in ("ada", "bob"):
+            open_account(account, owner=account.title())
+            deposit(account, Decimal("12.50"))
+        run_projections()
+        before = everything(model)
+        assert before
+        stray = model.objects.order_by("pk").last()
+        stray.pk, stray.account = (999_999 if name == "statements" else "eve"), "eve"
+        stray.save(force_insert=True)
+        model.objects.filter(account="ada").delete()
+        assert rebuild(name).startswith(f"{name} is rebuilt: 4 events in ")
+        assert everything(model) == before
+        deposit("bob", Decimal(1))
+        run_projections()
+        assert everything(model) != before, "and the projection continues from there"
+
+    def test_models_and_checkpoint_are_reset_together(self) -> None:
+        count(1, 2)
+        run_projection(NAME)
+        assert start_rebuild(NAME, by="Ada")
+        assert (effects(), checkpoint().position, checkpoint().status) == (0, 0, CheckpointStatus.REBUILDING)
+
+    def test_workers_continue_a_rebuild_without_its_command(self) -> None:
+        count(*range(1, 8))
+        run_projection(NAME)
+        start_rebuild(NAME, by="Ada")
+        assert run_projections() >= 7
+        assert (effects(), checkpoint().status) == (7, CheckpointStatus.RUNNING)
+
+    def test_a_rebuild_adopts_another_number_of_partitions(self) -> None:
+        for number in range(7):
+            ProjectionCheckpoint.objects.create(name=NAME, partition=number, partitions=7)
+        count(1, 2, 3)
+        rebuild(NAME)
+        assert (effects(), checkpoint().partitions, checkpoint().status) == (3, 1, CheckpointStatus.RUNNING)
+
+
+class TestErrors:
+    def test_a_projection_without_models_is_an_error(self) -> None:
+        with pytest.raises(CommandError, match=r"it has no Meta\.models"):
+            rebuild("tests.unowned")
+        assert not ProjectionCheckpoint.objects.filter(name="tests.unowned").exists()
+
+    def test_models_with_cascading_foreign_keys_of_other_models_are_an_error(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        count(1)
+        run_projection(NAME)
+        monkeypatch.setattr(Effects, "models", (InboxReceipt, Permission))
+        with pytest.raises(CommandError, match=r"auth\.Group_permissions\.permission, auth\.User_user_permissions"):
+            rebuild(NAME)
+        assert (effects(), checkpoint().status) == (1, CheckpointStatus.RUNNING)
+
+    def test_an_unknown_projection_is_an_error(self) -> None:
+        with pytest.raises(CommandError, match="no projection is named 'nobody'"):
+            rebuild("nobody")
+
+
+class TestProgress:
+    def test_an_interrupted_rebuild_continues_at_its_position(self, settings: Settings) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 2}}
+        count(*range(1, 8))
+        run_projection(NAME)
+        Effects.before_effect = staticmethod(interrupt_at(5))
+        with pytest.raises(CommandError, match=r"Interrupted\..* continue the rebuild") as caught:
+            rebuild(NAME)
+        assert caught.value.returncode == 130
+        assert (effects(), checkpoint().status) == (4, CheckpointStatus.REBUILDING)
+        no_mishap()
+        said = rebuild(NAME)
+        assert f"A rebuild of {NAME} is already under way. Continuing it." in said
+        assert "3 events" in said
+        assert (effects(), checkpoint().status) == (7, CheckpointStatus.RUNNING)
+
+    def test_a_rebuild_shows_its_progress_and_speed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TERM", "xterm")
+        count(*range(1, 8))
+        terminal = Terminal()
+        call_command("es_rebuild", NAME, stdout=terminal)
+        shown = terminal.getvalue()
+        assert NAME in shown
+        assert "100%" in shown
+        assert re.search(r"7 events in \d+\.\d s, [\d,]+ events a second", shown)
+
+    def test_a_paused_rebuild_continues_when_it_is_resumed(self) -> None:
+        count(1)
+        start_rebuild(NAME, by="Ada")
+        pause(NAME, by="Ada")
+        resume(NAME, by="Ada")
+        assert run_projection(NAME) == 1
+
+    def test_a_resumed_rebuild_stays_a_rebuild(self) -> None:
+        count(1, 2)
+        start_rebuild(NAME, by="Ada")
+        pause(NAME, by="Ada")
+        resume(NAME, by="Ada")
+        assert checkpoint().status == CheckpointStatus.REBUILDING
+        assert "rebuilt: 2 events" in rebuild(NAME)
+
+
+class TestSideEffects:
+    def test_a_rebuild_sends_no_message_again(self, recorder: type[Recorder]) -> None:
+        Sending.replays.clear()
+        note("one", "two")
+        run_projection("tests.sending")
+        assert sent() == ["one", "two"]
+        rebuild("tests.sending")
+        assert sent() == ["one", "two"]
+        assert Sending.replays == [False, False, True, True]
+
+    def test_a_rebuild_sends_messages_of_events_that_were_appended_since(self, recorder: type[Recorder]) -> None:
+        note("one")
+        run_projection("tests.sending")
+        start_rebuild("tests.sending", by="Ada")
+        note("two")
+        run_projections()
+        assert sent() == ["one", "two"], "one batch with a replayed event and a new one"
+        start_rebuild("tests.sending", by="Ada")
+        note("three")
+        pause("tests.sending", by="Ada")
+        start_rebuild("tests.sending", by="Ada")
+        run_projections()
+        assert sent() == ["one", "two", "three"], "and a second rebuild keeps the side effects of the first"
+
+    def test_the_rebuild_of_an_inline_projection_sends_messages_of_events_that_were_appended_since(
+        self, recorder: type[Recorder]
+    ) -> None:
+        def say(text: str) -> None:
+            event_store.append(StreamId("said", text), [Said(text=text)], expected=0)
+
+        say("one")
+        start_rebuild("tests.sending_inline", by="Ada")
+        say("two")
+        assert sent() == ["one"]
+        run_projections()
+        say("three")
+        assert sent() == ["one", "two", "three"]
+
+    @pytest.mark.usefixtures("_fail_at_once")
+    @pytest.mark.parametrize("asks", [True, False])
+    def test_a_rebuild_appends_no_event_again(
+        self, asks: bool, monkeypatch: pytest.MonkeyPatch, settings: Settings, recorder: type[Recorder]
+    ) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
+        HOOKS.clear()
+        event_store.append(StreamId("said", "one"), [Said(text="one")], expected=0)
+        run_projection("tests.appending")
+        monkeypatch.setattr(Appending, "asks", asks)
+        start_rebuild("tests.appending", by="Ada")
+        event_store.append(StreamId("said", "two"), [Said(text="two")], expected=0)
+        run_projection("tests.appending")
+        state = checkpoint("tests.appending")
+        assert event_store.version(StreamId("echo", "one")) == 1
+        if asks:
+            assert (state.status, HOOKS) == (CheckpointStatus.RUNNING, ["one", "two"])
+            assert event_store.version(StreamId("echo", "two")) == 1
+        else:
+            assert (state.status, HOOKS) == (CheckpointStatus.FAILED, ["one"])
+            assert "append only if es_django.projections.is_replaying() is False" in state.last_error
+
+
+class TestFailures:
+    @pytest.mark.usefixtures("_fail_at_once")
+    def test_a_failed_rebuild_says_where_and_continues_as_a_rebuild(self) -> None:
+        count(1, 2, 3)
+        run_projection(NAME)
+        fail_at(2)
+        with pytest.raises(CommandError, match=rf"failed at position {position_of(2)}: ValueError\('poison'\)"):
+            rebuild(NAME)
+        no_mishap()
+        resume(NAME, by="Ada")
+        assert checkpoint().status == CheckpointStatus.REBUILDING
+        rebuild(NAME)
+        assert (effects(), checkpoint().status) == (3, CheckpointStatus.RUNNING)
+
+    @pytest.mark.usefixtures("_fail_at_once")
+    def test_an_event_can_be_skipped_in_a_rebuild(self) -> None:
+        count(1, 2, 3)
+        run_projection(NAME)
+        fail_at(2)
+        start_rebuild(NAME, by="Ada")
+        run_projections()
+        skip(NAME, position_of(2), by="Ada")
+        assert checkpoint().status == CheckpointStatus.REBUILDING
+        rebuild(NAME)
+        assert stored_effects() == [position_of(1), position_of(3)]
+
+    @pytest.mark.parametrize("first", [1, 2])
+    def test_a_rebuild_does_not_end_before_an_unreadable_event(self, first: int) -> None:
+        count(*range(first))
+        add_events(StreamId("counter", "unreadable"), ("tests.counted", 1, {"number": "?"}))
+        count(10)
+        start_rebuild(NAME, by="Ada")
+        run_projection(NAME, seconds=0)
+        assert (effects(), checkpoint().status) == (first, CheckpointStatus.REBUILDING)
+        run_projection(NAME)
+        (unreadable,) = StoredEvent.objects.filter(stream__key="unreadable")
+        assert (effects(), checkpoint().failed_position) == (first, unreadable.position)
+        skip(NAME, unreadable.position, by="Ada")
+        run_projection(NAME)
+        assert (effects(), checkpoint().status) == (first + 1, CheckpointStatus.RUNNING)

@@ -1,4 +1,4 @@
-"""Asynchronous projections: each event once, whatever fails."""
+"""Asynchronous projections apply each event once, whatever fails."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Careless(Projection):
-    """Catches an error that has spoilt the transaction, and goes on as if nothing had happened."""
+    """Catches a database error that broke the transaction, and continues."""
 
     class Meta:
         name = "tests.careless"
@@ -79,257 +79,8 @@ def swallow_an_error(consumer: str) -> None:
         InboxReceipt.objects.create(consumer=consumer, message_id="", status="handled")
 
 
-def test_a_projection_that_swallows_a_database_error_stays_where_it_is() -> None:
-    count(12, 13)
-    assert run_projection("tests.careless") == 1
-    state = ProjectionCheckpoint.objects.get(name="tests.careless")
-    assert "was caught inside the transaction" in state.last_error
-    assert state.failed_position == event_store.read_all().position
-
-
-def test_an_asynchronous_projection_applies_the_log_once() -> None:
-    count(1, 2, 3)
-    assert effects() == 0
-    assert run_projection("tests.effects") == 3
-    assert run_projection("tests.effects") == 0
-    count(4)
-    assert run_projection("tests.effects") == 1
-    assert effects() == 4
-
-
-def test_events_that_it_does_not_handle_move_its_checkpoint() -> None:
-    count(1)
-    Repository(Ledger).save(Ledger.open("l-1"))
-    run_projection("tests.effects")
-    assert checkpoint().position == event_store.read_all().position
-
-
-def test_an_unknown_projection_is_told() -> None:
-    with pytest.raises(UnknownProjection, match="no projection is named"):
-        run_projection("tests.nobody")
-
-
-def test_only_the_events_that_it_handles_are_fetched() -> None:
-    count(1)
-    Repository(Ledger).save(Ledger.open("l-1"))
-    with CaptureQueriesContext(connection) as captured:
-        run_projection("tests.effects")
-    (fetched,) = {query["sql"] for query in captured if "event.data" in query["sql"]}
-    assert "tests.counted" in fetched
-    assert "tests.ledger_opened" not in fetched
-
-
-def test_a_batch_is_applied_at_once(settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 4}}
-    count(*range(1, 11))
-    assert run_projection("tests.batches") == 10
-    assert Batches.sizes == [4, 4, 2]
-
-
-def test_the_poison_event_of_a_batch_is_found_and_all_before_it_are_applied() -> None:
-    count(*range(1, 101))
-    Batches.poison = 61
-    assert run_projection("tests.batches") == 60
-    state = checkpoint("tests.batches")
-    assert (effects("tests.batches"), state.failed_position, state.attempts) == (60, position_of(61), 1)
-    Batches.poison = 0
-    let_pauses_end()
-    assert run_projection("tests.batches") == 40
-    assert Batches.sizes[-2:] == [1, 39], "the event that failed is tried alone, the others together"
-    assert checkpoint("tests.batches").last_error == ""
-
-
-def test_the_poison_event_of_a_batch_is_found_though_no_run_has_time_for_more_than_one_batch(
-    settings: Settings,
-) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
-    count(*range(1, 101))
-    Batches.poison = 61
-    run_projection("tests.batches", seconds=0)
-    state = checkpoint("tests.batches")
-    assert (state.failed_position, state.failing_until) == (None, position_of(100))
-    assert "poison" in state.last_error, "and that is seen before it is found"
-    for _ in range(9):
-        run_projection("tests.batches", seconds=0)
-    state = checkpoint("tests.batches")
-    assert (state.status, state.failed_position) == (CheckpointStatus.FAILED, position_of(61))
-    assert effects("tests.batches") == 60
-
-
-def test_a_batch_that_fails_once_is_applied_in_smaller_ones_and_forgotten() -> None:
-    count(*range(1, 9))
-    Batches.poison = 8
-    run_projection("tests.batches", seconds=0)
-    Batches.poison = 0
-    assert run_projection("tests.batches") == 8
-    assert Batches.sizes == [4, 2, 1, 1]
-    count(9, 10, 11)
-    run_projection("tests.batches")
-    assert (Batches.sizes[4:], checkpoint("tests.batches").last_error) == ([3], "")
-
-
-def test_one_that_is_far_behind_leaves_the_others_their_turn(settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 2}}
-    count(*range(1, 10))
-    run_projections(seconds=0)
-    assert (effects("tests.batches"), effects("tests.effects")) == (2, 2)
-    run_projections(seconds=0)
-    assert (effects("tests.batches"), effects("tests.effects")) == (4, 4)
-
-
-def test_a_failure_is_counted_once_though_two_runners_met_it() -> None:
-    count(1, 2)
-    fail_at(1)
-    run_projection("tests.effects")
-    let_pauses_end()
-    before = checkpoint()
-    for attempts in (2, 2):
-        assert not record_failure(before, [position_of(1)], ValueError("poison"))
-        assert checkpoint().attempts == attempts
-    skip("tests.effects", position_of(1), by="Ada")
-    record_failure(before, [position_of(1)], ValueError("poison"))
-    assert (checkpoint().attempts, checkpoint().last_error) == (0, ""), "it has gone on meanwhile"
-
-
-@pytest.mark.requires_postgresql
-def test_a_failure_is_left_to_the_runner_that_is_at_it_now() -> None:
-    count(1)
-    ensure_checkpoints(Effects())
-    before = checkpoint()
-    with transaction.atomic():
-        assert lock_due(Effects(), 0)
-        with threads(1) as submit:
-            assert submit(record_failure, before, [position_of(1)], ValueError("poison")).result(30) is False
-    assert checkpoint().attempts == 0
-
-
-def test_a_database_that_fails_is_no_failure_of_the_event_that_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    count(1)
-    fail_at(1)
-    run_projection("tests.effects")
-    let_pauses_end()
-
-    def fail(*args: object) -> None:
-        raise OperationalError("the database is locked")
-
-    monkeypatch.setattr("es_django.projections.runner.lock_due", fail)
-    with pytest.raises(StorageError, match="locked"):
-        run_projection("tests.effects")
-    assert (checkpoint().attempts, checkpoint().failed_position) == (1, position_of(1))
-
-
-@pytest.mark.parametrize("error", [StorageError("read the log", False, "repeatable read"), ImproperlyConfigured("no")])
-def test_an_error_that_belongs_to_no_event_is_told_and_is_no_failed_attempt(
-    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    count(1)
-    ensure_checkpoints(Effects())
-
-    def fail(**options: object) -> None:
-        raise error
-
-    monkeypatch.setattr(store_for(), "read_all", fail)
-    with pytest.raises(type(error)):
-        run_projection("tests.effects")
-    assert run_projections() == 0
-    assert "projection tests.effects could not be run" in caplog.text
-    state = checkpoint()
-    assert (state.attempts, state.failed_position, state.retry_at, state.status) == (
-        0,
-        None,
-        None,
-        CheckpointStatus.RUNNING,
-    )
-
-
-@pytest.mark.requires_postgresql
-def test_a_log_that_must_not_be_read_fails_no_projection() -> None:
-    count(1)
-    with connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_isolation TO 'repeatable read'")
-    try:
-        with pytest.raises(StorageError, match="repeatable read"):
-            run_projection("tests.effects")
-    finally:
-        connection.close()
-    assert (checkpoint().attempts, checkpoint().last_error) == (0, "")
-
-
-@pytest.mark.requires_postgresql
-def test_a_second_runner_steps_aside() -> None:
-    count(1, 2)
-    ensure_checkpoints(Effects())
-    with transaction.atomic():
-        ProjectionCheckpoint.objects.select_for_update().get(name="tests.effects")
-        with threads(1) as submit:
-            assert submit(run_projection, "tests.effects").result(10) == 0
-    assert run_projection("tests.effects") == 2
-
-
-def test_a_poison_event_stops_its_projection_there_and_visibly(settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 3, "BACKOFF": {"base": 3600}}}
-    count(1, 2, 3, 4)
-    poison = position_of(3)
-    fail_at(3)
-    for attempts in (1, 2, 3):
-        run_projections()
-        state = checkpoint()
-        assert (effects(), state.attempts, state.failed_position) == (2, attempts, poison)
-        assert state.status == (CheckpointStatus.FAILED if attempts == 3 else CheckpointStatus.RUNNING)
-        assert "poison" in state.last_error
-        assert run_projection("tests.effects") == 0, "it waits before it tries again"
-        let_pauses_end()
-    no_mishap()
-    assert run_projection("tests.effects") == 0, "it stays failed until an operator decides"
-
-
-def test_what_trying_again_can_help_is_never_given_up(settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
-    count(1)
-
-    fail_with(ConnectionError("for now"))
-    for attempts in (1, 2, 3):
-        run_projections()
-        assert (checkpoint().status, checkpoint().attempts) == (CheckpointStatus.RUNNING, attempts)
-        let_pauses_end()
-    no_mishap()
-    assert run_projection("tests.effects") == 1
-
-
-@pytest.mark.parametrize("error", [SystemExit("usage: ..."), GeneratorExit()])
-def test_a_projection_that_would_end_its_runner_only_fails(error: BaseException, settings: Settings) -> None:
-    settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 2}}
-    count(1)
-    fail_with(error)
-    for status in (CheckpointStatus.RUNNING, CheckpointStatus.FAILED):
-        run_projections()
-        assert (checkpoint().status, checkpoint().failed_position) == (status, position_of(1))
-        let_pauses_end()
-    assert type(error).__name__ in checkpoint().last_error
-    assert effects("tests.batches") == 1
-
-
-def test_the_end_of_the_process_is_no_failure_of_the_event() -> None:
-    count(1)
-    fail_with(KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        run_projection("tests.effects")
-    assert (checkpoint().attempts, checkpoint().position) == (0, 0)
-
-
-def test_a_projection_that_recovers_goes_on() -> None:
-    count(1, 2, 3)
-    fail_at(2)
-    run_projection("tests.effects")
-    no_mishap()
-    let_pauses_end()
-    assert run_projection("tests.effects") == 2
-    state = checkpoint()
-    assert (effects(), state.attempts, state.last_error, state.failed_position) == (3, 0, "", None)
-
-
 class Lost(Projection):
-    """Follows events that one of the tests makes undecodable."""
+    """Follows events that a test makes undecodable."""
 
     class Meta:
         name = "tests.lost"
@@ -340,26 +91,268 @@ class Lost(Projection):
         InboxReceipt.objects.create(consumer=self.name, message_id=str(recorded.position), status="handled")
 
 
-def test_an_event_that_cannot_be_read_stops_its_projection_there_and_other_projections_go_on() -> None:
-    event_store.append(StreamId("ledger", "l-1"), [Deposited(amount=Decimal(1))], expected=0)
-    stream = Stream.objects.create(category="ledger", key="l-2", version=1)
-    unreadable = StoredEvent.objects.create(
-        stream=stream,
-        version=1,
-        type="tests.deposited",
-        schema_version=1,
-        data={"amount": []},
-        metadata={},
-        event_id=uuid4(),
-        recorded_at=timezone.now(),
+class TestCatchUp:
+    def test_the_log_is_applied_once(self) -> None:
+        count(1, 2, 3)
+        assert effects() == 0
+        assert run_projection("tests.effects") == 3
+        assert run_projection("tests.effects") == 0
+        count(4)
+        assert run_projection("tests.effects") == 1
+        assert effects() == 4
+
+    def test_events_of_other_classes_advance_the_checkpoint(self) -> None:
+        count(1)
+        Repository(Ledger).save(Ledger.open("l-1"))
+        run_projection("tests.effects")
+        assert checkpoint().position == event_store.read_all().position
+
+    def test_only_events_of_its_classes_are_fetched(self) -> None:
+        count(1)
+        Repository(Ledger).save(Ledger.open("l-1"))
+        with CaptureQueriesContext(connection) as captured:
+            run_projection("tests.effects")
+        (fetched,) = {query["sql"] for query in captured if "event.data" in query["sql"]}
+        assert "tests.counted" in fetched
+        assert "tests.ledger_opened" not in fetched
+
+    def test_a_batch_is_applied_at_once(self, settings: Settings) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 4}}
+        count(*range(1, 11))
+        assert run_projection("tests.batches") == 10
+        assert Batches.sizes == [4, 4, 2]
+
+    def test_an_unknown_projection_is_an_error(self) -> None:
+        with pytest.raises(UnknownProjection, match="no projection is named"):
+            run_projection("tests.nobody")
+
+
+class TestSeveral:
+    def test_a_projection_with_a_long_lag_does_not_starve_the_others(self, settings: Settings) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 2}}
+        count(*range(1, 10))
+        run_projections(seconds=0)
+        assert (effects("tests.batches"), effects("tests.effects")) == (2, 2)
+        run_projections(seconds=0)
+        assert (effects("tests.batches"), effects("tests.effects")) == (4, 4)
+
+    @pytest.mark.requires_postgresql
+    def test_a_second_runner_leaves_a_locked_checkpoint_out(self) -> None:
+        count(1, 2)
+        ensure_checkpoints(Effects())
+        with transaction.atomic():
+            ProjectionCheckpoint.objects.select_for_update().get(name="tests.effects")
+            with threads(1) as submit:
+                assert submit(run_projection, "tests.effects").result(10) == 0
+        assert run_projection("tests.effects") == 2
+
+
+class TestFindingThePoisonEvent:
+    def test_all_events_before_the_poison_event_are_applied(self) -> None:
+        count(*range(1, 101))
+        Batches.poison = 61
+        assert run_projection("tests.batches") == 60
+        state = checkpoint("tests.batches")
+        assert (effects("tests.batches"), state.failed_position, state.attempts) == (60, position_of(61), 1)
+        Batches.poison = 0
+        let_pauses_end()
+        assert run_projection("tests.batches") == 40
+        assert Batches.sizes[-2:] == [1, 39], "the failed event is retried alone, the later ones together"
+        assert checkpoint("tests.batches").last_error == ""
+
+    def test_the_poison_event_is_found_in_runs_of_one_batch(
+        self,
+        settings: Settings,
+    ) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
+        count(*range(1, 101))
+        Batches.poison = 61
+        run_projection("tests.batches", seconds=0)
+        state = checkpoint("tests.batches")
+        assert (state.failed_position, state.failing_until) == (None, position_of(100))
+        assert "poison" in state.last_error, "and the error is visible before the event is found"
+        for _ in range(9):
+            run_projection("tests.batches", seconds=0)
+        state = checkpoint("tests.batches")
+        assert (state.status, state.failed_position) == (CheckpointStatus.FAILED, position_of(61))
+        assert effects("tests.batches") == 60
+
+    def test_a_batch_that_fails_once_is_applied_in_smaller_batches(self) -> None:
+        count(*range(1, 9))
+        Batches.poison = 8
+        run_projection("tests.batches", seconds=0)
+        Batches.poison = 0
+        assert run_projection("tests.batches") == 8
+        assert Batches.sizes == [4, 2, 1, 1]
+        count(9, 10, 11)
+        run_projection("tests.batches")
+        assert (Batches.sizes[4:], checkpoint("tests.batches").last_error) == ([3], "")
+
+
+class TestFailedEvent:
+    def test_a_poison_event_stops_the_projection_visibly(self, settings: Settings) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 3, "BACKOFF": {"base": 3600}}}
+        count(1, 2, 3, 4)
+        poison = position_of(3)
+        fail_at(3)
+        for attempts in (1, 2, 3):
+            run_projections()
+            state = checkpoint()
+            assert (effects(), state.attempts, state.failed_position) == (2, attempts, poison)
+            assert state.status == (CheckpointStatus.FAILED if attempts == 3 else CheckpointStatus.RUNNING)
+            assert "poison" in state.last_error
+            assert run_projection("tests.effects") == 0, "the retry is not due yet"
+            let_pauses_end()
+        no_mishap()
+        assert run_projection("tests.effects") == 0, "it stays failed until an operator decides"
+
+    def test_an_unreadable_event_stops_only_its_projection(self) -> None:
+        event_store.append(StreamId("ledger", "l-1"), [Deposited(amount=Decimal(1))], expected=0)
+        stream = Stream.objects.create(category="ledger", key="l-2", version=1)
+        unreadable = StoredEvent.objects.create(
+            stream=stream,
+            version=1,
+            type="tests.deposited",
+            schema_version=1,
+            data={"amount": []},
+            metadata={},
+            event_id=uuid4(),
+            recorded_at=timezone.now(),
+        )
+        event_store.append(StreamId("ledger", "l-3"), [Deposited(amount=Decimal(1))], expected=0)
+        count(1)
+        run_projections()
+        state = checkpoint("tests.lost")
+        assert (effects("tests.lost"), state.failed_position, state.attempts) == (1, unreadable.position, 1)
+        assert "UndecodableEvent" in state.last_error
+        assert effects() == 1
+        skip("tests.lost", unreadable.position, by="Ada")
+        run_projections()
+        assert effects("tests.lost") == 2
+
+    def test_a_swallowed_database_error_is_a_failure(self) -> None:
+        count(12, 13)
+        assert run_projection("tests.careless") == 1
+        state = ProjectionCheckpoint.objects.get(name="tests.careless")
+        assert "was caught inside the transaction" in state.last_error
+        assert state.failed_position == event_store.read_all().position
+
+    @pytest.mark.parametrize("error", [SystemExit("usage: ..."), GeneratorExit()])
+    def test_an_exit_inside_a_projection_is_a_failure(self, error: BaseException, settings: Settings) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 2}}
+        count(1)
+        fail_with(error)
+        for status in (CheckpointStatus.RUNNING, CheckpointStatus.FAILED):
+            run_projections()
+            assert (checkpoint().status, checkpoint().failed_position) == (status, position_of(1))
+            let_pauses_end()
+        assert type(error).__name__ in checkpoint().last_error
+        assert effects("tests.batches") == 1
+
+    def test_a_retryable_error_is_retried_forever(self, settings: Settings) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 1}}
+        count(1)
+
+        fail_with(ConnectionError("for now"))
+        for attempts in (1, 2, 3):
+            run_projections()
+            assert (checkpoint().status, checkpoint().attempts) == (CheckpointStatus.RUNNING, attempts)
+            let_pauses_end()
+        no_mishap()
+        assert run_projection("tests.effects") == 1
+
+    def test_a_projection_that_recovers_continues(self) -> None:
+        count(1, 2, 3)
+        fail_at(2)
+        run_projection("tests.effects")
+        no_mishap()
+        let_pauses_end()
+        assert run_projection("tests.effects") == 2
+        state = checkpoint()
+        assert (effects(), state.attempts, state.last_error, state.failed_position) == (3, 0, "", None)
+
+
+class TestRecordFailure:
+    def test_a_failure_that_two_runners_met_is_counted_once(self) -> None:
+        count(1, 2)
+        fail_at(1)
+        run_projection("tests.effects")
+        let_pauses_end()
+        before = checkpoint()
+        for attempts in (2, 2):
+            assert not record_failure(before, [position_of(1)], ValueError("poison"))
+            assert checkpoint().attempts == attempts
+        skip("tests.effects", position_of(1), by="Ada")
+        record_failure(before, [position_of(1)], ValueError("poison"))
+        assert (checkpoint().attempts, checkpoint().last_error) == (0, ""), "the projection has continued meanwhile"
+
+    @pytest.mark.requires_postgresql
+    def test_a_locked_checkpoint_is_left_to_its_runner(self) -> None:
+        count(1)
+        ensure_checkpoints(Effects())
+        before = checkpoint()
+        with transaction.atomic():
+            assert lock_due(Effects(), 0)
+            with threads(1) as submit:
+                assert submit(record_failure, before, [position_of(1)], ValueError("poison")).result(30) is False
+        assert checkpoint().attempts == 0
+
+
+class TestErrorsOutsideOfEvents:
+    def test_a_database_error_is_not_a_failure_of_the_event(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        count(1)
+        fail_at(1)
+        run_projection("tests.effects")
+        let_pauses_end()
+
+        def fail(*args: object) -> None:
+            raise OperationalError("the database is locked")
+
+        monkeypatch.setattr("es_django.projections.runner.lock_due", fail)
+        with pytest.raises(StorageError, match="locked"):
+            run_projection("tests.effects")
+        assert (checkpoint().attempts, checkpoint().failed_position) == (1, position_of(1))
+
+    @pytest.mark.parametrize(
+        "error", [StorageError("read the log", False, "repeatable read"), ImproperlyConfigured("no")]
     )
-    event_store.append(StreamId("ledger", "l-3"), [Deposited(amount=Decimal(1))], expected=0)
-    count(1)
-    run_projections()
-    state = checkpoint("tests.lost")
-    assert (effects("tests.lost"), state.failed_position, state.attempts) == (1, unreadable.position, 1)
-    assert "UndecodableEvent" in state.last_error
-    assert effects() == 1
-    skip("tests.lost", unreadable.position, by="Ada")
-    run_projections()
-    assert effects("tests.lost") == 2
+    def test_an_error_that_belongs_to_no_event_is_raised_and_not_counted(
+        self, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        count(1)
+        ensure_checkpoints(Effects())
+
+        def fail(**options: object) -> None:
+            raise error
+
+        monkeypatch.setattr(store_for(), "read_all", fail)
+        with pytest.raises(type(error)):
+            run_projection("tests.effects")
+        assert run_projections() == 0
+        assert "projection tests.effects could not be run" in caplog.text
+        state = checkpoint()
+        assert (state.attempts, state.failed_position, state.retry_at, state.status) == (
+            0,
+            None,
+            None,
+            CheckpointStatus.RUNNING,
+        )
+
+    @pytest.mark.requires_postgresql
+    def test_a_log_that_cannot_be_read_fails_no_projection(self) -> None:
+        count(1)
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_isolation TO 'repeatable read'")
+        try:
+            with pytest.raises(StorageError, match="repeatable read"):
+                run_projection("tests.effects")
+        finally:
+            connection.close()
+        assert (checkpoint().attempts, checkpoint().last_error) == (0, "")
+
+    def test_the_end_of_the_process_is_not_a_failure_of_the_event(self) -> None:
+        count(1)
+        fail_with(KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run_projection("tests.effects")
+        assert (checkpoint().attempts, checkpoint().position) == (0, 0)

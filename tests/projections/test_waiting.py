@@ -1,4 +1,4 @@
-"""Waiting for the read side ends when it is there, or with an error that says where it is."""
+"""Waiting ends when the projection reaches the position, or with an error that names its position."""
 
 from typing import Any
 
@@ -22,73 +22,70 @@ def end() -> int:
     return event_store.read_all().position
 
 
-def test_it_returns_when_the_projection_is_there() -> None:
-    count(1)
-    with threads(1) as submit:
-        waiting = submit(wait_for, NAME, end(), 30.0)
+class TestReached:
+    def test_it_returns_when_the_projection_reaches_the_position(self) -> None:
+        count(1)
+        with threads(1) as submit:
+            waiting = submit(wait_for, NAME, end(), 30.0)
+            run_projection(NAME)
+            waiting.result(30)
+        assert checkpoint().position == end()
+
+    def test_it_returns_at_once_for_an_applied_position(self) -> None:
+        count(1)
         run_projection(NAME)
-        waiting.result(30)
-    assert checkpoint().position == end()
-
-
-def test_it_returns_at_once_for_what_has_been_applied() -> None:
-    count(1)
-    run_projection(NAME)
-    wait_for(NAME, end(), 0)
-    wait_for(NAME, timeout=0)
-    count(2)
-    with pytest.raises(ProjectionTimeout):
-        wait_for(NAME, timeout=0)
-    run_projection(NAME)
-    async_to_sync(await_for)(NAME, end(), 0)
-
-
-def test_it_ends_with_an_error_that_says_where_the_projection_is() -> None:
-    count(1)
-    run_projection(NAME)
-    before = end()
-    pause(NAME, by="Ada")
-    count(2)
-    with pytest.raises(ProjectionTimeout, match=f"status: paused, position {before}") as caught:
-        wait_for(NAME, end(), 0.01)
-    assert caught.value.retryable
-    assert (caught.value.name, caught.value.position) == (NAME, end())
-
-
-def test_a_projection_that_has_never_run_is_waited_for() -> None:
-    count(1)
-    with pytest.raises(ProjectionTimeout, match="status: running, position 0"):
         wait_for(NAME, end(), 0)
+        wait_for(NAME, timeout=0)
+        count(2)
+        with pytest.raises(ProjectionTimeout):
+            wait_for(NAME, timeout=0)
+        run_projection(NAME)
+        async_to_sync(await_for)(NAME, end(), 0)
 
-
-def test_an_inline_projection_is_always_there_but_in_a_rebuild() -> None:
-    open_account("ada", owner="Ada")
-    wait_for("balances", end(), 0)
-    start_rebuild("balances", by="Ada")
-    with pytest.raises(ProjectionTimeout, match="status: rebuilding"):
+    def test_an_inline_projection_lags_only_in_a_rebuild(self) -> None:
+        open_account("ada", owner="Ada")
         wait_for("balances", end(), 0)
-    run_projection("balances")
-    wait_for("balances", end(), 0)
+        start_rebuild("balances", by="Ada")
+        with pytest.raises(ProjectionTimeout, match="status: rebuilding"):
+            wait_for("balances", end(), 0)
+        run_projection("balances")
+        wait_for("balances", end(), 0)
+
+    def test_it_waits_for_all_partitions(self) -> None:
+        count(1)
+        run_projection(Parted.name)
+        wait_for(Parted.name, end(), 0)
 
 
-def test_all_partitions_are_waited_for() -> None:
-    count(1)
-    run_projection(Parted.name)
-    wait_for(Parted.name, end(), 0)
+class TestTimeout:
+    def test_the_error_names_status_and_position(self) -> None:
+        count(1)
+        run_projection(NAME)
+        before = end()
+        pause(NAME, by="Ada")
+        count(2)
+        with pytest.raises(ProjectionTimeout, match=f"status: paused, position {before}") as caught:
+            wait_for(NAME, end(), 0.01)
+        assert caught.value.retryable
+        assert (caught.value.name, caught.value.position) == (NAME, end())
+
+    def test_a_projection_that_has_never_run_is_at_position_0(self) -> None:
+        count(1)
+        with pytest.raises(ProjectionTimeout, match="status: running, position 0"):
+            wait_for(NAME, end(), 0)
 
 
-def test_an_unknown_projection_is_told() -> None:
-    with pytest.raises(UnknownProjection):
-        wait_for("nobody", 1, 0)
+class TestArguments:
+    def test_an_unknown_projection_is_an_error(self) -> None:
+        with pytest.raises(UnknownProjection):
+            wait_for("nobody", 1, 0)
 
+    @pytest.mark.parametrize("position", ["abc", "1", -1, 1.5, True])
+    def test_an_invalid_position_is_rejected(self, position: Any) -> None:
+        with pytest.raises(ValueError, match="position must be an integer of at least 0"):
+            wait_for(NAME, position, 0)
 
-@pytest.mark.parametrize("position", ["abc", "1", -1, 1.5, True])
-def test_a_position_that_is_none_is_refused(position: Any) -> None:
-    with pytest.raises(ValueError, match="position must be an integer of at least 0"):
-        wait_for(NAME, position, 0)
-
-
-@pytest.mark.parametrize("timeout", [None, "1", -1, float("nan")])
-def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
-    with pytest.raises(ValueError, match="timeout must be a number of seconds"):
-        wait_for(NAME, 1, timeout)
+    @pytest.mark.parametrize("timeout", [None, "1", -1, float("nan")])
+    def test_an_invalid_timeout_is_rejected(self, timeout: Any) -> None:
+        with pytest.raises(ValueError, match="timeout must be a number of seconds"):
+            wait_for(NAME, 1, timeout)
