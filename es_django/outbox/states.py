@@ -16,13 +16,16 @@ Status = OutboxMessage.Status
 class Transition(Enum):
     """A change of status from one of the `origins` to the `target`; `value` is its past participle, for texts."""
 
+    # By a relay
     CLAIM = "claimed", {Status.PENDING, Status.CLAIMED}, Status.CLAIMED
-    """By a relay. A claimed message can be claimed again once its lease has run out."""
+    """A claimed message can be claimed again once its lease has run out."""
     PUBLISH = "published", {Status.CLAIMED}, Status.PUBLISHED
     RETRY = "postponed", {Status.CLAIMED}, Status.PENDING
     RETURN = "returned", {Status.CLAIMED}, Status.PENDING
     """Without an attempt: the relay did not hand the message to its publisher."""
     DEAD_LETTER = "dead-lettered", {Status.CLAIMED}, Status.DEAD
+
+    # By an operator, with `outbox.operations`
     REQUEUE = "requeued", {Status.DEAD}, Status.PENDING
     RELEASE = "released", {Status.CLAIMED, Status.PENDING}, Status.PENDING
     DISCARD = "discarded", {Status.PENDING, Status.DEAD}, Status.DISCARDED

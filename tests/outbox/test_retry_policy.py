@@ -1,0 +1,60 @@
+"""Whether a message is tried again, and when."""
+
+import pytest
+
+from es_django import Message
+from es_django.conf import Backoff, OutboxSettings
+from es_django.errors import PublishError
+from es_django.outbox import retry_policy
+from es_django.outbox.port import Claim, Settlement
+from es_django.outbox.retry_policy import decide
+from es_django.outbox.states import Transition
+
+LIMITS = OutboxSettings(max_attempts=3, backoff=Backoff(base=2, factor=10, max=50))
+DOWN = PublishError("down")
+NEVER = PublishError("never", retryable=False)
+
+
+def settlement(attempts: int, error: PublishError | None = None, *, tried: bool = True) -> Settlement:
+    return Settlement(Claim(1, attempts, Message(type="noted", data=None)), error, tried)
+
+
+class TestDecide:
+    @pytest.mark.parametrize(
+        ("given", "transition", "attempts", "error"),
+        [
+            (settlement(2), Transition.PUBLISH, 2, ""),
+            (settlement(2, DOWN), Transition.RETRY, 2, "down"),
+            (settlement(3, DOWN), Transition.DEAD_LETTER, 3, "down"),
+            (settlement(1, NEVER), Transition.DEAD_LETTER, 1, "never"),
+            (settlement(1, tried=False), Transition.RETURN, 0, ""),
+            (settlement(3, DOWN, tried=False), Transition.RETURN, 2, "down"),
+            (settlement(4, NEVER, tried=False), Transition.DEAD_LETTER, 3, "never"),
+        ],
+    )
+    def test_each_result_leads_to_one_transition(
+        self, given: Settlement, transition: Transition, attempts: int, error: str
+    ) -> None:
+        decision = decide(given, LIMITS)
+        assert (decision.transition, decision.attempts, decision.error) == (transition, attempts, error)
+        assert (decision.delay > 0) == (transition is Transition.RETRY)
+
+    def test_pauses_grow_and_are_spread_over_the_upper_half(self) -> None:
+        for attempts, longest in ((1, 2), (2, 20)):
+            delays = [decide(settlement(attempts, DOWN), LIMITS).delay for _ in range(200)]
+            assert longest / 2 <= min(delays) < max(delays) <= longest
+            assert max(delays) - min(delays) > longest / 4
+
+
+class TestLimits:
+    def test_only_a_claim_beyond_the_last_attempt_is_exhausted(self) -> None:
+        assert [retry_policy.is_exhausted(attempts, LIMITS) for attempts in (2, 3, 4)] == [False, False, True]
+
+    @pytest.mark.parametrize(("max_attempts", "attempts"), [(1, 0), (2, 1), (3, 2), (10, 2)])
+    def test_a_message_is_suspect_after_two_attempts_or_before_its_last_one(
+        self, max_attempts: int, attempts: int
+    ) -> None:
+        assert retry_policy.suspect_from(OutboxSettings(max_attempts=max_attempts)) == attempts
+
+    def test_a_circuit_stays_open_as_long_as_the_backoff_but_at_most_10_seconds(self) -> None:
+        assert [retry_policy.seconds_open(failures, LIMITS) for failures in (1, 2, 3)] == [2, 10, 10]
