@@ -13,7 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from es_django.store.postgresql import plain_cursor
 from es_django.store.postgresql.plain_cursor import Parameters, Rows
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Fetch = Callable[[BaseDatabaseWrapper, str, Parameters, bool], Rows]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Driver = psycopg.Connection[Any]
 
-PARTS = {
+PARTS: dict[str, tuple[str, ...]] = {
     "DatabaseWrapper": (
         "close_if_health_check_failed",
         "ensure_connection",
