@@ -1,4 +1,4 @@
-"""Reads and spoils what a store keeps, behind its back, on every backend alike."""
+"""Reads and changes the contents of a store without its methods, on every backend."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ def snapshot_versions(stream: StreamId) -> dict[str, int]:
 
 
 def snapshot_version(stream: StreamId) -> int | None:
-    """The version of the stream's newest snapshot; None if there is none."""
+    """The version of the stream's newest snapshot; None without a snapshot."""
     return max(snapshot_versions(stream).values(), default=None)
 
 
@@ -58,7 +58,7 @@ def delete_snapshot(stream: StreamId) -> None:
 
 
 def add_events(stream: StreamId, *events: tuple[str, int, dict[str, Any]]) -> None:
-    """Appends events as another release would have stored them: each a type, a schema version and a payload."""
+    """Appends events as another release would store them: each is a type, a schema version and a payload."""
     store, before = store_for(), event_store.version(stream)
     for version, (type, schema_version, data) in enumerate(events, start=before + 1):
         if isinstance(store, MemoryEventStore):
@@ -85,7 +85,7 @@ def add_events(stream: StreamId, *events: tuple[str, int, dict[str, Any]]) -> No
 
 
 def forget_events(stream: StreamId, up_to: int) -> None:
-    """Makes these events of the stream gone, or no longer what they were, so that reading them would be noticed."""
+    """Deletes these events, or makes them unreadable in memory, so that a test notices if they are read."""
     store = store_for()
     if isinstance(store, MemoryEventStore):
         events = store._streams[stream]

@@ -1,4 +1,4 @@
-"""Writers that queue for a stream's lock get it in the order in which they came."""
+"""Writers that wait for the lock of a stream get it in order of arrival."""
 
 import os
 import signal
@@ -42,12 +42,12 @@ def _a_ledger(backend: str) -> None:
 def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.005)
 
 
 def waiters() -> int:
-    """How many wait for the lock of the stream, by what the lock itself tells."""
+    """How many writers wait for the lock of the stream, as the lock itself reports."""
     if connection.vendor == "sqlite":
         return max(0, tickets() - 1)
     with connection.cursor() as cursor:
@@ -68,30 +68,52 @@ def annotate_under_lock(note: Any) -> None:
         ledger.annotate(note)
 
 
-def test_threads_get_the_lock_in_order_of_arrival() -> None:
-    held, go_on = threading.Event(), threading.Event()
+class TestOrderOfArrival:
+    def test_threads_get_the_lock_in_order_of_arrival(self) -> None:
+        held, go_on = threading.Event(), threading.Event()
 
-    def hold() -> None:
-        with ledgers.lock("l-1"):
-            held.set()
-            assert go_on.wait(30)
+        def hold() -> None:
+            with ledgers.lock("l-1"):
+                held.set()
+                assert go_on.wait(30)
 
-    with threads(11) as submit:
-        submit(hold)
-        assert held.wait(30)
-        done = []
-        for number in range(10):
-            done.append(submit(annotate_under_lock, number))
-            wait_until(lambda number=number: waiters() == number + 1)  # type: ignore[misc]
-        go_on.set()
-        for each in done:
-            each.result(30)
-    ledger = ledgers.get("l-1")
-    assert (ledger.version, ledger.notes) == (11, list(range(10)))
+        with threads(11) as submit:
+            submit(hold)
+            assert held.wait(30)
+            done = []
+            for number in range(10):
+                done.append(submit(annotate_under_lock, number))
+                wait_until(lambda number=number: waiters() == number + 1)  # type: ignore[misc]
+            go_on.set()
+            for each in done:
+                each.result(30)
+        ledger = ledgers.get("l-1")
+        assert (ledger.version, ledger.notes) == (11, list(range(10)))
+
+    @pytest.mark.requires_postgresql
+    @pytest.mark.slow
+    def test_processes_get_the_lock_in_order_of_arrival(self) -> None:
+        run_processes(arrive_in_turn, [(number,) for number in range(11)], timeout=120)
+        assert ledgers.get("l-1").notes == list(range(1, 11))
+
+    def test_ticket_lock_alone_keeps_the_order_of_arrival(self) -> None:
+        """Without a database: the order comes from the tickets, since a plain mutex may wake any waiter."""
+        lock, order = FairLock(), list[int]()
+
+        def enter(number: int) -> None:
+            with lock.held(30) as granted:
+                assert granted
+                order.append(number)
+
+        with threads(20) as submit, lock.held(None):
+            for number in range(20):
+                submit(enter, number)
+                wait_until(lambda number=number: lock.waiting == number + 2)  # type: ignore[misc]
+        assert order == list(range(20))
 
 
 def arrive_in_turn(barrier: Barrier, number: int) -> None:
-    """Every process reaches every barrier; in its own turn it first queues for the lock, in a thread."""
+    """Each process reaches each barrier. In its own turn it then waits for the lock, in a thread."""
     with threads(1) as submit:
         if number == 0:
             with ledgers.lock("l-1"):
@@ -106,252 +128,223 @@ def arrive_in_turn(barrier: Barrier, number: int) -> None:
                 submit(annotate_under_lock, number)
 
 
-@pytest.mark.requires_postgresql
-@pytest.mark.slow
-def test_processes_get_the_lock_in_order_of_arrival() -> None:
-    run_processes(arrive_in_turn, [(number,) for number in range(11)], timeout=120)
-    assert ledgers.get("l-1").notes == list(range(1, 11))
+class TestExclusion:
+    def test_next_owner_sees_the_saved_events_and_readers_do_not_wait(self) -> None:
+        held, go_on = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with ledgers.lock("l-1") as ledger:
+                ledger.annotate("first")
+                held.set()
+                assert go_on.wait(30)
+
+        def follow() -> list[Any]:
+            with ledgers.lock("l-1", timeout=30) as ledger:
+                return list(ledger.notes)
+
+        with threads(2) as submit:
+            submit(hold)
+            assert held.wait(30)
+            follower = submit(follow)
+            wait_until(lambda: waiters() == 1)
+            assert ledgers.get("l-1").notes == []
+            go_on.set()
+            assert follower.result(30) == ["first"]
+
+    @pytest.mark.requires_postgresql
+    def test_other_streams_do_not_wait(self) -> None:
+        ledgers.save(Ledger.open("l-2"))
+        with ledgers.lock("l-1"), threads(1) as submit:
+            submit(ledgers.execute, "l-2", lambda ledger: ledger.deposit(1)).result(10)
+
+            def lock_other() -> None:
+                with ledgers.lock("l-2", timeout=5) as ledger:
+                    ledger.deposit(1)
+
+            def lock_the_key_of_another_category() -> None:
+                with store_for().lock(StreamId("other", "l-1"), 5):
+                    pass
+
+            submit(lock_other).result(10)
+            submit(lock_the_key_of_another_category).result(10)
+        assert ledgers.get("l-2").balance == 2
+
+    @pytest.mark.parametrize("timeout", [0, 2_147_483, None])
+    def test_free_lock_is_granted_at_once(self, timeout: float | None) -> None:
+        with ledgers.lock("l-1", timeout=timeout) as ledger:
+            ledger.deposit(1)
+        assert ledgers.get("l-1").balance == 1
+
+    def test_owner_may_lock_again_and_keeps_the_lock_until_the_outermost_block_ends(self) -> None:
+        def wait_until_timeout() -> None:
+            with pytest.raises(LockTimeout), ledgers.lock("l-1", timeout=0.05):
+                raise AssertionError("the lock was granted")
+
+        with ledgers.lock("l-1"), threads(1) as submit:
+            with ledgers.lock("l-1", timeout=5) as again:
+                again.deposit(1)
+            submit(wait_until_timeout).result(10)
+        with threads(1) as submit:
+            submit(annotate_under_lock, "free").result(10)
+        assert ledgers.get("l-1").balance == 1
+
+    @pytest.mark.requires_sqlite
+    def test_lock_in_a_transaction_does_not_wait_for_waiters_of_that_transaction(self) -> None:
+        """On PostgreSQL a transaction without the lock keeps no waiter waiting."""
+        stream = Ledger("l-1").stream
+
+        with threads(2) as submit:
+            with event_store.transaction():
+                event_store.append(stream, [Annotated(note=0)], expected=ANY)
+                first = submit(annotate_under_lock, 1)
+                wait_until(lambda: tickets() == 1)
+                second = submit(annotate_under_lock, 2)
+                wait_until(lambda: tickets() == 2)
+                with ledgers.lock("l-1", timeout=30) as ledger:
+                    assert tickets() == 2
+                    ledger.annotate("before both")
+                with ledgers.lock("l-1") as ledger:
+                    ledger.annotate("and again")
+                assert not first.done()
+            first.result(30)
+            second.result(30)
+        assert ledgers.get("l-1").notes == [0, "before both", "and again", 1, 2]
 
 
-def test_a_mutex_that_wakes_whom_it_likes_is_not_enough() -> None:
-    """What the order above is worth: the ticket lock under the same arrivals, without a database."""
-    lock, order = FairLock(), list[int]()
+class TestTimeout:
+    def test_waiting_ends_in_a_retryable_timeout(self) -> None:
+        def wait_until_timeout() -> None:
+            with pytest.raises(LockTimeout) as caught, ledgers.lock("l-1", timeout=0.05):
+                raise AssertionError("the lock was granted")
+            assert (caught.value.retryable, caught.value.timeout) == (True, 0.05)
 
-    def enter(number: int) -> None:
-        with lock.held(30) as granted:
-            assert granted
-            order.append(number)
+        with ledgers.lock("l-1"), threads(1) as submit:
+            submit(wait_until_timeout).result(10)
+        with ledgers.lock("l-1", timeout=5) as ledger:
+            ledger.deposit(1)
+        assert ledgers.get("l-1").balance == 1
 
-    with threads(20) as submit, lock.held(None):
-        for number in range(20):
-            submit(enter, number)
-            wait_until(lambda number=number: lock.waiting == number + 2)  # type: ignore[misc]
-    assert order == list(range(20))
+    @pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), 2_147_484, True, "5"], ids=repr)
+    def test_invalid_timeouts_are_rejected(self, timeout: Any) -> None:
+        with (
+            pytest.raises(ValueError, match="timeout must be a number of seconds"),
+            ledgers.lock("l-1", timeout=timeout),
+        ):
+            raise AssertionError("the lock was granted")
+
+    @pytest.mark.requires_sqlite
+    def test_lock_in_a_transaction_respects_the_timeouts_of_waiters(self) -> None:
+        def wait_until_timeout() -> None:
+            with pytest.raises(LockTimeout), ledgers.lock("l-1", timeout=0.05):
+                raise AssertionError("the lock was granted")
+
+        with threads(1) as submit, event_store.transaction(), ledgers.lock("l-1"):
+            submit(wait_until_timeout).result(10)
+
+    @pytest.mark.requires_postgresql
+    def test_lock_timeout_of_the_connection_is_unchanged_afterwards(self) -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '7s'")
+            with ledgers.lock("l-1", timeout=1):
+                pass
+            cursor.execute("SHOW lock_timeout")
+            assert cursor.fetchone() == ("7s",)
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW lock_timeout")
+            assert cursor.fetchone() == ("0",)
+
+    def test_waiter_that_timed_out_releases_nothing(self) -> None:
+        entered: list[str] = []
+
+        def time_out() -> None:
+            with pytest.raises(LockTimeout), ledgers.lock("l-1", timeout=0.05):
+                entered.append("timed out")
+
+        def wait_long() -> None:
+            with ledgers.lock("l-1", timeout=30):
+                entered.append("in turn")
+
+        with threads(2) as submit:
+            with ledgers.lock("l-1"):
+                long = submit(wait_long)
+                wait_until(lambda: waiters() == 1)
+                submit(time_out).result(30)
+                assert waiters() == 1
+                assert entered == []
+            long.result(30)
+        assert entered == ["in turn"]
 
 
-def test_the_next_one_sees_what_the_holder_saved_and_reading_does_not_wait() -> None:
-    held, go_on = threading.Event(), threading.Event()
+class TestRelease:
+    def test_error_in_the_block_saves_nothing_and_releases(self) -> None:
+        with pytest.raises(KeyError), ledgers.lock("l-1") as ledger:
+            ledger.deposit(1)
+            raise KeyError
+        with pytest.raises(AggregateNotFound), ledgers.lock("missing"):
+            raise AssertionError("the lock was granted")
+        with threads(1) as submit:
+            submit(annotate_under_lock, "free").result(10)
+        assert ledgers.get("l-1").balance == 0
 
-    def hold() -> None:
-        with ledgers.lock("l-1") as ledger:
-            ledger.annotate("first")
-            held.set()
-            assert go_on.wait(30)
+    def test_failed_load_releases(self) -> None:
+        class Forgetful(Aggregate):
+            """Has no @applies method for its events."""
 
-    def follow() -> list[Any]:
-        with ledgers.lock("l-1", timeout=30) as ledger:
-            return list(ledger.notes)
+        stream = StreamId("forgetful", "f-1")
+        event_store.append(stream, [Annotated(note=1)], expected=0)
+        with pytest.raises(UnappliedEvent), Repository(Forgetful).lock("f-1"):
+            raise AssertionError("the aggregate was loaded")
 
-    with threads(2) as submit:
-        submit(hold)
-        assert held.wait(30)
-        follower = submit(follow)
-        wait_until(lambda: waiters() == 1)
-        assert ledgers.get("l-1").notes == []
-        go_on.set()
-        assert follower.result(30) == ["first"]
-
-
-@pytest.mark.requires_postgresql
-def test_another_stream_does_not_wait() -> None:
-    ledgers.save(Ledger.open("l-2"))
-    with ledgers.lock("l-1"), threads(1) as submit:
-        submit(ledgers.execute, "l-2", lambda ledger: ledger.deposit(1)).result(10)
-
-        def lock_other() -> None:
-            with ledgers.lock("l-2", timeout=5) as ledger:
-                ledger.deposit(1)
-
-        def lock_the_key_of_another_category() -> None:
-            with store_for().lock(StreamId("other", "l-1"), 5):
+        def lock_again() -> None:
+            with store_for().lock(stream, 10):
                 pass
 
-        submit(lock_other).result(10)
-        submit(lock_the_key_of_another_category).result(10)
-    assert ledgers.get("l-2").balance == 2
+        with threads(1) as submit:
+            submit(lock_again).result(30)
 
-
-def test_waiting_ends_in_a_retryable_timeout() -> None:
-    def try_in_vain() -> None:
-        with pytest.raises(LockTimeout) as caught, ledgers.lock("l-1", timeout=0.05):
-            raise AssertionError("it was held")
-        assert (caught.value.retryable, caught.value.timeout) == (True, 0.05)
-
-    with ledgers.lock("l-1"), threads(1) as submit:
-        submit(try_in_vain).result(10)
-    with ledgers.lock("l-1", timeout=5) as ledger:
-        ledger.deposit(1)
-    assert ledgers.get("l-1").balance == 1
-
-
-@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), 2_147_484, True, "5"], ids=repr)
-def test_a_time_that_is_none_is_refused(timeout: Any) -> None:
-    with pytest.raises(ValueError, match="timeout must be a number of seconds"), ledgers.lock("l-1", timeout=timeout):
-        raise AssertionError("it was held")
-
-
-@pytest.mark.parametrize("timeout", [0, 2_147_483, None])
-def test_a_lock_that_is_free_is_granted_at_once(timeout: float | None) -> None:
-    with ledgers.lock("l-1", timeout=timeout) as ledger:
-        ledger.deposit(1)
-    assert ledgers.get("l-1").balance == 1
-
-
-@pytest.mark.requires_sqlite
-def test_a_lock_in_a_transaction_does_not_wait_for_those_who_wait_for_that_transaction() -> None:
-    """Elsewhere a transaction keeps nobody waiting who only has a lock."""
-    stream = Ledger("l-1").stream
-
-    with threads(2) as submit:
-        with event_store.transaction():
-            event_store.append(stream, [Annotated(note=0)], expected=ANY)
-            first = submit(annotate_under_lock, 1)
-            wait_until(lambda: tickets() == 1)
-            second = submit(annotate_under_lock, 2)
-            wait_until(lambda: tickets() == 2)
-            with ledgers.lock("l-1", timeout=30) as ledger:
-                assert tickets() == 2
-                ledger.annotate("before both")
-            with ledgers.lock("l-1") as ledger:
-                ledger.annotate("and again")
-            assert not first.done()
-        first.result(30)
-        second.result(30)
-    assert ledgers.get("l-1").notes == [0, "before both", "and again", 1, 2]
-
-
-@pytest.mark.requires_sqlite
-def test_a_lock_in_a_transaction_keeps_others_waiting_no_longer_than_they_want() -> None:
-    def try_in_vain() -> None:
-        with pytest.raises(LockTimeout), ledgers.lock("l-1", timeout=0.05):
-            raise AssertionError("it was held")
-
-    with threads(1) as submit, event_store.transaction(), ledgers.lock("l-1"):
-        submit(try_in_vain).result(10)
-
-
-def test_a_holder_may_take_the_lock_again_and_keeps_it_until_the_outermost_block_ends() -> None:
-    def try_in_vain() -> None:
-        with pytest.raises(LockTimeout), ledgers.lock("l-1", timeout=0.05):
-            raise AssertionError("it was held")
-
-    with ledgers.lock("l-1"), threads(1) as submit:
-        with ledgers.lock("l-1", timeout=5) as again:
-            again.deposit(1)
-        submit(try_in_vain).result(10)
-    with threads(1) as submit:
-        submit(annotate_under_lock, "free").result(10)
-    assert ledgers.get("l-1").balance == 1
-
-
-@pytest.mark.requires_postgresql
-def test_the_rest_of_the_transaction_and_the_next_one_wait_as_long_as_before() -> None:
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL lock_timeout = '7s'")
-        with ledgers.lock("l-1", timeout=1):
-            pass
-        cursor.execute("SHOW lock_timeout")
-        assert cursor.fetchone() == ("7s",)
-    with connection.cursor() as cursor:
-        cursor.execute("SHOW lock_timeout")
-        assert cursor.fetchone() == ("0",)
-
-
-def test_an_error_in_the_block_saves_nothing_and_releases() -> None:
-    with pytest.raises(KeyError), ledgers.lock("l-1") as ledger:
-        ledger.deposit(1)
-        raise KeyError
-    with pytest.raises(AggregateNotFound), ledgers.lock("missing"):
-        raise AssertionError("there is nothing to lock")
-    with threads(1) as submit:
-        submit(annotate_under_lock, "free").result(10)
-    assert ledgers.get("l-1").balance == 0
-
-
-def test_a_load_that_fails_releases() -> None:
-    class Forgetful(Aggregate):
-        """Knows nothing of what has happened to it."""
-
-    stream = StreamId("forgetful", "f-1")
-    event_store.append(stream, [Annotated(note=1)], expected=0)
-    with pytest.raises(UnappliedEvent), Repository(Forgetful).lock("f-1"):
-        raise AssertionError("it cannot be loaded")
-
-    def lock_again() -> None:
-        with store_for().lock(stream, 10):
-            pass
-
-    with threads(1) as submit:
-        submit(lock_again).result(30)
-
-
-def test_a_save_that_fails_releases() -> None:
-    with pytest.raises(ConcurrencyError), ledgers.lock("l-1") as ledger:
-        event_store.append(ledger.stream, [Annotated(note=1)], expected=ANY)
-        ledger.deposit(1)
-    with threads(1) as submit:
-        submit(annotate_under_lock, "free").result(30)
-    assert ledgers.get("l-1").notes == ["free"]
-
-
-def test_who_waited_in_vain_releases_nothing() -> None:
-    entered: list[str] = []
-
-    def wait_in_vain() -> None:
-        with pytest.raises(LockTimeout), ledgers.lock("l-1", timeout=0.05):
-            entered.append("in vain")
-
-    def wait_long() -> None:
-        with ledgers.lock("l-1", timeout=30):
-            entered.append("in turn")
-
-    with threads(2) as submit:
-        with ledgers.lock("l-1"):
-            long = submit(wait_long)
-            wait_until(lambda: waiters() == 1)
-            submit(wait_in_vain).result(30)
-            assert waiters() == 1
-            assert entered == []
-        long.result(30)
-    assert entered == ["in turn"]
-
-
-@pytest.mark.requires_postgresql
-def test_a_holder_whose_connection_is_cut_releases_and_saves_nothing() -> None:
-    held, backends = threading.Event(), list[int]()
-    cut = threading.Event()
-
-    def hold() -> None:
-        with pytest.raises(StorageError) as caught, ledgers.lock("l-1") as ledger:
+    def test_failed_save_releases(self) -> None:
+        with pytest.raises(ConcurrencyError), ledgers.lock("l-1") as ledger:
+            event_store.append(ledger.stream, [Annotated(note=1)], expected=ANY)
             ledger.deposit(1)
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_backend_pid()")
-                backends.append(cursor.fetchone()[0])
-            held.set()
-            assert cut.wait(30)
-        assert caught.value.retryable
+        with threads(1) as submit:
+            submit(annotate_under_lock, "free").result(30)
+        assert ledgers.get("l-1").notes == ["free"]
 
-    with threads(1) as submit:
-        holder = submit(hold)
-        assert held.wait(30)
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", backends)
+    @pytest.mark.requires_postgresql
+    def test_owner_whose_connection_is_cut_releases_and_saves_nothing(self) -> None:
+        held, backends = threading.Event(), list[int]()
+        cut = threading.Event()
+
+        def hold() -> None:
+            with pytest.raises(StorageError) as caught, ledgers.lock("l-1") as ledger:
+                ledger.deposit(1)
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_backend_pid()")
+                    backends.append(cursor.fetchone()[0])
+                held.set()
+                assert cut.wait(30)
+            assert caught.value.retryable
+
+        with threads(1) as submit:
+            holder = submit(hold)
+            assert held.wait(30)
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s, 5000)", backends)
+            with ledgers.lock("l-1", timeout=20) as ledger:
+                assert ledger.balance == 0
+            cut.set()
+            holder.result(30)
+        assert ledgers.get("l-1").balance == 0
+
+    @pytest.mark.database_alone
+    def test_killed_owner_releases(self) -> None:
+        with pytest.raises(RuntimeError, match="exit code -9"):
+            run_processes(hold_until_killed, [()])
         with ledgers.lock("l-1", timeout=20) as ledger:
             assert ledger.balance == 0
-        cut.set()
-        holder.result(30)
-    assert ledgers.get("l-1").balance == 0
 
 
 def hold_until_killed(barrier: Barrier) -> None:
     with ledgers.lock("l-1") as ledger:
         ledger.deposit(1)
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.database_alone
-def test_a_killed_holder_releases() -> None:
-    with pytest.raises(RuntimeError, match="exit code -9"):
-        run_processes(hold_until_killed, [()])
-    with ledgers.lock("l-1", timeout=20) as ledger:
-        assert ledger.balance == 0

@@ -1,4 +1,4 @@
-"""Two clients, rollbacks, savepoints, lost replies and deleted snapshots in any order, beside a plain model."""
+"""Two clients, rollbacks, savepoints, lost replies and deleted snapshots in any order, compared with a plain model."""
 
 import pytest
 from django.db import transaction
@@ -102,7 +102,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(client=st.sampled_from("ab"), key=st.sampled_from(KEYS))
     def save_and_lose_the_reply(self, client: str, key: str) -> None:
-        """The server has committed, and the client does not know."""
+        """The server has committed, but the client did not get the reply."""
         ledger, base, pending = self.clients[client][key]
         if base != len(self.stored[key]) or not pending:
             return
@@ -112,7 +112,7 @@ class Machine(RuleBasedStateMachine):
         self._stored(client, key)
 
     @rule(key=st.sampled_from(KEYS))
-    def forget_the_snapshot(self, key: str) -> None:
+    def delete_the_snapshot(self, key: str) -> None:
         delete_snapshot(Noted(key).stream)
 
     def _save(self, client: str, key: str) -> None:
@@ -157,32 +157,32 @@ def run(machine: type[Machine]) -> None:
     )
 
 
-@pytest.mark.django_db
-@pytest.mark.slow
-def test_the_database_behaves_like_the_model() -> None:
-    class InTransaction(Machine):
-        """Each example is undone; it runs in a savepoint of the test's transaction."""
+class TestMachine:
+    @pytest.mark.django_db
+    @pytest.mark.slow
+    def test_the_database_behaves_like_the_model(self) -> None:
+        class InTransaction(Machine):
+            """Each example is undone; it runs in a savepoint of the test's transaction."""
 
-        def __init__(self) -> None:
-            self.block = transaction.atomic()
-            self.block.__enter__()
-            super().__init__()
+            def __init__(self) -> None:
+                self.block = transaction.atomic()
+                self.block.__enter__()
+                super().__init__()
 
-        def teardown(self) -> None:
-            transaction.set_rollback(True)
-            self.block.__exit__(None, None, None)
+            def teardown(self) -> None:
+                transaction.set_rollback(True)
+                self.block.__exit__(None, None, None)
 
-    run(InTransaction)
+        run(InTransaction)
 
+    def test_the_memory_store_behaves_like_the_model(self) -> None:
+        class InMemory(Machine):
+            def __init__(self) -> None:
+                self.block = in_memory()
+                self.block.__enter__()
+                super().__init__()
 
-def test_the_store_in_memory_behaves_like_the_model() -> None:
-    class InMemory(Machine):
-        def __init__(self) -> None:
-            self.block = in_memory()
-            self.block.__enter__()
-            super().__init__()
+            def teardown(self) -> None:
+                self.block.__exit__(None, None, None)
 
-        def teardown(self) -> None:
-            self.block.__exit__(None, None, None)
-
-    run(InMemory)
+        run(InMemory)

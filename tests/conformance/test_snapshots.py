@@ -1,4 +1,4 @@
-"""A snapshot changes no result, whatever it holds, and saves the reading of what came before it."""
+"""A snapshot never changes a result, and saves reading the events before it."""
 
 import json
 import os
@@ -67,7 +67,7 @@ class TestTake:
         deposit_one_by_one(repository(every), saves)
         assert snapshot_version(STREAM) == taken
 
-    def test_a_save_that_passes_a_multiple_takes_one_at_its_end(self) -> None:
+    def test_a_save_that_passes_a_multiple_takes_a_snapshot_at_its_end(self) -> None:
         ledgers = repository(2)
         ledger = ledgers._aggregate("l-1")
         for _ in range(5):
@@ -85,7 +85,7 @@ class TestTake:
             raise KeyError
         assert snapshot_version(STREAM) is None
 
-    def test_a_conflict_stores_none(self) -> None:
+    def test_a_conflict_stores_no_snapshot(self) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, 1)
         stale = ledgers.get("l-1")
@@ -159,21 +159,23 @@ class TestTake:
 @pytest.mark.usefixtures("backend")
 class TestLoad:
     @pytest.mark.parametrize(("saves", "balance"), [(3, 6), (2, 3)], ids=["and a tail", "and no tail"])
-    def test_with_a_snapshot_only_the_tail_is_read(self, saves: int, balance: int) -> None:
+    def test_only_the_events_after_the_snapshot_are_read(self, saves: int, balance: int) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, saves)
         forget_events(STREAM, up_to=2)
         assert state(ledgers.get("l-1")) == ("", Decimal(balance), [], saves)
         assert state(ledgers.get_many(["l-1"])["l-1"]) == ("", Decimal(balance), [], saves)
 
-    def test_a_tail_of_any_length_is_read_whole(self) -> None:
+    def test_all_events_after_the_snapshot_are_read(self) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, 2)
         event_store.append(STREAM, [Annotated(note=number) for number in range(1001)], expected=2)
         assert state(ledgers.get("l-1")) == ("", Decimal(3), list(range(1001)), 1003)
 
     @pytest.mark.database_alone
-    def test_a_snapshot_and_its_tail_are_one_query(self, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    def test_a_snapshot_and_the_events_after_it_are_one_query(
+        self, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, 3)
         with django_assert_num_queries(1):
@@ -200,7 +202,7 @@ class TestLoad:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, saves)
         change_snapshot(STREAM, **spoilt)
-        assert_it_is_replayed_in_full_and_cached_again(ledgers, saves)
+        assert_replayed_in_full_and_cached_again(ledgers, saves)
 
     @pytest.mark.parametrize("saves", [2, 3], ids=["and no tail", "and a tail"])
     def test_a_snapshot_of_another_aggregate_is_ignored(self, saves: int) -> None:
@@ -210,24 +212,24 @@ class TestLoad:
         foreign = codec.encode({"owner": "Eve", "balance": Decimal(1000), "notes": []})
         assert foreign is not None
         put_snapshot(STREAM, 2, Snapshot(codec.schema, foreign))
-        assert_it_is_replayed_in_full_and_cached_again(ledgers, saves)
+        assert_replayed_in_full_and_cached_again(ledgers, saves)
 
     @pytest.mark.parametrize("saves", [2, 3], ids=["and no tail", "and a tail"])
     def test_a_deleted_snapshot_changes_nothing(self, saves: int) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, saves)
         delete_snapshot(STREAM)
-        assert_it_is_replayed_in_full_and_cached_again(ledgers, saves)
+        assert_replayed_in_full_and_cached_again(ledgers, saves)
 
 
 class Foreign(Ledger):
-    """Of the same state as the others."""
+    """Has the same state as the other classes."""
 
     class Meta:
         snapshot_every = 2
 
 
-def assert_it_is_replayed_in_full_and_cached_again(ledgers: Repository[Ledger], saves: int) -> None:
+def assert_replayed_in_full_and_cached_again(ledgers: Repository[Ledger], saves: int) -> None:
     ledger = ledgers.get("l-1")
     assert state(ledger) == state(ledgers.get_many(["l-1"])["l-1"]) == state(repository(None).get("l-1"))
     assert ledger.balance == sum(range(1, saves + 1))
@@ -310,8 +312,8 @@ def tails_of_many(deployment: Repository[Ledger]) -> int:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("backend")
-class TestStatesThatAreNotCached:
-    def test_a_state_that_would_not_come_back_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
+class TestUncacheableStates:
+    def test_a_state_that_json_changes_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
         class Tupled(Ledger):
             class Meta:
                 snapshot_every = 1
@@ -328,7 +330,7 @@ class TestStatesThatAreNotCached:
         assert Repository(Tupled).get("l-1").notes == ledger.notes
 
     @pytest.mark.parametrize("kept", [1, True, 1.0, Decimal(1), "1", ("a",)], ids=repr)
-    def test_a_value_that_would_come_back_as_an_equal_one_is_not_cached(
+    def test_a_value_that_json_turns_into_another_type_is_not_cached(
         self, kept: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         class Keeping(Aggregate):
@@ -410,7 +412,7 @@ class TestStatesThatAreNotCached:
         for _ in range(before):
             ledger.annotate("as it was")
         ledgers.save(ledger)
-        ledger.notes.append("no event tells of it")
+        ledger.notes.append("without an event")
         ledger.deposit(1)
         ledger.balance += 1000
         ledger.deposit(1)
@@ -432,8 +434,8 @@ class TestStatesThatAreNotCached:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("backend")
-class TestFaithfulness:
-    def test_an_attribute_that_an_event_takes_away_stays_away(self) -> None:
+class TestReload:
+    def test_an_attribute_that_an_event_deletes_stays_deleted(self) -> None:
         class Closing(Ledger):
             class Meta:
                 snapshot_every = 1
@@ -459,7 +461,7 @@ class TestFaithfulness:
             assert list(Repository(Basket).get("b-1").lines) == list(basket.lines)
 
     @pytest.mark.parametrize("every", [None, 1])
-    def test_the_keys_of_a_payload_have_one_order_from_the_recording_on(self, every: int | None) -> None:
+    def test_the_keys_of_a_payload_keep_one_order(self, every: int | None) -> None:
         nested = {"B": [], "a": {"é": 1, "a": 2, "yy": 3, "": 4}}
         note = {"zz": 1, "b": nested, "日": [{"y": 1.5, "x": 2**64}], "c": None}
         ledgers = repository(every)
@@ -712,7 +714,7 @@ class TestSchema:
 
         assert SnapshotCodec(Limited).encode(Limited("c-1")._state()) == '{"total":0}'
 
-    def test_the_state_of_the_ledger_comes_back(self) -> None:
+    def test_a_decoded_state_equals_the_encoded_one(self) -> None:
         codec = SnapshotCodec(Ledger)
         encoded = codec.encode({"owner": "Ada", "balance": Decimal("1.50"), "notes": [None, {"a": 1}]})
         assert encoded is not None
@@ -733,7 +735,7 @@ commands = st.lists(
 class Replay(TestCase):
     @settings(max_examples=100, deadline=None)
     @given(commands=commands, every=st.integers(1, 6), batch=st.integers(1, 5))
-    def test_reloading_gives_the_state_that_was_in_memory_at_any_snapshot_frequency(
+    def test_reloading_gives_the_state_in_memory_at_any_snapshot_frequency(
         self, commands: list[tuple[str, Any]], every: int, batch: int
     ) -> None:
         replay_equals_memory(commands, every, batch)
