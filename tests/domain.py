@@ -1,4 +1,4 @@
-"""The events and the aggregate that tests write, in a module that their processes can import too."""
+"""The events and the aggregate of the tests. Processes that the tests start import this module too."""
 
 from decimal import Decimal
 from typing import Any

@@ -8,43 +8,13 @@ import pytest
 import es_django
 from es_django import outbox, projections
 
-
-@pytest.mark.parametrize("package", [es_django, outbox, projections])
-def test_every_public_name_can_be_imported(package: ModuleType) -> None:
-    for name in package.__all__:
-        assert getattr(package, name) is not None
-
-
-@pytest.mark.parametrize("package", ["es_django", "es_django.outbox", "es_django.projections"])
-def test_all_public_names_are_listed_and_come_with_a_star(package: str) -> None:
-    code = f"""
+STAR_IMPORT = """
 import django; django.setup()
 import {package} as package
 print(set(package.__all__) - set(dir(package)))
 from {package} import *
 print(set(package.__all__) - set(globals()))
 """
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "testproject.settings"}
-    told = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30, env=environment
-    )
-    assert told.stdout.split() == ["set()", "set()"]
-
-
-def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
-    assert not hasattr(es_django, "Nothing")
-
-
-def test_importing_the_package_imports_neither_django_nor_celery() -> None:
-    code = "import sys, es_django; es_django.beat_schedule(); print(sorted({'django', 'celery'} & sys.modules.keys()))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
-    assert told.stdout.strip() == "[]"
-
-
-def test_every_beat_entry_expires_before_the_next_one() -> None:
-    for entry in es_django.beat_schedule().values():
-        assert entry["options"]["expires"] <= entry["schedule"]
-
 
 START = """
 import sys
@@ -69,6 +39,39 @@ print(sorted({"standardwebhooks", *(f"es_django.{each}" for each in later)} & sy
 """
 
 
-def test_what_only_runs_later_is_not_imported_at_start() -> None:
-    told = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True, timeout=30)
-    assert told.stdout.strip() == "[]"
+class TestNames:
+    @pytest.mark.parametrize("package", [es_django, outbox, projections])
+    def test_every_public_name_can_be_imported(self, package: ModuleType) -> None:
+        for name in package.__all__:
+            assert getattr(package, name) is not None
+
+    @pytest.mark.parametrize("package", ["es_django", "es_django.outbox", "es_django.projections"])
+    def test_dir_and_star_import_contain_all_public_names(self, package: str) -> None:
+        code = STAR_IMPORT.format(package=package)
+        environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "testproject.settings"}
+        finished = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30, env=environment
+        )
+        assert finished.stdout.split() == ["set()", "set()"]
+
+    def test_an_unknown_name_is_an_attribute_error(self) -> None:
+        assert not hasattr(es_django, "Nothing")
+
+
+class TestImportTime:
+    def test_importing_the_package_imports_neither_django_nor_celery(self) -> None:
+        code = (
+            "import sys, es_django; es_django.beat_schedule(); print(sorted({'django', 'celery'} & sys.modules.keys()))"
+        )
+        finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+        assert finished.stdout.strip() == "[]"
+
+    def test_starting_django_imports_only_what_it_needs(self) -> None:
+        finished = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True, timeout=30)
+        assert finished.stdout.strip() == "[]"
+
+
+class TestBeatSchedule:
+    def test_every_entry_expires_before_the_next_one(self) -> None:
+        for entry in es_django.beat_schedule().values():
+            assert entry["options"]["expires"] <= entry["schedule"]

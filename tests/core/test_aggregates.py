@@ -16,35 +16,6 @@ class Ignored(Event):
         name = "tests.ignored"
 
 
-def test_recording_applies_and_keeps() -> None:
-    ledger = Ledger.open("l-1")
-    ledger.deposit(5)
-    assert (ledger.owner, ledger.balance) == ("Ada", Decimal(5))
-    assert ledger.pending_events == [LedgerOpened(owner="Ada"), Deposited(amount=Decimal(5))]
-    assert (ledger.version, ledger.committed_version) == (2, 0)
-
-
-def test_an_event_whose_applying_raises_leaves_no_trace() -> None:
-    ledger = Ledger.open("l-1")
-    ledger.annotate("kept")
-    with pytest.raises(ValueError, match="refused after"):
-        ledger.annotate("refused")
-    assert ledger.notes == ["kept"]
-    assert ledger.version == len(ledger.pending_events) == 2
-
-
-def test_many_events_and_a_failure_in_the_end_leave_the_state_of_before() -> None:
-    ledger = Ledger.open("l-1")
-    for number in range(50):
-        ledger.annotate([number])
-    for _ in range(2):
-        with pytest.raises(ValueError, match="refused after"):
-            ledger.annotate("refused")
-        assert ledger.notes == [[number] for number in range(50)]
-    ledger.annotate("more")
-    assert (ledger.notes[-1], ledger.version) == ("more", 52)
-
-
 class Rated(Aggregate):
     rate: Decimal
 
@@ -55,13 +26,6 @@ class Rated(Aggregate):
             raise ValueError("refused after it was taken")
 
 
-def test_a_failure_leaves_no_attribute_that_was_not_there() -> None:
-    rated = Rated("r-1")
-    with pytest.raises(ValueError, match="refused after"):
-        rated.record(Deposited(amount=Decimal(-1)))
-    assert not hasattr(rated, "rate")
-
-
 class Echoing(Aggregate):
     @applies
     def _deposited(self, event: Deposited) -> None:
@@ -69,18 +33,6 @@ class Echoing(Aggregate):
 
     @applies
     def _withdrawn(self, event: Withdrawn) -> None: ...
-
-
-def test_an_event_is_not_recorded_while_another_is_applied() -> None:
-    echoing = Echoing("e-1")
-    with pytest.raises(RuntimeError, match="Echoing records Withdrawn while an event is applied"):
-        echoing.record(Deposited(amount=Decimal(1)))
-    assert echoing.pending_events == []
-    with pytest.raises(RuntimeError, match="Echoing records Withdrawn while an event is applied"):
-        echoing._replay([(1, [Deposited(amount=Decimal(1))])])
-    assert echoing.pending_events == []
-    echoing.record(Withdrawn(amount=Decimal(1)))
-    assert echoing.version == 1
 
 
 class Counting(Aggregate):
@@ -99,55 +51,6 @@ class Copied:
         return self
 
 
-def test_the_state_is_not_copied_for_each_event() -> None:
-    counting = Counting("c-1")
-    for number in range(1, 100):
-        counting.record(Deposited(amount=Decimal(number)))
-    assert Copied.times <= 1
-
-
-@pytest.mark.parametrize(
-    ("amount", "message"),
-    [
-        ("much", r"tests\.deposited\.amount: invalid decimal string"),
-        (None, r"tests\.deposited\.amount: expected decimal, got null"),
-        ("5", r"tests\.deposited\.amount: would be read back as a different value"),
-    ],
-    ids=["much", "None", "5"],
-)
-def test_a_value_of_another_type_is_refused_when_it_is_recorded(amount: Any, message: str) -> None:
-    with pytest.raises(PayloadError, match=message):
-        Ledger("l-1").record(Deposited(amount=amount))
-
-
-def test_a_value_that_would_come_back_as_another_is_refused() -> None:
-    with pytest.raises(PayloadError, match=r"tests\.annotated\.note: would be read back as a different value"):
-        Ledger("l-1").annotate({1: "a key that JSON turns into text"})
-
-
-def test_a_payload_that_cannot_be_stored_fails_when_it_is_recorded() -> None:
-    ledger = Ledger.open("l-1")
-    with pytest.raises(PayloadError, match=r"tests\.annotated\.note: nan is not a JSON number"):
-        ledger.annotate(float("nan"))
-    assert (ledger.version, ledger.notes) == (1, [])
-
-
-def test_an_event_that_nothing_applies_is_refused() -> None:
-    ledger = Ledger.open("l-1")
-    with pytest.raises(TypeError, match="no @applies method for Ignored"):
-        ledger.record(Ignored())
-    with pytest.raises(TypeError, match="is not an Event"):
-        ledger.record("deposited")  # type: ignore[arg-type]
-    assert ledger.version == 1
-
-
-def test_mutable_initial_values_are_not_shared() -> None:
-    first, second = Ledger("l-1"), Ledger("l-2")
-    first.annotate("mine")
-    assert second.notes == []
-    assert Ledger("l-3").notes == []
-
-
 class Noted:
     noted: list[Decimal] = []  # copied for each aggregate
 
@@ -162,89 +65,9 @@ class NotedFirst(Noted, Aggregate): ...
 class NotedLast(Aggregate, Noted): ...
 
 
-@pytest.mark.parametrize("noted_class", [NotedFirst, NotedLast])
-def test_a_mixin_brings_state_and_what_applies_events(noted_class: Any) -> None:
-    first, second = noted_class("n-1"), noted_class("n-2")
-    first.record(Deposited(amount=Decimal(3)))
-    assert (first.noted, second.noted, Noted.noted) == ([Decimal(3)], [], [])
-
-
-def test_a_blank_key_is_refused() -> None:
-    with pytest.raises(InvalidStreamId):
-        Ledger(" ")
-
-
-def test_the_category_is_the_class_name_in_lower_case_unless_given() -> None:
-    class Invoice(Aggregate):
-        pass
-
-    class Bill(Aggregate):
-        class Meta:
-            category = "a bill"
-
-    assert (Invoice("i").stream, Bill("i").stream) == (StreamId("invoice", "i"), StreamId("a bill", "i"))
-
-
 @pytest.fixture
 def _no_categories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(categories, "_claims", {})
-
-
-@pytest.mark.usefixtures("_no_categories")
-def test_two_classes_of_one_category_are_refused_when_used() -> None:
-    class First(Aggregate):
-        class Meta:
-            category = "contested"
-
-    repository = Repository(First)
-    First("f-1")
-
-    class Second(Aggregate):
-        class Meta:
-            category = "contested"
-
-    uses: list[Callable[[], object]] = [
-        lambda: First("f-1"),
-        lambda: Second("f-1"),
-        *(lambda use=use: use("f-1") for use in (repository.get, repository.exists, repository.history)),
-        lambda: repository.get_many(["f-1"]),
-    ]
-    for use in uses:
-        with pytest.raises(DefinitionError, match=r"First and .*Second both have the category 'contested'"):
-            use()
-
-
-@pytest.mark.usefixtures("_no_categories")
-def test_a_module_that_is_imported_again_replaces_its_classes() -> None:
-    for _ in range(2):
-        again = type("Again", (Aggregate,), {"__qualname__": "Again"})
-    assert again("a-1").stream == StreamId("again", "a-1")
-
-
-def test_a_subclass_applies_what_its_base_does() -> None:
-    class Earning(Ledger):
-        interest: int = 0
-
-        @applies
-        def _ignored(self, event: Ignored) -> None:
-            self.interest += 1
-
-    earning = Earning("e")
-    earning.deposit(3)
-    earning.record(Ignored())
-    assert (earning.balance, earning.interest) == (Decimal(3), 1)
-
-
-def test_a_subclass_overrides_what_its_base_applies() -> None:
-    class Doubling(Ledger):
-        @applies
-        def _moved(self, event: Deposited | Withdrawn) -> None:
-            super()._moved(event)
-            super()._moved(event)
-
-    doubling = Doubling("d")
-    doubling.deposit(3)
-    assert doubling.balance == Decimal(6)
 
 
 def _two_for_one_event() -> None:
@@ -345,32 +168,6 @@ def _override_without_an_annotation() -> None:
         def _moved(self, event) -> None: ...  # type: ignore[no-untyped-def]
 
 
-@pytest.mark.parametrize(
-    ("define", "message"),
-    [
-        (_two_for_one_event, "one and two both take Deposited"),
-        (_no_annotation, "annotate the event with its Event class"),
-        (_any_event, r"Curious\.one: annotate the event with its Event class"),
-        (_event_given_to_the_decorator, r"@applies\(Deposited\): write @applies alone"),
-        (_too_many_parameters, "must take self and the event"),
-        (_taken_name, "every aggregate already has version"),
-        (_taken_private_name, "Draft: every aggregate already has _mark_saved"),
-        (_taken_name_in_a_mixin, "Mixin: every aggregate already has _check_saves"),
-        (_option_outside_meta, "Outside: every aggregate already has category"),
-        (_unknown_option, "unknown option catgory"),
-        (_shared_list, "all instances would share items"),
-        (_shared_queue, "Mixin: all instances would share queue"),
-        (_asynchronous, "must be a plain method"),
-        (_override_without_the_decorator, r"Forgetful\._moved overrides an @applies method of Ledger"),
-        (_override_that_a_mixin_brings, r"Mixed\._moved overrides an @applies method of Ledger"),
-        (_override_without_an_annotation, r"Untold\._moved: annotate the event with its Event class"),
-    ],
-)
-def test_a_mistake_in_the_class_is_told_when_it_is_made(define: Any, message: str) -> None:
-    with pytest.raises(DefinitionError, match=message):
-        define()
-
-
 class Tagged(Event):
     tags: list[str]
 
@@ -388,14 +185,205 @@ class Tags(Aggregate):
             self.tags = event.tags
 
 
-def test_what_becomes_of_an_events_values_in_the_state_is_no_part_of_the_event() -> None:
-    tags = Tags("t-1")
-    tags.record(Tagged(tags=["a"]))
-    tags.record(Tagged(tags=["b"]))
-    assert tags.pending_events == [Tagged(tags=["a"]), Tagged(tags=["b"])]
-    for _ in range(2):
-        with pytest.raises(ValueError, match="no such tag"):
-            tags.record(Tagged(tags=["refused"]))
-        assert tags.tags == ["a", "b"]
-    tags.record(Tagged(tags=["c"]))
-    assert tags.pending_events == [Tagged(tags=[tag]) for tag in "abc"]
+class TestRecord:
+    def test_an_event_is_applied_and_pending(self) -> None:
+        ledger = Ledger.open("l-1")
+        ledger.deposit(5)
+        assert (ledger.owner, ledger.balance) == ("Ada", Decimal(5))
+        assert ledger.pending_events == [LedgerOpened(owner="Ada"), Deposited(amount=Decimal(5))]
+        assert (ledger.version, ledger.committed_version) == (2, 0)
+
+    def test_an_error_of_an_applies_method_changes_nothing(self) -> None:
+        ledger = Ledger.open("l-1")
+        ledger.annotate("kept")
+        with pytest.raises(ValueError, match="refused after"):
+            ledger.annotate("refused")
+        assert ledger.notes == ["kept"]
+        assert ledger.version == len(ledger.pending_events) == 2
+
+    def test_an_error_after_many_events_restores_the_state(self) -> None:
+        ledger = Ledger.open("l-1")
+        for number in range(50):
+            ledger.annotate([number])
+        for _ in range(2):
+            with pytest.raises(ValueError, match="refused after"):
+                ledger.annotate("refused")
+            assert ledger.notes == [[number] for number in range(50)]
+        ledger.annotate("more")
+        assert (ledger.notes[-1], ledger.version) == ("more", 52)
+
+    def test_an_error_removes_new_attributes(self) -> None:
+        rated = Rated("r-1")
+        with pytest.raises(ValueError, match="refused after"):
+            rated.record(Deposited(amount=Decimal(-1)))
+        assert not hasattr(rated, "rate")
+
+    def test_recording_inside_an_applies_method_is_an_error(self) -> None:
+        echoing = Echoing("e-1")
+        with pytest.raises(RuntimeError, match="Echoing records Withdrawn while an event is applied"):
+            echoing.record(Deposited(amount=Decimal(1)))
+        assert echoing.pending_events == []
+        with pytest.raises(RuntimeError, match="Echoing records Withdrawn while an event is applied"):
+            echoing._replay([(1, [Deposited(amount=Decimal(1))])])
+        assert echoing.pending_events == []
+        echoing.record(Withdrawn(amount=Decimal(1)))
+        assert echoing.version == 1
+
+    def test_the_state_is_not_copied_for_each_event(self) -> None:
+        counting = Counting("c-1")
+        for number in range(1, 100):
+            counting.record(Deposited(amount=Decimal(number)))
+        assert Copied.times <= 1
+
+    @pytest.mark.parametrize(
+        ("amount", "message"),
+        [
+            ("much", r"tests\.deposited\.amount: invalid decimal string"),
+            (None, r"tests\.deposited\.amount: expected decimal, got null"),
+            ("5", r"tests\.deposited\.amount: would be read back as a different value"),
+        ],
+        ids=["much", "None", "5"],
+    )
+    def test_a_value_of_the_wrong_type_is_rejected(self, amount: Any, message: str) -> None:
+        with pytest.raises(PayloadError, match=message):
+            Ledger("l-1").record(Deposited(amount=amount))
+
+    def test_a_value_that_json_changes_is_rejected(self) -> None:
+        with pytest.raises(PayloadError, match=r"tests\.annotated\.note: would be read back as a different value"):
+            Ledger("l-1").annotate({1: "a key that JSON turns into text"})
+
+    def test_a_payload_that_cannot_be_stored_is_rejected(self) -> None:
+        ledger = Ledger.open("l-1")
+        with pytest.raises(PayloadError, match=r"tests\.annotated\.note: nan is not a JSON number"):
+            ledger.annotate(float("nan"))
+        assert (ledger.version, ledger.notes) == (1, [])
+
+    def test_an_event_without_an_applies_method_is_rejected(self) -> None:
+        ledger = Ledger.open("l-1")
+        with pytest.raises(TypeError, match="no @applies method for Ignored"):
+            ledger.record(Ignored())
+        with pytest.raises(TypeError, match="is not an Event"):
+            ledger.record("deposited")  # type: ignore[arg-type]
+        assert ledger.version == 1
+
+    def test_changing_the_state_does_not_change_the_recorded_event(self) -> None:
+        tags = Tags("t-1")
+        tags.record(Tagged(tags=["a"]))
+        tags.record(Tagged(tags=["b"]))
+        assert tags.pending_events == [Tagged(tags=["a"]), Tagged(tags=["b"])]
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no such tag"):
+                tags.record(Tagged(tags=["refused"]))
+            assert tags.tags == ["a", "b"]
+        tags.record(Tagged(tags=["c"]))
+        assert tags.pending_events == [Tagged(tags=[tag]) for tag in "abc"]
+
+
+class TestState:
+    def test_each_aggregate_has_its_own_initial_values(self) -> None:
+        first, second = Ledger("l-1"), Ledger("l-2")
+        first.annotate("mine")
+        assert second.notes == []
+        assert Ledger("l-3").notes == []
+
+    @pytest.mark.parametrize("noted_class", [NotedFirst, NotedLast])
+    def test_a_mixin_can_define_state_and_applies_methods(self, noted_class: Any) -> None:
+        first, second = noted_class("n-1"), noted_class("n-2")
+        first.record(Deposited(amount=Decimal(3)))
+        assert (first.noted, second.noted, Noted.noted) == ([Decimal(3)], [], [])
+
+    def test_a_subclass_inherits_applies_methods(self) -> None:
+        class Earning(Ledger):
+            interest: int = 0
+
+            @applies
+            def _ignored(self, event: Ignored) -> None:
+                self.interest += 1
+
+        earning = Earning("e")
+        earning.deposit(3)
+        earning.record(Ignored())
+        assert (earning.balance, earning.interest) == (Decimal(3), 1)
+
+    def test_a_subclass_can_override_applies_methods(self) -> None:
+        class Doubling(Ledger):
+            @applies
+            def _moved(self, event: Deposited | Withdrawn) -> None:
+                super()._moved(event)
+                super()._moved(event)
+
+        doubling = Doubling("d")
+        doubling.deposit(3)
+        assert doubling.balance == Decimal(6)
+
+
+class TestCategory:
+    def test_a_blank_key_is_rejected(self) -> None:
+        with pytest.raises(InvalidStreamId):
+            Ledger(" ")
+
+    def test_the_default_category_is_the_class_name_in_lower_case(self) -> None:
+        class Invoice(Aggregate):
+            pass
+
+        class Bill(Aggregate):
+            class Meta:
+                category = "a bill"
+
+        assert (Invoice("i").stream, Bill("i").stream) == (StreamId("invoice", "i"), StreamId("a bill", "i"))
+
+    @pytest.mark.usefixtures("_no_categories")
+    def test_using_a_category_of_two_classes_is_an_error(self) -> None:
+        class First(Aggregate):
+            class Meta:
+                category = "contested"
+
+        repository = Repository(First)
+        First("f-1")
+
+        class Second(Aggregate):
+            class Meta:
+                category = "contested"
+
+        uses: list[Callable[[], object]] = [
+            lambda: First("f-1"),
+            lambda: Second("f-1"),
+            *(lambda use=use: use("f-1") for use in (repository.get, repository.exists, repository.history)),
+            lambda: repository.get_many(["f-1"]),
+        ]
+        for use in uses:
+            with pytest.raises(DefinitionError, match=r"First and .*Second both have the category 'contested'"):
+                use()
+
+    @pytest.mark.usefixtures("_no_categories")
+    def test_importing_a_module_again_replaces_its_classes(self) -> None:
+        for _ in range(2):
+            again = type("Again", (Aggregate,), {"__qualname__": "Again"})
+        assert again("a-1").stream == StreamId("again", "a-1")
+
+
+class TestDefinition:
+    @pytest.mark.parametrize(
+        ("define", "message"),
+        [
+            (_two_for_one_event, "one and two both take Deposited"),
+            (_no_annotation, "annotate the event with its Event class"),
+            (_any_event, r"Curious\.one: annotate the event with its Event class"),
+            (_event_given_to_the_decorator, r"@applies\(Deposited\): write @applies alone"),
+            (_too_many_parameters, "must take self and the event"),
+            (_taken_name, "every aggregate already has version"),
+            (_taken_private_name, "Draft: every aggregate already has _mark_saved"),
+            (_taken_name_in_a_mixin, "Mixin: every aggregate already has _check_saves"),
+            (_option_outside_meta, "Outside: every aggregate already has category"),
+            (_unknown_option, "unknown option catgory"),
+            (_shared_list, "all instances would share items"),
+            (_shared_queue, "Mixin: all instances would share queue"),
+            (_asynchronous, "must be a plain method"),
+            (_override_without_the_decorator, r"Forgetful\._moved overrides an @applies method of Ledger"),
+            (_override_that_a_mixin_brings, r"Mixed\._moved overrides an @applies method of Ledger"),
+            (_override_without_an_annotation, r"Untold\._moved: annotate the event with its Event class"),
+        ],
+    )
+    def test_mistakes_are_reported_when_the_class_is_defined(self, define: Any, message: str) -> None:
+        with pytest.raises(DefinitionError, match=message):
+            define()

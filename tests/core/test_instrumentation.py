@@ -1,4 +1,4 @@
-"""Whoever does the work tells of it, to those that are installed and to nobody else."""
+"""Work is reported to the listeners that are installed."""
 
 import subprocess
 import sys
@@ -60,55 +60,58 @@ print("alone")
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a listener that is put in the place of all others hears."""
-    told: list[str] = []
+def reports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The reports that the only listener gets."""
+    received: list[str] = []
 
     @contextmanager
     def listener(work: Work) -> Iterator[None]:
-        told.append(f"{work.kind.value} {work.subject} begins")
+        received.append(f"{work.kind.value} {work.subject} begins")
         try:
             yield
         finally:
-            told.append(f"{work.outcomes} {work.error!r}")
+            received.append(f"{work.outcomes} {work.error!r}")
 
     monkeypatch.setattr(instrumentation, "listeners", [listener])
-    return told
+    return received
 
 
-def test_work_is_done_unless_it_says_otherwise(heard: list[str]) -> None:
-    with Work(Kind.PROJECT, "balances", 3):
-        pass
-    with Work(Kind.PUBLISH, "ledger", 3) as work:
-        work.outcomes = {"done": 1, "failed": 2}
-    assert heard == [
-        "project balances begins",
-        "{'done': 3} None",
-        "publish ledger begins",
-        "{'done': 1, 'failed': 2} None",
-    ]
+class TestWork:
+    def test_items_are_done_unless_the_block_sets_outcomes(self, reports: list[str]) -> None:
+        with Work(Kind.PROJECT, "balances", 3):
+            pass
+        with Work(Kind.PUBLISH, "ledger", 3) as work:
+            work.outcomes = {"done": 1, "failed": 2}
+        assert reports == [
+            "project balances begins",
+            "{'done': 3} None",
+            "publish ledger begins",
+            "{'done': 1, 'failed': 2} None",
+        ]
+
+    @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+    def test_work_that_raises_is_failed_and_the_error_propagates(
+        self, reports: list[str], error: BaseException
+    ) -> None:
+        with pytest.raises(type(error)), Work(Kind.APPEND, size=2):
+            raise error
+        assert reports[1] == f"{ {'failed': 2} } {error!r}"
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
-def test_work_that_raises_has_failed_and_raises_on(heard: list[str], error: BaseException) -> None:
-    with pytest.raises(type(error)), Work(Kind.APPEND, size=2):
-        raise error
-    assert heard[1] == f"{ {'failed': 2} } {error!r}"
-
-
-def test_without_the_extras_all_works_in_silence(tmp_path: object) -> None:
-    told = subprocess.run(
-        [sys.executable, "-W", "error::ImportWarning", "-c", ALONE],
-        cwd=settings.BASE_DIR,
-        env={
-            "DJANGO_SETTINGS_MODULE": "testproject.settings",
-            "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
-            "CELERY_BROKER_URL": "memory://",
-            "VAR_DIR": str(tmp_path),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (told.returncode, told.stdout) == (0, "alone\n"), told.stderr
+class TestWithoutExtras:
+    def test_everything_works_and_nothing_listens(self, tmp_path: object) -> None:
+        finished = subprocess.run(
+            [sys.executable, "-W", "error::ImportWarning", "-c", ALONE],
+            cwd=settings.BASE_DIR,
+            env={
+                "DJANGO_SETTINGS_MODULE": "testproject.settings",
+                "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
+                "CELERY_BROKER_URL": "memory://",
+                "VAR_DIR": str(tmp_path),
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (finished.returncode, finished.stdout) == (0, "alone\n"), finished.stderr

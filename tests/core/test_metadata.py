@@ -3,16 +3,16 @@ from concurrent.futures import ThreadPoolExecutor
 from es_django.core.metadata import current_metadata, metadata
 
 
-def test_inner_blocks_add_and_override_and_none_removes() -> None:
-    with metadata(correlation_id="c-1", user="ada"):
-        with metadata(user="grace", causation_id="e-1"):
-            assert current_metadata() == {"correlation_id": "c-1", "user": "grace", "causation_id": "e-1"}
-            with metadata(user=None):
-                assert current_metadata() == {"correlation_id": "c-1", "causation_id": "e-1"}
-        assert current_metadata() == {"correlation_id": "c-1", "user": "ada"}
-    assert current_metadata() == {}
+class TestMetadata:
+    def test_inner_blocks_add_and_override_and_none_removes(self) -> None:
+        with metadata(correlation_id="c-1", user="ada"):
+            with metadata(user="grace", causation_id="e-1"):
+                assert current_metadata() == {"correlation_id": "c-1", "user": "grace", "causation_id": "e-1"}
+                with metadata(user=None):
+                    assert current_metadata() == {"correlation_id": "c-1", "causation_id": "e-1"}
+            assert current_metadata() == {"correlation_id": "c-1", "user": "ada"}
+        assert current_metadata() == {}
 
-
-def test_threads_do_not_share_it() -> None:
-    with metadata(user="ada"), ThreadPoolExecutor(1) as executor:
-        assert executor.submit(current_metadata).result() == {}
+    def test_threads_do_not_share_metadata(self) -> None:
+        with metadata(user="ada"), ThreadPoolExecutor(1) as executor:
+            assert executor.submit(current_metadata).result() == {}

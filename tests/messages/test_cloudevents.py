@@ -1,4 +1,4 @@
-"""A message survives its journey as a CloudEvent, and events of other producers are read for what they are."""
+"""Messages survive the round trip through CloudEvents, and events of other producers become messages."""
 
 import json
 from datetime import UTC, datetime
@@ -45,116 +45,112 @@ messages = st.builds(
 )
 
 
-@given(messages)
-def test_a_message_comes_back_as_it_went(message: Message) -> None:
-    event = to_cloudevent(message)
-    travelled = http.from_structured(http.to_structured_event(event), JSONFormat(), make_cloudevent)
-    expected = {"source": event.get_source(), **message.headers}
-    assert from_cloudevent(travelled) == msgspec.structs.replace(message, destination="", headers=expected)
-
-
-@given(messages)
-def test_every_attribute_is_one_that_the_specification_allows(message: Message) -> None:
-    attributes = to_cloudevent(message).get_attributes()
-    assert all(name.isascii() and name.isalnum() and name == name.lower() and len(name) <= 20 for name in attributes)
-    assert all(isinstance(value, str) and value for value in attributes.values())
-    fields = {"type": message.type, "partitionkey": message.key}
-    if message.stream is not None:
-        fields |= {"streamcategory": message.stream.category, "streamkey": message.stream.key}
-    assert all(value.isprintable() for name, value in attributes.items() if value != fields.get(name))
-
-
-def test_the_attributes_of_a_message() -> None:
-    message = Message(
-        type="order.paid",
-        data={"amount": 30},
-        key="order-1",
-        headers={"correlation_id": "c-1", "user": "ada", "X-Note": "first\nsecond"},
-        message_id=UUID("0197f9a0-0000-7000-8000-000000000001"),
-        destination="the ledger",
-        stream=StreamId("order", "a/b"),
-        stream_version=3,
-    )
-    event = to_cloudevent(message)
-    assert event.get_data() == {"amount": 30}
-    assert event.get_attributes() == {
-        "specversion": "1.0",
-        "id": "0197f9a0-0000-7000-8000-000000000001",
-        "type": "order.paid",
-        "source": "/the%20ledger",
-        "datacontenttype": "application/json",
-        "partitionkey": "order-1",
-        "subject": "order/a%2Fb",
-        "streamcategory": "order",
-        "streamkey": "a/b",
-        "streamversion": "3",
-        "correlationid": "c-1",
-        "user": "ada",
-        "otherheaders": json.dumps({"X-Note": "first\nsecond"}),
-    }
-
-
 def foreign(data: Any = None, **attributes: Any) -> CloudEvent:
     time = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     return CloudEvent({"id": "17", "type": "paid", "source": "/shop", "time": time, **attributes}, data)
 
 
-def test_an_id_is_unique_within_its_source_alone() -> None:
-    one, again, other = (from_cloudevent(foreign(source=source)) for source in ("/shop", "/shop", "/bank"))
-    assert one.message_id == again.message_id != other.message_id
-    assert (one.headers["id"], one.headers["source"]) == ("17", "/shop")
+class TestOwnMessages:
+    @given(messages)
+    def test_a_message_survives_the_round_trip(self, message: Message) -> None:
+        event = to_cloudevent(message)
+        travelled = http.from_structured(http.to_structured_event(event), JSONFormat(), make_cloudevent)
+        expected = {"source": event.get_source(), **message.headers}
+        assert from_cloudevent(travelled) == msgspec.structs.replace(message, destination="", headers=expected)
 
+    @given(messages)
+    def test_every_attribute_follows_the_specification(self, message: Message) -> None:
+        attributes = to_cloudevent(message).get_attributes()
+        assert all(
+            name.isascii() and name.isalnum() and name == name.lower() and len(name) <= 20 for name in attributes
+        )
+        assert all(isinstance(value, str) and value for value in attributes.values())
+        fields = {"type": message.type, "partitionkey": message.key}
+        if message.stream is not None:
+            fields |= {"streamcategory": message.stream.category, "streamkey": message.stream.key}
+        assert all(value.isprintable() for name, value in attributes.items() if value != fields.get(name))
 
-def test_a_source_and_an_id_are_not_glued_together() -> None:
-    assert (
-        from_cloudevent(foreign(source="/a", id="b c")).message_id
-        != from_cloudevent(foreign(source="/a b", id="c")).message_id
+    def test_the_attributes_of_a_message(self) -> None:
+        message = Message(
+            type="order.paid",
+            data={"amount": 30},
+            key="order-1",
+            headers={"correlation_id": "c-1", "user": "ada", "X-Note": "first\nsecond"},
+            message_id=UUID("0197f9a0-0000-7000-8000-000000000001"),
+            destination="the ledger",
+            stream=StreamId("order", "a/b"),
+            stream_version=3,
+        )
+        event = to_cloudevent(message)
+        assert event.get_data() == {"amount": 30}
+        assert event.get_attributes() == {
+            "specversion": "1.0",
+            "id": "0197f9a0-0000-7000-8000-000000000001",
+            "type": "order.paid",
+            "source": "/the%20ledger",
+            "datacontenttype": "application/json",
+            "partitionkey": "order-1",
+            "subject": "order/a%2Fb",
+            "streamcategory": "order",
+            "streamkey": "a/b",
+            "streamversion": "3",
+            "correlationid": "c-1",
+            "user": "ada",
+            "otherheaders": json.dumps({"X-Note": "first\nsecond"}),
+        }
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"otherheaders": "["},
+            {"otherheaders": '{"a": 1}'},
+            {"streamversion": "three"},
+            {"streamcategory": " ", "streamkey": "k"},
+        ],
     )
+    def test_invalid_attributes_of_es_django_are_rejected(self, wrong: dict[str, str]) -> None:
+        with pytest.raises(InvalidCloudEvent, match="not a CloudEvent"):
+            from_cloudevent(foreign(**wrong))
 
 
-def test_a_uuid_is_taken_as_it_is() -> None:
-    given_id = "0197f9a0-0000-7000-8000-000000000001"
-    message = from_cloudevent(foreign(id=given_id))
-    assert str(message.message_id) == given_id
-    assert "id" not in message.headers
+class TestForeignEvents:
+    def test_the_same_id_of_another_source_is_another_message(self) -> None:
+        one, again, other = (from_cloudevent(foreign(source=source)) for source in ("/shop", "/shop", "/bank"))
+        assert one.message_id == again.message_id != other.message_id
+        assert (one.headers["id"], one.headers["source"]) == ("17", "/shop")
 
+    def test_source_and_id_are_compared_separately(self) -> None:
+        assert (
+            from_cloudevent(foreign(source="/a", id="b c")).message_id
+            != from_cloudevent(foreign(source="/a b", id="c")).message_id
+        )
 
-@pytest.mark.parametrize("form", ["{{{}}}", "urn:uuid:{}", "{} "])
-def test_an_id_that_only_resembles_a_uuid_is_another_one(form: str) -> None:
-    given_id = form.format("0197f9a0-0000-7000-8000-000000000001")
-    assert from_cloudevent(foreign(id=given_id)).headers["id"] == given_id
+    def test_an_id_that_is_a_uuid_becomes_the_message_id(self) -> None:
+        given_id = "0197f9a0-0000-7000-8000-000000000001"
+        message = from_cloudevent(foreign(id=given_id))
+        assert str(message.message_id) == given_id
+        assert "id" not in message.headers
 
+    @pytest.mark.parametrize("form", ["{{{}}}", "urn:uuid:{}", "{} "])
+    def test_other_spellings_of_a_uuid_are_other_ids(self, form: str) -> None:
+        given_id = form.format("0197f9a0-0000-7000-8000-000000000001")
+        assert from_cloudevent(foreign(id=given_id)).headers["id"] == given_id
 
-def test_what_a_message_has_no_field_for_is_kept_as_headers() -> None:
-    event = foreign("<a/>", subject="s", dataschema="/schema", datacontenttype="text/xml", sampled=True, hops=2)
-    message = from_cloudevent(event)
-    assert message.data == "<a/>"
-    assert message.headers == {
-        "id": "17",
-        "source": "/shop",
-        "subject": "s",
-        "time": "2026-01-02T03:04:05+00:00",
-        "dataschema": "/schema",
-        "datacontenttype": "text/xml",
-        "sampled": "true",
-        "hops": "2",
-    }
+    def test_attributes_without_a_field_become_headers(self) -> None:
+        event = foreign("<a/>", subject="s", dataschema="/schema", datacontenttype="text/xml", sampled=True, hops=2)
+        message = from_cloudevent(event)
+        assert message.data == "<a/>"
+        assert message.headers == {
+            "id": "17",
+            "source": "/shop",
+            "subject": "s",
+            "time": "2026-01-02T03:04:05+00:00",
+            "dataschema": "/schema",
+            "datacontenttype": "text/xml",
+            "sampled": "true",
+            "hops": "2",
+        }
 
-
-def test_bytes_become_base64() -> None:
-    message = from_cloudevent(foreign(b"\x00\xff", datacontenttype="application/x-bytes"))
-    assert (message.data, message.headers["datacontentencoding"]) == ("AP8=", "base64")
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"otherheaders": "["},
-        {"otherheaders": '{"a": 1}'},
-        {"streamversion": "three"},
-        {"streamcategory": " ", "streamkey": "k"},
-    ],
-)
-def test_attributes_of_this_package_that_make_no_sense_are_refused(wrong: dict[str, str]) -> None:
-    with pytest.raises(InvalidCloudEvent, match="not a CloudEvent"):
-        from_cloudevent(foreign(**wrong))
+    def test_bytes_become_base64(self) -> None:
+        message = from_cloudevent(foreign(b"\x00\xff", datacontenttype="application/x-bytes"))
+        assert (message.data, message.headers["datacontentencoding"]) == ("AP8=", "base64")
