@@ -16,8 +16,7 @@ from django.urls import NoReverseMatch, reverse
 from es_django import conf
 from es_django.core.aggregates import categories
 from es_django.core.registry import registry
-from es_django.models import OutboxMessage, ProjectionCheckpoint
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, OutboxMessage, ProjectionCheckpoint
 from es_django.outbox.publishers import publisher_for
 from es_django.outbox.sending import publications
 from es_django.outbox.states import OPEN

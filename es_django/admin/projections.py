@@ -17,8 +17,7 @@ from es_django.admin.confirmation import ConfirmingAdmin, SelectedRow, username
 from es_django.admin.html import error_text, status_badge, time_element
 from es_django.admin.masking import error_column, error_shown
 from es_django.core.errors import EsDjangoError
-from es_django.models import ProjectionCheckpoint, SkippedEvent, StoredEvent
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, ProjectionCheckpoint, SkippedEvent, StoredEvent
 
 OPERATE = ["operate"]
 MAX_SKIPPED_EVENTS = 10

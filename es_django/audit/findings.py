@@ -13,7 +13,7 @@ BEFORE_ALL = -(2**63)
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One violation: its `kind`, and a sentence that says where it is and what is wrong."""
+    """One violation: its `kind`, and a sentence with the place and the fact."""
 
     kind: str
     text: str

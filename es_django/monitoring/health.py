@@ -11,8 +11,7 @@ from django.db.models.functions import Now
 from django.utils.translation import ngettext
 
 from es_django import conf
-from es_django.models import InboxReceipt, ProjectionCheckpoint, StoredEvent
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, InboxReceipt, ProjectionCheckpoint, StoredEvent
 from es_django.monitoring import lag
 from es_django.monitoring.destinations import DestinationHealth as DestinationHealth
 from es_django.monitoring.destinations import destinations, problems_of

@@ -100,7 +100,7 @@ def registered_projections() -> dict[str, Projection]:
 
 
 def projection_named(name: str) -> Projection:
-    """Return the projection with this name. Raise `UnknownProjection` if there is none."""
+    """Return the projection with this name. Raise `UnknownProjection` if it is not registered."""
     if name not in _registered:
         raise UnknownProjection(name, list(_registered))
     return _registered[name]

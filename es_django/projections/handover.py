@@ -18,7 +18,7 @@ From a runner back to the appends, when a runner has reached the safe end of the
 3. Read the remaining events up to the newest one. If there are more than `MAX_REMAINING`, leave them to the next batch.
 4. Apply them, set the status to `inline` and commit. The appends that waited apply their own events.
 
-A step that fails rolls the whole hand-over back.
+A step that fails rolls the whole hand-over back. The runner then retries it after growing pauses.
 """
 
 import logging
@@ -78,10 +78,7 @@ def pause_checkpoint(checkpoint: ProjectionCheckpoint) -> None:
 
 
 def give_to_appends(projection: Projection) -> None:
-    """Apply the remaining events of an inline projection, and let it run inline from now on.
-
-    After a failure it is retried, after growing pauses.
-    """
+    """Apply the remaining events of an inline projection, and let it run inline from now on."""
     using = conf.settings().database
     try:
         with storage_errors("end a rebuild", connections[using]), tracked_atomic(connections[using], durable=True):
@@ -107,9 +104,9 @@ def give_to_appends(projection: Projection) -> None:
 
 
 def _retry_later(projection: Projection) -> None:
-    """Postpone the next attempt, because other appends wait during each attempt that waits for a long append.
+    """Postpone the next attempt: while one waits for a long append to end, all other appends wait too.
 
-    `attempts` only sets the length of the pause: no event has failed.
+    `attempts` only sets the length of the pause. No event has failed.
     """
     using = conf.settings().database
     with storage_errors("postpone the end of a rebuild", connections[using]), transaction.atomic(using=using):

@@ -7,8 +7,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from es_django.models import ProjectionCheckpoint, SkippedEvent
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, ProjectionCheckpoint, SkippedEvent
 from tests.admin.builders import checkpoint, list_url, notes, page_url, stored_event
 from tests.admin.pages import Page
 

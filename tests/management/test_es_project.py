@@ -14,8 +14,7 @@ from django.core.management import CommandError, call_command
 
 from es_django import event_store
 from es_django.management.commands import es_project
-from es_django.models import ProjectionCheckpoint, SkippedEvent
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, ProjectionCheckpoint, SkippedEvent
 from es_django.projections import pause, run_projections, wait_for
 from testproject.bank.services import open_account
 from tests.background import environment_of_test_database

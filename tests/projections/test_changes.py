@@ -13,8 +13,7 @@ from es_django import StreamId, event_store
 from es_django.apps import record_inline_projections
 from es_django.checks import check_modes
 from es_django.errors import ModeChanged, ProjectionTimeout
-from es_django.models import ProjectionCheckpoint, Stream
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, ProjectionCheckpoint, Stream
 from es_django.monitoring import health
 from es_django.projections import pause, resume, run_projection, run_projections, start_rebuild, wait_for
 from es_django.projections.base import projection_named

@@ -14,8 +14,7 @@ from pytest_django import Settings
 
 from es_django import Projection, StorageError, event_store
 from es_django.errors import is_retryable
-from es_django.models import ProjectionCheckpoint
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections import handover, rebuild, run_projection, run_projections, start_rebuild
 from es_django.store.backends import store_for
 from testproject.bank.events import MoneyIn, MoneyOut

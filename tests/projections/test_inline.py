@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Any
 
 import pytest
 from django.db import IntegrityError, OperationalError, transaction
@@ -20,11 +19,7 @@ from es_django import (
     event_store,
     projects,
 )
-from es_django.errors import DefinitionError
 from es_django.models import InboxReceipt
-from es_django.projections import base
-from es_django.store import hooks
-from testproject.bank.models import Balance
 from tests.domain import Annotated, Ledger
 from tests.projections.effects import effects
 
@@ -99,19 +94,6 @@ def end_in_a_deadlock(error: Exception) -> None:
     raise error from Deadlock()
 
 
-def batch_of(annotation: Any) -> dict[str, Any]:
-    def project_batch(self: Any, events: Any) -> None:
-        pass
-
-    project_batch.__annotations__["events"] = annotation
-    return {"Meta": type("Meta", (), {"name": "tests.batch"}), "project_batch": project_batch}
-
-
-def _named(projection: object) -> Projection:
-    assert isinstance(projection, Projection)
-    return projection
-
-
 class TestAppend:
     def test_a_projection_commits_with_the_append(self) -> None:
         ledger = Ledger.open("l-1")
@@ -178,44 +160,3 @@ class TestErrors:
         with pytest.raises(type(AFTER_THE_COMMIT[note])):
             ledgers.execute("l-1", lambda ledger: ledger.annotate(note))
         assert ledgers.get("l-1").version == 2
-
-
-class TestDefinition:
-    @pytest.mark.parametrize("annotation", [Any, Sequence[Any], Sequence[Paid], Sequence[RecordedEvent[Any]]])
-    def test_a_batch_of_unknown_events_is_rejected(self, annotation: Any) -> None:
-        with pytest.raises(DefinitionError, match="annotate the event"):
-            type("Batch", (Projection,), batch_of(annotation))
-
-    def test_project_batch_and_marked_methods_are_exclusive(self) -> None:
-        both = {**batch_of(Sequence[RecordedEvent[Paid]]), "moved": Second.moved}
-        with pytest.raises(DefinitionError, match="keep one kind"):
-            type("Both", (Projection,), both)
-
-    @pytest.mark.parametrize(("mode", "partitions"), [("inline", 2), ("async", 0), ("async", "many"), ("async", True)])
-    def test_invalid_partitions_are_rejected(self, mode: str, partitions: object) -> None:
-        meta = type("Meta", (), {"name": "tests.parted", "mode": mode, "partitions": partitions})
-        with pytest.raises(DefinitionError, match=r"Meta\.partitions"):
-            type("Parted", (Projection,), {"Meta": meta})
-
-    def test_a_missing_name_and_a_wrong_mode_are_rejected(self) -> None:
-        with pytest.raises(DefinitionError, match=r"Nameless\.Meta\.name"):
-            type("Nameless", (Projection,), {})
-        wrong: dict[str, Any] = {"Meta": type("Meta", (), {"name": "tests.wrong", "mode": "sync"})}
-        with pytest.raises(DefinitionError, match="not 'sync'"):
-            type("Wrong", (Projection,), wrong)
-
-    @pytest.mark.parametrize("models", ["bank.Balance", ["bank.Balance"], Balance, [Balance, None], 7])
-    def test_invalid_models_are_rejected(self, models: object) -> None:
-        meta = type("Meta", (), {"name": "tests.modelled", "models": models})
-        with pytest.raises(DefinitionError, match=r"Modelled\.Meta\.models must be a list of model classes, not"):
-            type("Modelled", (Projection,), {"Meta": meta, "moved": Second.moved})
-
-    def test_a_projection_without_events_is_rejected(self) -> None:
-        with pytest.raises(DefinitionError, match="Idle follows no events: mark a method with @projects"):
-            type("Idle", (Projection,), {"Meta": type("Meta", (), {"name": "tests.idle"})})
-
-    def test_a_duplicate_name_is_rejected(self) -> None:
-        with pytest.raises(DefinitionError, match=r"are both named 'tests\.inline'"):
-            type("Second", (Projection,), {"Meta": type("Meta", (), {"name": "tests.inline"}), "moved": Second.moved})
-        assert sum(each.name == "tests.inline" for each in map(_named, hooks.inline_projections)) == 1
-        assert base.registered_projections()["tests.inline"] in hooks.inline_projections

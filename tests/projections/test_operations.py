@@ -10,11 +10,9 @@ from pytest_django import Settings
 
 from es_django import Projection, RecordedEvent, projects
 from es_django.errors import ProjectionStatusError
-from es_django.models import InboxReceipt, ProjectionCheckpoint, SkippedEvent
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, InboxReceipt, SkippedEvent
 from es_django.projections import pause, resume, run_projection, run_projections, skip, start_rebuild
 from es_django.projections.checkpoints import ensure_inline_checkpoints
-from es_django.projections.states import TRANSITIONS, transition
 from es_django.testing.memory import in_memory
 from testproject.bank.models import Balance
 from testproject.bank.services import deposit, open_account
@@ -131,17 +129,6 @@ class TestStatus:
             before(NAME, by="Ada")
         with pytest.raises(ProjectionStatusError, match=message):
             operate(NAME, by="Ada")
-
-    @pytest.mark.parametrize("before", CheckpointStatus)
-    @pytest.mark.parametrize("after", CheckpointStatus)
-    def test_only_transitions_in_the_table_are_allowed(self, before: CheckpointStatus, after: CheckpointStatus) -> None:
-        state = ProjectionCheckpoint(name=NAME, status=before)
-        if after in TRANSITIONS[before]:
-            transition(state, after)
-            assert state.status == after
-        else:
-            with pytest.raises(ProjectionStatusError, match=f"cannot be {after}: it is {before}"):
-                transition(state, after)
 
 
 class TestActor:

@@ -14,8 +14,15 @@ from django.db import transaction
 from pytest_django import Settings
 
 from es_django import ANY, Event, Projection, RecordedEvent, StreamId, event_store, outbox, projects
-from es_django.models import InboxReceipt, Lease, OutboxMessage, ProjectionCheckpoint, Snapshot, StoredEvent
-from es_django.models.projections import CheckpointStatus
+from es_django.models import (
+    CheckpointStatus,
+    InboxReceipt,
+    Lease,
+    OutboxMessage,
+    ProjectionCheckpoint,
+    Snapshot,
+    StoredEvent,
+)
 from es_django.projections import is_replaying, pause, resume, run_projection, run_projections, skip, start_rebuild
 from testproject.bank.models import Balance, StatementLine
 from testproject.bank.services import deposit, open_account

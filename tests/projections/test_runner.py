@@ -14,8 +14,7 @@ from pytest_django import Settings
 
 from es_django import Projection, RecordedEvent, Repository, StreamId, event_store, projects
 from es_django.errors import StorageError, UnknownProjection
-from es_django.models import InboxReceipt, ProjectionCheckpoint, StoredEvent, Stream
-from es_django.models.projections import CheckpointStatus
+from es_django.models import CheckpointStatus, InboxReceipt, ProjectionCheckpoint, StoredEvent, Stream
 from es_django.projections import run_projection, run_projections, skip
 from es_django.projections.checkpoints import ensure_checkpoints, lock_due
 from es_django.projections.failure_policy import record_failure

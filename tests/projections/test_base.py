@@ -1,0 +1,76 @@
+"""A projection that is defined wrongly is rejected when its class is created."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from es_django import Projection, RecordedEvent, projects
+from es_django.errors import DefinitionError
+from es_django.projections.base import registered_projections
+from es_django.store.hooks import inline_projections
+from testproject.bank.models import Balance
+from tests.projections.effects import Counted
+
+
+class Named(Projection):
+    class Meta:
+        name = "tests.named"
+
+    @projects
+    def counted(self, event: Counted, recorded: RecordedEvent) -> None:
+        """Writes nothing."""
+
+
+def batch_of(annotation: Any) -> dict[str, Any]:
+    def project_batch(self: Any, events: Any) -> None:
+        pass
+
+    project_batch.__annotations__["events"] = annotation
+    return {"Meta": type("Meta", (), {"name": "tests.batch"}), "project_batch": project_batch}
+
+
+def _projection(projection: object) -> Projection:
+    assert isinstance(projection, Projection)
+    return projection
+
+
+class TestDefinition:
+    @pytest.mark.parametrize("annotation", [Any, Sequence[Any], Sequence[Counted], Sequence[RecordedEvent[Any]]])
+    def test_a_batch_of_unknown_events_is_rejected(self, annotation: Any) -> None:
+        with pytest.raises(DefinitionError, match="annotate the event"):
+            type("Batch", (Projection,), batch_of(annotation))
+
+    def test_project_batch_and_marked_methods_are_exclusive(self) -> None:
+        both = {**batch_of(Sequence[RecordedEvent[Counted]]), "counted": Named.counted}
+        with pytest.raises(DefinitionError, match="keep one kind"):
+            type("Both", (Projection,), both)
+
+    @pytest.mark.parametrize(("mode", "partitions"), [("inline", 2), ("async", 0), ("async", "many"), ("async", True)])
+    def test_invalid_partitions_are_rejected(self, mode: str, partitions: object) -> None:
+        meta = type("Meta", (), {"name": "tests.parted", "mode": mode, "partitions": partitions})
+        with pytest.raises(DefinitionError, match=r"Meta\.partitions"):
+            type("Parted", (Projection,), {"Meta": meta})
+
+    def test_a_missing_name_and_a_wrong_mode_are_rejected(self) -> None:
+        with pytest.raises(DefinitionError, match=r"Nameless\.Meta\.name"):
+            type("Nameless", (Projection,), {})
+        wrong: dict[str, Any] = {"Meta": type("Meta", (), {"name": "tests.wrong", "mode": "sync"})}
+        with pytest.raises(DefinitionError, match="not 'sync'"):
+            type("Wrong", (Projection,), wrong)
+
+    @pytest.mark.parametrize("models", ["bank.Balance", ["bank.Balance"], Balance, [Balance, None], 7])
+    def test_invalid_models_are_rejected(self, models: object) -> None:
+        meta = type("Meta", (), {"name": "tests.modelled", "models": models})
+        with pytest.raises(DefinitionError, match=r"Modelled\.Meta\.models must be a list of model classes, not"):
+            type("Modelled", (Projection,), {"Meta": meta, "counted": Named.counted})
+
+    def test_a_projection_without_events_is_rejected(self) -> None:
+        with pytest.raises(DefinitionError, match="Idle follows no events: mark a method with @projects"):
+            type("Idle", (Projection,), {"Meta": type("Meta", (), {"name": "tests.idle"})})
+
+    def test_a_duplicate_name_is_rejected(self) -> None:
+        with pytest.raises(DefinitionError, match=r"are both named 'tests\.named'"):
+            type("Other", (Projection,), {"Meta": type("Meta", (), {"name": "tests.named"}), "counted": Named.counted})
+        assert sum(each.name == "tests.named" for each in map(_projection, inline_projections)) == 1
+        assert registered_projections()["tests.named"] in inline_projections

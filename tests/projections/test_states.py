@@ -1,0 +1,20 @@
+"""The statuses of a checkpoint."""
+
+import pytest
+
+from es_django.errors import ProjectionStatusError
+from es_django.models import CheckpointStatus, ProjectionCheckpoint
+from es_django.projections.states import TRANSITIONS, transition
+
+
+class TestTransition:
+    @pytest.mark.parametrize("before", CheckpointStatus)
+    @pytest.mark.parametrize("after", CheckpointStatus)
+    def test_only_transitions_in_the_table_are_allowed(self, before: CheckpointStatus, after: CheckpointStatus) -> None:
+        state = ProjectionCheckpoint(name="tests.effects", status=before)
+        if after in TRANSITIONS[before]:
+            transition(state, after)
+            assert state.status == after
+        else:
+            with pytest.raises(ProjectionStatusError, match=f"cannot be {after}: it is {before}"):
+                transition(state, after)
