@@ -6,8 +6,8 @@ from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.state import StateApps
 
-# Events are facts: the database itself refuses to change them, but for a transaction that declares maintenance. SQLite
-# refuses updates only, since Django empties its tables with DELETE when a test ends.
+# Events are facts. The database refuses to change or delete them, except in a transaction that declares maintenance.
+# SQLite refuses updates only, because Django empties its tables with DELETE at the end of a test.
 REFUSE_CHANGES = {
     "postgresql": """
         CREATE FUNCTION es_django_refuse_event_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -15,7 +15,7 @@ REFUSE_CHANGES = {
             IF coalesce(current_setting('es_django.maintenance', true), '') <> 'on' THEN
                 RAISE EXCEPTION 'events are append-only: % on es_django_event is refused', TG_OP
                     USING ERRCODE = 'object_not_in_prerequisite_state',
-                          HINT = 'A maintenance transaction may: SET LOCAL es_django.maintenance = on';
+                          HINT = 'To change events, start the transaction with: SET LOCAL es_django.maintenance = on';
             END IF;
             RETURN coalesce(NEW, OLD);
         END $$;

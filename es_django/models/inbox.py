@@ -8,7 +8,7 @@ from es_django.models.field_types import Integer, Json, Text, Time
 
 
 class InboxReceipt(models.Model):
-    """The record that a consumer has handled a message, written with the handler's own effects."""
+    """The record that a consumer has handled a message, written in the same transaction as the handler's effects."""
 
     class Status(models.TextChoices):
         HANDLED = "handled"

@@ -33,7 +33,7 @@ class Stream(models.Model):
 
 
 class StoredEvent(models.Model):
-    """One event, as stored; append-only."""
+    """An event as it is stored. Events are append-only: the database refuses to change them."""
 
     position: Identity = models.BigAutoField(primary_key=True)
     stream: "models.ForeignKey[Stream, Stream]" = models.ForeignKey(
@@ -57,7 +57,7 @@ class StoredEvent(models.Model):
             ("view_sensitive_data", "Can view what events mark as sensitive")
         ]
         indexes: ClassVar[list[models.Index]] = [
-            # What belongs to one request, and what a message caused. An event without these is in neither index.
+            # The events of one request, and the events that one message caused. Events without the id are not indexed.
             models.Index(
                 fields=["correlation_id"],
                 condition=models.Q(correlation_id__isnull=False),

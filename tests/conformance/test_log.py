@@ -217,7 +217,7 @@ def test_the_log_is_not_read_where_it_could_lie(isolation: str) -> None:
 def test_the_log_is_not_read_on_a_replica(monkeypatch: pytest.MonkeyPatch) -> None:
     as_replica = postgresql.END_OF_LOG.replace("pg_is_in_recovery()", "true")
     monkeypatch.setattr(postgresql, "END_OF_LOG", as_replica)
-    with pytest.raises(StorageError, match="a replica cannot tell which appends are in flight") as caught:
+    with pytest.raises(StorageError, match="a replica does not know which appends are in flight") as caught:
         event_store.read_all()
     assert not caught.value.retryable
 

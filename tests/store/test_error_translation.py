@@ -173,7 +173,7 @@ def test_what_fails_before_a_statement_is_made_is_told_where_statements_are_logg
 
 
 def test_a_commit_that_fails_at_the_end_of_a_lock_is_told() -> None:
-    with pytest.raises(StorageError, match="commit what was done under a lock"), event_store.lock(STREAM, 5):
+    with pytest.raises(StorageError, match="commit the work under a lock"), event_store.lock(STREAM, 5):
         Snapshot.objects.create(stream_id=2**40, version=1, schema="tests", state="{}")
     with pytest.raises(IntegrityError), event_store.lock(STREAM, 5), connection.cursor() as cursor:
         cursor.execute("INSERT INTO es_django_stream DEFAULT VALUES")

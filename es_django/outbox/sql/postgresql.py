@@ -4,7 +4,7 @@
 #
 # suspect:   the first abandoned message whose workers died in so many attempts, if it is the first open one of its key.
 #            It may be what killed them, so it is claimed alone.
-# abandoned: if there is no suspect, the messages whose worker died. A message is left out if the first open message of
+# abandoned: without a suspect, the messages whose worker died. A message is left out if the first open message of
 #            its key is still held, or waits.
 # busy:      the keys whose first open message another worker holds, or which waits. They are looked up once, so that a
 #            long queue behind such a message is passed over fast. There are at most 1,000 of each kind, so that they

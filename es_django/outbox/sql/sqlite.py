@@ -2,7 +2,7 @@
 
 from es_django.store.sqlite.sql import NOW, seconds_from_now
 
-# sql/postgresql.py explains each part. In SQLite no row is skipped, since there is no other writer.
+# sql/postgresql.py explains each part. SQLite has one writer, so a claim never skips a row.
 CLAIM = f"""
 WITH suspect AS MATERIALIZED (
     SELECT message.id, message.key

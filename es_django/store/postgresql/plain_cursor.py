@@ -50,8 +50,8 @@ class _UtcLoader(TimestamptzLoader):
 def abandon(connection: BaseDatabaseWrapper) -> None:
     """Cancel the statement that an exception interrupted, and close its connection.
 
-    On an open connection, the next statement would read the rows of the interrupted one. A server that is not told
-    would go on waiting for locks, and commit the statement in the end.
+    If the connection stayed open, the next statement would read the rows of the interrupted one. Without the
+    cancellation, the server would go on waiting for locks, and would commit the statement in the end.
     """
     driver: psycopg.Connection[Any] = connection.connection
     # Django opens a new connection at the next opportunity.

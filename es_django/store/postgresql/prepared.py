@@ -51,7 +51,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "Transformer": ("dump_sequence", "load_rows", "set_pgresult"),
 }
-"""The attributes of Django and psycopg that this module uses and that their manuals do not promise."""
+"""The attributes of Django and psycopg that this module uses although their manuals do not promise them."""
 
 MAX_PREPARED = 100
 """The number of prepared statements per connection, the same as psycopg's own limit."""

@@ -16,10 +16,11 @@ POSITION_BITS = 47
 """The lower bits of a floor's key, which hold the position."""
 
 INLINE_PROJECTIONS_LOCK = f"{LOCK_NAMESPACE}, 5"
-"""The key of the lock on "which inline projections are suspended".
+"""The key of the lock on which inline projections the appends run.
 
-Appends that inline projections follow share the lock. A rebuild takes it alone, so it waits for every append that may
-have read an older answer. PostgreSQL keeps keys of two numbers apart from keys of one number, and so from the floors.
+Appends that inline projections follow share the lock. A rebuild takes it exclusively, so it waits for every append that
+may have read the projections' statuses before a change. A key of two numbers never equals a key of one number, so it
+never equals a floor.
 """
 
 LAST_DRAWN = "coalesce(pg_sequence_last_value('es_django_event_position_seq'), 0)"
@@ -148,7 +149,7 @@ END_OF_LOG = f"""
 SELECT {LAST_DRAWN}, current_setting('transaction_isolation'), pg_is_in_recovery()
 """
 
-# A reader is not held back by its own appends: it sees them, and they are rolled back together with what it does.
+# The reader's own floors do not count: it sees its own appends, and they commit or roll back together with its work.
 LOWEST_FLOOR = f"""
 SELECT min(((classid::bigint << 32) | objid::bigint) & ((1::bigint << {POSITION_BITS}) - 1))
   FROM pg_locks
@@ -196,12 +197,12 @@ VALUES (%(message_id)s, %(destination)s, %(type)s, %(key)s, %(data)s, %(headers)
 RETURNING id
 """
 
-# A key of two numbers cannot equal the key of a floor.
+# A key of two numbers never equals a floor, whose key is one number.
 LOCK_STREAM = "SELECT pg_advisory_xact_lock(hashtext(%s), hashtext(%s))"
 
 HOLD_INLINE_PROJECTIONS = f"SELECT pg_advisory_xact_lock({INLINE_PROJECTIONS_LOCK})"
 
-SUSPENDED_PROJECTIONS = "SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'inline'"
+PROJECTIONS_RUN_FROM_CHECKPOINT = "SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'inline'"
 
 GET_LOCK_TIMEOUT = "SELECT current_setting('lock_timeout')"
 

@@ -53,7 +53,7 @@ class PostgresqlEventStore(DatabaseEventStore):
                     raise LockTimeout(stream, timeout) from error
                 raise
             yield
-            with storage_errors("commit what was done under a lock", self.connection):
+            with storage_errors("commit the work under a lock", self.connection):
                 block.close()
 
     def _take_lock(self, timeout: str, lock: str, parameters: Sequence[str] = ()) -> None:
@@ -66,7 +66,7 @@ class PostgresqlEventStore(DatabaseEventStore):
 
     def _projections_run_from_checkpoint(self) -> Set[str]:
         # The append holds the lock that a rebuild must wait for, and this statement starts after it was granted.
-        return {name for (name,) in self._fetch(sql.SUSPENDED_PROJECTIONS, {})}
+        return {name for (name,) in self._fetch(sql.PROJECTIONS_RUN_FROM_CHECKPOINT, {})}
 
     def hold_inline_projections(self) -> None:
         with storage_errors("wait for the appends in flight", self.connection):
@@ -77,9 +77,11 @@ class PostgresqlEventStore(DatabaseEventStore):
             cursor.execute(sql.END_OF_LOG)
             last_drawn, isolation, is_replica = cursor.fetchone()
             if isolation != "read committed":
-                raise StorageError("read the log", False, f"events could be skipped in a {isolation} transaction")
+                reason = f"events could be skipped in a {isolation} transaction: read the log under READ COMMITTED"
+                raise StorageError("read the log", False, reason)
             if is_replica:
-                raise StorageError("read the log", False, "a replica cannot tell which appends are in flight")
+                reason = "a replica does not know which appends are in flight: read the log on the primary"
+                raise StorageError("read the log", False, reason)
             cursor.execute(sql.LOWEST_FLOOR)
             (floor,) = cursor.fetchone()
         return cast("int", last_drawn if floor is None else min(last_drawn, floor))

@@ -44,7 +44,7 @@ class SqliteEventStore(DatabaseEventStore):
                 cursor.execute(sql.ADVANCE_STREAM, [count, stream_id])
                 if cursor.rowcount == 0:
                     return None
-            # SQLite does not name the constraint that was violated, and nobody else can write in between.
+            # SQLite does not name a violated constraint. No other writer can store these ids after the check.
             for known, duplicate, ids in (
                 (sql.KNOWN_EVENTS, DuplicateEvent, [event.event_id for event in append.events]),
                 (sql.KNOWN_MESSAGES, DuplicateMessage, [staged.message.message_id for staged in append.messages]),
@@ -69,14 +69,15 @@ class SqliteEventStore(DatabaseEventStore):
 
     @contextmanager
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
-        """Threads take turns in order of arrival; among processes SQLite's one write lock decides.
+        """Grant the lock to threads in order of arrival; between processes, SQLite's single write lock decides.
 
-        Whoever has a transaction is alone already, and the one to wait for may be waiting for its end.
+        A caller inside an immediate transaction is the only writer already. It must not wait: the thread that it would
+        wait for may itself be waiting for the end of that transaction.
         """
         options = self.connection.settings_dict["OPTIONS"]
-        alone = self.in_transaction and options.get("transaction_mode") == "IMMEDIATE"
-        with fair_lock((self.using, stream)).held(0 if alone else timeout) as granted:
-            if not granted and not alone:
+        is_only_writer = self.in_transaction and options.get("transaction_mode") == "IMMEDIATE"
+        with fair_lock((self.using, stream)).held(0 if is_only_writer else timeout) as granted:
+            if not granted and not is_only_writer:
                 raise LockTimeout(stream, timeout or 0)
             with ExitStack() as block:
                 try:
@@ -87,16 +88,16 @@ class SqliteEventStore(DatabaseEventStore):
                         raise LockTimeout(stream, timeout) from error
                     raise
                 yield
-                with storage_errors("commit what was done under a lock", self.connection):
+                with storage_errors("commit the work under a lock", self.connection):
                     block.close()
 
     def _projections_run_from_checkpoint(self) -> Set[str]:
         with self.connection.cursor() as cursor:
-            cursor.execute(sql.SUSPENDED_PROJECTIONS)
+            cursor.execute(sql.PROJECTIONS_RUN_FROM_CHECKPOINT)
             return {name for (name,) in cursor.fetchall()}
 
     def hold_inline_projections(self) -> None:
-        """Nothing to do: whoever has a transaction is alone."""
+        """Do nothing: the caller's transaction is the only writer."""
 
     def safe_end(self) -> int:
         with storage_errors("read the log", self.connection), self.connection.cursor() as cursor:
