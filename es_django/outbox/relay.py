@@ -24,7 +24,7 @@ from es_django.outbox.errors import ClaimLost, DestinationUnreachable, PublishEr
 from es_django.outbox.heartbeat import Heartbeat
 from es_django.outbox.port import Claim, OutboxStore, Settlement
 from es_django.outbox.publishers import Publisher, publisher_for
-from es_django.outbox.retry_policy import is_exhausted
+from es_django.outbox.retry_policy import exhausted
 from es_django.outbox.second_worker import SecondWorker
 from es_django.store.errors import StorageError
 
@@ -126,7 +126,7 @@ def _publish(
     A wave has at most one message of each key, so that a failed message holds back the later ones of its key. Claims
     that the worker no longer holds have no settlement.
     """
-    limits = conf.settings().outbox
+    out_of_attempts = exhausted(claims, conf.settings().outbox)
     held_back: set[str] = set()
 
     def hold_back(claim: Claim) -> None:
@@ -142,7 +142,7 @@ def _publish(
                 hold_back(claim)
             elif over or claim.message.key in held_back:
                 yield Settlement(claim, tried=False)
-            elif is_exhausted(claim.attempts, limits):
+            elif claim.id in out_of_attempts:
                 reason = claim.last_error or "all attempts are used up, and none of them finished"
                 yield Settlement(claim, PublishError(reason, retryable=False), tried=False)
                 hold_back(claim)

@@ -4,12 +4,13 @@ The functions are pure, except for the jitter: the limits of ES_DJANGO["OUTBOX"]
 """
 
 import random
+from collections.abc import Iterable
 
 import msgspec
 
 from es_django.conf import OutboxSettings
 from es_django.core.serialization import storable_text
-from es_django.outbox.port import Settlement
+from es_django.outbox.port import Claim, Settlement
 from es_django.outbox.states import Transition
 
 LONGEST_OPEN = 10.0
@@ -50,9 +51,9 @@ def decide(settlement: Settlement, limits: OutboxSettings) -> Decision:
     return Decision(Transition.RETRY, attempts, text, random.uniform(longest / 2, longest))  # noqa: S311
 
 
-def is_exhausted(attempts: int, limits: OutboxSettings) -> bool:
-    """Whether a claim is one attempt too many: workers died in the allowed ones, or the limit was lowered."""
-    return attempts > limits.max_attempts
+def exhausted(claims: Iterable[Claim], limits: OutboxSettings) -> set[int]:
+    """The ids of claims that are one attempt too many: workers died in the allowed ones, or the limit was lowered."""
+    return {claim.id for claim in claims if claim.attempts > limits.max_attempts}
 
 
 def suspect_from(limits: OutboxSettings) -> int:

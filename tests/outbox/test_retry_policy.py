@@ -48,7 +48,8 @@ class TestDecide:
 
 class TestLimits:
     def test_only_a_claim_beyond_the_last_attempt_is_exhausted(self) -> None:
-        assert [retry_policy.is_exhausted(attempts, LIMITS) for attempts in (2, 3, 4)] == [False, False, True]
+        claims = [Claim(attempts * 10, attempts, Message(type="noted", data=None)) for attempts in (2, 3, 4)]
+        assert retry_policy.exhausted(claims, LIMITS) == {40}
 
     @pytest.mark.parametrize(("max_attempts", "attempts"), [(1, 0), (2, 1), (3, 2), (10, 2)])
     def test_a_message_is_suspect_after_two_attempts_or_before_its_last_one(
