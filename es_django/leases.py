@@ -58,12 +58,9 @@ class LeaseLock:
 
     def renew(self) -> None:
         """Extend the lease to `seconds` from now. Raises `LeaseLost` if it expired or another owner holds it."""
+        unexpired = self._own_lease().filter(expires_at__gt=Now())
         with storage_errors("renew a lease", connections[self._using]):
-            if (
-                not self._own_lease()
-                .filter(expires_at__gt=Now())
-                .update(expires_at=Now() + timedelta(seconds=self._seconds))
-            ):
+            if not unexpired.update(expires_at=Now() + timedelta(seconds=self._seconds)):
                 raise LeaseLost(self.name)
 
     def release(self) -> None:

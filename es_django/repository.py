@@ -16,7 +16,7 @@ from es_django.core.equality import changed
 from es_django.core.events import RecordedEvent
 from es_django.core.replay_errors import ReplayError
 from es_django.core.streams import StreamId
-from es_django.core.validation import is_position, require_many, require_position, require_seconds
+from es_django.core.validation import require_count, require_many, require_position, require_seconds
 from es_django.store.backends import store_for
 from es_django.store.base import EventStore
 from es_django.store.error_translation import is_conflict
@@ -149,8 +149,7 @@ class Repository(Generic[A]):
         or if `command_id` is blank, and `TypeError` if `decide` is async; nothing is saved then.
         """
         command = Command(decide, command_id)
-        if not is_position(attempts) or attempts < 1:
-            raise ValueError(f"attempts must be an integer of at least 1, got {attempts!r}")
+        require_count("attempts", attempts, ValueError)
         last = 1 if self.store.in_transaction else attempts
         for attempt in range(1, last + 1):
             aggregate = self.get(key)

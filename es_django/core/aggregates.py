@@ -18,7 +18,7 @@ from es_django.core.options import meta_options
 from es_django.core.registry import registry
 from es_django.core.replay_errors import UnappliedEvent
 from es_django.core.streams import StreamId
-from es_django.core.validation import is_position
+from es_django.core.validation import require_count
 
 Apply = Callable[[Any, Any], None]
 ApplyT = TypeVar("ApplyT", bound=Apply)
@@ -79,8 +79,8 @@ class Aggregate:
         cls.snapshot_every = options.get("snapshot_every")
         cls.snapshot_version = options.get("snapshot_version", 1)
         if cls.snapshot_every is not None:
-            _require_at_least_one(f"{cls.__qualname__}.Meta.snapshot_every", cls.snapshot_every)
-        _require_at_least_one(f"{cls.__qualname__}.Meta.snapshot_version", cls.snapshot_version)
+            require_count(f"{cls.__qualname__}.Meta.snapshot_every", cls.snapshot_every, DefinitionError)
+        require_count(f"{cls.__qualname__}.Meta.snapshot_version", cls.snapshot_version, DefinitionError)
         cls._initial_state = {}
         for base in reversed(cls.__mro__):
             if base not in Aggregate.__mro__:
@@ -233,11 +233,6 @@ def _require_free_names(cls: type) -> None:
     names = vars(cls).keys() | inspect.get_annotations(cls).keys()
     if taken := names & _TAKEN_NAMES:
         raise DefinitionError(f"{cls.__qualname__}: every aggregate already has {', '.join(sorted(taken))}")
-
-
-def _require_at_least_one(option: str, value: object) -> None:
-    if not is_position(value) or value == 0:
-        raise DefinitionError(f"{option} must be an integer of at least 1, got {value!r}")
 
 
 def _initial_values(cls: type) -> dict[str, Any]:

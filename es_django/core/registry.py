@@ -19,6 +19,7 @@ from es_django.core.replay_errors import (
     UpcastError,
 )
 from es_django.core.streams import StreamId, require_name
+from es_django.core.validation import require_count
 
 Upcaster = Callable[[dict[str, Any]], "dict[str, Any] | list[dict[str, Any]]"]
 
@@ -39,8 +40,7 @@ class EventType:
         self.upcasters: dict[int, Upcaster] = {}
         for name in (self.name, *self.aliases):
             require_name(f"{cls.__qualname__}.Meta: a name or alias", name, DefinitionError)
-        if not isinstance(self.version, int) or self.version < 1:
-            raise DefinitionError(f"{cls.__qualname__}.Meta.version must be an integer of at least 1")
+        require_count(f"{cls.__qualname__}.Meta.version", self.version, DefinitionError)
 
     @cached_property
     def _decoder(self) -> msgspec.json.Decoder[Any]:

@@ -3,7 +3,9 @@
 from es_django.core.errors import EsDjangoError
 
 _RETRYABLE_SQLSTATE_CLASSES = ("08", "53")
+"""Connection errors and insufficient resources."""
 _RETRYABLE_SQLSTATES = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
+"""Serialization failure, deadlock, lock not available, and three errors of a server that shuts down or starts up."""
 _SQLITE_BUSY, _SQLITE_LOCKED = 5, 6
 _RETRYABLE_NAMES = (
     *("OperationalError", "InterfaceError"),  # PEP 249, and kombu

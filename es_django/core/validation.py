@@ -1,6 +1,9 @@
-"""Checks of positions, seconds and lists that callers pass in."""
+"""Checks of arguments and options: seconds, positions, counts, lists and operators."""
 
+from collections.abc import Callable
 from typing import Final
+
+from es_django.core.streams import require_name
 
 MAX_SECONDS: Final = 2**31 // 1000
 """PostgreSQL counts timeouts in milliseconds, as 32-bit integers. This is about 24 days."""
@@ -24,7 +27,18 @@ def require_position(**values: object) -> None:
             raise ValueError(f"{name} must be an integer of at least 0, got {value!r}")
 
 
+def require_count(subject: str, value: object, error: Callable[[str], Exception]) -> None:
+    """Raise `error` with a message that begins with `subject` unless `value` is an integer of at least 1."""
+    if not is_position(value) or value == 0:
+        raise error(f"{subject} must be an integer of at least 1, got {value!r}")
+
+
 def require_many(name: str, values: object, *kinds: type) -> None:
     """Raise `TypeError` if `values` is a single instance of one of the `kinds` instead of a list."""
     if isinstance(values, kinds):
         raise TypeError(f"{name} must be a list, got a single {type(values).__name__}")
+
+
+def require_operator(by: object) -> None:
+    """Raise `ValueError` unless `by` names the operator who asked for a change."""
+    require_name("by, the name of the operator,", by, ValueError)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from uuid import UUID
 
+from es_django.core.validation import require_operator
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.states import Transition
 
@@ -36,8 +37,7 @@ def discard(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
 
 
 def _change_status(message_ids: Iterable[UUID], transition: Transition, by: str) -> list[UUID]:
-    if not by.strip():
-        raise ValueError("`by` is blank: give the name of the operator, for the log")
+    require_operator(by)
     changed: list[UUID] = []
     for chunk in _chunks(message_ids):
         for message_id in outbox_store().change_status(chunk, transition):

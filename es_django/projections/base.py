@@ -10,6 +10,7 @@ from es_django.core.errors import DefinitionError
 from es_django.core.events import Event, RecordedEvent
 from es_django.core.options import meta_options
 from es_django.core.streams import require_name
+from es_django.core.validation import require_count
 from es_django.projections.errors import UnknownProjection
 from es_django.store.hooks import inline_projections
 
@@ -61,8 +62,7 @@ class Projection:
         cls.partitions = options.get("partitions", 1)
         if cls.mode not in ("inline", "async"):
             raise DefinitionError(f'{cls.__qualname__}.Meta.mode must be "inline" or "async", not {cls.mode!r}')
-        if type(cls.partitions) is not int or cls.partitions < 1:
-            raise DefinitionError(f"{cls.__qualname__}.Meta.partitions must be an integer of at least 1")
+        require_count(f"{cls.__qualname__}.Meta.partitions", cls.partitions, DefinitionError)
         if cls.partitions > 1 and cls.is_inline():
             raise DefinitionError(f'{cls.__qualname__}.Meta.partitions needs mode = "async"')
         cls._projectors = {**getattr(cls, "_projectors", {}), **marked_methods(cls, _PROJECTS, parameters=2)}

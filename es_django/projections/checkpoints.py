@@ -96,9 +96,3 @@ def newest_position() -> int:
     """Return the position of the newest event, or 0 if the log is empty."""
     events = StoredEvent.objects.using(conf.settings().database).order_by("-position")
     return events.values_list("position", flat=True).first() or 0
-
-
-def require_actor(by: object) -> None:
-    """Raise `ValueError` unless `by` is a non-empty string."""
-    if not isinstance(by, str) or not by.strip():
-        raise ValueError(f"by must name who asked for it, not {by!r}")

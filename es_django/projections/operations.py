@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from django.db import connections, transaction
 
 from es_django import conf
+from es_django.core.validation import require_operator
 from es_django.models import CheckpointStatus, ProjectionCheckpoint, SkippedEvent
 from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import (
     checkpoints_of,
     ensure_checkpoints,
-    require_actor,
     save,
 )
 from es_django.projections.errors import ProjectionStatusError
@@ -93,7 +93,7 @@ def skip(name: str, position: int, *, by: str) -> None:
 
 @contextmanager
 def _locked(projection: Projection, by: str) -> Iterator[list[ProjectionCheckpoint]]:
-    require_actor(by)
+    require_operator(by)
     using = conf.settings().database
     with storage_errors("change a projection's status", connections[using]), transaction.atomic(using=using):
         ensure_checkpoints(projection)

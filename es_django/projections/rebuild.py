@@ -9,13 +9,13 @@ import logging
 from django.db import connections
 
 from es_django import conf
+from es_django.core.validation import require_operator
 from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import (
     ACTIVE,
     checkpoints_of,
     create_checkpoints,
-    require_actor,
     save,
 )
 from es_django.projections.errors import ProjectionStatusError
@@ -45,7 +45,7 @@ def start_rebuild(name: str, *, by: str) -> bool:
         StorageError: The database failed. Retryable if an append to an inline projection was in flight for too long.
     """
     projection = projection_named(name)
-    require_actor(by)
+    require_operator(by)
     if not projection.models:
         raise ProjectionStatusError(name, "rebuilt", "it has no Meta.models that a rebuild could empty")
     if blocking := blocking_foreign_keys(projection.models):

@@ -71,7 +71,7 @@ class TestEveryOperation:
 
     def test_an_operation_without_an_operator_is_rejected(self) -> None:
         message_id = message_in(Status.DEAD)
-        with pytest.raises(ValueError, match="give the name of the operator"):
+        with pytest.raises(ValueError, match="by, the name of the operator, must be"):
             outbox.requeue([message_id], by=" ")
         assert row().status == Status.DEAD
 

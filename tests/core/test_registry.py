@@ -110,6 +110,7 @@ class TestMeta:
             {"aliases": "tests.old"},
             {"version": 0},
             {"version": "2"},
+            {"version": True},
             {"sensitive": "iban"},
             {"sensitive": {7}},
             {"sensitive": 7},

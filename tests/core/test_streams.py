@@ -50,6 +50,7 @@ USES: dict[str, tuple[Callable[[Any], object], type[Exception], str]] = {
     "consumer": (lambda name: handles("tests.noted", consumer=name), DefinitionError, "@handles: the consumer"),
     "receipt consumer": (lambda name: _handle(name, "1"), ValueError, "the consumer"),
     "lease": (_lease, ValueError, "a lease's name"),
+    "operator": (lambda name: outbox.discard([], by=name), ValueError, "by, the name of the operator,"),
 }
 
 
