@@ -1,4 +1,4 @@
-"""A destination that tests look into."""
+"""A publisher whose messages tests inspect."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from es_django.outbox.publishers import Publisher
 
 
 class Recorder(Publisher):
-    """Notes what was published; `fail` may say what goes wrong with a message."""
+    """Records messages instead of publishing them. `fail` decides which messages fail, and how."""
 
     published: list[Message]
     calls: list[list[Message]]

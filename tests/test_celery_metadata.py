@@ -1,4 +1,4 @@
-"""Metadata goes with a task to the worker that runs it."""
+"""A task carries the metadata of its sender to its worker."""
 
 import queue
 

@@ -221,16 +221,16 @@ class TestProjections:
         assert ids() == {"es_django.E020"}
 
     @pytest.mark.parametrize(
-        ("model", "told"),
+        ("model", "expected"),
         [(ContentType, "auth.Permission.content_type"), (Permission, "auth.User_user_permissions.permission")],
     )
     def test_foreign_keys_to_rows_that_a_rebuild_deletes(
-        self, model: type[Model], told: str, monkeypatch: pytest.MonkeyPatch
+        self, model: type[Model], expected: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("es_django.projections.base._registered", {})
         own(model, "Foreign")
         assert ids() == {"es_django.E023"}
-        assert told in " ".join(message.msg for message in check_projections())
+        assert expected in " ".join(message.msg for message in check_projections())
         assert "auth.Permission.content_type" not in blocking_foreign_keys([ContentType, Permission])
 
     def test_a_read_model_in_another_database_than_the_events(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What is logged tells by id what it is about, and no payload and no secret."""
+"""Log records carry the ids of their subjects, and neither payloads nor secrets."""
 
 import ast
 import logging
@@ -77,7 +77,7 @@ class Listening(Projection):
 
     @projects
     def whispered(self, event: Whispered, recorded: object) -> None:
-        # the database names the value that is there already
+        # the error of the database quotes the duplicate value
         for _ in range(2):
             Session.objects.create(session_key=event.text, expire_date=timezone.now())
 
@@ -129,7 +129,7 @@ def a_publisher_breaks_down_and_loses_its_claims() -> None:
     relay("broken", is_stopped=BrokenPublisher.was_called.is_set)
 
 
-def an_operator_moves_a_message() -> None:
+def an_operator_discards_a_message() -> None:
     outbox.send("failing", type="whispered", data=SECRET, message_id=MESSAGE)
     outbox.discard([MESSAGE], by="ada")
 
@@ -161,11 +161,11 @@ def a_handler_fails() -> None:
     handle(whispering(), attempt=2)
 
 
-def nobody_handles_a_message() -> None:
+def a_message_has_no_handler() -> None:
     receive({"type": "unknown", "data": SECRET, "message_id": str(MESSAGE)}, attempt=1, last=False)
 
 
-def what_is_no_message_is_delivered() -> None:
+def content_that_is_not_a_message_is_delivered() -> None:
     receive({"type": ["whispered"], "data": SECRET}, attempt=1, last=False)
 
 
@@ -212,7 +212,7 @@ class TestRecords:
                     {"message_id": MESSAGE, "destination": "broken", "attempt": 1},
                 ],
             ),
-            (an_operator_moves_a_message, [{"message_id": MESSAGE, "by": "ada"}]),
+            (an_operator_discards_a_message, [{"message_id": MESSAGE, "by": "ada"}]),
             (a_projection_fails, [{**PROJECTION, "partition": 0, "position": ...}]),
             (
                 a_projection_is_operated,
@@ -223,8 +223,8 @@ class TestRecords:
                 ],
             ),
             (a_handler_fails, [{"consumer": "mailer", "message_id": MESSAGE, "attempt": 2}]),
-            (nobody_handles_a_message, [{"message_id": MESSAGE, "attempt": 1}]),
-            (what_is_no_message_is_delivered, [{"message_id": ...}]),
+            (a_message_has_no_handler, [{"message_id": MESSAGE, "attempt": 1}]),
+            (content_that_is_not_a_message_is_delivered, [{"message_id": ...}]),
             (a_dead_message_is_replayed, [{"consumer": "mailer", "message_id": MESSAGE}] * 2),
             (a_snapshot_is_not_taken, [{"category": "whispers"}]),
         ],
@@ -236,14 +236,14 @@ class TestRecords:
         caplog.set_level(logging.DEBUG, "es_django")
         happening()
         records = [record for record in caplog.records if record.name.startswith("es_django")]
-        told = [{name: value for name, value in vars(record).items() if name not in STANDARD} for record in records]
-        assert told == [
+        extras = [{name: value for name, value in vars(record).items() if name not in STANDARD} for record in records]
+        assert extras == [
             {name: each.get(name) if value is ... else value for name, value in wanted.items()}
-            for each, wanted in zip(told, expected, strict=True)
+            for each, wanted in zip(extras, expected, strict=True)
         ]
-        assert all(value is not None for each in told for value in each.values())
+        assert all(value is not None for each in extras for value in each.values())
         assert SECRET not in "".join(
-            f"{record.getMessage()} {extra}" for record, extra in zip(records, told, strict=True)
+            f"{record.getMessage()} {extra}" for record, extra in zip(records, extras, strict=True)
         )
 
     def test_every_log_call_of_the_package_passes_ids(self) -> None:

@@ -15,7 +15,7 @@ def make_message(type: str = TYPE, **fields: Any) -> Message:
 
 
 def have_an_effect(message: Message) -> None:
-    """Any row will do as an effect; this table is at hand."""
+    """Write a row. Any table would do."""
     ProjectionCheckpoint.objects.create(name=f"effect {ProjectionCheckpoint.objects.count()}")
 
 
@@ -32,7 +32,7 @@ def failing(error: BaseException) -> Callable[[Message], None]:
 
 
 def consumer(name: str, function: Callable[[Message], None] = have_an_effect, *, type: str = TYPE) -> None:
-    """Registers a handler, in place of a former one of that consumer."""
+    """Register a handler, and replace the consumer's former one."""
     from es_django.inbox import handlers
 
     handlers._handlers.get(type, {}).pop(name, None)
@@ -45,5 +45,5 @@ def dead(message: Message, name: str = "mailer") -> InboxReceipt:
 
 
 def receipts() -> dict[str, str]:
-    """The status of each consumer's receipt."""
+    """Return the status of each consumer's receipt."""
     return dict(InboxReceipt.objects.values_list("consumer", "status"))

@@ -1,4 +1,4 @@
-"""Sends CloudEvents to the ingress as another system does: signed, in each of the three modes."""
+"""Sends signed CloudEvents to the ingress in each of the three modes, as another system does."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ URL = "/events/"
 
 
 def fields(**attributes: Any) -> dict[str, Any]:
-    """A structured event; None leaves an attribute out."""
+    """Return a structured event. None leaves an attribute out."""
     given = {"specversion": "1.0", "id": "17", "type": "tests.noted", "source": "/shop", "data": {"number": 1}}
     return {name: value for name, value in {**given, **attributes}.items() if value is not None}
 
@@ -33,7 +33,7 @@ def signature(body: bytes, *, secret: str = SECRET, age: timedelta = timedelta(0
 
 
 def post(body: bytes | str, content_type: str = STRUCTURED, headers: dict[str, str] | None = None) -> HttpResponse:
-    """Posts a signed body; `headers` add to those of the signature or replace them."""
+    """Post a signed body. `headers` add to the headers of the signature, or replace them."""
     body = body if isinstance(body, bytes) else body.encode()
     client = Client(enforce_csrf_checks=True)
     all_headers = {**signature(body), **(headers or {})}

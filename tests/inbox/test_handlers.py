@@ -1,4 +1,4 @@
-"""What can be registered as a handler."""
+"""Functions that can be registered as handlers."""
 
 import pytest
 

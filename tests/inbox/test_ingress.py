@@ -1,4 +1,4 @@
-"""The answers of the ingress, each of which is true."""
+"""The responses of the ingress."""
 
 import json
 from asyncio import CancelledError

@@ -1,4 +1,4 @@
-"""CloudEvents in HTTP requests are read strictly: what is no event, or not clearly one, is refused."""
+"""CloudEvents in HTTP requests are read strictly: malformed and ambiguous events are rejected."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What becomes of a message that a broker delivered: it is handled, tried again, or kept as dead."""
+"""A message that a broker delivers is handled, retried, or kept as dead."""
 
 from typing import Any
 

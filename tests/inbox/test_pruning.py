@@ -1,4 +1,4 @@
-"""Old receipts are deleted in small batches, dead ones never."""
+"""Old receipts are deleted in small batches. Dead receipts stay."""
 
 from datetime import timedelta
 

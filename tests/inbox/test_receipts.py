@@ -1,4 +1,4 @@
-"""A handler takes effect once per consumer and message, whatever it raises."""
+"""A handler takes effect once for each consumer and message."""
 
 from asyncio import CancelledError
 from contextlib import suppress
@@ -106,7 +106,7 @@ class TestFailingHandlers:
         assert not InboxReceipt.objects.exists()
 
     def test_a_handler_that_catches_an_error_of_raw_sql_has_not_handled_its_message(self) -> None:
-        # SQLite's transactions outlive an error, unless it is told that they are to end.
+        # On SQLite an error does not end the transaction, unless the statement asks for a rollback.
         spoil = (
             "SELECT 1 / 0"
             if connection.vendor == "postgresql"

@@ -1,4 +1,4 @@
-"""A dead message is handled after all, once."""
+"""A dead message can be replayed, and takes effect once."""
 
 from multiprocessing.synchronize import Barrier
 from uuid import uuid4

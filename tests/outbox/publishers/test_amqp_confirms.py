@@ -1,4 +1,4 @@
-"""What a broker may say of messages, in every order in which it may say it."""
+"""Confirms and returns of a broker, in every order in which they may arrive."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -13,23 +13,23 @@ from es_django.outbox.publishers import Outcomes, amqp_confirms
 from es_django.outbox.publishers.amqp_confirms import ConfirmingChannel
 from es_django.outbox.publishers.amqp_frames import Delivery
 
-Said = tuple[Any, ...]
+Reply = tuple[Any, ...]
 
 BODY = b"the body of a message"
 
 
 class ScriptedChannel:
-    """Takes everything, and says what its script holds once it is awaited."""
+    """Accepts every message, and replies as its script says once a reply is awaited."""
 
     channel_id = 1
     frame_max = 131_072
 
-    def __init__(self, script: list[Said]) -> None:
+    def __init__(self, script: list[Reply]) -> None:
         self.events: dict[str, set[Callable[..., None]]] = defaultdict(set)
         self.connection = self.transport = self
         self.script = script
         self.sent = 0
-        self.sent_at_each_word: list[int] = []
+        self.sent_before_each_reply: list[int] = []
 
     def confirm_select(self) -> None:
         pass
@@ -41,16 +41,16 @@ class ScriptedChannel:
         self.sent += frames.count(BODY)
 
     def blocking_read(self, timeout: float) -> None:
-        self.sent_at_each_word.append(self.sent)
-        event, *told = self.script.pop(0)
+        self.sent_before_each_reply.append(self.sent)
+        event, *arguments = self.script.pop(0)
         if event == "lost":
             raise ConnectionResetError
-        for told_to in self.events[event]:
-            told_to(*told)
+        for callback in self.events[event]:
+            callback(*arguments)
 
 
 class ScriptedConnection:
-    def __init__(self, script: list[Said]) -> None:
+    def __init__(self, script: list[Reply]) -> None:
         self._channel = ScriptedChannel(script)
 
     def channel(self) -> ScriptedChannel:
@@ -60,20 +60,20 @@ class ScriptedConnection:
         raise TimeoutError
 
 
-def ack(tag: int, multiple: bool = False) -> Said:
+def ack(tag: int, multiple: bool = False) -> Reply:
     return "basic_ack", tag, multiple
 
 
-def nack(tag: int, multiple: bool = False) -> Said:
+def nack(tag: int, multiple: bool = False) -> Reply:
     return "basic_nack", tag, multiple
 
 
-def returned(index: int) -> Said:
+def returned(index: int) -> Reply:
     return "basic_return", amqp.NotFound("NO_ROUTE"), "", "key", amqp.Message(message_id=str(index))
 
 
-LOST: Said = ("lost",)
-CASES: dict[str, tuple[list[Said], dict[int, str]]] = {
+LOST: Reply = ("lost",)
+CASES: dict[str, tuple[list[Reply], dict[int, str]]] = {
     "one by one": ([ack(1), ack(2), ack(3), ack(4)], {}),
     "all at once": ([ack(4, True)], {}),
     "the last first": ([ack(4), ack(2), ack(3, True)], {}),
@@ -88,12 +88,12 @@ CASES: dict[str, tuple[list[Said], dict[int, str]]] = {
 DELIVERIES = [(index, Delivery("", "key", {"message_id": str(index)}, BODY)) for index in range(4)]
 
 
-def published(script: list[Said], outcomes: Outcomes) -> list[int]:
-    """Publishes four messages and returns how many of them had been sent when each word of the script was read."""
+def published(script: list[Reply], outcomes: Outcomes) -> list[int]:
+    """Publish four messages. Return how many had been sent before each reply of the script."""
     connection = ScriptedConnection(script)
     channel = ConfirmingChannel(cast("kombu.Connection", connection))
     channel.publish(DELIVERIES, timeout=5, outcomes=outcomes)
-    return connection.channel().sent_at_each_word
+    return connection.channel().sent_before_each_reply
 
 
 class TestConfirms:
@@ -113,7 +113,7 @@ class TestConfirms:
         assert outcomes == {0: None, 2: None}
 
     def test_late_confirms_are_credited_to_the_batch_that_sent_the_message(self) -> None:
-        def broken_off() -> Iterator[tuple[int, Delivery]]:
+        def interrupted() -> Iterator[tuple[int, Delivery]]:
             yield from DELIVERIES
             raise SystemExit
 
@@ -121,7 +121,7 @@ class TestConfirms:
         first: Outcomes = {}
         second: Outcomes = {}
         with pytest.raises(SystemExit):
-            channel.publish(broken_off(), timeout=5, outcomes=first)
+            channel.publish(interrupted(), timeout=5, outcomes=first)
         with pytest.raises(ConnectionResetError):
             channel.publish(DELIVERIES, timeout=5, outcomes=second)
         assert (sorted(first), second) == ([0, 1, 2, 3], {})

@@ -1,4 +1,4 @@
-"""The publisher that sends tasks, against a real broker."""
+"""The publisher of Celery tasks, against a real broker."""
 
 from uuid import uuid4
 
@@ -19,7 +19,7 @@ class TestCeleryPublisher:
         name = f"es_django.tests.{uuid4().hex}"
         monkeypatch.setenv("CELERY_BROKER_URL", rabbitmq_url)
         publisher = CeleryPublisher(queue=name)
-        sent = Message(type="told.news", data={"deep": [1, None]}, key="k", destination="tests")
+        sent = Message(type="city.news", data={"deep": [1, None]}, key="k", destination="tests")
         with kombu.Connection(rabbitmq_url) as connection:
             queue = kombu.Queue(name, channel=connection.default_channel)
             queue.declare()
@@ -41,7 +41,7 @@ class TestCeleryPublisher:
         name = f"es_django.tests.{uuid4().hex}"
         monkeypatch.setenv("CELERY_BROKER_URL", rabbitmq_url)
         publisher = CeleryPublisher(queue=name)
-        message = Message(type="told.news", data=None, destination="tests")
+        message = Message(type="city.news", data=None, destination="tests")
         with kombu.Connection(rabbitmq_url) as connection:
             queue = kombu.Queue(name, channel=connection.default_channel)
             try:
@@ -59,7 +59,7 @@ class TestCeleryPublisher:
     def test_a_broker_that_is_down_is_unreachable(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CELERY_BROKER_URL", "amqp://guest:guest@127.0.0.1:1//")
         with pytest.raises(DestinationUnreachable, match="refused"):
-            CeleryPublisher().publish([Message(type="told.news", data=None, destination="tests")])
+            CeleryPublisher().publish([Message(type="city.news", data=None, destination="tests")])
 
     def test_on_a_broker_without_confirms_tasks_arrive_in_order(
         self, redis_url: str, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""What RabbitMQ says of tasks, of which many are on their way at once."""
+"""Celery tasks over RabbitMQ, with many unconfirmed at once."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 @pytest.fixture
 def queue(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[kombu.Queue]:
-    """One that Celery declares."""
+    """A queue as Celery declares it."""
     monkeypatch.setenv("CELERY_BROKER_URL", rabbitmq_url)
     name = f"es_django.tests.{uuid4().hex}"
     with kombu.Connection(rabbitmq_url) as connection:
@@ -46,7 +46,7 @@ def publisher(queue: kombu.Queue) -> Iterator[CeleryPublisher]:
 
 @pytest.fixture
 def proxy(publisher: CeleryPublisher, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """What the publisher reaches the broker through."""
+    """A proxy between the publisher and the broker."""
     with Proxy(5672) as proxy:
         monkeypatch.setenv("CELERY_BROKER_URL", f"amqp://guest:guest@127.0.0.1:{proxy.port}//")
         yield proxy
@@ -54,7 +54,7 @@ def proxy(publisher: CeleryPublisher, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture
 def routes(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The routing keys that the project's producer takes for types of messages, instead of Celery's."""
+    """Routing keys that the project's own producer uses for types of messages instead of Celery's."""
     routes: dict[str, str] = {}
 
     class Producer(kombu.Producer):
@@ -116,21 +116,21 @@ class TestTasks:
     def test_celery_sends_its_signals_and_a_receiver_that_raises_stops_no_task(
         self, publisher: CeleryPublisher, queue: kombu.Queue
     ) -> None:
-        sent, told = news(3), list[UUID]()
+        sent, signalled = news(3), list[UUID]()
 
-        def tell(headers: Any, **kwargs: object) -> None:
-            told.append(UUID(headers["id"]))
+        def record(headers: Any, **kwargs: object) -> None:
+            signalled.append(UUID(headers["id"]))
 
         def fail(task_id: UUID) -> None:
             raise ValueError(task_id)
 
-        after_task_publish.connect(tell)
+        after_task_publish.connect(record)
         try:
-            with before_each_task(told.append), before_each_task(fail):
+            with before_each_task(signalled.append), before_each_task(fail):
                 assert publisher.publish(sent) == [None] * 3
         finally:
-            after_task_publish.disconnect(tell)
-        assert told == [task_id for each in ids(sent) for task_id in (each, each)]
+            after_task_publish.disconnect(record)
+        assert signalled == [task_id for each in ids(sent) for task_id in (each, each)]
         assert received(queue) == ids(sent)
 
     def test_settings_and_signals_of_the_project_shape_the_task(
@@ -315,7 +315,7 @@ class TestBrokerFailures:
 
         def beat() -> None:
             while not over.wait(0.2):
-                proxy.tell(HEARTBEAT)
+                proxy.send(HEARTBEAT)
 
         with threads(1) as submit:
             beating = submit(beat)
@@ -332,7 +332,7 @@ class TestBrokerFailures:
         assert publisher.publish(news(1)) == [None]
         settings.ES_DJANGO = {"OUTBOX": {"LEASE": 1}}
         proxy.jam()
-        sent = [Message(type="told.news", data="x" * 1_000_000, destination="tests") for _ in range(20)]
+        sent = [Message(type="city.news", data="x" * 1_000_000, destination="tests") for _ in range(20)]
         outcomes = published_within_the_lease(publisher, sent)
         assert all(retryable(outcome) for outcome in outcomes)
         assert "timed out" in str(outcomes[0])

@@ -1,4 +1,4 @@
-"""Publishers in processes that fork after they used them, as Celery's do, and in several threads."""
+"""Publishers in forked processes, as Celery uses them, and in several threads."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Which addresses are public."""
+"""The check for public addresses."""
 
 from ipaddress import ip_address
 

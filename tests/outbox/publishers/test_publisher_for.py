@@ -1,4 +1,4 @@
-"""How the publisher of a destination is made."""
+"""The lookup of a destination's publisher."""
 
 import os
 import subprocess
@@ -84,14 +84,14 @@ class TestInvalidOptions:
         with pytest.raises(ImproperlyConfigured, match=r'ES_DJANGO\["DESTINATIONS"\]\["tests"\].*colour'):
             publisher_for("tests")
 
-    @pytest.mark.parametrize(("publisher", "options", "told"), WRONG)
+    @pytest.mark.parametrize(("publisher", "options", "expected"), WRONG)
     def test_an_invalid_option_is_named_and_no_secret_is_shown(
-        self, settings: Settings, publisher: str, options: dict[str, Any], told: str
+        self, settings: Settings, publisher: str, options: dict[str, Any], expected: str
     ) -> None:
         use(settings, publisher, options)
         with pytest.raises(ImproperlyConfigured) as refused:
             publisher_for("tests")
-        assert told in str(refused.value)
+        assert expected in str(refused.value)
         assert "s3" not in str(refused.value)
 
 
@@ -128,7 +128,7 @@ django.setup()
 import es_django.tasks, es_django.outbox.publishers.celery, es_django.outbox.publishers.kombu
 import es_django.outbox.publishers.memory
 """
-        told = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", program],
             cwd=django_settings.BASE_DIR,
             env={name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"},
@@ -137,4 +137,4 @@ import es_django.outbox.publishers.memory
             timeout=60,
             check=False,
         )
-        assert told.returncode == 0, told.stderr
+        assert completed.returncode == 0, completed.stderr

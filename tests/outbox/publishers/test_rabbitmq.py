@@ -24,7 +24,7 @@ def queue(rabbitmq_url: str) -> Iterator[kombu.Queue]:
     name = f"es_django.tests.{uuid4().hex}"
     exchange = kombu.Exchange(name, type="topic", durable=False, auto_delete=True)
     with kombu.Connection(rabbitmq_url) as connection:
-        queue = kombu.Queue(name, exchange, routing_key="told.#", durable=False, channel=connection.default_channel)
+        queue = kombu.Queue(name, exchange, routing_key="city.#", durable=False, channel=connection.default_channel)
         queue.declare()
         yield queue
         queue.delete()
@@ -69,7 +69,7 @@ class TestMessages:
     def test_a_message_is_persistent_and_carries_its_id_and_headers(
         self, publisher: KombuPublisher, queue: kombu.Queue
     ) -> None:
-        message = Message(type="told.news", data=None, headers={"correlation_id": "c", "ä": "ö"})
+        message = Message(type="city.news", data=None, headers={"correlation_id": "c", "ä": "ö"})
         assert publisher.publish([message]) == [None]
         (delivery,) = deliveries(queue)
         assert delivery.properties["message_id"] == str(message.message_id)
@@ -85,7 +85,7 @@ class TestMessages:
         (delivery,) = deliveries(queue)
         assert delivery.content_type == "application/cloudevents+json"
         event = json.loads(delivery.body or "")
-        assert (event["specversion"], event["type"], UUID(event["id"])) == ("1.0", "told.news", message.message_id)
+        assert (event["specversion"], event["type"], UUID(event["id"])) == ("1.0", "city.news", message.message_id)
 
     @pytest.mark.parametrize("size", [1_000, 100_000, 500_000])
     def test_messages_of_any_size_arrive_whole_or_are_returned_if_no_queue_takes_them(
@@ -94,7 +94,7 @@ class TestMessages:
         def sized(type: str) -> list[Message]:
             return [Message(type=type, data=f"{number}{'x' * size}") for number in range(20)]
 
-        sent = sized("told.news")
+        sent = sized("city.news")
         outcomes = publisher.publish([*sized("unheard.of"), *sent])
         assert all(retryable(outcome) for outcome in outcomes[:20])
         assert outcomes[20:] == [None] * 20
@@ -147,8 +147,8 @@ class TestOutcomes:
         self, publisher: KombuPublisher, queue: kombu.Queue
     ) -> None:
         first, last = news(2)
-        long_type = Message(type="told." + "ä" * 250, data=None)
-        long_header = Message(type="told.news", data=None, headers={"h" * 256: ""})
+        long_type = Message(type="city." + "ä" * 250, data=None)
+        long_header = Message(type="city.news", data=None, headers={"h" * 256: ""})
         outcomes = publisher.publish([first, long_type, long_header, last])
         assert (outcomes[0], outcomes[3]) == (None, None)
         assert all(permanent(outcome) for outcome in outcomes[1:3])
@@ -158,7 +158,7 @@ class TestOutcomes:
         self, publisher: KombuPublisher, queue: kombu.Queue
     ) -> None:
         first, last = news(2)
-        long_headers = Message(type="told.news", data=None, headers={"h": "x" * 200_000})
+        long_headers = Message(type="city.news", data=None, headers={"h": "x" * 200_000})
         outcomes = publisher.publish([first, long_headers, last])
         assert (outcomes[0], outcomes[2]) == (None, None)
         assert permanent(outcomes[1])
@@ -178,7 +178,7 @@ class TestOutcomes:
 
     def test_a_missing_exchange_is_a_retryable_error(self, rabbitmq_url: str) -> None:
         publisher = KombuPublisher(url=rabbitmq_url, exchange="es_django.tests.missing")
-        outcomes = publisher.publish(news(2, "told"))
+        outcomes = publisher.publish(news(2, "city"))
         assert all(retryable(outcome) and "es_django.tests.missing" in str(outcome) for outcome in outcomes)
 
 

@@ -1,4 +1,4 @@
-"""How messages are written for others."""
+"""The formats of messages for other systems."""
 
 import json
 
@@ -12,7 +12,7 @@ from es_django.messages.message import from_wire, to_wire
 from es_django.outbox.publishers.serializers import format_named
 
 MESSAGE = Message(
-    type="told",
+    type="city",
     data=[1.5, None, "ä"],
     key="k",
     headers={"correlation_id": "1", "Odd Name": "x\ny"},
@@ -35,10 +35,10 @@ class TestFormats:
         format = format_named("cloudevents")
         assert format.content_type == "application/cloudevents+json"
         event = JSONFormat().read(None, format.encode(MESSAGE))
-        told = from_cloudevent(event)
+        read = from_cloudevent(event)
         for field in ("type", "data", "key", "message_id", "stream", "stream_version"):
-            assert getattr(told, field) == getattr(MESSAGE, field)
-        assert MESSAGE.headers.items() <= told.headers.items()
+            assert getattr(read, field) == getattr(MESSAGE, field)
+        assert MESSAGE.headers.items() <= read.headers.items()
 
     def test_an_unknown_format_is_rejected(self) -> None:
         with pytest.raises(ImproperlyConfigured, match="'cloudevents' or 'json', not 'xml'"):

@@ -46,7 +46,7 @@ def publisher(endpoint: Endpoint, publishers: list[WebhookPublisher]) -> Webhook
 
 
 class Resolver:
-    """Resolves a name to another address each time, as a name does that somebody hostile controls."""
+    """Resolves a name to another address each time, as an attacker's name server does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> None:
         self.answers = list(answers)
@@ -105,11 +105,11 @@ class TestMessages:
     def test_several_messages_are_sent_at_once(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
         met = Barrier(webhook.MAX_CONCURRENT)
 
-        def answer(handler: Handler, request: Request) -> None:
+        def respond(handler: Handler, request: Request) -> None:
             met.wait(timeout=10)
             handler.reply(204)
 
-        endpoint.answer = answer
+        endpoint.respond = respond
         assert publisher.publish(news(2 * webhook.MAX_CONCURRENT)) == [None] * 2 * webhook.MAX_CONCURRENT
 
 
@@ -118,14 +118,14 @@ class TestResponses:
     def test_a_2xx_response_means_that_the_message_has_arrived(
         self, publisher: WebhookPublisher, endpoint: Endpoint, status: int
     ) -> None:
-        endpoint.answer = lambda handler, request: handler.reply(status)
+        endpoint.respond = lambda handler, request: handler.reply(status)
         assert publisher.publish(news(1)) == [None]
 
     @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
     def test_a_response_that_may_change_later_is_a_retryable_error(
         self, publisher: WebhookPublisher, endpoint: Endpoint, status: int
     ) -> None:
-        endpoint.answer = lambda handler, request: handler.reply(status, b"s3cret")
+        endpoint.respond = lambda handler, request: handler.reply(status, b"s3cret")
         (outcome,) = publisher.publish(news(1))
         assert retryable(outcome)
         assert str(outcome) == f"the response was {status}"
@@ -134,20 +134,20 @@ class TestResponses:
     def test_a_response_that_will_not_change_is_a_permanent_error(
         self, publisher: WebhookPublisher, endpoint: Endpoint, status: int
     ) -> None:
-        endpoint.answer = lambda handler, request: handler.reply(status)
+        endpoint.respond = lambda handler, request: handler.reply(status)
         (outcome,) = publisher.publish(news(1))
         assert permanent(outcome)
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_a_redirect_is_not_followed(self, publisher: WebhookPublisher, endpoint: Endpoint, status: int) -> None:
-        endpoint.answer = lambda handler, request: handler.reply(status, location=f"{endpoint.url}/elsewhere")
+        endpoint.respond = lambda handler, request: handler.reply(status, location=f"{endpoint.url}/elsewhere")
         (outcome,) = publisher.publish(news(1))
         assert permanent(outcome)
         assert len(endpoint.requests) == 1
 
     def test_each_message_gets_its_own_outcome(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
         statuses = (204, 500, 204, 410)
-        endpoint.answer = lambda handler, request: handler.reply(statuses[json.loads(request.body)["data"]["number"]])
+        endpoint.respond = lambda handler, request: handler.reply(statuses[json.loads(request.body)["data"]["number"]])
         assert [str(outcome) for outcome in publisher.publish(news(4))] == [
             *("None", "the response was 500", "None", "the response was 410")
         ]
@@ -171,7 +171,7 @@ class TestResponses:
     ) -> None:
         ended = Event()
 
-        def answer(handler: Handler, request: Request) -> None:
+        def respond(handler: Handler, request: Request) -> None:
             handler.send_response(200)
             handler.end_headers()
             try:
@@ -180,20 +180,20 @@ class TestResponses:
             except OSError:
                 ended.set()
 
-        endpoint.answer = answer
+        endpoint.respond = respond
         assert publisher.publish(news(1)) == [None]
         assert ended.wait(timeout=10)
 
 
 class TestConnections:
     def test_a_connection_is_reused(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
-        endpoint.answer = lambda handler, request: handler.reply(200, b"thanks")
+        endpoint.respond = lambda handler, request: handler.reply(200, b"thanks")
         for message in news(3):
             assert publisher.publish([message]) == [None]
         assert len({request.client for request in endpoint.requests}) == 1
 
     def test_cookies_are_not_kept(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
-        endpoint.answer = lambda handler, request: handler.reply(204, set_cookie="a=b")
+        endpoint.respond = lambda handler, request: handler.reply(204, set_cookie="a=b")
         publisher.publish(news(1))
         publisher.publish(news(1))
         assert "cookie" not in endpoint.requests[1].headers
@@ -245,7 +245,7 @@ class TestServerFailures:
         def hang(handler: Handler, request: Request) -> None:
             hanging.wait(timeout=30)
 
-        endpoint.answer = hang
+        endpoint.respond = hang
         try:
             outcomes = publisher.publish(news(2))
         finally:
@@ -259,13 +259,13 @@ class TestServerFailures:
         publisher._timeout = 0.2
         ended = Event()
 
-        def answer(handler: Handler, request: Request) -> None:
+        def respond(handler: Handler, request: Request) -> None:
             for letter in b"HTTP/1.1 200 OK\r\n" + b"x-more: more\r\n" * 1000:
                 if ended.wait(timeout=0.02):
                     return
                 handler.wfile.write(bytes([letter]))
 
-        endpoint.answer = answer
+        endpoint.respond = respond
         try:
             (outcome,) = publisher.publish(news(1))
         finally:
@@ -275,7 +275,7 @@ class TestServerFailures:
     def test_a_server_that_closes_the_connection_is_a_retryable_error(
         self, publisher: WebhookPublisher, endpoint: Endpoint
     ) -> None:
-        endpoint.answer = lambda handler, request: handler.connection.shutdown(socket.SHUT_RDWR)
+        endpoint.respond = lambda handler, request: handler.connection.shutdown(socket.SHUT_RDWR)
         (outcome,) = publisher.publish(news(1))
         assert retryable(outcome)
 
