@@ -1,4 +1,4 @@
-"""Snapshots against what replaying their streams gives."""
+"""Compares snapshots with a replay of their streams."""
 
 from collections.abc import Iterator
 
@@ -15,6 +15,7 @@ from es_django.store.backends import store_for
 from es_django.store.snapshots import SnapshotCodec
 
 Reader = tuple[type[Aggregate], SnapshotCodec]
+"""An aggregate class and the codec of its snapshots."""
 
 
 def findings(context: AuditContext) -> Iterator[Finding]:
@@ -33,29 +34,30 @@ def findings(context: AuditContext) -> Iterator[Finding]:
                 # Code of another release may read it; this code ignores it.
                 context.counts["snapshots of another schema"] += 1
             else:
-                yield from _compared(context, StreamId(stream.category, stream.key), schema, *readers[schema])
+                yield from _compare(context, StreamId(stream.category, stream.key), schema, *readers[schema])
         context.report(page[-1][0])
 
 
 def _readers(base: type[Aggregate]) -> Iterator[tuple[str, Reader]]:
-    """Each aggregate class that has snapshots, by the schema that they have today."""
+    """The readers of all aggregate classes that have snapshots, by schema."""
     for cls in base.__subclasses__():
         if cls.snapshot_every is not None:
             try:
                 codec = SnapshotCodec(cls)
+                schema = codec.schema
             except ImproperlyConfigured:
-                continue  # such a class has none
-            yield codec.schema, (cls, codec)
+                continue  # such a class cannot have snapshots
+            yield schema, (cls, codec)
         yield from _readers(cls)
 
 
-def _compared(
+def _compare(
     context: AuditContext, stream: StreamId, schema: str, cls: type[Aggregate], codec: SnapshotCodec
 ) -> Iterator[Finding]:
     store = store_for(context.using)
     snapshot = store.load(stream, schema=schema).snapshot
     if snapshot is None:
-        return  # it was deleted or replaced meanwhile
+        return  # deleted or replaced since the page was read
     version, encoded = snapshot
     where = f"{stream}, version {version}"
     state = codec.decode(encoded)
@@ -66,9 +68,9 @@ def _compared(
     try:
         aggregate._replay(store.load(stream, limit=version).tail)
     except EsDjangoError as error:
-        yield Finding("snapshot", f"{where}: the stream cannot be replayed: {error}")
+        yield Finding("snapshot", f"{where}: the events cannot be replayed: {error}")
     except Exception as error:
-        yield Finding("snapshot", f"{where}: applying the events raised {storable_text(error)}")
+        yield Finding("snapshot", f"{where}: an @applies method raised {storable_text(error)}")
     else:
         if others := changed(state, aggregate._state()):
-            yield Finding("snapshot", f"{where}: {', '.join(sorted(others))} is not what replaying gives")
+            yield Finding("snapshot", f"{where}: a replay gives another value of {', '.join(sorted(others))}")

@@ -27,19 +27,14 @@ _WITHOUT_EFFECT: Final = frozenset({"title", "description", "examples", "default
 class SnapshotCodec:
     """Encodes and decodes the state of one aggregate class.
 
-    Raises `DefinitionError` if an annotated attribute has a type that JSON cannot hold.
+    Raises `DefinitionError` if JSON cannot hold the type of an annotated attribute.
     """
 
     def __init__(self, aggregate: type[Aggregate]) -> None:
         hints = {
-            name: hint
-            for name, hint in get_type_hints(aggregate).items()
-            if get_origin(hint) is not ClassVar and name not in vars(Aggregate).get("__annotations__", {})
+            name: hint for name, hint in get_type_hints(aggregate).items() if ClassVar not in (hint, get_origin(hint))
         }
-        try:
-            self._types = {name: _json_type(hint) for name, hint in hints.items()}
-        except TypeError as error:
-            raise DefinitionError(f"{aggregate.__qualname__} cannot have snapshots: {error}") from error
+        self._types = {name: _json_type(aggregate, hint) for name, hint in hints.items()}
         fields = [(name, hint | msgspec.UnsetType, msgspec.UNSET) for name, hint in hints.items()]
         self._state = msgspec.defstruct("State", fields, forbid_unknown_fields=True)
         self._aggregate = aggregate
@@ -47,7 +42,10 @@ class SnapshotCodec:
 
     @property
     def schema(self) -> str:
-        """The name of the schema; an upcaster that is registered later changes it."""
+        """The name of the schema. An upcaster that is registered later changes it.
+
+        Raises `DefinitionError` if JSON cannot hold the type of a field of an event, or two classes claim its name.
+        """
         revision = registry.revision
         if self._cached_schema is None or self._cached_schema[0] != revision:
             self._cached_schema = (revision, _schema(self._aggregate, self._types))
@@ -89,19 +87,27 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _schema(aggregate: type[Aggregate], state: Mapping[str, Any]) -> str:
-    events = {event.name: _event_shape(event) for event in map(registry.of, aggregate._appliers)}
+    events = {event.name: _event_shape(aggregate, event) for event in map(registry.of, aggregate._appliers)}
     shape = {"version": aggregate.snapshot_version, "state": state, "events": events}
     digest = hashlib.sha256(msgspec.json.encode(shape, order="sorted")).hexdigest()
     return f"{aggregate.category[:200]}:{digest[:32]}"
 
 
-def _event_shape(event: EventType) -> dict[str, Any]:
-    fields = {field.name: [field.encode_name, _json_type(field.type)] for field in msgspec.structs.fields(event.cls)}
+def _event_shape(aggregate: type[Aggregate], event: EventType) -> dict[str, Any]:
+    fields = {
+        field.name: [field.encode_name, _json_type(aggregate, field.type)]
+        for field in msgspec.structs.fields(event.cls)
+    }
     return {"version": event.version, "upcast from": sorted(event.upcasters), "fields": fields}
 
 
-def _json_type(hint: Any) -> Any:
-    return _without_defaults(msgspec.json.schema(hint))
+def _json_type(aggregate: type[Aggregate], hint: Any) -> Any:
+    try:
+        schema = msgspec.json.schema(hint)
+    except TypeError as error:
+        reason = str(error).rsplit("\n", 1)[-1]  # the lines before it are about msgspec's own options
+        raise DefinitionError(f"{aggregate.__qualname__} cannot have snapshots: {reason}") from error
+    return _without_defaults(schema)
 
 
 def _without_defaults(schema: Any) -> Any:

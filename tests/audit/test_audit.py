@@ -258,7 +258,7 @@ class TestSnapshots:
         put_snapshot(CACHED, 4, cached_state(balance=6))
         assert findings() == []
         put_snapshot(CACHED, 4, cached_state(balance=7))
-        assert texts("snapshot") == ["stream 'audited' 'l-1', version 4: balance is not what replaying gives"]
+        assert texts("snapshot") == ["stream 'audited' 'l-1', version 4: a replay gives another value of balance"]
 
     def test_code_that_changed_under_the_same_snapshot_version_is_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def ignore(self: Cached, event: Deposited) -> None: ...
@@ -266,7 +266,7 @@ class TestSnapshots:
         save(deposits=4)
         changed: dict[type, object] = {**Cached._appliers, Deposited: ignore}
         monkeypatch.setattr(Cached, "_appliers", changed)
-        assert texts("snapshot") == ["stream 'audited' 'l-1', version 4: balance is not what replaying gives"]
+        assert texts("snapshot") == ["stream 'audited' 'l-1', version 4: a replay gives another value of balance"]
         monkeypatch.setattr(Cached, "snapshot_version", 2)
         assert findings() == []
 
@@ -300,8 +300,8 @@ class TestSnapshots:
     @pytest.mark.parametrize(
         ("type", "data", "reason"),
         [
-            ("tests.counted", {"number": 1}, "the stream cannot be replayed: "),
-            ("tests.audit.noted", {"note": "thing"}, "applying the events raised ValueError"),
+            ("tests.counted", {"number": 1}, "the events cannot be replayed: "),
+            ("tests.audit.noted", {"note": "thing"}, "an @applies method raised ValueError"),
         ],
     )
     def test_a_snapshot_of_a_stream_that_cannot_be_replayed_is_found(

@@ -532,6 +532,21 @@ class TestOptions:
         with pytest.raises(DefinitionError, match="cannot have snapshots"):
             Repository(Cached)
 
+    def test_an_event_without_a_json_type_is_rejected_where_there_are_snapshots(self) -> None:
+        class Turned(Event):
+            by: complex
+
+        class Turning(Aggregate):
+            class Meta:
+                snapshot_every = 1
+
+            @applies
+            def _turned(self, event: Turned) -> None: ...
+
+        codec = SnapshotCodec(Turning)
+        with pytest.raises(DefinitionError, match="cannot have snapshots: type <class 'complex'> is not supported"):
+            codec.schema  # noqa: B018
+
 
 BASKET = '''
 from typing import ClassVar
@@ -711,6 +726,7 @@ class TestSchema:
         class Limited(Aggregate):
             total: int = 0
             LIMIT: ClassVar[int] = 5
+            NAMES: ClassVar = ("a", "b")
 
         assert SnapshotCodec(Limited).encode(Limited("c-1")._state()) == '{"total":0}'
 
