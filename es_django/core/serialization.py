@@ -37,8 +37,11 @@ def encode_payload(payload: object, owner: str) -> str:
         for field, reason in _unstorable_values(payload, ""):
             raise PayloadError(owner, field, reason) from error
         raise PayloadError(owner, "", f"cannot be encoded as JSON: {error}") from error
-    brackets = encoded.count(b"[") + encoded.count(b"{") if len(encoded) > 2 * MAX_DEPTH else 0
-    if brackets > MAX_DEPTH and _depth(encoded) > MAX_DEPTH:
+    if (
+        len(encoded) > 2 * MAX_DEPTH
+        and encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH
+        and _depth(encoded) > MAX_DEPTH
+    ):
         raise PayloadError(owner, "", f"nested more than {MAX_DEPTH} levels deep")
     # NaN is encoded as null, and an escaped backslash can look like a null character. Searching all values is slow, so
     # only such payloads are searched.
