@@ -1,4 +1,8 @@
-"""Every error of this package, under one import path; each package defines its own."""
+"""Every error of es_django under one import path.
+
+Each package defines its errors in its own `errors.py`. A new error is a dataclass there, is imported here, and has an
+example in `tests/test_errors.py`.
+"""
 
 from es_django.core.errors import DefinitionError as DefinitionError
 from es_django.core.errors import EsDjangoError as EsDjangoError

@@ -50,7 +50,7 @@ class Ledger(Aggregate):
 
     def withdraw(self, amount: int | str) -> None:
         if Decimal(amount) > self.balance:
-            raise ValueError("more than there is")
+            raise ValueError("the balance is too low")
         self.record(Withdrawn(amount=Decimal(amount)))
 
     def annotate(self, note: Any) -> None:
@@ -68,4 +68,4 @@ class Ledger(Aggregate):
     def _annotated(self, event: Annotated) -> None:
         self.notes.append(event.note)
         if event.note == "refused":
-            raise ValueError("this note is refused after it was taken")
+            raise ValueError("this note is refused after it was applied")

@@ -51,7 +51,7 @@ class TestThen:
 class TestThenRaises:
     def test_an_expected_error_passes(self) -> None:
         given(Ledger, OPENED).when(lambda ledger: ledger.withdraw(3)).then_raises(
-            ValueError, "more than there is"
+            ValueError, "the balance is too low"
         ).then()
 
     def test_an_unexpected_error_is_raised(self) -> None:
