@@ -157,11 +157,12 @@ class InMemory(OutboxMachine):
     in_memory = True
 
 
-@pytest.mark.parametrize("machine", [OutboxMachine, InMemory])
-def test_the_guarantees_hold_in_any_sequence(machine: type[OutboxMachine]) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+class TestOutbox:
+    @pytest.mark.parametrize("machine", [OutboxMachine, InMemory])
+    def test_its_guarantees_hold_in_any_sequence(self, machine: type[OutboxMachine]) -> None:
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=50, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            ),
+        )
