@@ -10,7 +10,7 @@ from es_django.audit.findings import AuditContext, Finding, in_pages, sql_pages
 from es_django.models import OutboxMessage
 
 LONG_AGO = timedelta(hours=1)
-"""A relay takes over an expired claim within seconds. After this time, none does."""
+"""The age from which an expired claim is a finding. A relay takes it over within seconds."""
 
 SOURCES = """
 SELECT message.id, message.message_id, message.stream_id, message.stream_version, stream.category, stream.key,

@@ -21,11 +21,14 @@ def findings(context: AuditContext) -> Iterator[Finding]:
         if each.name not in known:
             remedy = "register it, or delete its row in es_django_projectioncheckpoint"
             yield Finding("checkpoint", f"projection {each} is not registered: {remedy}")
-        places = {"is at": each.position, "did its side effects up to": done_until(each.side_effects or [])}
-        for place, position in places.items():
+        places = [
+            ("is at", each.position, "new events"),
+            ("did its side effects up to", done_until(each.side_effects or []), "side effects of new events"),
+        ]
+        for place, position, lost in places:
             if position > end:
-                where = f"projection {each} {place} position {position}, but the log ends at {end}"
-                yield Finding("checkpoint", f"{where}: it would leave out new events up to there")
+                fact = f"projection {each} {place} position {position}, but the log ends at {end}"
+                yield Finding("checkpoint", f"{fact}: {lost} up to there would be left out")
 
 
 def _end(using: str) -> int:

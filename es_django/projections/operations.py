@@ -10,11 +10,7 @@ from es_django import conf
 from es_django.core.validation import require_operator
 from es_django.models import CheckpointStatus, ProjectionCheckpoint, SkippedEvent
 from es_django.projections.base import Projection, projection_named
-from es_django.projections.checkpoints import (
-    checkpoints_of,
-    ensure_checkpoints,
-    save,
-)
+from es_django.projections.checkpoints import checkpoints_of, ensure_checkpoints, save
 from es_django.projections.errors import ProjectionStatusError
 from es_django.projections.handover import pause_checkpoint
 from es_django.projections.states import transition

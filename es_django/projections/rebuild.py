@@ -12,12 +12,7 @@ from es_django import conf
 from es_django.core.validation import require_operator
 from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections.base import Projection, projection_named
-from es_django.projections.checkpoints import (
-    ACTIVE,
-    checkpoints_of,
-    create_checkpoints,
-    save,
-)
+from es_django.projections.checkpoints import ACTIVE, checkpoints_of, create_checkpoints, save
 from es_django.projections.errors import ProjectionStatusError
 from es_django.projections.foreign_keys import blocking_foreign_keys
 from es_django.projections.handover import take_from_appends

@@ -344,10 +344,13 @@ class TestMessages:
 
 class TestCheckpoints:
     @pytest.mark.parametrize(
-        ("field", "place"),
-        [("position", "is at position {}"), ("side_effects", "did its side effects up to position {}")],
+        ("field", "place", "lost"),
+        [
+            ("position", "is at position {}", "new events"),
+            ("side_effects", "did its side effects up to position {}", "side effects of new events"),
+        ],
     )
-    def test_a_checkpoint_beyond_the_end_of_the_log_is_found(self, field: str, place: str) -> None:
+    def test_a_checkpoint_beyond_the_end_of_the_log_is_found(self, field: str, place: str, lost: str) -> None:
         count(1)
         run_projection("tests.effects")
         end = StoredEvent.objects.latest("pk").pk
@@ -355,7 +358,7 @@ class TestCheckpoints:
         effects.update(**{field: [[0, 1, end + 1]] if field == "side_effects" else end + 1})
         assert texts("checkpoint") == [
             f"projection tests.effects {place.format(end + 1)}, but the log ends at {end}: "
-            "it would leave out new events up to there"
+            f"{lost} up to there would be left out"
         ]
 
     def test_a_checkpoint_without_a_projection_is_found(self) -> None:
