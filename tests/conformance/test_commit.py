@@ -442,7 +442,7 @@ def test_an_aggregate_of_another_class_is_refused() -> None:
     class Other(Aggregate):
         pass
 
-    with pytest.raises(TypeError, match="is no Ledger"):
+    with pytest.raises(TypeError, match="is not of class Ledger"):
         ledgers.save_all([Ledger.open("l-1"), Other("o-1")])  # type: ignore[list-item]
     assert not ledgers.exists("l-1")
 
