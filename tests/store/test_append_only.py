@@ -1,4 +1,4 @@
-"""The database itself refuses to change an event."""
+"""The database refuses to change or delete events."""
 
 import pytest
 from django.core.management import call_command
@@ -22,29 +22,27 @@ def execute(*statements: str) -> None:
             cursor.execute(statement)
 
 
-def test_an_event_cannot_be_updated() -> None:
-    with pytest.raises(DatabaseError, match="append-only"):
-        execute("UPDATE es_django_event SET type = 'other'")
-    assert StoredEvent.objects.get().type == "tests.ledger_opened"
+class TestAppendOnlyTrigger:
+    def test_an_update_is_refused(self) -> None:
+        with pytest.raises(DatabaseError, match="append-only"):
+            execute("UPDATE es_django_event SET type = 'other'")
+        assert StoredEvent.objects.get().type == "tests.ledger_opened"
 
+    @pytest.mark.requires_postgresql
+    def test_a_delete_is_refused(self) -> None:
+        with pytest.raises(DatabaseError, match="append-only"):
+            execute("DELETE FROM es_django_event")
+        assert StoredEvent.objects.exists()
 
-@pytest.mark.requires_postgresql
-def test_an_event_cannot_be_deleted() -> None:
-    with pytest.raises(DatabaseError, match="append-only"):
-        execute("DELETE FROM es_django_event")
-    assert StoredEvent.objects.exists()
+    @pytest.mark.requires_postgresql
+    def test_only_a_maintenance_transaction_may_change_events(self) -> None:
+        execute("SET LOCAL es_django.maintenance = on", "UPDATE es_django_event SET type = 'other'")
+        assert StoredEvent.objects.get().type == "other"
+        with pytest.raises(DatabaseError, match="append-only"):
+            execute("DELETE FROM es_django_event")
+        execute("SET LOCAL es_django.maintenance = on", "DELETE FROM es_django_event")
+        assert not StoredEvent.objects.exists()
 
-
-@pytest.mark.requires_postgresql
-def test_a_maintenance_transaction_can_and_the_next_one_cannot() -> None:
-    execute("SET LOCAL es_django.maintenance = on", "UPDATE es_django_event SET type = 'other'")
-    assert StoredEvent.objects.get().type == "other"
-    with pytest.raises(DatabaseError, match="append-only"):
-        execute("DELETE FROM es_django_event")
-    execute("SET LOCAL es_django.maintenance = on", "DELETE FROM es_django_event")
-    assert not StoredEvent.objects.exists()
-
-
-def test_djangos_flush_works() -> None:
-    call_command("flush", interactive=False, verbosity=0)
-    assert not StoredEvent.objects.exists()
+    def test_djangos_flush_empties_the_table(self) -> None:
+        call_command("flush", interactive=False, verbosity=0)
+        assert not StoredEvent.objects.exists()

@@ -1,4 +1,4 @@
-"""A store is that of its own database alone, whatever happens in the default one."""
+"""A store uses its own database only, and ignores what happens in the default one."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def _other() -> Iterator[None]:
-    """A second connection, by the name of "other", to the database of this run."""
+    """A second connection to the database of this run, with the alias "other"."""
     connections["other"] = connection.copy("other")
     yield
     connections["other"].close()
@@ -41,62 +41,8 @@ def _other() -> Iterator[None]:
 others = Repository(Ledger, using="other")
 
 
-@pytest.mark.usefixtures("_other")
-def test_it_asks_its_own_database_alone(django_assert_num_queries: DjangoAssertNumQueries) -> None:
-    store, stream, events = others.store, Ledger("l-1").stream, [PendingEvent(Deposited(amount=Decimal(1)))]
-    with django_assert_num_queries(0, connection=connection):
-        for expected in (0, 0, ANY):
-            store.append(stream, events, expected=expected)
-        store.append_all(
-            [StreamWrite(Ledger(key).stream, [Deposited(amount=Decimal(1))], ANY) for key in ("l-1", "l-2")]
-        )
-        with pytest.raises(ConcurrencyError):
-            store.append(stream, [Deposited(amount=Decimal(1))], expected=0)
-        assert store.version(stream) == len(list(store.read_stream(stream))) == 2
-        assert len(store.read_all().events) == 3
-        assert len(others.get_many(["l-1", "l-2"])) == 2
-        assert store.contains(events[0].event_id)
-        with others.lock("l-1") as ledger:
-            ledger.deposit(1)
-        store.archive(stream)
-
-
-@pytest.mark.usefixtures("_other")
-def test_its_transactions_are_those_of_its_own_database() -> None:
-    ledger = Ledger.open("l-1")
-    with pytest.raises(KeyError), others.store.transaction():
-        others.save(ledger)
-        assert (others.store.in_transaction, store_for().in_transaction) == (True, False)
-        raise KeyError
-    assert (ledger.committed_version, others.exists("l-1")) == (0, False)
-    others.save(ledger)
-    with others.store.transaction():
-        ledger.deposit(1)
-        others.save(ledger)
-    assert (ledger.committed_version, ledger.pending_events) == (2, [])
-
-
-@pytest.mark.requires_postgresql
-@pytest.mark.usefixtures("_other")
-def test_a_failed_append_dooms_the_transaction_of_its_own_database() -> None:
-    stored = PendingEvent(LedgerOpened(owner="Ada"))
-    others.store.append(Ledger("l-1").stream, [stored], expected=0)
-    with others.store.transaction():
-        others.save(Ledger.open("l-2"))
-        with pytest.raises(DuplicateEvent):
-            others.store.append(Ledger("l-3").stream, [stored], expected=0)
-    assert not others.exists("l-2")
-
-
-@pytest.mark.usefixtures("_other", "recorder")
-def test_it_takes_no_message_that_the_relay_of_the_default_database_would_not_find() -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"outbox messages can only be stored in .*, not 'other'"):
-        others.store.append(Ledger("l-1").stream, [Announced(text="news")], expected=0)
-    assert not others.exists("l-1")
-
-
 class Shelved(Event):
-    """Followed inline by the projection below, and by nothing else."""
+    """Only the inline projection below follows this event."""
 
 
 class Shelves(Projection):
@@ -108,18 +54,75 @@ class Shelves(Projection):
         InboxReceipt.objects.create(consumer=self.name, message_id=recorded.stream.key, status="handled")
 
 
-@pytest.mark.usefixtures("_other")
-def test_it_takes_no_event_whose_inline_projection_would_not_be_in_its_commit() -> None:
-    stream = StreamId("shelf", "s-1")
-    for write in (
-        StreamWrite(stream, [Shelved()], 0),
-        StreamWrite(stream, [Deposited(amount=Decimal(1)), Shelved()], ANY),
-    ):
-        with (
-            pytest.raises(ImproperlyConfigured, match=r"inline projections can only run in .*, not 'other'"),
-            transaction.atomic(),
+class TestOwnDatabase:
+    @pytest.mark.usefixtures("_other")
+    def test_every_query_goes_to_the_database_of_the_store(
+        self, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        store, stream, events = others.store, Ledger("l-1").stream, [PendingEvent(Deposited(amount=Decimal(1)))]
+        with django_assert_num_queries(0, connection=connection):
+            for expected in (0, 0, ANY):
+                store.append(stream, events, expected=expected)
+            store.append_all(
+                [StreamWrite(Ledger(key).stream, [Deposited(amount=Decimal(1))], ANY) for key in ("l-1", "l-2")]
+            )
+            with pytest.raises(ConcurrencyError):
+                store.append(stream, [Deposited(amount=Decimal(1))], expected=0)
+            assert store.version(stream) == len(list(store.read_stream(stream))) == 2
+            assert len(store.read_all().events) == 3
+            assert len(others.get_many(["l-1", "l-2"])) == 2
+            assert store.contains(events[0].event_id)
+            with others.lock("l-1") as ledger:
+                ledger.deposit(1)
+            store.archive(stream)
+
+    @pytest.mark.usefixtures("_other")
+    def test_transactions_belong_to_the_database_of_the_store(self) -> None:
+        ledger = Ledger.open("l-1")
+        with pytest.raises(KeyError), others.store.transaction():
+            others.save(ledger)
+            assert (others.store.in_transaction, store_for().in_transaction) == (True, False)
+            raise KeyError
+        assert (ledger.committed_version, others.exists("l-1")) == (0, False)
+        others.save(ledger)
+        with others.store.transaction():
+            ledger.deposit(1)
+            others.save(ledger)
+        assert (ledger.committed_version, ledger.pending_events) == (2, [])
+
+    @pytest.mark.requires_postgresql
+    @pytest.mark.usefixtures("_other")
+    def test_a_failed_append_marks_the_transaction_of_its_database_for_rollback(self) -> None:
+        stored = PendingEvent(LedgerOpened(owner="Ada"))
+        others.store.append(Ledger("l-1").stream, [stored], expected=0)
+        with others.store.transaction():
+            others.save(Ledger.open("l-2"))
+            with pytest.raises(DuplicateEvent):
+                others.store.append(Ledger("l-3").stream, [stored], expected=0)
+        assert not others.exists("l-2")
+
+
+class TestOtherDatabase:
+    """Not the database of ES_DJANGO["DATABASE"]."""
+
+    @pytest.mark.usefixtures("_other", "recorder")
+    def test_messages_are_refused_because_the_relay_reads_the_default_database(self) -> None:
+        with pytest.raises(ImproperlyConfigured, match=r"outbox messages can only be stored in .*, not 'other'"):
+            others.store.append(Ledger("l-1").stream, [Announced(text="news")], expected=0)
+        assert not others.exists("l-1")
+
+    @pytest.mark.usefixtures("_other")
+    def test_events_with_an_inline_projection_are_refused(self) -> None:
+        stream = StreamId("shelf", "s-1")
+        for write in (
+            StreamWrite(stream, [Shelved()], 0),
+            StreamWrite(stream, [Deposited(amount=Decimal(1)), Shelved()], ANY),
         ):
-            others.store.append_all([write])
-    assert (others.store.version(stream), InboxReceipt.objects.count()) == (0, 0)
-    store_for().append(stream, [Shelved()], expected=0)
-    assert InboxReceipt.objects.get().message_id == "s-1"
+            with (
+                pytest.raises(ImproperlyConfigured, match=r"inline projections can only run in .*, not 'other'"),
+                transaction.atomic(),
+            ):
+                others.store.append_all([write])
+        assert (others.store.version(stream), InboxReceipt.objects.count()) == (0, 0)
+        store_for().append(stream, [Shelved()], expected=0)
+        assert InboxReceipt.objects.get().message_id == "s-1"

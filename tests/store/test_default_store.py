@@ -1,4 +1,4 @@
-"""`event_store` is the store of ES_DJANGO["DATABASE"], as if it had been looked up by whoever uses it."""
+"""`event_store` is the store of ES_DJANGO["DATABASE"], looked up at each use."""
 
 import asyncio
 
@@ -22,43 +22,42 @@ def append() -> None:
     event_store.append(STREAM, [Kept()], expected=ANY)
 
 
-def test_what_a_test_puts_in_place_of_a_method_stays_while_the_store_is_another_one() -> None:
-    with pytest.MonkeyPatch.context() as patched, in_memory():
-        patched.setattr(event_store, "version", lambda stream: 7)
-        assert event_store.version(STREAM) == 7
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(event_store, "version", lambda stream: 7)
-        with in_memory():
+class TestDefaultStore:
+    def test_a_patched_method_stays_while_the_store_is_replaced(self) -> None:
+        with pytest.MonkeyPatch.context() as patched, in_memory():
+            patched.setattr(event_store, "version", lambda stream: 7)
             assert event_store.version(STREAM) == 7
-    with in_memory():
-        assert event_store.version(STREAM) == 0
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(event_store, "version", lambda stream: 7)
+            with in_memory():
+                assert event_store.version(STREAM) == 7
+        with in_memory():
+            assert event_store.version(STREAM) == 0
 
+    @pytest.mark.django_db(transaction=True)
+    def test_an_event_loop_is_refused_even_if_its_thread_has_a_connection(self) -> None:
+        async def handle() -> None:
+            append()
 
-@pytest.mark.django_db(transaction=True)
-def test_code_of_an_event_loop_is_told_to_go_elsewhere_though_its_thread_has_a_connection() -> None:
-    async def handle() -> None:
         append()
+        with pytest.raises(SynchronousOnlyOperation):
+            asyncio.run(handle())
+        assert event_store.version(STREAM) == 1
 
-    append()
-    with pytest.raises(SynchronousOnlyOperation):
-        asyncio.run(handle())
-    assert event_store.version(STREAM) == 1
+    @pytest.mark.requires_postgresql
+    @pytest.mark.django_db(transaction=True)
+    def test_a_health_check_replaces_a_lost_connection_before_an_append(self) -> None:
+        append()
+        connection.health_check_enabled = True  # type: ignore[attr-defined]
+        connection.health_check_done = False  # type: ignore[attr-defined]
+        pid = connection.connection.info.backend_pid
 
+        def end_session() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
 
-@pytest.mark.requires_postgresql
-@pytest.mark.django_db(transaction=True)
-def test_a_connection_that_was_lost_is_replaced_before_an_append_where_health_is_checked() -> None:
-    append()
-    connection.health_check_enabled = True  # type: ignore[attr-defined]
-    connection.health_check_done = False  # type: ignore[attr-defined]
-    pid = connection.connection.info.backend_pid
-
-    def end_session() -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
-
-    with threads(1) as submit:
-        submit(end_session).result(30)
-    append()
-    assert event_store.version(STREAM) == 2
-    connection.close()
+        with threads(1) as submit:
+            submit(end_session).result(30)
+        append()
+        assert event_store.version(STREAM) == 2
+        connection.close()

@@ -1,4 +1,4 @@
-"""How the databases go about a long stream: a page of it costs no more than a page."""
+"""To read a page of a long stream, the databases read no more than the page."""
 
 import json
 from collections.abc import Iterator
@@ -40,25 +40,25 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(child)
 
 
-@pytest.mark.requires_postgresql
-@pytest.mark.parametrize("read", READS)
-def test_no_step_reads_more_than_the_page(read: str) -> None:
-    statement, parameters = READS[read]
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
-        ((explained,),) = cursor.fetchall()
-    plan = json.loads(explained) if isinstance(explained, str) else explained
-    rows = {node["Node Type"]: node["Actual Rows"] for node in nodes(plan[0]["Plan"])}
-    assert rows["Index Scan"] == rows["Limit"] == PAGE
-    assert max(rows.values()) == PAGE
+class TestQueryPlans:
+    @pytest.mark.requires_postgresql
+    @pytest.mark.parametrize("read", READS)
+    def test_no_step_reads_more_than_the_page(self, read: str) -> None:
+        statement, parameters = READS[read]
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)
+            ((explained,),) = cursor.fetchall()
+        plan = json.loads(explained) if isinstance(explained, str) else explained
+        rows = {node["Node Type"]: node["Actual Rows"] for node in nodes(plan[0]["Plan"])}
+        assert rows["Index Scan"] == rows["Limit"] == PAGE
+        assert max(rows.values()) == PAGE
 
-
-@pytest.mark.requires_sqlite
-@pytest.mark.parametrize("read", ["forwards", "backwards", "a tail"])
-def test_the_index_gives_the_events_in_order(read: str) -> None:
-    statement, parameters = READS[read]
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
-        steps = [row[-1] for row in cursor.fetchall()]
-    assert any(step.startswith("SEARCH event USING INDEX") for step in steps)
-    assert not any("TEMP B-TREE" in step for step in steps)
+    @pytest.mark.requires_sqlite
+    @pytest.mark.parametrize("read", ["forwards", "backwards", "a tail"])
+    def test_the_index_returns_the_events_in_order(self, read: str) -> None:
+        statement, parameters = READS[read]
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            steps = [row[-1] for row in cursor.fetchall()]
+        assert any(step.startswith("SEARCH event USING INDEX") for step in steps)
+        assert not any("TEMP B-TREE" in step for step in steps)

@@ -1,4 +1,4 @@
-"""The first statement of a transaction takes its BEGIN along on PostgreSQL, and is otherwise like any other."""
+"""On PostgreSQL, BEGIN travels with the first statement of a transaction."""
 
 import re
 import signal
@@ -24,15 +24,15 @@ STREAM = StreamId("first-statement", "1")
 
 
 class Begun(Event):
-    """Followed by nothing, so that an append of it is one statement."""
+    """Nothing follows this event, so its append is one statement."""
 
     class Meta:
         name = "first-statement.begun"
 
 
 @pytest.fixture
-def _interrupts_are_heard() -> Iterator[None]:
-    """What a shell starts in the background ignores them."""
+def _interrupts_are_enabled() -> Iterator[None]:
+    """A process that a shell starts in the background ignores interrupts."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -50,156 +50,27 @@ def append(*events: PendingEvent) -> None:
 
 
 def turns(traced: Path) -> int:
-    """How often one side waited for the other."""
+    """Return how often one side waited for the other."""
     return len(list(groupby(re.findall(r"\t([FB])\t", traced.read_text()))))
 
 
-@pytest.mark.parametrize("pipeline", [True, False], ids=["libpq 14", "an older libpq"])
-def test_begin_costs_no_round_trip_of_its_own(pipeline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psycopg.capabilities, "has_pipeline", lambda: pipeline)
-    with transaction.atomic():
-        append()
-    pgconn = connection.connection.pgconn
-    with (tmp_path / "trace").open("w") as trace, transaction.atomic():
-        pgconn.trace(trace.fileno())
-        append()
-        pgconn.untrace()
-    assert turns(tmp_path / "trace") == (2 if pipeline else 4)
-    assert event_store.version(STREAM) == 2
-
-
-@pytest.mark.parametrize("level", psycopg.IsolationLevel, ids=lambda level: level.name.lower())
-def test_it_begins_as_the_connection_is_told_to(level: psycopg.IsolationLevel) -> None:
-    connection.ensure_connection()
-    connection.connection.isolation_level = level
-    with transaction.atomic():
-        ((found,),) = fetch(connection, "SELECT current_setting('transaction_isolation')", {})
-    assert found == level.name.lower().replace("_", " ")
-
-
-def test_what_it_did_is_rolled_back_with_the_transaction() -> None:
-    append()
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
-        append()
-        raise ZeroDivisionError
-    assert event_store.version(STREAM) == 1
-
-
-def test_where_it_fails_the_transaction_has_failed_and_the_next_one_goes_on() -> None:
-    stored = PendingEvent(Begun())
-    event_store.append(StreamId("first-statement", "other"), [stored], expected=ANY)
-    append()
-    with pytest.raises(DuplicateEvent), transaction.atomic():
-        event_store.append(STREAM, [stored], expected=1)
-    with transaction.atomic():
-        append()
-    assert event_store.version(STREAM) == 2
-
-
-@pytest.mark.usefixtures("_interrupts_are_heard")
-@pytest.mark.parametrize("inner", [False, True], ids=["alone", "the first of a transaction"])
-def test_an_interrupt_ends_the_wait_for_another_writer_and_the_connection_goes_on(inner: bool, way: str) -> None:
-    def unit() -> AbstractContextManager[None]:
-        return transaction.atomic() if inner else nullcontext()
-
-    append()
-    pid = connection.connection.info.backend_pid
-    with holding_the_stream(), threads(1) as submit:
-        submit(signal_once_somebody_waits, threading.get_ident(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt), unit():
-            append()
-    with unit():
-        append()
-    assert event_store.version(STREAM) == 2
-    assert connection.connection.info.backend_pid == pid
-
-
-class TimeIsUp(Exception):
-    """As of Celery's soft limit: raised by a signal's handler, and caught."""
+class TimeLimit(Exception):
+    """Raised by a signal handler and caught, like the exception of Celery's soft time limit."""
 
 
 @pytest.fixture
-def _time_can_be_up() -> Iterator[None]:
+def _time_limit() -> Iterator[None]:
     def ring(signum: int, frame: object) -> None:
-        raise TimeIsUp
+        raise TimeLimit
 
     before = signal.signal(signal.SIGUSR1, ring)
     yield
     signal.signal(signal.SIGUSR1, before)
 
 
-@pytest.mark.usefixtures("_time_can_be_up")
-def test_what_is_asked_after_an_exception_out_of_the_wait_gets_no_other_statements_rows(way: str) -> None:
-    append()
-    with pytest.raises(StorageError, match="the connection is closed"), transaction.atomic():
-        with holding_the_stream(), threads(1) as submit:
-            submit(signal_once_somebody_waits, threading.get_ident(), signal.SIGUSR1)
-            with pytest.raises(TimeIsUp):
-                append()
-        event_store.append(StreamId("first-statement", "other"), [Begun()], expected=ANY)
-    with transaction.atomic():
-        append()
-    assert event_store.version(STREAM) == 2
-    assert event_store.version(StreamId("first-statement", "other")) == 0
-
-
-@pytest.mark.usefixtures("_time_can_be_up")
-@pytest.mark.parametrize("inner", [False, True], ids=["alone", "within a transaction"])
-def test_an_interrupted_append_blocks_no_other_writer_and_is_not_stored_later(inner: bool, way: str) -> None:
-    other = StreamId("first-statement", "other")
-    append()
-    with holding_the_stream(), threads(1) as submit:
-        with pytest.raises(TimeIsUp), transaction.atomic() if inner else nullcontext():
-            event_store.append(other, [Begun()], expected=ANY)
-            submit(signal_once_somebody_waits, threading.get_ident(), signal.SIGUSR1)
-            append()
-        close_old_connections()
-        with connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = '10s'")
-        event_store.append(other, [Begun()], expected=ANY)
-    append()
-    assert event_store.version(STREAM) == 2
-    assert event_store.version(other) == (1 if inner else 2)
-
-
-def test_an_exception_before_it_is_sent_leaves_no_half_open_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ring(*args: object) -> None:
-        raise TimeIsUp
-
-    append()
-    with monkeypatch.context() as patched, pytest.raises(TimeIsUp), transaction.atomic():
-        patched.setattr(prepared, "_send", ring)
-        append()
-    append()
-    assert event_store.version(STREAM) == 2
-
-
-@pytest.mark.parametrize("inner", [False, True], ids=["alone", "the first of a transaction"])
-@pytest.mark.parametrize("waits", [False, True], ids=["before it", "while it waits"])
-def test_a_session_that_the_server_ends_is_an_error_and_the_next_connection_works(
-    waits: bool, inner: bool, way: str
-) -> None:
-    def unit() -> AbstractContextManager[None]:
-        return transaction.atomic() if inner else nullcontext()
-
-    append()
-    pid = connection.connection.info.backend_pid
-    with holding_the_stream() if waits else nullcontext(), threads(1) as submit:
-        ending = submit(end_session, pid, waits)
-        if not waits:
-            ending.result(30)
-        with pytest.raises(StorageError, match="terminating connection due to administrator command") as caught, unit():
-            append()
-    assert caught.value.retryable
-    connection.close_if_unusable_or_obsolete()
-    with unit():
-        append()
-    assert event_store.version(STREAM) == 2
-
-
 @contextmanager
 def holding_the_stream() -> Iterator[None]:
-    """In the transaction of another session."""
+    """Lock the stream in a transaction of another session."""
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -218,7 +89,7 @@ def holding_the_stream() -> Iterator[None]:
         holding.result(30)
 
 
-def signal_once_somebody_waits(thread: int, signum: signal.Signals) -> None:
+def signal_once_a_session_waits(thread: int, signum: signal.Signals) -> None:
     wait_until_somebody_waits_for_a_lock()
     signal.pthread_kill(thread, signum)
 
@@ -228,3 +99,134 @@ def end_session(pid: int, once_it_waits: bool) -> None:
         wait_until_somebody_waits_for_a_lock()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 30000)", [pid])
+
+
+class TestBegin:
+    @pytest.mark.parametrize("pipeline", [True, False], ids=["libpq 14", "an older libpq"])
+    def test_it_costs_no_extra_round_trip(
+        self, pipeline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(psycopg.capabilities, "has_pipeline", lambda: pipeline)
+        with transaction.atomic():
+            append()
+        pgconn = connection.connection.pgconn
+        with (tmp_path / "trace").open("w") as trace, transaction.atomic():
+            pgconn.trace(trace.fileno())
+            append()
+            pgconn.untrace()
+        assert turns(tmp_path / "trace") == (2 if pipeline else 4)
+        assert event_store.version(STREAM) == 2
+
+    @pytest.mark.parametrize("level", psycopg.IsolationLevel, ids=lambda level: level.name.lower())
+    def test_it_uses_the_isolation_level_of_the_connection(self, level: psycopg.IsolationLevel) -> None:
+        connection.ensure_connection()
+        connection.connection.isolation_level = level
+        with transaction.atomic():
+            ((found,),) = fetch(connection, "SELECT current_setting('transaction_isolation')", {})
+        assert found == level.name.lower().replace("_", " ")
+
+    def test_the_first_statement_is_rolled_back_with_the_transaction(self) -> None:
+        append()
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            append()
+            raise ZeroDivisionError
+        assert event_store.version(STREAM) == 1
+
+    def test_a_failing_first_statement_fails_its_transaction_only(self) -> None:
+        stored = PendingEvent(Begun())
+        event_store.append(StreamId("first-statement", "other"), [stored], expected=ANY)
+        append()
+        with pytest.raises(DuplicateEvent), transaction.atomic():
+            event_store.append(STREAM, [stored], expected=1)
+        with transaction.atomic():
+            append()
+        assert event_store.version(STREAM) == 2
+
+    def test_an_exception_before_it_is_sent_leaves_no_open_pipeline(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def ring(*args: object) -> None:
+            raise TimeLimit
+
+        append()
+        with monkeypatch.context() as patched, pytest.raises(TimeLimit), transaction.atomic():
+            patched.setattr(prepared, "_send", ring)
+            append()
+        append()
+        assert event_store.version(STREAM) == 2
+
+
+class TestInterruption:
+    @pytest.mark.usefixtures("_interrupts_are_enabled")
+    @pytest.mark.parametrize("inner", [False, True], ids=["alone", "the first of a transaction"])
+    def test_an_interrupt_ends_the_wait_for_another_writer_and_keeps_the_connection(
+        self, inner: bool, way: str
+    ) -> None:
+        def unit() -> AbstractContextManager[None]:
+            return transaction.atomic() if inner else nullcontext()
+
+        append()
+        pid = connection.connection.info.backend_pid
+        with holding_the_stream(), threads(1) as submit:
+            submit(signal_once_a_session_waits, threading.get_ident(), signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt), unit():
+                append()
+        with unit():
+            append()
+        assert event_store.version(STREAM) == 2
+        assert connection.connection.info.backend_pid == pid
+
+    @pytest.mark.usefixtures("_time_limit")
+    def test_a_statement_after_an_interrupted_one_does_not_get_its_rows(self, way: str) -> None:
+        append()
+        with pytest.raises(StorageError, match="the connection is closed"), transaction.atomic():
+            with holding_the_stream(), threads(1) as submit:
+                submit(signal_once_a_session_waits, threading.get_ident(), signal.SIGUSR1)
+                with pytest.raises(TimeLimit):
+                    append()
+            event_store.append(StreamId("first-statement", "other"), [Begun()], expected=ANY)
+        with transaction.atomic():
+            append()
+        assert event_store.version(STREAM) == 2
+        assert event_store.version(StreamId("first-statement", "other")) == 0
+
+    @pytest.mark.usefixtures("_time_limit")
+    @pytest.mark.parametrize("inner", [False, True], ids=["alone", "within a transaction"])
+    def test_an_interrupted_append_blocks_no_other_writer_and_is_not_stored_later(self, inner: bool, way: str) -> None:
+        other = StreamId("first-statement", "other")
+        append()
+        with holding_the_stream(), threads(1) as submit:
+            with pytest.raises(TimeLimit), transaction.atomic() if inner else nullcontext():
+                event_store.append(other, [Begun()], expected=ANY)
+                submit(signal_once_a_session_waits, threading.get_ident(), signal.SIGUSR1)
+                append()
+            close_old_connections()
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '10s'")
+            event_store.append(other, [Begun()], expected=ANY)
+        append()
+        assert event_store.version(STREAM) == 2
+        assert event_store.version(other) == (1 if inner else 2)
+
+    @pytest.mark.parametrize("inner", [False, True], ids=["alone", "the first of a transaction"])
+    @pytest.mark.parametrize("waits", [False, True], ids=["before it", "while it waits"])
+    def test_a_session_that_the_server_ends_is_an_error_and_the_next_connection_works(
+        self, waits: bool, inner: bool, way: str
+    ) -> None:
+        def unit() -> AbstractContextManager[None]:
+            return transaction.atomic() if inner else nullcontext()
+
+        append()
+        pid = connection.connection.info.backend_pid
+        with holding_the_stream() if waits else nullcontext(), threads(1) as submit:
+            ending = submit(end_session, pid, waits)
+            if not waits:
+                ending.result(30)
+            with (
+                pytest.raises(StorageError, match="terminating connection due to administrator command") as caught,
+                unit(),
+            ):
+                append()
+        assert caught.value.retryable
+        connection.close_if_unusable_or_obsolete()
+        with unit():
+            append()
+        assert event_store.version(STREAM) == 2

@@ -1,4 +1,4 @@
-"""On PostgreSQL a reader believes that no position above the last drawn one is taken, so it is never told too high."""
+"""A reader on PostgreSQL skips events if the last drawn position is read too high."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +31,8 @@ def append(key: str, events: int, **metadata: str) -> None:
 
 
 @contextmanager
-def slow_ones_waiting() -> Iterator[None]:
-    """What is appended as slow is stored, and its statement does not end before the block does."""
+def slow_appends_waiting() -> Iterator[None]:
+    """An append with the metadata `slow` stores its events, and its statement ends only after the block."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -55,32 +55,33 @@ def draw(barrier: object, times: int) -> None:
             cursor.execute(DRAWING)
 
 
-@pytest.mark.slow
-def test_the_last_drawn_position_is_never_told_too_high_while_others_draw() -> None:
-    with threads(1) as submit, connection.cursor() as cursor:
-        drawers = submit(run_processes, draw, [(2000,)] * DRAWERS)
-        readings = 0
-        while readings < READINGS or not drawers.done():
-            cursor.execute(READING)
-            assert [(last, drawn) for last, drawn in cursor.fetchall() if last >= drawn] == []
-            readings += 1
-        drawers.result()
+class TestLastDrawn:
+    @pytest.mark.slow
+    def test_it_is_never_too_high_while_other_sessions_draw(self) -> None:
+        with threads(1) as submit, connection.cursor() as cursor:
+            drawers = submit(run_processes, draw, [(2000,)] * DRAWERS)
+            readings = 0
+            while readings < READINGS or not drawers.done():
+                cursor.execute(READING)
+                assert [(last, drawn) for last, drawn in cursor.fetchall() if last >= drawn] == []
+                readings += 1
+            drawers.result()
+
+    def test_floors_and_the_end_of_the_log_use_it(self) -> None:
+        for statement in (sql.FLOOR, sql.FLOOR_ONCE, sql.END_OF_LOG):
+            assert LAST_DRAWN in statement
+            assert "FROM es_django_event_position_seq" not in statement
 
 
-def test_floors_and_the_end_of_the_log_are_told_by_it() -> None:
-    for statement in (sql.FLOOR, sql.FLOOR_ONCE, sql.END_OF_LOG):
-        assert LAST_DRAWN in statement
-        assert "FROM es_django_event_position_seq" not in statement
-
-
-@pytest.mark.parametrize("events", [1, 3])
-def test_an_append_without_a_transaction_around_it_holds_the_log_too_while_it_is_in_flight(events: int) -> None:
-    with threads(1) as submit:
-        with slow_ones_waiting():
-            slow = submit(partial(append, "slow", events, slow="yes"))
-            wait_until_somebody_waits_for_a_lock()
-            append("fast", 1)
-            page = event_store.read_all(types=[Drawn])
-        assert page.events == []
-        slow.result(30)
-    assert [each.stream.key for each in event_store.read_all(types=[Drawn]).events] == ["slow"] * events + ["fast"]
+class TestFloor:
+    @pytest.mark.parametrize("events", [1, 3])
+    def test_an_append_in_autocommit_holds_the_log_back_while_it_is_in_flight(self, events: int) -> None:
+        with threads(1) as submit:
+            with slow_appends_waiting():
+                slow = submit(partial(append, "slow", events, slow="yes"))
+                wait_until_somebody_waits_for_a_lock()
+                append("fast", 1)
+                page = event_store.read_all(types=[Drawn])
+            assert page.events == []
+            slow.result(30)
+        assert [each.stream.key for each in event_store.read_all(types=[Drawn]).events] == ["slow"] * events + ["fast"]
