@@ -191,11 +191,10 @@ class EventStore(ABC):
         """
         require_position(after=after, limit=limit)
         require_many("types", types, type)
+        require_many("categories", categories, str)
         if limit == 0:
             return Page([], after)
         stored_names = None if types is None else registry.stored_names(types)
-        if isinstance(categories, str):
-            raise TypeError(f"categories must be a list, as in [{categories!r}], not a string")
         wanted = None if categories is None else list(categories)
         return self._read_all(after, limit, wanted, stored_names, partition or ALL_STREAMS)
 

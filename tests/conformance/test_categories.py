@@ -34,29 +34,28 @@ def _one_of_each(backend: str) -> None:
     credits.save(credit)
 
 
-def test_they_have_events_of_their_own() -> None:
-    savings.execute("same", lambda ledger: ledger.deposit(1))
-    assert (savings.get("same").balance, credits.get("same").balance) == (Decimal(6), Decimal(7))
-    assert [recorded.version for recorded in savings.history("same")] == [1, 2]
-    assert [recorded.version for recorded in credits.history("same")] == [1]
-    assert len(event_store.read_all(categories=["credit"]).events) == 1
+class TestSameKeyInTwoCategories:
+    def test_events_are_separate(self) -> None:
+        savings.execute("same", lambda ledger: ledger.deposit(1))
+        assert (savings.get("same").balance, credits.get("same").balance) == (Decimal(6), Decimal(7))
+        assert [recorded.version for recorded in savings.history("same")] == [1, 2]
+        assert [recorded.version for recorded in credits.history("same")] == [1]
+        assert len(event_store.read_all(categories=["credit"]).events) == 1
 
+    def test_snapshots_are_separate(self) -> None:
+        assert (snapshot_version(Savings("same").stream), snapshot_version(Credit("same").stream)) == (None, 1)
+        savings.execute("same", lambda ledger: ledger.deposit(1))
+        delete_snapshot(Credit("same").stream)
+        assert (snapshot_version(Savings("same").stream), snapshot_version(Credit("same").stream)) == (2, None)
+        assert (savings.get("same").balance, credits.get("same").balance) == (Decimal(6), Decimal(7))
 
-def test_they_have_snapshots_of_their_own() -> None:
-    assert (snapshot_version(Savings("same").stream), snapshot_version(Credit("same").stream)) == (None, 1)
-    savings.execute("same", lambda ledger: ledger.deposit(1))
-    delete_snapshot(Credit("same").stream)
-    assert (snapshot_version(Savings("same").stream), snapshot_version(Credit("same").stream)) == (2, None)
-    assert (savings.get("same").balance, credits.get("same").balance) == (Decimal(6), Decimal(7))
+    @pytest.mark.requires_postgresql
+    def test_locks_are_separate(self) -> None:
+        def deposit_under_lock() -> None:
+            with credits.lock("same", timeout=10) as ledger:
+                ledger.deposit(1)
 
-
-@pytest.mark.requires_postgresql
-def test_they_have_locks_of_their_own() -> None:
-    def deposit_under_lock() -> None:
-        with credits.lock("same", timeout=10) as ledger:
+        with savings.lock("same") as ledger, threads(1) as submit:
             ledger.deposit(1)
-
-    with savings.lock("same") as ledger, threads(1) as submit:
-        ledger.deposit(1)
-        submit(deposit_under_lock).result(30)
-    assert (savings.get("same").balance, credits.get("same").balance) == (Decimal(6), Decimal(8))
+            submit(deposit_under_lock).result(30)
+        assert (savings.get("same").balance, credits.get("same").balance) == (Decimal(6), Decimal(8))

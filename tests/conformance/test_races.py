@@ -47,18 +47,6 @@ def in_threads(start: int, events: int) -> list[list[str]]:
     return [future.result() for future in futures]
 
 
-@pytest.mark.parametrize(("start", "events"), [(1, 1), (0, 1), (1, 3)])
-def test_one_thread_wins(start: int, events: int) -> None:
-    race(in_threads, start, events)
-
-
-@pytest.mark.database_alone
-@pytest.mark.parametrize(("start", "events"), [(1, 1), (0, 1), (1, 3)])
-@pytest.mark.slow
-def test_one_process_wins(start: int, events: int) -> None:
-    race(in_processes, start, events)
-
-
 def race(run: Callable[[int, int], list[list[str]]], start: int, events: int) -> None:
     if start:
         for number in range(ROUNDS):
@@ -76,10 +64,23 @@ def deposit_often(barrier: Any, times: int) -> None:
         ledgers.execute("l-1", lambda ledger: ledger.deposit(1), attempts=1000)
 
 
-@pytest.mark.database_alone
-@pytest.mark.slow
-def test_no_deposit_is_lost_among_processes_that_execute() -> None:
-    ledgers.save(Ledger.open("l-1"))
-    run_processes(deposit_often, [(50,)] * WRITERS, timeout=120)
-    assert ledgers.get("l-1").balance == 400
-    assert ledgers.get("l-1").version == 401
+class TestOneWinner:
+    @pytest.mark.parametrize(("start", "events"), [(1, 1), (0, 1), (1, 3)])
+    def test_one_of_several_threads_wins(self, start: int, events: int) -> None:
+        race(in_threads, start, events)
+
+    @pytest.mark.database_alone
+    @pytest.mark.parametrize(("start", "events"), [(1, 1), (0, 1), (1, 3)])
+    @pytest.mark.slow
+    def test_one_of_several_processes_wins(self, start: int, events: int) -> None:
+        race(in_processes, start, events)
+
+
+class TestExecute:
+    @pytest.mark.database_alone
+    @pytest.mark.slow
+    def test_no_deposit_is_lost_when_processes_execute_concurrently(self) -> None:
+        ledgers.save(Ledger.open("l-1"))
+        run_processes(deposit_often, [(50,)] * WRITERS, timeout=120)
+        assert ledgers.get("l-1").balance == 400
+        assert ledgers.get("l-1").version == 401

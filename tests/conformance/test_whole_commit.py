@@ -96,104 +96,106 @@ def shown() -> list[str]:
 NOTHING: tuple[list[str], list[Any], int | None] = ([], [], None)
 
 
-def test_all_of_a_commit_is_gone_with_its_transaction_and_there_with_the_next() -> None:
-    news = board("unshown one", "unshown two")
-    with pytest.raises(KeyError), event_store.transaction():
+class TestWholeCommit:
+    def test_every_part_is_rolled_back_with_its_transaction_and_stored_by_the_next(self) -> None:
+        news = board("unshown one", "unshown two")
+        with pytest.raises(KeyError), event_store.transaction():
+            boards.save(news)
+            assert stored() == (["unshown one", "unshown two"], ["unshown one", "unshown two"], 2)
+            raise KeyError
+        assert stored() == NOTHING
         boards.save(news)
         assert stored() == (["unshown one", "unshown two"], ["unshown one", "unshown two"], 2)
-        raise KeyError
-    assert stored() == NOTHING
-    boards.save(news)
-    assert stored() == (["unshown one", "unshown two"], ["unshown one", "unshown two"], 2)
 
-
-@pytest.mark.database_alone
-def test_the_read_model_is_in_the_same_commit() -> None:
-    news = board("one", "two")
-    with pytest.raises(KeyError), transaction.atomic():
-        boards.save(news)
-        assert shown() == ["one", "two"]
-        raise KeyError
-    assert (stored(), shown()) == (NOTHING, [])
-    boards.save(news)
-    assert (stored(), shown()) == ((["one", "two"], ["one", "two"], 2), ["one", "two"])
-
-
-def test_a_projection_that_raises_leaves_nothing_of_the_commit() -> None:
-    news = board("unshown", "unbearable")
-    with pytest.raises(ValueError, match="cannot be shown"):
-        boards.save(news)
-    assert stored() == NOTHING
-    assert (news.committed_version, len(news.pending_events)) == (0, 2)
-
-
-@pytest.mark.database_alone
-@pytest.mark.parametrize("around", ["nothing", "a transaction", "a savepoint"])
-def test_a_second_write_of_the_read_model_that_a_constraint_refuses_leaves_nothing(around: str) -> None:
-    news = board("same", "same")
-    with transaction.atomic() if around != "nothing" else nullcontext():
-        with (
-            pytest.raises(StorageError) as caught,
-            transaction.atomic() if around == "a savepoint" else nullcontext(),
-        ):
+    @pytest.mark.database_alone
+    def test_the_read_model_is_in_the_same_commit(self) -> None:
+        news = board("one", "two")
+        with pytest.raises(KeyError), transaction.atomic():
             boards.save(news)
-        assert not caught.value.retryable
-        assert (stored(), shown()) == (NOTHING, []), "and the caller's transaction can go on"
-    assert (stored(), shown()) == (NOTHING, [])
-    assert (news.committed_version, len(news.pending_events)) == (0, 2)
-
-
-@pytest.mark.parametrize("at_once", [True, False], ids=["twice in one commit", "stored before"])
-@pytest.mark.parametrize("outer", [True, False], ids=["in a transaction", "alone"])
-def test_a_message_id_that_is_taken_leaves_nothing_of_the_commit_and_is_named(outer: bool, at_once: bool) -> None:
-    taken = uuid4()
-    if not at_once:
-        outbox.send("tests", type="noted", data=None, message_id=taken)
-    news = Board("b-1")
-    news.post("unshown one", taken)
-    news.post("unshown two", taken if at_once else None)
-    with pytest.raises(DuplicateMessage) as caught, event_store.transaction() if outer else nullcontext():
+            assert shown() == ["one", "two"]
+            raise KeyError
+        assert (stored(), shown()) == (NOTHING, [])
         boards.save(news)
-    assert list(caught.value.message_ids) == [taken]
-    assert str(taken) in str(caught.value)
-    assert stored() == NOTHING
-    assert len(outbox_messages()) == (0 if at_once else 1)
-    assert len(news.pending_events) == 2
+        assert (stored(), shown()) == ((["one", "two"], ["one", "two"], 2), ["one", "two"])
 
 
-def test_a_message_id_that_two_saves_of_a_transaction_share_leaves_nothing_of_either() -> None:
-    taken = uuid4()
-    first, second = Board("b-1"), Board("b-2")
-    first.post("unshown", taken)
-    second.post("unshown", taken)
-    with pytest.raises(DuplicateMessage) as caught, event_store.transaction():
-        boards.save(first)
-        boards.save(second)
-    assert list(caught.value.message_ids) == [taken]
-    assert (stored("b-1"), stored("b-2")) == (NOTHING, NOTHING)
-    assert (len(first.pending_events), len(second.pending_events)) == (1, 1)
+class TestProjectionFailure:
+    def test_nothing_is_written_if_an_inline_projection_raises(self) -> None:
+        news = board("unshown", "unbearable")
+        with pytest.raises(ValueError, match="cannot be shown"):
+            boards.save(news)
+        assert stored() == NOTHING
+        assert (news.committed_version, len(news.pending_events)) == (0, 2)
+
+    @pytest.mark.database_alone
+    @pytest.mark.parametrize("around", ["nothing", "a transaction", "a savepoint"])
+    def test_nothing_is_written_if_a_constraint_rejects_a_later_row_of_the_read_model(self, around: str) -> None:
+        news = board("same", "same")
+        with transaction.atomic() if around != "nothing" else nullcontext():
+            with (
+                pytest.raises(StorageError) as caught,
+                transaction.atomic() if around == "a savepoint" else nullcontext(),
+            ):
+                boards.save(news)
+            assert not caught.value.retryable
+            assert (stored(), shown()) == (NOTHING, []), "and the caller's transaction can go on"
+        assert (stored(), shown()) == (NOTHING, [])
+        assert (news.committed_version, len(news.pending_events)) == (0, 2)
 
 
-def test_a_stale_save_stores_neither_event_nor_message() -> None:
-    boards.save(board("unshown"))
-    stale = boards.get("b-1")
-    boards.execute("b-1", lambda board: board.post("unshown too"))
-    before = stored()
-    stale.post("unshown late")
-    with pytest.raises(ConcurrencyError):
-        boards.save(stale)
-    assert stored() == before
+class TestDuplicateMessage:
+    @pytest.mark.parametrize("at_once", [True, False], ids=["twice in one commit", "stored before"])
+    @pytest.mark.parametrize("outer", [True, False], ids=["in a transaction", "alone"])
+    def test_nothing_is_written_if_a_message_id_is_taken_and_the_error_names_it(
+        self, outer: bool, at_once: bool
+    ) -> None:
+        taken = uuid4()
+        if not at_once:
+            outbox.send("tests", type="noted", data=None, message_id=taken)
+        news = Board("b-1")
+        news.post("unshown one", taken)
+        news.post("unshown two", taken if at_once else None)
+        with pytest.raises(DuplicateMessage) as caught, event_store.transaction() if outer else nullcontext():
+            boards.save(news)
+        assert list(caught.value.message_ids) == [taken]
+        assert str(taken) in str(caught.value)
+        assert stored() == NOTHING
+        assert len(outbox_messages()) == (0 if at_once else 1)
+        assert len(news.pending_events) == 2
+
+    def test_nothing_is_written_if_two_saves_of_a_transaction_share_a_message_id(self) -> None:
+        taken = uuid4()
+        first, second = Board("b-1"), Board("b-2")
+        first.post("unshown", taken)
+        second.post("unshown", taken)
+        with pytest.raises(DuplicateMessage) as caught, event_store.transaction():
+            boards.save(first)
+            boards.save(second)
+        assert list(caught.value.message_ids) == [taken]
+        assert (stored("b-1"), stored("b-2")) == (NOTHING, NOTHING)
+        assert (len(first.pending_events), len(second.pending_events)) == (1, 1)
 
 
-@pytest.mark.parametrize("key", ["a-new", "z-new"])
-def test_a_conflict_of_one_stream_leaves_no_other_with_its_snapshot(key: str) -> None:
-    boards.save(board("unshown", key="m-stale"))
-    stale, new = boards.get("m-stale"), board("unshown one", "unshown two", key=key)
-    boards.execute("m-stale", lambda board: board.post("unshown meanwhile"))
-    stale.post("unshown late")
-    for pair in ([stale, new], [new, stale]):
+class TestConflict:
+    def test_a_stale_save_stores_neither_event_nor_message(self) -> None:
+        boards.save(board("unshown"))
+        stale = boards.get("b-1")
+        boards.execute("b-1", lambda board: board.post("unshown too"))
+        before = stored()
+        stale.post("unshown late")
         with pytest.raises(ConcurrencyError):
-            boards.save_all(pair)
-        assert stored(key) == NOTHING
-        assert (stale.committed_version, len(stale.pending_events)) == (1, 1)
-        assert (new.committed_version, len(new.pending_events)) == (0, 2)
+            boards.save(stale)
+        assert stored() == before
+
+    @pytest.mark.parametrize("key", ["a-new", "z-new"])
+    def test_a_conflict_on_one_stream_writes_no_snapshot_of_another(self, key: str) -> None:
+        boards.save(board("unshown", key="m-stale"))
+        stale, new = boards.get("m-stale"), board("unshown one", "unshown two", key=key)
+        boards.execute("m-stale", lambda board: board.post("unshown meanwhile"))
+        stale.post("unshown late")
+        for pair in ([stale, new], [new, stale]):
+            with pytest.raises(ConcurrencyError):
+                boards.save_all(pair)
+            assert stored(key) == NOTHING
+            assert (stale.committed_version, len(stale.pending_events)) == (1, 1)
+            assert (new.committed_version, len(new.pending_events)) == (0, 2)

@@ -71,166 +71,166 @@ def fail_in_database(execute: Any, sql: str, params: Any, many: bool, context: A
     return execute("SELECT no_column FROM es_django_stream", {}, False, context)
 
 
-@pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
-def test_a_failing_database_is_told_by_every_operation(operation: str, ask: Callable[[], Any]) -> None:
-    with (
-        connection.execute_wrapper(fail),
-        pytest.raises(StorageError, match="told by the database") as caught,
-    ):
-        ask()
-    assert caught.value.operation == operation
-    assert isinstance(caught.value.__cause__, OperationalError)
-
-
-@pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
-def test_what_fails_in_a_transaction_and_is_caught_there_does_not_let_it_seem_committed(
-    operation: str, ask: Callable[[], Any]
-) -> None:
-    committed: list[str] = []
-    with transaction.atomic():
-        event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
-        transaction.on_commit(lambda: committed.append("told"))
-        # A transaction fails with its first failing statement, which the database itself must have been given.
-        with connection.execute_wrapper(fail_in_database), pytest.raises(StorageError):
+class TestEveryOperation:
+    @pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
+    def test_a_database_error_becomes_a_storage_error_that_names_the_operation(
+        self, operation: str, ask: Callable[[], Any]
+    ) -> None:
+        with (
+            connection.execute_wrapper(fail),
+            pytest.raises(StorageError, match="told by the database") as caught,
+        ):
             ask()
-    assert event_store.version(StreamId("ledger", "before")) == len(committed)
+        assert caught.value.operation == operation
+        assert isinstance(caught.value.__cause__, OperationalError)
+
+    @pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
+    def test_a_transaction_commits_nothing_in_silence_after_a_caught_error(
+        self, operation: str, ask: Callable[[], Any]
+    ) -> None:
+        committed: list[str] = []
+        with transaction.atomic():
+            event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
+            transaction.on_commit(lambda: committed.append("told"))
+            # A transaction fails with its first failing statement, which the database itself must have been given.
+            with connection.execute_wrapper(fail_in_database), pytest.raises(StorageError):
+                ask()
+        assert event_store.version(StreamId("ledger", "before")) == len(committed)
+
+    @pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
+    def test_an_operation_in_a_broken_transaction_is_an_error_and_nothing_is_written(
+        self, operation: str, ask: Callable[[], Any]
+    ) -> None:
+        committed: list[str] = []
+        with transaction.atomic():
+            event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
+            transaction.on_commit(lambda: committed.append("told"))
+            with suppress(Error), connection.cursor() as cursor:
+                cursor.execute(SPOIL[connection.vendor])
+            with pytest.raises(StorageError, match="was caught inside the transaction") as caught:
+                ask()
+        assert caught.value.operation == operation
+        assert (event_store.read_all().events, committed) == ([], [])
 
 
-def test_a_failure_that_a_savepoint_makes_good_leaves_the_transaction_as_it_was() -> None:
-    def fail_within(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        if "SAVEPOINT" in sql:
-            return execute(sql, params, many, context)
-        return fail_in_database(execute, sql, params, many, context)
+class TestTransaction:
+    def test_a_transaction_goes_on_after_an_error_that_a_savepoint_rolled_back(self) -> None:
+        def fail_within(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+            if "SAVEPOINT" in sql:
+                return execute(sql, params, many, context)
+            return fail_in_database(execute, sql, params, many, context)
 
-    with transaction.atomic():
-        event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
-        with connection.execute_wrapper(fail_within), pytest.raises(StorageError):
-            event_store.append_all(TWO_WRITES)
-        event_store.append(StreamId("ledger", "after"), [Annotated(note=1)], expected=0)
-    assert event_store.version(StreamId("ledger", "before")) == event_store.version(StreamId("ledger", "after")) == 1
+        with transaction.atomic():
+            event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
+            with connection.execute_wrapper(fail_within), pytest.raises(StorageError):
+                event_store.append_all(TWO_WRITES)
+            event_store.append(StreamId("ledger", "after"), [Annotated(note=1)], expected=0)
+        assert (
+            event_store.version(StreamId("ledger", "before")) == event_store.version(StreamId("ledger", "after")) == 1
+        )
 
+    @pytest.mark.requires_postgresql
+    def test_a_transaction_commits_nothing_in_silence_after_an_interrupted_operation(self) -> None:
+        committed: list[str] = []
 
-@pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
-def test_after_a_caught_error_of_raw_sql_nothing_is_stored_and_nothing_seems_committed(
-    operation: str, ask: Callable[[], Any]
-) -> None:
-    committed: list[str] = []
-    with transaction.atomic():
-        event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
-        transaction.on_commit(lambda: committed.append("told"))
-        with suppress(Error), connection.cursor() as cursor:
-            cursor.execute(SPOIL[connection.vendor])
-        with pytest.raises(StorageError, match="was caught inside the transaction") as caught:
-            ask()
-    assert caught.value.operation == operation
-    assert (event_store.read_all().events, committed) == ([], [])
+        def interrupt(*arguments: Any) -> None:
+            with suppress(Error):
+                fail_in_database(*arguments)
+            raise KeyboardInterrupt
 
+        with transaction.atomic():
+            event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
+            transaction.on_commit(lambda: committed.append("told"))
+            with connection.execute_wrapper(interrupt), pytest.raises(KeyboardInterrupt):
+                event_store.append(STREAM, [PENDING], expected=0)
+        assert committed == []
 
-@pytest.mark.requires_postgresql
-def test_an_interrupted_operation_does_not_let_its_transaction_seem_committed() -> None:
-    committed: list[str] = []
+    def test_a_transaction_without_writes_is_healthy_with_autocommit_off(self) -> None:
+        transaction.set_autocommit(False)
+        try:
+            with transaction.atomic(savepoint=False):
+                event_store.append(STREAM, [PENDING], expected=event_store.version(STREAM))
+            transaction.commit()
+        finally:
+            transaction.set_autocommit(True)
+        assert event_store.version(STREAM) == 1
 
-    def interrupt(*arguments: Any) -> None:
-        with suppress(Error):
-            fail_in_database(*arguments)
-        raise KeyboardInterrupt
-
-    with transaction.atomic():
-        event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
-        transaction.on_commit(lambda: committed.append("told"))
-        with connection.execute_wrapper(interrupt), pytest.raises(KeyboardInterrupt):
+    def test_a_broken_transaction_that_is_marked_for_rollback_ends_without_an_error(self) -> None:
+        with event_store.lock(STREAM, 5):
             event_store.append(STREAM, [PENDING], expected=0)
-    assert committed == []
+            with suppress(Error), connection.cursor() as cursor:
+                cursor.execute(SPOIL[connection.vendor])
+            transaction.set_rollback(True)
+        assert event_store.version(STREAM) == 0
+
+    def test_a_transaction_commits_nothing_after_a_message_could_not_be_stored(self) -> None:
+        with transaction.atomic():
+            event_store.append(STREAM, [PENDING], expected=0)
+            with connection.execute_wrapper(fail), pytest.raises(StorageError):
+                event_store.send(MESSAGE)
+        assert event_store.version(STREAM) == 0
 
 
-def test_a_block_that_has_written_nothing_is_sound_where_autocommit_is_off() -> None:
-    transaction.set_autocommit(False)
-    try:
-        with transaction.atomic(savepoint=False):
-            event_store.append(STREAM, [PENDING], expected=event_store.version(STREAM))
-        transaction.commit()
-    finally:
-        transaction.set_autocommit(True)
-    assert event_store.version(STREAM) == 1
+class TestConnection:
+    def test_a_connection_that_was_closed_in_its_transaction_is_an_error(self) -> None:
+        with transaction.atomic():
+            event_store.append(STREAM, [PENDING], expected=0)
+            connection.close()
+            for ask in (lambda: event_store.version(STREAM), lambda: event_store.append(STREAM, [PENDING], expected=1)):
+                with pytest.raises(StorageError):
+                    ask()
+        assert event_store.version(STREAM) == 0
+
+    def test_an_error_before_the_statement_is_a_storage_error_while_queries_are_logged(self) -> None:
+        with CaptureQueriesContext(connection), transaction.atomic():
+            transaction.set_rollback(True)
+            for ask in (lambda: event_store.load(STREAM), lambda: event_store.append(STREAM, [PENDING], expected=0)):
+                with pytest.raises(StorageError, match="until the end of the 'atomic' block"):
+                    ask()
 
 
-def test_a_connection_that_was_closed_in_its_block_is_told() -> None:
-    with transaction.atomic():
-        event_store.append(STREAM, [PENDING], expected=0)
-        connection.close()
-        for ask in (lambda: event_store.version(STREAM), lambda: event_store.append(STREAM, [PENDING], expected=1)):
-            with pytest.raises(StorageError):
-                ask()
-    assert event_store.version(STREAM) == 0
+class TestLock:
+    def test_a_failed_commit_at_the_end_of_a_lock_is_a_storage_error(self) -> None:
+        with pytest.raises(StorageError, match="commit the work under a lock"), event_store.lock(STREAM, 5):
+            Snapshot.objects.create(stream_id=2**40, version=1, schema="tests", state="{}")
+        with pytest.raises(IntegrityError), event_store.lock(STREAM, 5), connection.cursor() as cursor:
+            cursor.execute("INSERT INTO es_django_stream DEFAULT VALUES")
 
+    def test_an_error_of_an_on_commit_callback_passes_unchanged_with_a_note(self) -> None:
+        with pytest.raises(OperationalError, match="told by the database") as caught, event_store.lock(STREAM, 5):
+            event_store.append(STREAM, [PENDING], expected=0)
+            transaction.on_commit(fail)
+        assert event_store.version(STREAM) == 1
+        assert caught.value.__notes__ == [AFTER_COMMIT]
 
-def test_what_fails_before_a_statement_is_made_is_told_where_statements_are_logged() -> None:
-    with CaptureQueriesContext(connection), transaction.atomic():
-        transaction.set_rollback(True)
-        for ask in (lambda: event_store.load(STREAM), lambda: event_store.append(STREAM, [PENDING], expected=0)):
-            with pytest.raises(StorageError, match="until the end of the 'atomic' block"):
-                ask()
-
-
-def test_a_commit_that_fails_at_the_end_of_a_lock_is_told() -> None:
-    with pytest.raises(StorageError, match="commit the work under a lock"), event_store.lock(STREAM, 5):
-        Snapshot.objects.create(stream_id=2**40, version=1, schema="tests", state="{}")
-    with pytest.raises(IntegrityError), event_store.lock(STREAM, 5), connection.cursor() as cursor:
-        cursor.execute("INSERT INTO es_django_stream DEFAULT VALUES")
-
-
-def test_what_fails_after_the_commit_of_a_lock_is_not_told_as_a_failed_commit() -> None:
-    with pytest.raises(OperationalError, match="told by the database") as caught, event_store.lock(STREAM, 5):
-        event_store.append(STREAM, [PENDING], expected=0)
-        transaction.on_commit(fail)
-    assert event_store.version(STREAM) == 1
-    assert caught.value.__notes__ == [AFTER_COMMIT]
-
-
-def test_a_block_that_is_to_be_rolled_back_ends_in_silence_though_its_transaction_is_broken() -> None:
-    with event_store.lock(STREAM, 5):
-        event_store.append(STREAM, [PENDING], expected=0)
-        with suppress(Error), connection.cursor() as cursor:
-            cursor.execute(SPOIL[connection.vendor])
-        transaction.set_rollback(True)
-    assert event_store.version(STREAM) == 0
-
-
-@pytest.mark.requires_sqlite
-def test_a_database_that_another_process_has_locked_is_told_by_the_lock() -> None:
-    ask = "SELECT file FROM pragma_database_list WHERE name = 'main'"
-    with connection.cursor() as cursor:
-        (file,) = cursor.execute(ask).fetchone()
-        (before,) = cursor.execute("PRAGMA busy_timeout").fetchone()
-        cursor.execute("PRAGMA busy_timeout = 0")
-    other = sqlite3.connect(file, isolation_level=None)
-    try:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(LockTimeout, match="'l-1'"), event_store.lock(STREAM, 0.1):
-            raise AssertionError("it was granted")
-        with pytest.raises(StorageError, match="failed to lock a stream") as caught, event_store.lock(STREAM, None):
-            raise AssertionError("it was granted")
-        assert caught.value.retryable
-        other.execute("ROLLBACK")
-        with event_store.lock(STREAM, 0.1):
-            assert event_store.in_transaction
-    finally:
-        other.close()
+    @pytest.mark.requires_sqlite
+    def test_a_database_that_another_process_has_locked_is_a_timeout_or_a_storage_error(self) -> None:
+        ask = "SELECT file FROM pragma_database_list WHERE name = 'main'"
         with connection.cursor() as cursor:
-            cursor.execute(f"PRAGMA busy_timeout = {before}")
+            (file,) = cursor.execute(ask).fetchone()
+            (before,) = cursor.execute("PRAGMA busy_timeout").fetchone()
+            cursor.execute("PRAGMA busy_timeout = 0")
+        other = sqlite3.connect(file, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(LockTimeout, match="'l-1'"), event_store.lock(STREAM, 0.1):
+                raise AssertionError("it was granted")
+            with pytest.raises(StorageError, match="failed to lock a stream") as caught, event_store.lock(STREAM, None):
+                raise AssertionError("it was granted")
+            assert caught.value.retryable
+            other.execute("ROLLBACK")
+            with event_store.lock(STREAM, 0.1):
+                assert event_store.in_transaction
+        finally:
+            other.close()
+            with connection.cursor() as cursor:
+                cursor.execute(f"PRAGMA busy_timeout = {before}")
 
 
-@pytest.mark.requires_postgresql
-def test_the_reason_tells_no_values_of_the_row() -> None:
-    with pytest.raises(StorageError, match="duplicate key") as caught, storage_errors("open a stream", connection):
-        for _ in range(2):
-            Stream.objects.create(category="ledger", key="secret", version=0)
-    assert "secret" not in str(caught.value)
-
-
-def test_a_transaction_whose_message_failed_commits_nothing() -> None:
-    with transaction.atomic():
-        event_store.append(STREAM, [PENDING], expected=0)
-        with connection.execute_wrapper(fail), pytest.raises(StorageError):
-            event_store.send(MESSAGE)
-    assert event_store.version(STREAM) == 0
+class TestReason:
+    @pytest.mark.requires_postgresql
+    def test_the_reason_does_not_show_values_of_the_row(self) -> None:
+        with pytest.raises(StorageError, match="duplicate key") as caught, storage_errors("open a stream", connection):
+            for _ in range(2):
+                Stream.objects.create(category="ledger", key="secret", version=0)
+        assert "secret" not in str(caught.value)
