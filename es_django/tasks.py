@@ -73,7 +73,7 @@ def handle_message(self: Task[Any, Any], message: object) -> None:
 
     If a worker ends before it has finished, the broker delivers the message again. This delivery counts as a failed
     attempt and runs no handler: otherwise a message that kills its worker would kill the next ones too. A worker that
-    is only restarted returns messages that it has not begun. So a message gets at least two attempts before it is dead.
+    is only restarted returns messages that it has not begun, so the first redelivery alone never makes a message dead.
     """
     limits = conf.settings().outbox
     attempt = (self.request.retries or 0) + 1
@@ -85,7 +85,7 @@ def handle_message(self: Task[Any, Any], message: object) -> None:
 
 def _retry(task: Any, countdown: float) -> NoReturn:
     if task.request.called_directly or task.request.is_eager:
-        raise task.retry(countdown=countdown)  # there is no broker to confirm it
+        raise task.retry(countdown=countdown)  # the task runs without a broker
     try:
         producer = task.app.amqp.Producer(_retry_connection.get())
         raise task.retry(

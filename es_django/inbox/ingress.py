@@ -39,7 +39,7 @@ def ingress(request: HttpRequest) -> HttpResponse:
     | 403 | no secret is configured |
     | 404 | no handler takes this type |
     | 413 | the body is longer than MAX_BYTES |
-    | 422 | a handler rejected the event, which is kept as dead |
+    | 422 | a handler failed permanently; the event is kept as dead |
     | 503 | the sender must send the request again after `Retry-After` seconds |
 
     Each event of a batch is handled independently of the others. The worst result decides about the status: 503, then
@@ -76,7 +76,7 @@ def _respond(request: HttpRequest) -> HttpResponse:
     if outcome is Outcome.POSTPONED:
         return _send_again()
     if outcome is Outcome.DEAD:
-        return _refusal(422, "a handler rejected the event")
+        return _refusal(422, "a handler failed permanently: do not send the event again")
     if outcome is Outcome.NO_HANDLER:
         return _refusal(404, "no handler takes this type of event") if limits.strict else HttpResponse(status=202)
     return HttpResponse(status=204)

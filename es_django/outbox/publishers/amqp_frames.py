@@ -44,7 +44,7 @@ def frames_of(delivery: Delivery, *, channel: int, frame_max: int) -> bytes:
     header = pack(">HHQH", BASIC, 0, len(body), flags) + dumps(kinds, values)
     longest = frame_max - OVERHEAD
     if len(header) > longest:
-        raise FrameSyntaxError(f"its headers are longer than the {longest} bytes of a frame")
+        raise FrameSyntaxError(f"the headers are longer than the {longest} bytes of a frame")
     pieces = (body[start : start + longest] for start in range(0, len(body), longest))
     frames = [
         _publish(channel, exchange, routing_key, mandatory),

@@ -41,7 +41,7 @@ FORMATS = {
 
 
 def format_named(name: str) -> Format:
-    """Return the format with this name. Raises `ImproperlyConfigured` if there is none."""
+    """Return the format with this name. Raises `ImproperlyConfigured` if it does not exist."""
     if name not in FORMATS:
         raise ImproperlyConfigured(f"the option format must be {' or '.join(map(repr, FORMATS))}, not {name!r}")
     return FORMATS[name]

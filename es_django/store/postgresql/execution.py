@@ -45,7 +45,11 @@ def _fastest(connection: BaseDatabaseWrapper) -> Fetch:
         missing = ", ".join(prepared.missing_parts(connection))
         if not missing:
             return prepared.fetch
-    logger.warning("statements are not prepared, because Django or psycopg has changed: %s", missing)
+    logger.warning(
+        "statements are not prepared, because Django or psycopg has changed: %s",
+        missing,
+        extra={"database": connection.alias},
+    )
     return plain_cursor.fetch
 
 
