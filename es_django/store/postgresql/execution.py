@@ -42,11 +42,12 @@ def _fastest(connection: BaseDatabaseWrapper) -> Fetch:
     except ImportError as error:
         missing = str(error)
     else:
-        missing = ", ".join(prepared.missing_parts(connection))
-        if not missing:
+        parts = prepared.missing_parts(connection)
+        if not parts:
             return prepared.fetch
+        missing = f"without {', '.join(parts)}"
     logger.warning(
-        "statements are not prepared, because Django or psycopg has changed: %s",
+        "statements take Django's cursor, which is slower: Django or psycopg has changed (%s)",
         missing,
         extra={"database": connection.alias},
     )
