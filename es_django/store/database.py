@@ -143,9 +143,10 @@ class DatabaseEventStore(EventStore):
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
         """Rows of a key and a `TailRow`, by stream and version. A snapshot comes before its events, with type None."""
 
-    @abstractmethod
     def _projections_run_from_checkpoint(self) -> Set[str]:
         """Names of the projections that now run from their checkpoint, so that no append may run them."""
+        # The append holds the lock that a rebuild must wait for, and this statement starts after it was granted.
+        return {name for (name,) in self._fetch(sql.PROJECTIONS_RUN_FROM_CHECKPOINT, {})}
 
     @abstractmethod
     def hold_inline_projections(self) -> None:

@@ -1,4 +1,4 @@
-"""The statements that PostgreSQL and SQLite share: they read one stream."""
+"""The statements that PostgreSQL and SQLite share."""
 
 # The subquery finds the stream's id first, so the index on (stream_id, version) gives the events in order, and a page
 # reads only its own events. With a join, the database would read and sort the whole stream for each page.
@@ -45,3 +45,5 @@ SELECT * FROM (
      ORDER BY event.version LIMIT %(limit)s) AS tail
  ORDER BY version
 """
+
+PROJECTIONS_RUN_FROM_CHECKPOINT = "SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'inline'"

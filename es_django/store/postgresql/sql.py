@@ -202,8 +202,6 @@ LOCK_STREAM = "SELECT pg_advisory_xact_lock(hashtext(%s), hashtext(%s))"
 
 HOLD_INLINE_PROJECTIONS = f"SELECT pg_advisory_xact_lock({INLINE_PROJECTIONS_LOCK})"
 
-PROJECTIONS_RUN_FROM_CHECKPOINT = "SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'inline'"
-
 GET_LOCK_TIMEOUT = "SELECT current_setting('lock_timeout')"
 
 SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"

@@ -1,6 +1,6 @@
 """The event store in PostgreSQL: an append is one statement, and a reader of the log never skips an event."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
@@ -63,10 +63,6 @@ class PostgresqlEventStore(DatabaseEventStore):
             cursor.execute(sql.SET_LOCK_TIMEOUT, [timeout])
             cursor.execute(lock, parameters)
             cursor.execute(sql.SET_LOCK_TIMEOUT, [before])
-
-    def _projections_run_from_checkpoint(self) -> Set[str]:
-        # The append holds the lock that a rebuild must wait for, and this statement starts after it was granted.
-        return {name for (name,) in self._fetch(sql.PROJECTIONS_RUN_FROM_CHECKPOINT, {})}
 
     def hold_inline_projections(self) -> None:
         with storage_errors("wait for the appends in flight", self.connection):

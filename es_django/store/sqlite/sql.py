@@ -102,6 +102,4 @@ VALUES (%(message_id)s, %(destination)s, %(type)s, %(key)s, %(data)s, %(headers)
 RETURNING id
 """
 
-PROJECTIONS_RUN_FROM_CHECKPOINT = "SELECT name FROM es_django_projectioncheckpoint WHERE status <> 'inline'"
-
 END_OF_LOG = "SELECT coalesce(max(position), 0) FROM es_django_event"

@@ -5,7 +5,7 @@ log needs no floors here.
 """
 
 import json
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 from uuid import UUID
@@ -90,11 +90,6 @@ class SqliteEventStore(DatabaseEventStore):
                 yield
                 with storage_errors("commit the work under a lock", self.connection):
                     block.close()
-
-    def _projections_run_from_checkpoint(self) -> Set[str]:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql.PROJECTIONS_RUN_FROM_CHECKPOINT)
-            return {name for (name,) in cursor.fetchall()}
 
     def hold_inline_projections(self) -> None:
         """Do nothing: the caller's transaction is the only writer."""
