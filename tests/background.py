@@ -1,4 +1,4 @@
-"""A process of the sample project that runs beside a test and can be killed."""
+"""Runs a process of the sample project beside a test, to be killed at any time."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from django.db import connection
 
 
 def environment_of_test_database() -> dict[str, str]:
-    """The environment in which a process of the sample project uses the database of the running test."""
+    """Environment variables with which a process of the sample project uses the database of the running test."""
     name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite":
         url = f"sqlite:///{quote(name)}"
@@ -27,7 +27,7 @@ def environment_of_test_database() -> dict[str, str]:
 
 
 class Background:
-    """Python with `arguments`, in a process group of its own. What it says goes to the file `log`."""
+    """Python with `arguments`, in its own process group. Its output goes to the file `log`."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
@@ -39,7 +39,7 @@ class Background:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                # a process group of its own, to be killed as one
+                # Its own process group can be killed as a whole.
                 start_new_session=True,
             )
 
@@ -54,7 +54,7 @@ class Background:
         self.kill()
 
     def kill(self) -> None:
-        """Kills the process and all that it has started at once, so that none of them can clean up."""
+        """Kills the process and its child processes at once, so that none of them can clean up."""
         if not self._process.is_running():
             return
         processes = [self._process, *self._process.children(recursive=True)]
@@ -63,7 +63,7 @@ class Background:
         assert not alive
 
     def is_idle(self) -> bool:
-        """Whether it has done nothing for a moment."""
+        """Whether the process uses no processor time for 0.3 seconds."""
         used = self._process.cpu_times()
         time.sleep(0.3)
         return bool(self._process.cpu_times() == used)
@@ -81,5 +81,5 @@ class Background:
         while not condition():
             assert self._process.poll() is None, "the process has ended"
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not so within {timeout} s")
+                raise TimeoutError(f"the condition did not hold within {timeout} s")
             time.sleep(0.01)

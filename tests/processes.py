@@ -1,4 +1,4 @@
-"""Runs a test's function in real processes of the operating system, all on the database of that test."""
+"""Runs a function of a test in processes of the operating system, on the database of the test."""
 
 import os
 import pickle
@@ -19,16 +19,16 @@ spawn = get_context("spawn")  # a fork would share the parent's database connect
 def run_processes(
     function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, timeout: float = 60
 ) -> list[Any]:
-    """Calls `function(barrier, *args)` in one process for each `args` of `arguments`; returns the results in order.
+    """Calls `function(barrier, *args)` for each `args` of `arguments`, each in its own process.
 
-    `function` is a module's top-level function, and `barrier` has one party for each process. An exception in a
-    process is raised here, with that process' traceback as a note. All processes have ended when this returns.
+    `function` must be a top-level function of a module. `barrier` has one party for each process. Returns the results
+    in order, when all processes have ended. Raises the exception of a process, with its traceback as a note.
     """
     from django.db import connections
 
     databases = {connection.alias: connection.settings_dict["NAME"] for connection in connections.all()}
     if any(connection.in_atomic_block for connection in connections.all(initialized_only=True)):
-        raise RuntimeError("Other processes see only what is committed: use django_db(transaction=True).")
+        raise RuntimeError("other processes see only committed rows: use django_db(transaction=True)")
     call = pickle.dumps(function)
     barrier = spawn.Barrier(len(arguments), timeout=timeout)
     processes: dict[Connection, SpawnProcess] = {}
@@ -48,14 +48,14 @@ def run_processes(
             process.close()
             receiver.close()
     errors = [error for error, _ in outcomes if error is not None]
-    # A process that fails breaks the barrier for the others: its own error is the one to tell.
+    # A failing process breaks the barrier of the others, so its own error comes before their BrokenBarrierError.
     for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
         raise error
     return [result for _, result in outcomes]
 
 
 def die() -> None:
-    """Ends the process that calls it as `kill -9` does: nothing is cleaned up."""
+    """Ends the calling process without any clean-up, as `kill -9` does."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -69,7 +69,7 @@ def _outcomes(processes: Mapping[Connection, SpawnProcess], barrier: Barrier, de
         ready = wait(open_, max(0, deadline - time.monotonic()))
         if not ready:
             late = [index for index, receiver in enumerate(processes) if receiver in open_]
-            raise TimeoutError(f"processes {late} of {len(processes)} have not ended in time")
+            raise TimeoutError(f"processes {late} of {len(processes)} did not end in time")
         for receiver in open_:
             if receiver in ready:
                 outcomes[receiver] = _outcome(receiver, processes[receiver])
@@ -96,7 +96,7 @@ def _run(sender: Connection, databases: Mapping[str, str], call: bytes, barrier:
     for alias, name in databases.items():
         settings.DATABASES[alias]["NAME"] = name
     django.setup()
-    # Unpickled only now, since this imports the function's module, and that may import models.
+    # Unpickling imports the function's module, which may import models, so it must follow django.setup().
     from django.db import connections
 
     error, result, trace = None, None, ""

@@ -1,4 +1,4 @@
-"""Runs functions in threads, each with a database connection of its own that is closed in the end."""
+"""Runs functions in threads. Each has its own database connection, which is closed when the function returns."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from django.db import connection, connections
 
 @contextmanager
 def threads(count: int) -> Iterator[Callable[..., Future[Any]]]:
-    """Yields `submit(function, *args)`; the block ends when all that was submitted has ended."""
+    """Yields `submit(function, *args)`. The block ends when all submitted functions have returned."""
 
     def run(function: Callable[..., Any], *args: Any) -> Any:
         try:
@@ -23,12 +23,12 @@ def threads(count: int) -> Iterator[Callable[..., Future[Any]]]:
         yield lambda function, *args: executor.submit(run, function, *args)
 
 
-def wait_until_somebody_waits_for_a_lock() -> None:
-    """Of PostgreSQL, in this database."""
+def wait_until_a_query_waits_for_a_lock() -> None:
+    """Waits until a query in this PostgreSQL database waits for a lock."""
     deadline = time.monotonic() + 30
     with connection.cursor() as cursor:
         while True:
-            cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction keeps what it has seen
+            cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction sees the same statistics until then
             cursor.execute(
                 "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )

@@ -1,5 +1,5 @@
-"""One suite for all backends: each test runs on the database of this run, and on the store in memory as well unless it
-says that it is about the database."""
+"""Runs each conformance test on the database of this run, and on the store in memory too unless the test is marked
+`database_alone`."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from es_django.testing import in_memory
 
 PLAIN_CURSOR = "postgresql through Django's cursor"
 FETCHING = {"test_append", "test_log", "test_snapshots"}
-"""The modules whose tests run a second time without the parts that prepared statements rest on."""
+"""The modules whose tests also run without prepared statements."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,4 +1,4 @@
-"""An archived stream is read as before and takes no more events."""
+"""An archived stream can still be read, and an append to it is an error."""
 
 from threading import Barrier, Event
 from typing import Any

@@ -1,4 +1,4 @@
-"""What cannot be stored as it is meant is refused with an error that says what is wrong, and nothing is stored."""
+"""Invalid input raises an error that says what is wrong, and nothing is stored."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Two aggregates of one key in two categories share nothing."""
+"""Two aggregates with the same key in two categories share nothing."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""What a save promises: all of it or nothing, one winner, nothing twice."""
+"""A save writes all events or none, exactly one of several writers succeeds, and no event is stored twice."""
 
 import inspect
 import time
@@ -43,14 +43,14 @@ def versions(key: str) -> list[int]:
     return [recorded.version for recorded in ledgers.history(key)]
 
 
-def terminate_once_it_waits(backend: int) -> None:
+def terminate_once_waiting(backend: int) -> None:
     deadline = time.monotonic() + 30
     with connection.cursor() as cursor:
         while True:
             cursor.execute("SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted", [backend])
             if cursor.fetchone() == (1,):
                 break
-            assert time.monotonic() < deadline, "it never waited"
+            assert time.monotonic() < deadline, "the backend never waited for a lock"
             time.sleep(0.005)
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
 
@@ -88,7 +88,7 @@ TWINS = [
 
 
 def lose_the_reply(patch: pytest.MonkeyPatch) -> None:
-    """From now on the connection breaks when the server has committed and before the client hears of it."""
+    """Breaks the connection after the server has committed and before the client gets the reply, from now on."""
 
     commit, execute = connection._commit, CursorWrapper.execute  # type: ignore[attr-defined]
 
@@ -98,7 +98,7 @@ def lose_the_reply(patch: pytest.MonkeyPatch) -> None:
 
     def execute_and_break(cursor: CursorWrapper, *args: Any) -> None:
         execute(cursor, *args)
-        # A statement by itself is its own commit; SQLite's is the BEGIN of a transaction.
+        # On PostgreSQL, a statement in autocommit is its own commit. On SQLite it is the BEGIN of a transaction.
         if connection.get_autocommit() and connection.vendor == "postgresql":
             raise OperationalError("the connection is lost")
 
@@ -196,7 +196,7 @@ class TestSave:
         class Other(Aggregate):
             pass
 
-        with pytest.raises(TypeError, match="is no Ledger"):
+        with pytest.raises(TypeError, match="is not of class Ledger"):
             ledgers.save_all([Ledger.open("l-1"), Other("o-1")])  # type: ignore[list-item]
         assert not ledgers.exists("l-1")
 
@@ -280,7 +280,7 @@ class TestRollback:
             with pytest.raises(KeyError), event_store.transaction():
                 ledgers.save(Ledger.open("mine"))
                 other = submit(ledgers.save, Ledger.open("theirs"))
-                wait([other], timeout=0.2)  # where writers take turns it is still waiting then
+                wait([other], timeout=0.2)  # it still waits then, unless the store allows concurrent writers
                 raise KeyError
             other.result(30)
         assert (ledgers.exists("mine"), ledgers.exists("theirs")) == (False, True)
@@ -422,7 +422,7 @@ class TestLostConnection:
             ledgers.execute("l-1", lambda ledger: ledger.deposit(7))
             saving = submit(save_and_wait_for_the_stream)
             assert connected.wait(30)
-            terminate_once_it_waits(backends[0])
+            terminate_once_waiting(backends[0])
             ledger = saving.result(30)
         assert versions("l-1") == [1, 2]
         assert ledgers.get("l-1").balance == 7

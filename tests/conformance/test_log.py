@@ -1,4 +1,4 @@
-"""A reader of the whole log sees every event, each once, in the order of each stream."""
+"""A reader of the log sees every event once, with the events of each stream in order."""
 
 import random
 import time
@@ -34,7 +34,7 @@ def keys_up_to(position: int = 0) -> list[str]:
 
 
 def append_and_wait(key: str, appended: Signal, go_on: Signal, *, undo: bool = False) -> None:
-    """Appends in a transaction that stays open until it is told to go on."""
+    """Appends in a transaction that stays open until `go_on` is set."""
     with transaction.atomic():
         try:
             with transaction.atomic():
@@ -329,7 +329,7 @@ class TestSafeEnd:
             assert safe_end == event_store.read_all(categories=["none"]).position
             return safe_end
 
-        first = end()  # of an empty log, whose positions PostgreSQL may have drawn for other tests
+        first = end()  # the log is empty, but earlier tests may have used the first positions
         ledgers.save(Ledger.open("l-1"))
         before = end()
         assert before > first

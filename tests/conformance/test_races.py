@@ -1,4 +1,4 @@
-"""Of many writers at one version exactly one succeeds."""
+"""Exactly one of several writers at the same version succeeds."""
 
 from collections import Counter
 from collections.abc import Callable

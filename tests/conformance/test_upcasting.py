@@ -1,4 +1,4 @@
-"""Old events are read as today's, and what cannot be read as what it was is an error."""
+"""Events of older schema versions are read as events of the current version. An unreadable event is an error."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("backend")]
 
 
 class ItemsAdded(Event):
-    """Version 1 held a text of names, version 2 a list; from version 3 on there is an event for each."""
+    """Version 1 has the names in one string and version 2 has a list. Since version 3 each name has its own event."""
 
     item: str
 
@@ -80,7 +80,7 @@ def save_with_a_snapshot() -> None:
 UNREADABLE = pytest.mark.parametrize(
     ("event", "error", "reason"),
     [
-        (("tests.nobody", 1, {}), UnknownEventType, "no event class is named 'tests.nobody'"),
+        (("tests.unknown", 1, {}), UnknownEventType, "no event class is named 'tests.unknown'"),
         (("tests.items_added", 4, {}), UnsupportedEventVersion, "newer"),
         (("tests.unfinished", 1, {}), MissingUpcaster, "from_version=1"),
         (("tests.items_added", 1, {}), UpcastError, "KeyError"),
@@ -156,7 +156,9 @@ class TestUnreadableEvents:
             assert reason in str(caught.value)
 
     def test_events_before_an_unreadable_event_are_read(self) -> None:
-        store(("tests.items_added", 3, {"item": "a"}), ("tests.nobody", 1, {}), ("tests.items_added", 3, {"item": "b"}))
+        store(
+            ("tests.items_added", 3, {"item": "a"}), ("tests.unknown", 1, {}), ("tests.items_added", 3, {"item": "b"})
+        )
         page = event_store.read_all()
         assert [recorded.version for recorded in page.events] == [1]
         with pytest.raises(ReplayError) as caught:

@@ -1,4 +1,4 @@
-"""Events, snapshot, messages and read model are in one commit: all of them or none, wherever it fails."""
+"""Events, snapshot, messages and read model are in one commit, whatever part of it fails."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -59,7 +59,7 @@ def tell(staged: StagedEvent[Posted]) -> Message:
 
 
 class Posts(Projection):
-    """Writes a row for each event; any table will do, and this one has a unique key."""
+    """Writes a row for each event, to a table that has a unique key."""
 
     class Meta:
         name = "tests.posts"

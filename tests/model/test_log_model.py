@@ -1,7 +1,7 @@
-"""Every interleaving of three writers and a reader of the log, over a model of sequence, locks and snapshots.
+"""Tries every order of the steps of three writers and a reader of the log, in a model of sequence, locks and snapshots.
 
-The real thing is tested with processes; here the mechanism itself is: as designed it skips no event in any order of
-steps, and with any one step weakened there is an order in which it does.
+Other tests run the real store in processes. This one checks the design: no order of the steps skips an event, and once
+any step is weakened, some order does.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-# What a transaction does, one atomic step at a time. `floor` reads the sequence, `lock` takes the shared lock on what
-# was read; both are passed over if the transaction has its floor already. A commit shows its events before it unlocks.
+# The atomic steps of a transaction. `floor` reads the sequence, and `lock` takes the shared lock on the number that was
+# read. A transaction that has its floor skips both. A commit shows its events before it releases its locks.
 COMMIT = ("floor", "lock", "draw", "show", "unlock")
 ROLLBACK = ("floor", "lock", "draw", "unlock")
 SAVEPOINT = ("floor", "lock", "draw", "back", "floor", "lock", "draw", "show", "unlock")
@@ -25,12 +25,12 @@ Program = tuple[str, ...]
 
 class Writer(NamedTuple):
     rest: Program
-    """The steps that are left."""
+    """The remaining steps."""
     read: int = 0
     has_floor: bool = False
     locked: int | None = None
     drawn: int = 0
-    """The one position that it has drawn and may still show; 0 if none."""
+    """The position that the writer has drawn and may still show, or 0."""
 
 
 class Reader(NamedTuple):
@@ -89,7 +89,7 @@ def move_writer(state: State, index: int, weakness: str) -> State:
 
 
 def move_reader(state: State, weakness: str) -> State | None:
-    """None if the reader has passed by an event that is committed, or will be."""
+    """The state after the reader's next step, or None if the reader skipped an event that is or will be committed."""
     reader = state.reader
     step = reader.rest[0]
     after = reader._replace(rest=reader.rest[1:])
@@ -133,7 +133,7 @@ def skips_an_event(programs: tuple[Program, ...], weakness: str = "") -> bool:
     return False
 
 
-# Two savepoints among three writers take a minute and show nothing that two among two do not.
+# Two savepoints among three writers take a minute, and find nothing that two savepoints among two writers miss.
 THREE: list[tuple[Program, ...]] = [
     each for each in combinations_with_replacement(PROGRAMS, 3) if each.count(SAVEPOINT) < 2
 ]

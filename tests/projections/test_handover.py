@@ -23,7 +23,7 @@ from testproject.bank.projections import Balances
 from testproject.bank.services import deposit, open_account
 from tests.processes import run_processes
 from tests.projections.effects import checkpoint, count, let_pauses_end
-from tests.threads import threads, wait_until_somebody_waits_for_a_lock
+from tests.threads import threads, wait_until_a_query_waits_for_a_lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -117,7 +117,7 @@ class TestTakeFromAppends:
             with transaction.atomic():
                 ProjectionCheckpoint.objects.select_for_update().get(name="balances")
                 starting = submit(lambda: start_rebuild("balances", by="Eve"))
-                wait_until_somebody_waits_for_a_lock()
+                wait_until_a_query_waits_for_a_lock()
                 assert submit(deposit, "ada", Decimal(5)).result(30) is None
                 assert not starting.done()
             starting.result(30)

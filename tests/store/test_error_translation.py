@@ -1,4 +1,4 @@
-"""Whatever the store is asked for, a failing database is told as a `StorageError` that names what was asked."""
+"""Every operation turns a database error into a `StorageError` that names the operation."""
 
 import sqlite3
 from collections.abc import Callable
@@ -33,7 +33,7 @@ TWO_WRITES = [StreamWrite(STREAM, [PENDING], 0), StreamWrite(StreamId("ledger", 
 
 SPOIL = {
     "postgresql": "SELECT 1 / 0",
-    # SQLite's transactions outlive an error, unless it is told that they are to end.
+    # An error in SQLite leaves the transaction open, unless the statement says ROLLBACK.
     "sqlite": "INSERT OR ROLLBACK INTO es_django_inboxreceipt DEFAULT VALUES",
 }
 
@@ -64,7 +64,7 @@ OPERATIONS: list[tuple[str, Callable[[], Any]]] = [
 
 
 def fail(*args: Any) -> None:
-    raise OperationalError("told by the database")
+    raise OperationalError("failed in the database")
 
 
 def fail_in_database(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -78,21 +78,21 @@ class TestEveryOperation:
     ) -> None:
         with (
             connection.execute_wrapper(fail),
-            pytest.raises(StorageError, match="told by the database") as caught,
+            pytest.raises(StorageError, match="failed in the database") as caught,
         ):
             ask()
         assert caught.value.operation == operation
         assert isinstance(caught.value.__cause__, OperationalError)
 
     @pytest.mark.parametrize(("operation", "ask"), OPERATIONS)
-    def test_a_transaction_commits_nothing_in_silence_after_a_caught_error(
+    def test_after_a_caught_error_on_commit_callbacks_run_only_if_the_events_are_stored(
         self, operation: str, ask: Callable[[], Any]
     ) -> None:
         committed: list[str] = []
         with transaction.atomic():
             event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
-            transaction.on_commit(lambda: committed.append("told"))
-            # A transaction fails with its first failing statement, which the database itself must have been given.
+            transaction.on_commit(lambda: committed.append("committed"))
+            # Only a statement that fails in the database itself breaks the transaction there.
             with connection.execute_wrapper(fail_in_database), pytest.raises(StorageError):
                 ask()
         assert event_store.version(StreamId("ledger", "before")) == len(committed)
@@ -104,7 +104,7 @@ class TestEveryOperation:
         committed: list[str] = []
         with transaction.atomic():
             event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
-            transaction.on_commit(lambda: committed.append("told"))
+            transaction.on_commit(lambda: committed.append("committed"))
             with suppress(Error), connection.cursor() as cursor:
                 cursor.execute(SPOIL[connection.vendor])
             with pytest.raises(StorageError, match="was caught inside the transaction") as caught:
@@ -130,7 +130,7 @@ class TestTransaction:
         )
 
     @pytest.mark.requires_postgresql
-    def test_a_transaction_commits_nothing_in_silence_after_an_interrupted_operation(self) -> None:
+    def test_after_an_interrupted_operation_no_on_commit_callback_runs(self) -> None:
         committed: list[str] = []
 
         def interrupt(*arguments: Any) -> None:
@@ -140,7 +140,7 @@ class TestTransaction:
 
         with transaction.atomic():
             event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
-            transaction.on_commit(lambda: committed.append("told"))
+            transaction.on_commit(lambda: committed.append("committed"))
             with connection.execute_wrapper(interrupt), pytest.raises(KeyboardInterrupt):
                 event_store.append(STREAM, [PENDING], expected=0)
         assert committed == []
@@ -197,7 +197,7 @@ class TestLock:
             cursor.execute("INSERT INTO es_django_stream DEFAULT VALUES")
 
     def test_an_error_of_an_on_commit_callback_passes_unchanged_with_a_note(self) -> None:
-        with pytest.raises(OperationalError, match="told by the database") as caught, event_store.lock(STREAM, 5):
+        with pytest.raises(OperationalError, match="failed in the database") as caught, event_store.lock(STREAM, 5):
             event_store.append(STREAM, [PENDING], expected=0)
             transaction.on_commit(fail)
         assert event_store.version(STREAM) == 1

@@ -16,7 +16,7 @@ from es_django import ANY, Event, PendingEvent, StorageError, StreamId, event_st
 from es_django.errors import DuplicateEvent
 from es_django.store.postgresql import prepared
 from es_django.store.postgresql.execution import fetch
-from tests.threads import threads, wait_until_somebody_waits_for_a_lock
+from tests.threads import threads, wait_until_a_query_waits_for_a_lock
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.requires_postgresql]
 
@@ -90,13 +90,13 @@ def holding_the_stream() -> Iterator[None]:
 
 
 def signal_once_a_session_waits(thread: int, signum: signal.Signals) -> None:
-    wait_until_somebody_waits_for_a_lock()
+    wait_until_a_query_waits_for_a_lock()
     signal.pthread_kill(thread, signum)
 
 
 def end_session(pid: int, once_it_waits: bool) -> None:
     if once_it_waits:
-        wait_until_somebody_waits_for_a_lock()
+        wait_until_a_query_waits_for_a_lock()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 30000)", [pid])
 

@@ -11,7 +11,7 @@ from es_django import NO_STREAM, Event, StreamId, event_store
 from es_django.store.postgresql import sql
 from es_django.store.postgresql.sql import LAST_DRAWN
 from tests.processes import run_processes
-from tests.threads import threads, wait_until_somebody_waits_for_a_lock
+from tests.threads import threads, wait_until_a_query_waits_for_a_lock
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.requires_postgresql]
 
@@ -79,7 +79,7 @@ class TestFloor:
         with threads(1) as submit:
             with slow_appends_waiting():
                 slow = submit(partial(append, "slow", events, slow="yes"))
-                wait_until_somebody_waits_for_a_lock()
+                wait_until_a_query_waits_for_a_lock()
                 append("fast", 1)
                 page = event_store.read_all(types=[Drawn])
             assert page.events == []
