@@ -66,6 +66,11 @@ class TestImportTime:
         finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
         assert finished.stdout.strip() == "[]"
 
+    def test_importing_the_errors_imports_neither_django_nor_celery(self) -> None:
+        code = "import sys, es_django.errors; print(sorted({'django', 'celery'} & sys.modules.keys()))"
+        finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+        assert finished.stdout.strip() == "[]"
+
     def test_starting_django_imports_only_what_it_needs(self) -> None:
         finished = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True, timeout=30)
         assert finished.stdout.strip() == "[]"
