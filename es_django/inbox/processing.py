@@ -70,11 +70,11 @@ def receive(delivered: object, *, attempt: int, last: bool, redelivered: bool = 
 def _handle_redelivered(message: Message, *, attempt: int, last: bool) -> Outcome:
     ids = {"message_id": message.message_id, "attempt": attempt}
     logger.warning("message %s: %s", message.message_id, REDELIVERED, extra=ids)
-    outcomes = [_fail_unrun(consumer, message, attempt=attempt, last=last) for consumer in handlers_of(message.type)]
+    outcomes = [_fail_attempt(consumer, message, attempt=attempt, last=last) for consumer in handlers_of(message.type)]
     return max(outcomes, default=Outcome.NO_HANDLER)
 
 
-def _fail_unrun(consumer: str, message: Message, *, attempt: int, last: bool) -> Outcome:
+def _fail_attempt(consumer: str, message: Message, *, attempt: int, last: bool) -> Outcome:
     message_id = str(message.message_id)
     with Work(Kind.HANDLE, consumer, 1, [message.headers]) as work:
         try:
