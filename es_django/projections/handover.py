@@ -86,7 +86,7 @@ def give_to_appends(projection: Projection) -> None:
             if checkpoint is None:
                 return
             store = _hold_appends(projection.name)
-            page = store.read_settled(after=checkpoint.position, limit=MAX_REMAINING, types=projection.event_classes)
+            page = store.read_to_newest(after=checkpoint.position, limit=MAX_REMAINING, types=projection.event_classes)
             if page.has_more:
                 return
             apply_events(projection, checkpoint, page.events)

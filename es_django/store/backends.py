@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def store_for(using: str | None = None) -> "EventStore":
-    """The event store in the database `using`, by default ES_DJANGO["DATABASE"].
+    """Return the event store in the database `using`, by default ES_DJANGO["DATABASE"].
 
-    Raises `ImproperlyConfigured` unless the database is PostgreSQL or SQLite.
+    Raise `ImproperlyConfigured` unless the database is PostgreSQL or SQLite.
     """
     return _replacements[-1] if _replacements else _store(using or conf.settings().database)
 
 
 @contextmanager
 def replaced_store(store: "EventStore") -> Iterator[None]:
-    """Makes `store` the event store of every database within the block, for the whole process."""
+    """Make `store` the event store of every database within the block, for the whole process."""
     _replacements.append(store)
     try:
         yield

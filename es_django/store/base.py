@@ -45,30 +45,29 @@ class EventStore(ABC):
         expected: ExpectedVersion,
         metadata: Mapping[str, str] | None = None,
     ) -> list[RecordedEvent]:
-        """Appends events to a stream, all or none, in the caller's transaction if there is one.
+        """Append events to a stream, all or none, in the caller's transaction if there is one.
 
         `expected` is the version that the stream must have, or `ANY`, `NO_STREAM` or `STREAM_EXISTS`. `metadata` is
-        added to the current metadata. Returns the events as stored. Appending the same `PendingEvent`s again at the
+        added to the current metadata. Return the events as stored. Appending the same `PendingEvent`s again at the
         same place stores nothing and returns the stored events.
 
         Raises:
-
-        - `ConcurrencyError` if the stream is not at the expected version
-        - `StreamArchived` if the stream is archived
-        - `DuplicateEvent` if an event with the id of one of these is stored already, but not by this very append
-        - `PayloadError` if a payload cannot be stored
-        - `AppendInReplay` if a projection appends while its events are replayed
-        - `ValueError` if `expected` is not a version
-        - `StorageError` if the database fails
+            ConcurrencyError: The stream is not at the expected version.
+            StreamArchived: The stream is archived.
+            DuplicateEvent: An event with one of these ids is already stored, but not by this very append.
+            PayloadError: A payload cannot be stored.
+            AppendInReplay: A projection appends while its events are replayed.
+            ValueError: `expected` is not a version.
+            StorageError: The database failed.
         """
         return self.append_all([StreamWrite(stream, events, expected)], metadata=metadata)
 
     def append_all(
         self, writes: Sequence[StreamWrite], *, metadata: Mapping[str, str] | None = None
     ) -> list[RecordedEvent]:
-        """Appends to several streams, all or nothing. Returns the events in the order of the log.
+        """Append to several streams, all or nothing. Return the events in the order of the log.
 
-        Raises as `append`, and `DuplicateStream` if two writes have the same stream.
+        Raise as `append`, and `DuplicateStream` if two writes have the same stream.
         """
         with Work(Kind.APPEND) as work:
             appends = prepare_all(list(writes), {**current_metadata(), **(metadata or {})})
@@ -94,20 +93,20 @@ class EventStore(ABC):
 
     @abstractmethod
     def _append_all(self, appends: Sequence[Append]) -> list[RecordedEvent]:
-        """Appends in one transaction, by `idempotency.append_all_once`, and runs the inline projections in it."""
+        """Append in one transaction, by `idempotency.append_all_once`, and run the inline projections in it."""
 
     @abstractmethod
     def _find_events(self, event_ids: Sequence[UUID]) -> list[tuple[StreamId, int, UUID]]:
-        """The stream, version and id of each stored event with one of these ids, in order of version."""
+        """Return the stream, version and id of each stored event with one of these ids, in order of version."""
 
     @abstractmethod
     def _stream_state(self, stream: StreamId) -> tuple[int, bool]:
-        """The version of a stream, 0 if it has no events, and whether it is archived."""
+        """Return the version of a stream, 0 if it has no events, and whether the stream is archived."""
 
     def send(self, message: Message) -> None:
-        """Stores an outbox message that belongs to no event, in the caller's transaction if there is one.
+        """Store an outbox message that belongs to no event, in the caller's transaction if there is one.
 
-        Stores nothing while a projection's events are replayed. Raises `PayloadError` if the message's data cannot be
+        Store nothing while a projection's events are replayed. Raise `PayloadError` if the message's data cannot be
         stored, and `DuplicateMessage` if a message with its id is stored already.
         """
         staged = stage(message, 0)
@@ -118,10 +117,10 @@ class EventStore(ABC):
     def _send(self, staged: StagedMessage) -> None: ...
 
     def archive(self, stream: StreamId) -> None:
-        """Closes a stream to appends, for good, in the caller's transaction if there is one.
+        """Close a stream to appends, for good, in the caller's transaction if there is one.
 
         The stream can still be read and loaded. Every later append to it raises `StreamArchived`; an append in flight
-        either commits before the stream is archived or raises too. Archiving a stream again changes nothing. Raises
+        either commits before the stream is archived or raises too. Archiving a stream again changes nothing. Raise
         `AggregateNotFound` if the stream has no events, and `StorageError` if the database fails.
         """
         require_stream(stream)
@@ -133,10 +132,10 @@ class EventStore(ABC):
     def read_stream(
         self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
     ) -> Iterator[RecordedEvent]:
-        """The events of a stream with a version above `after`, oldest first; newest first if `backwards`.
+        """Yield the events of a stream with a version above `after`, oldest first; newest first if `backwards`.
 
-        Reads page by page, so memory stays bounded. Raises a kind of `ReplayError` that names the reason if an event
-        cannot be read, and `ValueError` if `after` or `limit` is negative.
+        The events are read page by page, so memory stays bounded. Raise a kind of `ReplayError` that names the reason
+        if an event cannot be read, and `ValueError` if `after` or `limit` is negative.
         """
         require_stream(stream)
         require_position(after=after, limit=0 if limit is None else limit)
@@ -149,8 +148,8 @@ class EventStore(ABC):
 
     @abstractmethod
     def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
-        """A stream's snapshot of `schema`, if there is one, and the events after it; without `schema`, the first
-        `limit` events, or all.
+        """Return a stream's snapshot of `schema`, if there is one, and the events after it. Without `schema`, return
+        the first `limit` events, or all.
 
         A snapshot with a version above the stream's is ignored.
         """
@@ -161,13 +160,13 @@ class EventStore(ABC):
 
     @abstractmethod
     def contains(self, event_id: UUID) -> bool:
-        """Whether an event with this id is stored."""
+        """Return whether an event with this id is stored."""
 
     @abstractmethod
     def lock(self, stream: StreamId, timeout: float | None) -> AbstractContextManager[None]:
-        """A transaction that holds the stream's lock. Callers of `lock` get it in order of arrival.
+        """Open a transaction that holds the stream's lock. Callers of `lock` get it in order of arrival.
 
-        Raises `LockTimeout` after waiting for `timeout` seconds; None waits without limit.
+        Raise `LockTimeout` after waiting for `timeout` seconds; None waits without limit.
         """
 
     def read_all(
@@ -179,15 +178,15 @@ class EventStore(ABC):
         types: Iterable[type[Event]] | None = None,
         partition: Partition | None = None,
     ) -> Page:
-        """The next events of the log: those with a position above `after`, at most `limit`.
+        """Return the next events of the log: those with a position above `after`, at most `limit`.
 
         `categories`, `types` (event classes) and `partition` each restrict the events. The page ends at the safe end
         of the log, so it never skips an event that commits later. Reading on from `Page.position` gives each event
         exactly once, even if a filter leaves a page empty. Inside a transaction, the page includes the events that the
         transaction itself appended, up to the safe end.
 
-        A page ends before an event that cannot be read. If the first event cannot be read, raises its `ReplayError`,
-        with its `position`. Raises `ValueError` if `after` or `limit` is negative.
+        A page ends before an event that cannot be read. If the first event cannot be read, raise its `ReplayError`,
+        with its `position`. Raise `ValueError` if `after` or `limit` is negative.
         """
         require_position(after=after, limit=limit)
         require_many("types", types, type)
@@ -205,10 +204,10 @@ class EventStore(ABC):
 
     @abstractmethod
     def safe_end(self) -> int:
-        """The safe end of the log: no event can still appear at or below this position. `read_all` stops there."""
+        """Return the safe end of the log. No event can still appear at or below this position."""
 
     def version(self, stream: StreamId) -> int:
-        """The number of events in a stream."""
+        """Return the number of events in a stream."""
         require_stream(stream)
         version, _ = self._stream_state(stream)
         return version
@@ -260,11 +259,11 @@ class EventStore(ABC):
 
     @abstractmethod
     def commit_tracker(self) -> IsCommitted:
-        """A function that says later whether the current transaction, or savepoint, was committed."""
+        """Return a function that says later whether the current transaction, or savepoint, was committed."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
-        """A block whose appends commit together or not at all."""
+        """Open a block whose appends commit together or not at all."""
 
     @property
     @abstractmethod

@@ -60,12 +60,12 @@ class tracked_atomic(transaction.Atomic):
 
 
 def is_after_commit(error: BaseException) -> bool:
-    """Whether an on_commit callback raised the error, so that the changes of the transaction are stored."""
+    """Return whether an on_commit callback raised the error, so that the changes of the transaction are stored."""
     return AFTER_COMMIT in getattr(error, "__notes__", ())
 
 
 def _put_first(connection: Any) -> None:
-    """Moves the last callback to the front, because Django drops the callbacks behind one that fails."""
+    """Move the last callback to the front, because Django drops the callbacks behind one that fails."""
     # A TestCase never commits, and captureOnCommitCallbacks() expects new callbacks at the end.
     if not any(block._from_testcase for block in connection.atomic_blocks):
         connection.run_on_commit.insert(0, connection.run_on_commit.pop())

@@ -120,7 +120,7 @@ class DatabaseEventStore(EventStore):
             hook(self.using)
 
     def _fetch(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """The rows of a statement. PostgreSQL prepares it, because it is executed often."""
+        """Return the rows of a statement. PostgreSQL prepares it, because it is executed often."""
         with self.connection.cursor() as cursor:
             cursor.execute(statement, parameters)
             return cast("list[tuple[Any, ...]]", cursor.fetchall())
@@ -130,7 +130,7 @@ class DatabaseEventStore(EventStore):
 
     @abstractmethod
     def _insert(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
-        """Inserts the events, as `idempotency.Insert` says."""
+        """Insert the events, as `idempotency.Insert` says."""
 
     def _archive(self, stream: StreamId) -> None:
         with storage_errors("archive a stream", self.connection, writes=True):
@@ -141,17 +141,17 @@ class DatabaseEventStore(EventStore):
 
     @abstractmethod
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
-        """Rows of a key and a `TailRow`, by stream and version. A snapshot comes before its events, with type None."""
+        """Return rows of a key and a `TailRow`, in order. A snapshot comes before its events, with type None."""
 
     def _projections_run_from_checkpoint(self) -> Set[str]:
-        """Names of the projections that now run from their checkpoint, so that no append may run them."""
+        """Return the names of the projections that now run from their checkpoint, so that no append may run them."""
         # The append holds the lock that a rebuild must wait for, and this statement starts after it was granted.
         return {name for (name,) in self._fetch(sql.PROJECTIONS_RUN_FROM_CHECKPOINT, {})}
 
     @abstractmethod
     def hold_inline_projections(self) -> None:
-        """Waits for the appends in flight that run inline projections, and makes later ones wait for the end of the
-        transaction. Raises a retryable `StorageError` if the appends in flight take too long."""
+        """Wait for the appends in flight that run inline projections, and make later ones wait for the end of the
+        transaction. Raise a retryable `StorageError` if the appends in flight take too long."""
 
     @abstractmethod
     def _select_log(
@@ -230,8 +230,8 @@ class DatabaseEventStore(EventStore):
     ) -> Page:
         return self._page(after, self.safe_end(), limit, categories, types, partition)
 
-    def read_settled(self, *, after: int, limit: int, types: Iterable[type[Event]]) -> Page:
-        """As `read_all`, but up to the newest event: for a caller that makes every append of these events wait."""
+    def read_to_newest(self, *, after: int, limit: int, types: Iterable[type[Event]]) -> Page:
+        """As `read_all`, but up to the newest event, for a caller that makes every append of these events wait."""
         newest = StoredEvent.objects.using(self.using).order_by("-position").values_list("position", flat=True)
         with storage_errors("read the log", self.connection):
             end = newest.first() or 0

@@ -19,14 +19,14 @@ from es_django.store.errors import ConcurrencyError, DuplicateEvent, DuplicateMe
 
 # A class, because a generator-based context manager would cost every append several times as much.
 class storage_errors(msgspec.Struct):
-    """Translates the database errors of the block, which performs `operation`.
+    """Translate the database errors of the block, which performs `operation`.
 
     An error that breaks the transaction of `connection` marks it for rollback; so does every database error of a block
     that `writes`. Otherwise a caller that catches the error and goes on would believe its changes committed:
     PostgreSQL answers the COMMIT of a broken transaction with a rollback and no error, SQLite stores the statements
     after its rollback one by one, and a transaction without the failed write would commit the rest.
 
-    Raises `StorageError` at once if the transaction is already broken. An error of an on_commit callback passes
+    Raise `StorageError` at once if the transaction is already broken. An error of an on_commit callback passes
     unchanged, because the changes are stored.
     """
 
@@ -49,7 +49,7 @@ class storage_errors(msgspec.Struct):
 
 
 def is_conflict(error: EsDjangoError) -> bool:
-    """Whether nothing was stored because another transaction changed the same data.
+    """Return whether nothing was stored because another transaction changed the same data.
 
     The stream's version says so, or PostgreSQL does: it ends one of the transactions in a serialization failure or a
     deadlock.
@@ -59,7 +59,7 @@ def is_conflict(error: EsDjangoError) -> bool:
 
 
 def require_healthy_transaction(operation: str, connection: BaseDatabaseWrapper) -> None:
-    """Raises `StorageError` if code of the project caught a database error that broke the transaction. Django, or the
+    """Raise `StorageError` if code of the project caught a database error that broke the transaction. Django, or the
     database after raw SQL, would roll the transaction back without an error."""
     if connection.needs_rollback or (connection.in_atomic_block and _is_broken(connection)):
         _raise_broken(operation, connection)
@@ -72,7 +72,7 @@ def _raise_broken(operation: str, connection: BaseDatabaseWrapper) -> NoReturn:
 
 
 def _is_broken(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the database rolls the transaction back, or already has, and Django does not know.
+    """Return whether the database rolls the transaction back, or already has, and Django does not know.
 
     A lost connection does not count: every later statement fails then, and the COMMIT too.
     """

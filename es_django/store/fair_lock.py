@@ -21,7 +21,7 @@ class FairLock:
 
     @contextmanager
     def held(self, timeout: float | None) -> Iterator[bool]:
-        """Waits up to `timeout` seconds, without limit if None, and yields whether the lock was granted."""
+        """Wait up to `timeout` seconds, without limit if None, and yield whether the lock was granted."""
         thread = threading.get_ident()
         if self._owner == thread:
             yield True
@@ -77,7 +77,7 @@ _locks_mutex = threading.Lock()
 
 
 def fair_lock(name: Hashable) -> FairLock:
-    """The lock of this name. It exists as long as a caller keeps a reference to it."""
+    """Return the lock of this name. It exists as long as a caller keeps a reference to it."""
     with _locks_mutex:
         lock = _locks.get(name)
         if lock is None:

@@ -35,7 +35,7 @@ _replaying: ContextVar[bool] = ContextVar("es_django_replaying", default=False)
 
 
 def is_replaying() -> bool:
-    """Whether a projection is being given events that it has applied before, as in a rebuild.
+    """Return whether a projection is being given events that it has applied before, as in a rebuild.
 
     During a replay no outbox message is stored, and an append raises `AppendInReplay`. Code that calls other systems
     should check this first. Check it before you pass a callback to `transaction.on_commit`: inside the callback it is
@@ -46,7 +46,7 @@ def is_replaying() -> bool:
 
 @contextmanager
 def replaying(again: bool) -> Iterator[None]:
-    """Makes `is_replaying()` return `again` within the block."""
+    """Make `is_replaying()` return `again` within the block."""
     token = _replaying.set(again)
     try:
         yield
@@ -55,7 +55,7 @@ def replaying(again: bool) -> Iterator[None]:
 
 
 def any_runs_inline(event_classes: Set[type[Event]]) -> bool:
-    """Whether an inline projection applies events of any of these classes."""
+    """Return whether an inline projection applies events of any of these classes."""
     # any() with a generator takes three times as long, on every append.
     for projection in inline_projections:  # noqa: SIM110
         if not projection.event_classes.isdisjoint(event_classes):
@@ -64,7 +64,7 @@ def any_runs_inline(event_classes: Set[type[Event]]) -> bool:
 
 
 def run_inline_projections(recorded: Sequence[RecordedEvent], *, skip: Set[str] = frozenset()) -> None:
-    """Applies the events to the inline projections that handle their classes, in order of registration. Projections
+    """Apply the events to the inline projections that handle their classes, in order of registration. Projections
     named in `skip` are left out."""
     for projection in inline_projections:
         events = [event for event in recorded if type(event.event) in projection.event_classes]

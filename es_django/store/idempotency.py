@@ -19,6 +19,9 @@ only some, or in another order, or in another stream         any version, or arc
 ===========================================================  ============================  ========================
 
 An append to several streams is new or a repeat as a whole: a mix raises `DuplicateEvent`.
+
+An append that expects no version looks for its events before it inserts them. If another try of the same append commits
+in between, the insert raises `DuplicateEvent`, and `EventStore.append_all` starts again.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +39,7 @@ than the append expects. Raises `DuplicateEvent` if one of the events is stored 
 
 
 def append_all_once(store: EventStore, appends: Sequence[Append], insert: Insert) -> tuple[list[RecordedEvent], bool]:
-    """Appends to each stream, in the caller's transaction. Returns the events as stored, and whether they are new."""
+    """Append to each stream, in the caller's transaction. Return the events as stored, and whether they are new."""
     recorded: list[RecordedEvent] = []
     repeated: list[UUID] = []
     for append in appends:
@@ -63,7 +66,7 @@ def _append_once(store: EventStore, append: Append, insert: Insert) -> tuple[lis
 
 
 def _find_repeat(store: EventStore, append: Append) -> list[RecordedEvent] | None:
-    """The stored events, if the append repeats an earlier one. Raises `DuplicateEvent` if its events are stored
+    """Return the stored events if the append repeats an earlier one. Raise `DuplicateEvent` if its events are stored
     differently."""
     found = store._find_events([event.event_id for event in append.events])
     if not found:

@@ -175,7 +175,7 @@ class MemoryEventStore(EventStore):
         self._sent_at.append(time.monotonic())
 
     def committed_messages(self) -> list[tuple[Message, float]]:
-        """The committed messages in order, each with the time at which it was sent, on the monotonic clock."""
+        """Return the committed messages in order, each with the time at which it was sent, on the monotonic clock."""
         return list(zip(self.messages, self._sent_at, strict=True))[: self._committed_messages]
 
     def _find_events(self, event_ids: Sequence[UUID]) -> list[tuple[StreamId, int, UUID]]:

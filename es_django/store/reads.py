@@ -45,7 +45,7 @@ class Partition(msgspec.Struct, frozen=True):
             raise ValueError(f"a partition of {self.count} has a number from 0 to {self.count - 1}, not {self.number}")
 
     def holds(self, stream_id: int) -> bool:
-        """Whether the stream with this database id belongs to the partition. The databases compute the same hash."""
+        """Return whether the stream with this id belongs to the partition, by the hash that the databases compute."""
         # Ids of related streams often differ by a constant, so a plain remainder would crowd them into few partitions.
         return (((stream_id & 0x7FFFFFFF) * 2654435761) >> 16) % self.count == self.number
 

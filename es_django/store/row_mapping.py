@@ -21,7 +21,7 @@ TailRow = tuple[int, str, int, str]
 
 
 def recorded_events(stream: StreamId, row: EventRow) -> list[RecordedEvent]:
-    """The stored event as the current code sees it: one event, or as many as its upcasters make of it."""
+    """Return the stored event as the current code sees it: one event, or as many as its upcasters make of it."""
     position, version, type, schema_version, data, metadata, correlation, causation, stored_id, at = row
     event_id, known, recorded_at = as_uuid(stored_id), _metadata(metadata, correlation, causation), as_utc(at)
     return [
@@ -40,7 +40,7 @@ def decoded_tail(stream: StreamId, rows: Iterable[TailRow]) -> Iterator[tuple[in
 
 
 def recorded_from(append: Append, stored: Iterable[tuple[int, int, datetime]]) -> list[RecordedEvent]:
-    """The appended events, with the position, version and time that the database assigned."""
+    """Return the appended events, with the position, version and time that the database assigned."""
     recorded = []
     for pending, (position, version, at) in zip(append.events, stored, strict=True):
         event_type = registry.of(type(pending.event))

@@ -84,7 +84,7 @@ class Append(msgspec.Struct, frozen=True):
 
 
 def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> list[Append]:
-    """Checks and encodes the writes that have events. For invalid input, raises as `EventStore.append_all`."""
+    """Check and encode the writes that have events. For invalid input, raise as `EventStore.append_all`."""
     for write in writes:
         _require_well_formed(write)
     if len(writes) > 1:
@@ -98,7 +98,7 @@ def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> l
 
 
 def stage(message: Message, ordinal: int) -> StagedMessage:
-    """Encodes the message. Raises `PayloadError` if it cannot be stored or its data has more than MAX_BYTES bytes."""
+    """Encode the message. Raise `PayloadError` if it cannot be stored or its data has more than MAX_BYTES bytes."""
     data = encode_payload(message.data, message.type)
     limit = conf.settings().outbox.max_bytes
     if (size := len(data.encode())) > limit:
@@ -162,7 +162,7 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str], encoded_metadata: 
 
 
 def _encoded(metadata: Mapping[str, str]) -> str:
-    """The metadata without a column of its own, as JSON. Raises `PayloadError` if any of it cannot be stored."""
+    """Return the metadata without a column of its own, as JSON. Raise `PayloadError` if any of it cannot be stored."""
     for name in metadata.keys() & METADATA_COLUMNS:
         if not is_name(metadata[name]):
             raise PayloadError("metadata", name, f"{NAME_RULE}, got {metadata[name]!r:.80}")

@@ -1,4 +1,4 @@
-"""Invalid input raises an error that says what is wrong, and nothing is stored."""
+"""Invalid input raises an error that names the mistake, and nothing is stored."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
