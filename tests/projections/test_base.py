@@ -5,12 +5,18 @@ from typing import Any
 
 import pytest
 
-from es_django import Projection, RecordedEvent, projects
+from es_django import Event, Projection, RecordedEvent, projects
 from es_django.errors import DefinitionError
 from es_django.projections.base import registered_projections
 from es_django.store.hooks import inline_projections
 from testproject.bank.models import Balance
-from tests.projections.effects import Counted
+
+
+class Unused(Event):
+    """No other test appends this event: an append that an inline projection follows takes its lock."""
+
+    class Meta:
+        name = "tests.unused"
 
 
 class Named(Projection):
@@ -18,7 +24,7 @@ class Named(Projection):
         name = "tests.named"
 
     @projects
-    def counted(self, event: Counted, recorded: RecordedEvent) -> None:
+    def unused(self, event: Unused, recorded: RecordedEvent) -> None:
         """Writes nothing."""
 
 
@@ -36,13 +42,13 @@ def _projection(projection: object) -> Projection:
 
 
 class TestDefinition:
-    @pytest.mark.parametrize("annotation", [Any, Sequence[Any], Sequence[Counted], Sequence[RecordedEvent[Any]]])
+    @pytest.mark.parametrize("annotation", [Any, Sequence[Any], Sequence[Unused], Sequence[RecordedEvent[Any]]])
     def test_a_batch_of_unknown_events_is_rejected(self, annotation: Any) -> None:
         with pytest.raises(DefinitionError, match="annotate the event"):
             type("Batch", (Projection,), batch_of(annotation))
 
     def test_project_batch_and_marked_methods_are_exclusive(self) -> None:
-        both = {**batch_of(Sequence[RecordedEvent[Counted]]), "counted": Named.counted}
+        both = {**batch_of(Sequence[RecordedEvent[Unused]]), "unused": Named.unused}
         with pytest.raises(DefinitionError, match="keep one kind"):
             type("Both", (Projection,), both)
 
@@ -63,7 +69,7 @@ class TestDefinition:
     def test_invalid_models_are_rejected(self, models: object) -> None:
         meta = type("Meta", (), {"name": "tests.modelled", "models": models})
         with pytest.raises(DefinitionError, match=r"Modelled\.Meta\.models must be a list of model classes, not"):
-            type("Modelled", (Projection,), {"Meta": meta, "counted": Named.counted})
+            type("Modelled", (Projection,), {"Meta": meta, "unused": Named.unused})
 
     def test_a_projection_without_events_is_rejected(self) -> None:
         with pytest.raises(DefinitionError, match="Idle follows no events: mark a method with @projects"):
@@ -71,6 +77,6 @@ class TestDefinition:
 
     def test_a_duplicate_name_is_rejected(self) -> None:
         with pytest.raises(DefinitionError, match=r"are both named 'tests\.named'"):
-            type("Other", (Projection,), {"Meta": type("Meta", (), {"name": "tests.named"}), "counted": Named.counted})
+            type("Other", (Projection,), {"Meta": type("Meta", (), {"name": "tests.named"}), "unused": Named.unused})
         assert sum(each.name == "tests.named" for each in map(_projection, inline_projections)) == 1
         assert registered_projections()["tests.named"] in inline_projections
