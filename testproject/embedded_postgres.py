@@ -47,7 +47,7 @@ def fresh_folder() -> Path:
     """Create a folder that is deleted when this process ends."""
     temp_dir = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix="es-pg-", dir=temp_dir if len(temp_dir) <= LONGEST_TEMP_DIR else "/tmp"))
-    # Registered before the server registers its stop, so it runs after it.
+    # atexit runs the last registration first, so the folder is deleted after the server has stopped.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 

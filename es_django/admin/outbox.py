@@ -156,8 +156,8 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
             Transition.RELEASE,
             outbox.release,
             title="Release messages?",
-            explanation="Pending and claimed messages are due at once. If the worker of a claim still runs, its "
-            "message may arrive twice.",
+            explanation="The selected pending and claimed messages become due now. A message that a relay is "
+            "publishing at this moment may arrive twice.",
             answer="Yes, release them",
         )
 

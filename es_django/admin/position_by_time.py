@@ -30,7 +30,7 @@ def first_keys_since(model: type[Model], time: str, times: Sequence[datetime], *
     """Return, for each of `times` (oldest first), the lowest primary key from which all rows are at least that new."""
     keys = model._default_manager.using(using).values_list("pk", flat=True)
     first, newest = keys.order_by("pk").first() or 1, keys.order_by("-pk").first() or 0
-    # The oldest time bounds the others from below, so that they need fewer steps.
+    # Later times cannot have lower keys than the oldest one, so their searches cover a shorter range.
     oldest = _search(model, time, times[:1], above=newest, within=newest, using=using)
     later = _search(model, time, times[1:], above=newest, within=newest - oldest[0], using=using)
     # A table that was emptied continues its numbering, so no key lies below the first row.

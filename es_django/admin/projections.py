@@ -75,13 +75,16 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
         from es_django.projections.side_effects import done_until
 
         failed = checkpoint.failed_position
-        silent_until = done_until(checkpoint.side_effects or [])
+        done = done_until(checkpoint.side_effects or [])
         return [
             ("Status", status_badge(checkpoint.status)),
             ("Partition", self.share(checkpoint)),
             ("Position", self.place(checkpoint)),
             ("Lag", self.behind(checkpoint)),
-            ("Sends no messages up to", f"position {silent_until}" if checkpoint.position < silent_until else None),
+            (
+                "Repeats no side effects up to",
+                f"position {done}" if checkpoint.position < done else None,
+            ),
             ("Attempts", checkpoint.attempts),
             ("Next attempt", time_element(checkpoint.retry_at) if checkpoint.retry_at else None),
             ("Failed at", failed and self._event(request, failed)),
@@ -131,6 +134,7 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
             request,
             "Empty the read model and replay the log of",
             lambda each, by: projections.start_rebuild(each.name, by=by),
+            done="started, workers replay the log",
         )
 
     def _operate(
@@ -140,8 +144,12 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
         operate: Callable[[ProjectionCheckpoint, str], object],
         *,
         once: bool = True,
+        done: str = "done",
     ) -> HttpResponse | None:
-        """Ask for confirmation, or operate if it was given: `once` for each projection, or for each partition."""
+        """Ask for confirmation, or operate if it was given: `once` for each projection, or for each partition.
+
+        `operate` returns False if it had nothing to do.
+        """
         checkpoints = self.selected_rows(request)
         if once:
             checkpoints = list({each.name: each for each in checkpoints}.values())
@@ -151,15 +159,17 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
         for checkpoint in checkpoints:
             shown = str(checkpoint) if not once else checkpoint.name
             try:
-                operate(checkpoint, username(request))
+                is_done = operate(checkpoint, username(request)) is not False
             except EsDjangoError as error:
                 self.message_user(request, str(error), messages.ERROR)
-            else:
+                continue
+            if is_done:
                 self.log_change(request, checkpoint, f"{what} {shown}")
-                self.message_user(request, f"{what} {shown}: done.", messages.SUCCESS)
+            result = done if is_done else "already under way"
+            self.message_user(request, f"{what} {shown}: {result}.", messages.SUCCESS if is_done else messages.INFO)
         return None
 
 
 def _as_shown(checkpoint: ProjectionCheckpoint) -> str:
-    failing = f", fails at position {checkpoint.failed_position}" if checkpoint.failed_position else ""
-    return f"{checkpoint}, {checkpoint.status} at position {checkpoint.position}{failing}"
+    failed = f", failed event at position {checkpoint.failed_position}" if checkpoint.failed_position else ""
+    return f"{checkpoint}: status {checkpoint.status}, applied up to position {checkpoint.position}{failed}"

@@ -1,7 +1,8 @@
 """Compare streams with their events: one pass over both, ordered by stream id, with one event in memory at a time.
 
 Events may be appended during the audit. Events never vanish and are stored in the order of their versions, so a gap is
-always a finding. A version that differs may only be newer than the page, so one statement reads both again.
+always a finding. If the version of a stream differs from its last event, an append may have come between
+the two reads, so one statement reads the version and the last event again.
 """
 
 from collections.abc import Generator, Iterator

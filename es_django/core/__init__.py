@@ -1,0 +1,1 @@
+"""The event model in pure Python: events, streams, aggregates and their registries."""

@@ -42,7 +42,7 @@ def applies(method: ApplyT) -> ApplyT:
 
 
 def already_committed() -> bool:
-    """The `IsCommitted` of a save outside a transaction."""
+    """Answer True: a save outside a transaction is committed when it returns."""
     return True
 
 
@@ -154,7 +154,8 @@ class Aggregate:
             self._undo = (len(self._pending), copy.deepcopy(self._state()))
         self._applying = True
         try:
-            # A replay applies the decoded event, which may differ from `event` although both are equal (1 and True).
+            # Apply the event as a replay reads it. It can differ from `event` in ways that `==` ignores, such as 1 and
+            # True.
             apply(self, pending.decoded())
         except BaseException:
             self._undo_apply(*self._undo)

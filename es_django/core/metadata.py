@@ -36,7 +36,7 @@ def metadata(**values: Value | None) -> Iterator[None]:
 
 
 def current_metadata() -> Mapping[str, str]:
-    """Return the metadata that an event or message written now gets."""
+    """Return the metadata for events and messages that are written now."""
     current = _current.get()
     if not current and not sources:
         return {}

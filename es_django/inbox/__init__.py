@@ -1,0 +1,1 @@
+"""The inbox: handlers, receipts, and the HTTP ingress."""

@@ -54,7 +54,7 @@ def receive(delivered: object, *, attempt: int, last: bool, redelivered: bool = 
     except (msgspec.ValidationError, InvalidStreamId) as error:
         kept_as = str(uuid5(NOT_MESSAGES, json.dumps(delivered, default=repr)))
         reason = f"not a message: {error}"
-        logger.error("the delivery was %s", storable_text(reason), extra={"message_id": kept_as})
+        logger.error("a delivery is kept as dead: %s", storable_text(reason), extra={"message_id": kept_as})
         return _keep_unhandled(kept_as, delivered, reason, attempt)
     outcome = (_handle_redelivered if redelivered else handle)(message, attempt=attempt, last=last)
     if outcome is not Outcome.NO_HANDLER:

@@ -1,7 +1,7 @@
 """Handles a message once for each consumer: the receipt and the handler's writes commit together.
 
-If the process crashes before the commit, there is neither, and the message is handled again. If it crashes after the
-commit, there are both, and another delivery of the message has no effect.
+If the process crashes before the commit, neither is stored, and the message is handled again. If it crashes after the
+commit, both are stored, and another delivery of the message has no effect.
 """
 
 import json

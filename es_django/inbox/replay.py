@@ -72,7 +72,7 @@ def _replayable(consumer: str, message_id: str, receipt: InboxReceipt | None) ->
     if receipt is None:
         raise not_replayable("it has no receipt")
     if receipt.status != InboxReceipt.Status.DEAD:
-        raise not_replayable(f"it is {receipt.status}")
+        raise not_replayable(f"its status is {receipt.status}, and only dead messages can be replayed")
     try:
         message = from_wire(content_of(receipt))
     except (msgspec.ValidationError, InvalidStreamId) as error:

@@ -1,0 +1,1 @@
+"""Messages and their formats: CloudEvents, and the signatures of Standard Webhooks."""

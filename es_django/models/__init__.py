@@ -1,3 +1,5 @@
+"""The Django models of events, snapshots, outbox, inbox, projections and leases."""
+
 from es_django.models.inbox import InboxReceipt
 from es_django.models.leases import Lease
 from es_django.models.outbox import OutboxMessage

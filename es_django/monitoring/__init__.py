@@ -1,0 +1,1 @@
+"""Health, lag, metrics, traces and probes."""

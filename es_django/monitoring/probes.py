@@ -39,7 +39,8 @@ def readiness(request: HttpRequest) -> JsonResponse:
     return JsonResponse(ready, status=200 if all(ready.values()) else 503)
 
 
-# Otherwise ATOMIC_REQUESTS would open a transaction, and fail, before the view could answer.
+# With ATOMIC_REQUESTS, Django opens a transaction before the view. Without a database this fails, and the probe could
+# not answer.
 for _alias in connections:
     liveness = transaction.non_atomic_requests(using=_alias)(liveness)
     readiness = transaction.non_atomic_requests(using=_alias)(readiness)

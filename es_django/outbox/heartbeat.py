@@ -71,7 +71,14 @@ class Heartbeat:
         now = time.monotonic()
         if now - self._progress_at > PATIENCE * self._lease:
             hanging = now - self._progress_at
-            logger.error("the publisher of worker %s has hung for %.1f s", self._worker, hanging, extra=self._ids)
+            logger.error(
+                "the publisher of destination %s has not returned for %.1f s: the claims of worker %s run out, and "
+                "other workers publish its messages again",
+                self._ids["destination"],
+                hanging,
+                self._worker,
+                extra=self._ids,
+            )
             self._held = set()
             return
         try:

@@ -33,7 +33,8 @@ class Claim(msgspec.Struct, frozen=True):
 class Settlement(msgspec.Struct, frozen=True):
     """The result of a claim: published if `error` is None.
 
-    With `tried=False` the publisher did not get the message; `error` is the reason, if there is one.
+    With `tried=False` no attempt is counted: the publisher did not get the message, or its destination was unreachable.
+    `error` is the reason, if there is one.
     """
 
     claim: Claim

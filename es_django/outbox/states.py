@@ -22,7 +22,7 @@ class Transition(Enum):
     PUBLISH = "published", {Status.CLAIMED}, Status.PUBLISHED
     RETRY = "postponed", {Status.CLAIMED}, Status.PENDING
     RETURN = "returned", {Status.CLAIMED}, Status.PENDING
-    """Without an attempt: the relay did not hand the message to its publisher."""
+    """No attempt is counted: the publisher did not get the message, or its destination was unreachable."""
     DEAD_LETTER = "dead-lettered", {Status.CLAIMED}, Status.DEAD
 
     # By an operator, with `outbox.operations`

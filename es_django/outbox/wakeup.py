@@ -61,7 +61,9 @@ class Waker:
             self._connection.discard()
             ids = {"task": RELAY_TASK}
             logger.warning(
-                "the relay could not be woken; the next sweep will publish the messages: %r", error, extra=ids
+                "the broker did not accept the wake-up of the relay; the next scheduled run publishes the messages: %r",
+                error,
+                extra=ids,
             )
             return False
         return True

@@ -62,7 +62,7 @@ def record_failure(before: ProjectionCheckpoint, positions: Sequence[int], error
 
 
 def _progress(checkpoint: ProjectionCheckpoint) -> tuple[int, int, int | None]:
-    """Return values of which every batch changes at least one, whether it succeeds or fails."""
+    """Return values that identify this progress: every batch, successful or failed, changes at least one of them."""
     return checkpoint.position, checkpoint.attempts, checkpoint.failing_until
 
 

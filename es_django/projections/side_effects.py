@@ -55,7 +55,7 @@ def _done_positions(side_effects: SideEffects, own: Partition, events: Sequence[
     """Return the positions of the events whose side effects are done. All events belong to the partition `own`."""
     positions = {recorded.position for recorded in events}
     done = {position for position in positions if position <= _done_by_all(side_effects, own)}
-    # If the number of partitions was another one, the partition that an event belonged to depends on its stream.
+    # After a change of the number of partitions, the stream of an event tells its former partition.
     unclear = {position for position in positions - done if position <= done_until(side_effects)}
     if unclear and any(partitions != own.count for _, partitions, _ in side_effects):
         log = StoredEvent.objects.using(conf.settings().database).filter(position__in=unclear)

@@ -12,8 +12,9 @@ AFTER_COMMIT: Final = "An on_commit callback raised this error. The transaction 
 
 
 class CommitTracker:
-    """Whether the transaction or savepoint that was open when the tracker was made has been committed: call it to get
-    True, False after a rollback, or None while it is open.
+    """Reports the end of the transaction or savepoint in which it was made.
+
+    A call returns True after the commit, False after a rollback, and None before.
 
     Django calls an `on_commit` callback after the commit. It drops the callback after a rollback, also of a savepoint.
     So a callback that no longer exists and was never called belonged to a rollback.
@@ -66,6 +67,7 @@ def is_after_commit(error: BaseException) -> bool:
 
 def _put_first(connection: Any) -> None:
     """Move the last callback to the front, because Django drops the callbacks behind one that fails."""
-    # A TestCase never commits, and captureOnCommitCallbacks() expects new callbacks at the end.
+    # In a TestCase the callback stays last: nothing commits, and captureOnCommitCallbacks() expects new callbacks
+    # there.
     if not any(block._from_testcase for block in connection.atomic_blocks):
         connection.run_on_commit.insert(0, connection.run_on_commit.pop())

@@ -22,9 +22,11 @@ class storage_errors(msgspec.Struct):
     """Translate the database errors of the block, which performs `operation`.
 
     An error that breaks the transaction of `connection` marks it for rollback; so does every database error of a block
-    that `writes`. Otherwise a caller that catches the error and goes on would believe its changes committed:
-    PostgreSQL answers the COMMIT of a broken transaction with a rollback and no error, SQLite stores the statements
-    after its rollback one by one, and a transaction without the failed write would commit the rest.
+    that `writes`. Otherwise a caller that catches the error and goes on would believe that its changes are committed:
+
+    - PostgreSQL answers the COMMIT of a broken transaction with a rollback, and raises no error.
+    - SQLite rolls back, and then stores each later statement by itself.
+    - After a failed write, a commit would store the other changes without it.
 
     Raise `StorageError` at once if the transaction is already broken. An error of an on_commit callback passes
     unchanged, because the changes are stored.

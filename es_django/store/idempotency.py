@@ -2,7 +2,7 @@
 
 A writer that loses the reply to its COMMIT cannot know whether its events were stored. It may append the same
 `PendingEvent`s again: this module finds them by their ids, so they are never stored twice and the writer never takes
-its own append for a conflict.
+its own append for a conflict. A plain `Event` gets a new id on each call, so it never repeats another append.
 
 ===========================================================  ============================  ========================
 Events stored with the ids of the append                     Stream                        Answer

@@ -71,7 +71,8 @@ class SnapshotCodec:
         return encoded
 
     def _warn(self, reason: str) -> None:
-        logger.warning("no snapshot of %s: %s", self.schema, reason, extra={"category": self._aggregate.category})
+        category = self._aggregate.category
+        logger.warning("aggregates of category %s get no snapshot: %s", category, reason, extra={"category": category})
 
     def decode(self, encoded: str) -> dict[str, Any] | None:
         """The state; None if the JSON does not fit."""

@@ -71,7 +71,7 @@ class Append(msgspec.Struct, frozen=True):
     """The metadata without a column of its own, as JSON."""
     snapshot: Snapshot | None
     may_repeat: bool
-    """Whether the events may be stored already and no expected version would show that."""
+    """Whether the append may repeat an earlier one that the version check cannot detect."""
     runs_inline: bool
     """Whether an inline projection applies any of the events."""
 
@@ -138,7 +138,7 @@ def _require_well_formed(write: StreamWrite) -> None:
     expected = write.expected
     if not isinstance(expected, Expected) and not is_position(expected):
         raise ValueError(
-            f"expected must be a version of at least 0, or ANY, NO_STREAM or STREAM_EXISTS, not {expected!r}"
+            f"`expected` must be ANY, NO_STREAM, STREAM_EXISTS or a version (an integer from 0), got {expected!r}"
         )
 
 

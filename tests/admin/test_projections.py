@@ -45,7 +45,7 @@ class TestActions:
         before = ProjectionCheckpoint.objects.values().get()
         for action in ACTIONS:
             page = Page(choose(superuser, row, action).content.decode())
-            assert f"statements, failed at position {row.position}" in page.text
+            assert f"statements: status failed, applied up to position {row.position}" in page.text
         assert ProjectionCheckpoint.objects.values().get() == before
         assert not LogEntry.objects.exists()
 
@@ -74,9 +74,18 @@ class TestActions:
 
     def test_rebuild_starts_at_position_0(self, superuser: Client) -> None:
         row = failed()
-        confirm(superuser, row, "rebuild")
+        question = "Empty the read model and replay the log of statements"
+        assert confirm(superuser, row, "rebuild") == [f"{question}: started, workers replay the log."]
         row.refresh_from_db()
         assert (row.status, row.position) == (CheckpointStatus.REBUILDING, 0)
+        assert LogEntry.objects.count() == 1
+
+    def test_second_rebuild_reports_that_one_is_under_way(self, superuser: Client) -> None:
+        row = failed()
+        confirm(superuser, row, "rebuild")
+        question = "Empty the read model and replay the log of statements"
+        assert confirm(superuser, row, "rebuild") == [f"{question}: already under way."]
+        assert LogEntry.objects.count() == 1
 
     def test_impossible_action_shows_the_error(self, superuser: Client) -> None:
         row = checkpoint(name="statements")

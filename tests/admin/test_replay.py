@@ -93,7 +93,7 @@ class TestReplay:
         messages = said(confirm(superuser, good, bad, gone, done))
         assert messages[-1] == "Dead messages: 1 replayed, 1 failed again, 2 skipped."
         assert f"Message {bad} failed again: ValueError('still a <bug>')" in messages
-        assert f"Message {done} was skipped: it is handled." in messages
+        assert f"Message {done} was skipped: its status is handled, and only dead messages can be replayed." in messages
         assert f"Message {gone} was skipped: there is no handler for messages of type 'tests.noted'." in messages
         assert [row.status for row in InboxReceipt.objects.order_by("pk")] == ["handled", "dead", "dead", "handled"]
 

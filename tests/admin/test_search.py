@@ -107,7 +107,7 @@ class TestOtherModels:
         receipt(consumer="other")
         assert get(list_url(InboxReceipt), q=wanted.message_id).column("consumer") == ["wanted"]
 
-    def test_status_and_destination_combine(self, get: Get) -> None:
+    def test_status_and_destination_filters_can_be_combined(self, get: Get) -> None:
         for status in ("dead", "published"):
             for destination in ("ledger", "customers"):
                 message(status, destination=destination, type=f"{status} to {destination}")

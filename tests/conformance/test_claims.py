@@ -423,7 +423,7 @@ class TestSettle:
         assert row()[:3] == (Status.DEAD, 1, "never")
         assert claim() == []
 
-    def test_a_returned_message_is_as_before_its_claim(self) -> None:
+    def test_returning_a_claim_restores_status_and_attempts(self) -> None:
         send("k")
         settle("a", *returned(*claim()))
         assert row() == (Status.PENDING, 0, "", True)

@@ -72,7 +72,7 @@ class TestLease:
         assert not lock().acquire()
         second.renew()
 
-    def test_leases_of_other_names_are_not_changed(self) -> None:
+    def test_acquiring_and_releasing_changes_no_other_lease(self) -> None:
         ended, other = LeaseLock("ended", 0.001, "default"), LeaseLock("other", 30, "default")
         assert ended.acquire()
         assert other.acquire()

@@ -325,7 +325,7 @@ class TestUncacheableStates:
         ledger = Tupled("l-1")
         ledger.annotate("in a tuple, which JSON turns into a list")
         Repository(Tupled).save(ledger)
-        assert "no snapshot of tupled" in caplog.text
+        assert "aggregates of category tupled get no snapshot" in caplog.text
         assert snapshot_version(ledger.stream) is None
         assert Repository(Tupled).get("l-1").notes == ledger.notes
 
@@ -370,7 +370,7 @@ class TestUncacheableStates:
             ledgers.save(ledger)
             assert snapshot_version(ledger.stream) is None
             assert ledgers.get("l-1").notes == ledgers.get("l-1").open_notes == ledger.notes
-        assert "no snapshot of aliased" in caplog.text
+        assert "aggregates of category aliased get no snapshot" in caplog.text
         assert "notes, open_notes would come back as copies" in caplog.text
 
     def test_a_state_that_is_not_annotated_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -401,7 +401,7 @@ class TestUncacheableStates:
         ledger = Endless("l-1")
         ledger.annotate("")
         Repository(Endless).save(ledger)
-        assert "no snapshot of endless" in caplog.text
+        assert "aggregates of category endless get no snapshot" in caplog.text
         assert snapshot_version(ledger.stream) is None
         assert len(Repository(Endless).get("l-1").notes) == 1
 

@@ -67,7 +67,7 @@ def counts(path: Path) -> list[int]:
 
 
 def assert_each_key_is_in_order(delivered: Sequence[tuple[str, int]]) -> None:
-    """The first deliveries of the messages of each key are in order."""
+    """Assert that the messages of each key arrived in order. Repeated deliveries are ignored."""
     of_key: defaultdict[str, list[int]] = defaultdict(list)
     for key, number in dict.fromkeys(delivered):
         of_key[key].append(number)

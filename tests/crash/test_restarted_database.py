@@ -66,7 +66,7 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "")  # restores the variable that starting a server changes
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")  # starting a server changes it; monkeypatch restores it
     server = Server(fresh_folder())
     yield server
     server.stop()

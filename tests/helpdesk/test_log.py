@@ -103,19 +103,19 @@ class TestUnreadableFiles:
             ('"case', "unexpected end of data"),
         ],
     )
-    def test_other_header(self, header: str, reason: str, tmp_path: Path) -> None:
+    def test_a_file_with_a_wrong_header_is_refused(self, header: str, reason: str, tmp_path: Path) -> None:
         with pytest.raises(UnreadableLog, match=f"^line 1: .*{reason}"):
             read_log(
                 write_log(tmp_path / "log.csv", [GOOD] if reason != "unexpected end of data" else [], header=header)
             )
 
-    def test_empty_file(self, tmp_path: Path) -> None:
+    def test_an_empty_file_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "log.csv").touch()
         with pytest.raises(UnreadableLog, match=r"^line 1: .*missing columns: "):
             read_log(tmp_path / "log.csv")
 
     @pytest.mark.parametrize("damage", [slice(0, -20), slice(20, None)], ids=["its end", "its start"])
-    def test_truncated_gzip(self, damage: slice, tmp_path: Path) -> None:
+    def test_a_truncated_gzip_file_is_refused(self, damage: slice, tmp_path: Path) -> None:
         whole = gzip.compress("\r\n".join([HEADER, *generated_rows(50)]).encode())
         start = whole[:10] if damage.start else b""
         (tmp_path / "log.csv.gz").write_bytes(start + whole[damage])

@@ -150,7 +150,7 @@ class TestReceive:
         assert (receipt.consumer, receipt.status) == (UNHANDLED, "dead")
         assert content_of(receipt) == delivered
         assert receipt.last_error.startswith("not a message: ")
-        assert "the delivery was not a message" in caplog.text
+        assert "a delivery is kept as dead: not a message" in caplog.text
 
     def test_different_contents_that_are_not_messages_are_kept_apart(self) -> None:
         handle_message({"number": 1})

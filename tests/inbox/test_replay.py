@@ -75,7 +75,9 @@ class TestReplay:
     def test_concurrent_replays_in_processes_have_one_effect(self) -> None:
         message = make_message()
         dead(message)
-        assert sorted(run_processes(replay_at_once, [(message,)] * 4)) == ["it is handled"] * 3 + ["replayed"]
+        assert sorted(run_processes(replay_at_once, [(message,)] * 4)) == [
+            "its status is handled, and only dead messages can be replayed"
+        ] * 3 + ["replayed"]
         assert effects() == 1
 
 
@@ -84,7 +86,7 @@ class TestNotReplayable:
         message = make_message()
         consumer("mailer")
         handle_once("mailer", message, have_an_effect)
-        with pytest.raises(NotReplayable, match="it is handled"):
+        with pytest.raises(NotReplayable, match="its status is handled"):
             replay("mailer", message.message_id)
         assert effects() == 1
 

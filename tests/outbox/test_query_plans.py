@@ -185,7 +185,7 @@ class TestCostOfAClaim:
 
     @pytest.mark.usefixtures("recorder")
     @pytest.mark.parametrize("queue", QUEUES)
-    def test_a_long_waiting_queue_is_passed_over_without_a_look_up_for_each_message(self, queue: str) -> None:
+    def test_a_claim_skips_a_long_waiting_queue_without_reading_each_message(self, queue: str) -> None:
         length = 20_000
         fill(1, length, open_until=0)
         with connection.cursor() as cursor:

@@ -140,7 +140,7 @@ class TestWaker:
             send("l")
         go_on.set()
         assert pauses[0] == wakeup.BROKER_PAUSE
-        assert "the next sweep will publish" in caplog.text
+        assert "the next scheduled run publishes" in caplog.text
         assert relay() == 2
 
     def test_a_commit_does_not_wait_for_a_broker_that_hangs(self, broker: Broker) -> None:

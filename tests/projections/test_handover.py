@@ -205,7 +205,9 @@ class TestGiveToAppends:
             slow.result(30)
 
     @pytest.mark.requires_postgresql
-    def test_appends_wait_for_a_few_remaining_events_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_rebuild_goes_on_if_too_many_events_remain_for_appends_to_wait(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(handover, "MAX_REMAINING", 3)
         open_account("ada", owner="Ada")
         start_rebuild("balances", by="Eve")

@@ -24,7 +24,7 @@ class TestEvents:
         assert (made.key, made.data) == ("ada", {"account": "ada", "amount": "5"})
 
     @pytest.mark.django_db
-    def test_a_recorded_event_fits_a_projection(self) -> None:
+    def test_a_projection_accepts_an_event_made_by_recorded(self) -> None:
         events = [AccountOpened(owner="Ada"), MoneyDeposited(amount=Decimal(5))]
         Balances().project_batch(
             [recorded(event, stream=STREAM, version=version) for version, event in enumerate(events, 1)]

@@ -36,7 +36,9 @@ class Command(BaseCommand):
         add_by(parser)
         action = parser.add_mutually_exclusive_group()
         action.add_argument(
-            "--once", action="store_true", help="end at the end of the log; exit with 1 if a projection is behind it"
+            "--once",
+            action="store_true",
+            help="stop when every projection has reached the end of the log; exit with 1 if one has not",
         )
         action.add_argument("--pause", metavar="NAME", help="pause a projection until it is resumed")
         action.add_argument("--resume", metavar="NAME", help="resume a projection that is paused or failed")

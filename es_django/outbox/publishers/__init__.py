@@ -37,8 +37,9 @@ class Publisher(ABC):
         | `PublishError` | the message was not published; `retryable` says whether another attempt may succeed |
         | `DestinationUnreachable` | the destination accepts no message at all, as when it refuses connections |
 
-        If every outcome is `DestinationUnreachable`, or if it is raised, no attempt is counted, and the destination is
-        left alone for a while. If other messages have other outcomes, it counts as any retryable error.
+        If every outcome is `DestinationUnreachable`, or if `publish` raises it, the messages lose no attempt, and the
+        relay pauses the destination. If some outcomes differ, `DestinationUnreachable` counts as an ordinary retryable
+        error.
         """
 
 

@@ -6,16 +6,14 @@
 #            It may be what killed them, so it is claimed alone.
 # abandoned: without a suspect, the messages whose worker died. A message is left out if the first open message of
 #            its key is still held, or waits.
-# busy:      the keys whose first open message another worker holds, or which waits. They are looked up once, so that a
-#            long queue behind such a message is passed over fast. There are at most 1,000 of each kind, so that they
-#            always fit a hash table. For any other key, each due message looks up the first open message of its key.
-# due:       if no message is abandoned, the messages that are due. A message is left out if the first open message of
-#            its key cannot be claimed. Rows that another transaction claims or settles at this moment are skipped.
-# hole:      for each key of the batch, the first open message that is not in the batch, because it is held back or was
-#            skipped.
-#
-# A message behind a hole is left out. The statement's own snapshot shows the holes, so claims need not wait for each
-# other: of two simultaneous claims, the one that skipped the first message of a key takes no message of that key.
+# busy:      the keys whose first open message is held by another worker, or is not due yet. They are looked up once, so
+# that a claim skips a long queue behind such a message fast. There are at most 1,000 of each kind, so that they always
+# fit a hash table. For any other key, each due message looks up the first open message of its key. due:       if no
+# message is abandoned, the messages that are due. A message is left out if the first open message of its key cannot be
+# claimed. Rows that another transaction claims or settles at this moment are skipped. hole:      for each key of the
+# batch, the first open message that is not in the batch, because it is held back or was skipped.  A claim leaves out
+# every message behind a hole. Two simultaneous claims never wait for each other: each sees the holes in its own
+# snapshot, so a claim that skipped the first message of a key takes no other message of that key.
 CLAIM = """
 WITH suspect AS MATERIALIZED (
     SELECT message.id, message.key

@@ -1,8 +1,8 @@
-"""Execute statements that PostgreSQL plans once per connection, because to plan an append costs more than the append.
+"""Execute statements that PostgreSQL plans once per connection. Planning an append takes longer than executing it.
 
-Django's cursors never prepare, and they put the parameters into the text. psycopg's cursor can prepare, but its Python
-code takes longer than everything else that an append does outside the server. This module keeps psycopg's adapters, its
-waiting and its errors, and hands the statement to libpq itself.
+Django's cursors never prepare a statement, and they write the parameters into its text. psycopg's cursor can prepare,
+but its Python code takes longer than everything else that an append does outside the server. This module still uses
+psycopg to convert values, to wait for the server and to make errors, but sends the statement through libpq itself.
 """
 
 import re

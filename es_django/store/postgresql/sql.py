@@ -16,7 +16,7 @@ POSITION_BITS = 47
 """The lower bits of a floor's key, which hold the position."""
 
 INLINE_PROJECTIONS_LOCK = f"{LOCK_NAMESPACE}, 5"
-"""The key of the lock on which inline projections the appends run.
+"""The key of the lock that guards which inline projections an append runs.
 
 Appends that inline projections follow share the lock. A rebuild takes it exclusively, so it waits for every append that
 may have read the projections' statuses before a change. A key of two numbers never equals a key of one number, so it
@@ -27,7 +27,7 @@ LAST_DRAWN = "coalesce(pg_sequence_last_value('es_django_event_position_seq'), 0
 """The SQL expression for the position that was drawn last, 0 if none was drawn.
 
 `pg_sequence_last_value` waits for a `nextval` that is under way. `SELECT last_value FROM <sequence>` does not wait.
-For a moment it can read up to 32 too much: `nextval` first stores the number that it logs ahead, and then the number
+For a moment it can read up to 31 too much: `nextval` first stores the number that it logs ahead, and then the number
 that it drew. A floor or an end of the log that is too high makes readers skip events.
 """
 

@@ -62,7 +62,7 @@ class Process:
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE)
-        # After a normal exit the group is empty.
+        # After a normal exit the process group is empty, so killpg finds no process.
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -32,7 +32,7 @@ class Begun(Event):
 
 @pytest.fixture
 def _interrupts_are_enabled() -> Iterator[None]:
-    """A process that a shell starts in the background ignores interrupts."""
+    """Let SIGINT raise KeyboardInterrupt. It is ignored if a shell started the tests in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

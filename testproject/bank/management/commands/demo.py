@@ -38,7 +38,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--accounts", type=_at_least(2), default=50, help="number of accounts to open (50)")
-        parser.add_argument("--operations", type=_at_least(0), default=500, help="number of operations on them (500)")
+        parser.add_argument(
+            "--operations", type=_at_least(0), default=500, help="number of operations on the accounts (500)"
+        )
         parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same operations (1)")
         parser.add_argument(
             "--port", type=_port, help=f"port of the server ({DEFAULT_PORT}, or a free port if that is taken)"
