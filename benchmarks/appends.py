@@ -39,7 +39,7 @@ SELECT %s, 'nowhere', %s, %s, %s::jsonb, %s::jsonb, id, 1, 'pending', 0, '', clo
 """
 APPEND_ONE = f"WITH stream AS ({STREAM}) {EVENT}"
 APPEND_MANY = f"WITH stream AS ({STREAM}) {EVENTS}"
-APPEND_AND_TELL = f"WITH stream AS ({STREAM}), message AS ({MESSAGE}) {EVENT}"
+APPEND_WITH_MESSAGE = f"WITH stream AS ({STREAM}), message AS ({MESSAGE}) {EVENT}"
 
 encode = msgspec.json.encode
 
@@ -48,7 +48,7 @@ def append(event_class: type[Measured] = Measured) -> Work:
     return lambda: event_store.append(StreamId(CATEGORY, new_key()), [measured(1, event_class)], expected=NO_STREAM)
 
 
-def append_and_tell() -> Work:
+def append_with_message() -> Work:
     return append(Published)
 
 
@@ -105,7 +105,7 @@ def _append_through(bare: psycopg.Connection) -> Work:
     return work
 
 
-def bare_append_and_tell() -> Work:
+def bare_append_with_message() -> Work:
     cursor = bare_connection().cursor()
 
     def work() -> None:
@@ -114,7 +114,7 @@ def bare_append_and_tell() -> Work:
         headers = encode({"causation_id": event_id}).decode()
         message = [uuid7(), "benchmarks.published", key, data, headers]
         stored = ["benchmarks.published", encode(event).decode(), event_id]
-        cursor.execute(APPEND_AND_TELL, [CATEGORY, key, 1, *message, *stored]).fetchall()
+        cursor.execute(APPEND_WITH_MESSAGE, [CATEGORY, key, 1, *message, *stored]).fetchall()
 
     return work
 
@@ -152,7 +152,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
     pairs = {
         "1 event, 1 process": (alone(append, times), alone(bare_append, times), 0.75),
         "1 event, 8 processes": (in_processes(append, times, 8), in_processes(bare_append, times, 8), 0.7),
-        "1 event and its message": (alone(append_and_tell, times), alone(bare_append_and_tell, times), 0.65),
+        "1 event and its message": (alone(append_with_message, times), alone(bare_append_with_message, times), 0.65),
         "1 event and its inline projection": (
             alone(append_and_project, times),
             alone(bare_append_and_project, times),

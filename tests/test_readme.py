@@ -106,7 +106,7 @@ class TestReadme:
         compile(files["settings.py"], "settings.py", "exec")
         (tmp_path / "try.py").write_text(TRY)
         for command in (["try.py"], ["-m", "pytest", "-p", "no:cacheprovider", "shop/test_orders.py"]):
-            told = subprocess.run(
+            run = subprocess.run(
                 [sys.executable, *command],
                 cwd=tmp_path,
                 env={"DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{tmp_path}:{settings.BASE_DIR}"},
@@ -115,8 +115,8 @@ class TestReadme:
                 timeout=60,
                 check=False,
             )
-            assert told.returncode == 0, told.stdout + told.stderr
-        assert "3 passed" in told.stdout
+            assert run.returncode == 0, run.stdout + run.stderr
+        assert "3 passed" in run.stdout
 
     def test_outbox_defaults_match_the_code(self) -> None:
         (printed,) = re.findall(r'^({"BATCH_SIZE.*?})\n```', README.read_text(), re.MULTILINE | re.DOTALL)

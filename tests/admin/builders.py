@@ -38,7 +38,7 @@ class Note(Aggregate):
 def notes(
     count: int = 1, *, key: str = "note-1", category: str = "note", note: object = None, **metadata: str
 ) -> list[RecordedEvent]:
-    """Appends `count` events, that note their version unless told otherwise."""
+    """Appends `count` events, that note their version by default."""
     stream = StreamId(category, key)
     version = event_store.version(stream)
     events = [Noted(note=f"note {version + n}" if note is None else note) for n in range(1, count + 1)]
@@ -66,9 +66,9 @@ def message(status: str = "pending", **columns: Any) -> OutboxMessage:
     given = {
         "message_id": uuid4(),
         "destination": "ledger",
-        "type": "tests.told",
+        "type": "tests.announced",
         "key": "note-1",
-        "data": {"told": "<script>alert(1)</script>"},
+        "data": {"announced": "<script>alert(1)</script>"},
         "headers": {"correlation_id": "request-7"},
         "status": status,
         **STATUS_COLUMNS[status],

@@ -68,10 +68,10 @@ def chain() -> tuple[StoredEvent, StoredEvent]:
     """An event whose message made a handler record another one, whose message is dead."""
     notes(key="a", correlation_id="request-7")
     first = stored_event(1, "a")
-    sent = message("published", stream=first.stream, stream_version=1, type="first.told")
+    sent = message("published", stream=first.stream, stream_version=1, type="first.announced")
     notes(key="b", correlation_id="request-7", causation_id=str(sent.message_id))
     second = stored_event(1, "b")
-    message("dead", stream=second.stream, stream_version=1, type="second.told")
+    message("dead", stream=second.stream, stream_version=1, type="second.announced")
     return first, second
 
 
@@ -172,7 +172,10 @@ class TestDecodedPayload:
 class TestCausation:
     def test_causes_and_effects_form_a_tree(self, get: Get) -> None:
         expected = [
-            ("tests.admin.noted", [("first.told to ledger", [("tests.admin.noted", [("second.told to ledger",)])])])
+            (
+                "tests.admin.noted",
+                [("first.announced to ledger", [("tests.admin.noted", [("second.announced to ledger",)])])],
+            )
         ]
         for number, event in enumerate(chain()):
             page = get(page_url(event))
@@ -225,6 +228,6 @@ class TestCausation:
     def test_messages_are_hidden_without_permission(self, staff: Callable[..., Client]) -> None:
         first, _ = chain()
         html = staff("view_storedevent").get(page_url(first)).content.decode()
-        assert "told to ledger" not in html
+        assert "announced to ledger" not in html
         assert "mailbox" not in html
         assert tree(Page(html))[0][1][0][0] == "(you may not view messages)"

@@ -83,8 +83,8 @@ class TestEventStream:
     def test_invalid_key_is_reported_on_the_page(self, get: Get, history: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: StreamId("account", 7))  # type: ignore[arg-type]
         page = get(history)
-        told = [item.text for item in page.one("ul.messagelist").all("li")]
-        assert told == [f"No events are shown: a stream's key {NAME_RULE}, got 7."]
+        shown = [item.text for item in page.one("ul.messagelist").all("li")]
+        assert shown == [f"No events are shown: a stream's key {NAME_RULE}, got 7."]
         assert page.all("ol.es-timeline") == []
 
     def test_missing_method_is_an_error(self) -> None:

@@ -163,7 +163,7 @@ class TestEventPages:
 class TestDerivedValues:
     def test_messages_and_snapshots_are_masked(self, staff: Staff) -> None:
         event_store.append(StreamId("tests.payees", "1"), [PayeeAdded(payee="Ada", iban=SECRET)], expected=0)
-        data = {"told": [{"iban": SECRET}]}
+        data = {"announced": [{"iban": SECRET}]}
         snapshot = Snapshot.objects.create(
             stream=Stream.objects.get(key="1"), version=1, schema="x", state=json.dumps({"known": data, "iban": SECRET})
         )
@@ -224,9 +224,9 @@ class TestErrors:
         row = dead(make_message())
         consumer("mailer", failing(ValueError(SECRET)))
         client = staff("view_inboxreceipt", "replay_inboxreceipt")
-        (told, _) = confirm(client, "replay_selected", row)
+        (shown, _) = confirm(client, "replay_selected", row)
         assert (
-            told
+            shown
             == f"Message {row} failed again: ValueError: the message is hidden because it may quote sensitive values."
         )
         assert LogEntry.objects.get().change_message == "Replayed: failed again"

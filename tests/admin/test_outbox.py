@@ -27,7 +27,7 @@ class TestMessages:
         assert page.column("destination") == ["ledger"]
         assert page.column("key") == ["note-1"]
         assert page.column("attempts") == [str(sent.attempts)]
-        assert page.link("tests.told") == page_url(sent)
+        assert page.link("tests.announced") == page_url(sent)
 
     def test_long_error_is_cut_only_in_the_list(self, get: Get) -> None:
         error = "the server said: " + "no " * 200 + "<end>"
@@ -48,7 +48,7 @@ class TestMessages:
         assert facts["Source"] == "note note-1 at version 27"
         assert page.link("note note-1 at version 27") == f"{page_url(stream_of())}?from=26#v27"
         data, headers = page.all("pre.es-json")
-        assert data.raw_text == '{\n  "told": "<script>alert(1)</script>"\n}'
+        assert data.raw_text == '{\n  "announced": "<script>alert(1)</script>"\n}'
         assert headers.raw_text == '{\n  "correlation_id": "request-7"\n}'
         assert "<script>alert" not in page.html
 

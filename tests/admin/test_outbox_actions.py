@@ -41,7 +41,7 @@ class TestActions:
         rows = [message(status) for status in ("pending", "claimed", "dead")]
         before = list(OutboxMessage.objects.values())
         page = Page(choose(superuser, action, *rows).content.decode())
-        assert "Dead: tests.told to ledger, key note-1, attempts 10: the mailbox is <full>" in page.text
+        assert "Dead: tests.announced to ledger, key note-1, attempts 10: the mailbox is <full>" in page.text
         assert page.link("No, take me back") == list_url(OutboxMessage)
         assert list(OutboxMessage.objects.values()) == before
         assert not LogEntry.objects.exists()

@@ -119,9 +119,9 @@ class TestChart:
         recorded(timedelta(minutes=10), 3)
         chart = get(overview_url()).one("figure.es-chart")
         assert len(chart.all("rect")) == 2
-        told = chart.one("p.es-summary").text
-        assert told.startswith("10 events in the last hour, at most 7 in a minute, at ")
-        assert chart.one("svg").attributes["aria-label"] == f"Events per minute. {told}"
+        summary = chart.one("p.es-summary").text
+        assert summary.startswith("10 events in the last hour, at most 7 in a minute, at ")
+        assert chart.one("svg").attributes["aria-label"] == f"Events per minute. {summary}"
         assert chart.one("svg").attributes["role"] == "img"
         heights = [float(bar.attributes["height"]) for bar in chart.all("rect")]
         assert heights == [100.0, 42.9]

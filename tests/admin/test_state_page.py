@@ -87,8 +87,8 @@ class TestVersions:
         for url, version in ((state_url(), 5), (f"{state_url()}?at=4", 4)):
             page = get(url)
             assert page.one("h1").text == f"note note-1 after version {version}"
-            told = f"Version {version} cannot be shown: this page replays only the first 3 events."
-            assert page.one("pre.es-error").text == told
+            error = f"Version {version} cannot be shown: this page replays only the first 3 events."
+            assert page.one("pre.es-error").text == error
             assert page.all("table.es-state") == []
         assert [page.link(label) for label in ("Previous", "Next", "Last that can be shown")] == [
             "?at=3",
@@ -122,8 +122,10 @@ class TestUnavailable:
         event.data, event.metadata = {}, {}
         event.save(force_insert=True)
         Stream.objects.filter(pk=stream.pk).update(version=2)
-        told = get(state_url()).one("pre.es-error").text
-        assert told.startswith("UnknownEventType: event 2 of stream 'note' 'note-1' (no such class) cannot be replayed")
+        error = get(state_url()).one("pre.es-error").text
+        assert error.startswith(
+            "UnknownEventType: event 2 of stream 'note' 'note-1' (no such class) cannot be replayed"
+        )
 
     def test_stream_without_aggregate_or_events(self, get: Get, superuser: Client) -> None:
         notes(category="nobody's")

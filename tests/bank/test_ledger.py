@@ -46,7 +46,7 @@ class TestLedger:
             "bob": Decimal("30.00"),
         }
         assert totals.keys() == set(Balance.objects.values_list("account", flat=True))
-        assert len(outbox_messages()) == 4, "what was published is still told"
+        assert len(outbox_messages()) == 4, "published messages stay"
 
     def test_entries_keep_the_order_of_the_events(self, deliver: Callable[[], int]) -> None:
         deliver()

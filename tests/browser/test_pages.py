@@ -169,7 +169,7 @@ class TestNavigation:
             page.goto(url)
             page.locator(".es-tree").get_by_role("link", name="tests.admin.noted").click()
             expect(page.get_by_role("heading", level=1)).to_contain_text(str(caused))
-            page.locator(".es-tree").get_by_role("link", name="tests.told to ledger").click()
+            page.locator(".es-tree").get_by_role("link", name="tests.announced to ledger").click()
             expect(page.locator(".es-facts")).to_contain_text("Published")
 
 

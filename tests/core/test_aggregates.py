@@ -92,7 +92,7 @@ def _any_event() -> None:
 
 
 def _event_given_to_the_decorator() -> None:
-    class Told(Aggregate):
+    class Reported(Aggregate):
         @applies(Deposited)  # type: ignore[call-arg, arg-type, type-var]
         def one(self, event: Deposited) -> None: ...
 

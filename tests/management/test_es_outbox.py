@@ -45,7 +45,7 @@ class TestOperations:
         assert second not in {first, third}
 
     def test_messages_are_chosen_by_destination_and_type(self, caplog: pytest.LogCaptureFixture) -> None:
-        send("noted", "told", "noted")
+        send("noted", "announced", "noted")
         relay()
         with caplog.at_level(logging.INFO, "es_django.outbox"):
             assert (

@@ -4,15 +4,23 @@ import pytest
 
 from es_django.errors import ProjectionStatusError
 from es_django.models import CheckpointStatus, ProjectionCheckpoint
-from es_django.projections.states import TRANSITIONS, transition
+from es_django.projections.states import transition
+
+ALLOWED = {
+    "running": "paused failed rebuilding inline",
+    "rebuilding": "running paused failed inline",
+    "paused": "running rebuilding",
+    "failed": "running rebuilding",
+    "inline": "paused",
+}
 
 
 class TestTransition:
     @pytest.mark.parametrize("before", CheckpointStatus)
     @pytest.mark.parametrize("after", CheckpointStatus)
-    def test_only_transitions_in_the_table_are_allowed(self, before: CheckpointStatus, after: CheckpointStatus) -> None:
+    def test_only_these_transitions_are_allowed(self, before: CheckpointStatus, after: CheckpointStatus) -> None:
         state = ProjectionCheckpoint(name="tests.effects", status=before)
-        if after in TRANSITIONS[before]:
+        if after in ALLOWED[before].split():
             transition(state, after)
             assert state.status == after
         else:

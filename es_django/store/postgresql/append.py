@@ -66,7 +66,7 @@ def append_statement(append: Append, *, alone: bool) -> tuple[str, dict[str, Any
         parameters |= {"schema": append.snapshot.schema, "state": append.snapshot.state}
     if append.messages:
         parameters["messages"] = _messages(append)
-    floor = sql.FLOOR if alone else sql.FLOOR_ONCE_FOLLOWED_INLINE if append.runs_inline else sql.FLOOR_ONCE
+    floor = sql.FLOOR if alone else sql.FLOOR_ONCE_RUNS_INLINE if append.runs_inline else sql.FLOOR_ONCE
     if version == 0:
         stream = sql.CREATE_STREAM
     elif append.expected is ANY:

@@ -44,7 +44,7 @@ CASE WHEN coalesce(current_setting('es_django.floor', true), '') = ''
 # `floor`, so the lock is held before the first position is drawn.
 FLOOR = f"floor AS MATERIALIZED (SELECT {_TAKE_FLOOR})"
 FLOOR_ONCE = f"floor AS MATERIALIZED (SELECT {_TAKE_FLOOR_ONCE})"
-FLOOR_ONCE_FOLLOWED_INLINE = f"""
+FLOOR_ONCE_RUNS_INLINE = f"""
 floor AS MATERIALIZED (SELECT {_TAKE_FLOOR_ONCE}, pg_advisory_xact_lock_shared({INLINE_PROJECTIONS_LOCK}))
 """
 
