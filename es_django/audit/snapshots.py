@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 
-from django.core.exceptions import ImproperlyConfigured
-
 from es_django.audit.findings import AuditContext, Finding, in_pages
 from es_django.core.aggregates import Aggregate
 from es_django.core.equality import changed
-from es_django.core.errors import EsDjangoError
+from es_django.core.errors import DefinitionError, EsDjangoError
 from es_django.core.serialization import storable_text
 from es_django.core.streams import StreamId
 from es_django.models import Snapshot, Stream
@@ -45,7 +43,7 @@ def _readers(base: type[Aggregate]) -> Iterator[tuple[str, Reader]]:
             try:
                 codec = SnapshotCodec(cls)
                 schema = codec.schema
-            except ImproperlyConfigured:
+            except DefinitionError:
                 continue  # such a class cannot have snapshots
             yield schema, (cls, codec)
         yield from _readers(cls)

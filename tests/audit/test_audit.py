@@ -12,8 +12,9 @@ from django.db import connection
 from django.db.models import Model
 from django.utils import timezone
 
-from es_django import NO_STREAM, Repository, StreamId, applies, event_store, outbox, publishes
+from es_django import NO_STREAM, Aggregate, Repository, StreamId, applies, event_store, outbox, publishes
 from es_django.audit import Audit, Finding
+from es_django.errors import DefinitionError
 from es_django.models import (
     InboxReceipt,
     Lease,
@@ -268,6 +269,18 @@ class TestSnapshots:
         monkeypatch.setattr(Cached, "_appliers", changed)
         assert texts("snapshot") == ["stream 'audited' 'l-1', version 4: a replay gives another value of balance"]
         monkeypatch.setattr(Cached, "snapshot_version", 2)
+        assert findings() == []
+
+    def test_a_class_that_cannot_have_snapshots_is_skipped(self) -> None:
+        class Opaque(Aggregate):
+            thing: complex = 0j
+
+            class Meta:
+                snapshot_every = 1
+
+        with pytest.raises(DefinitionError):
+            Repository(Opaque)
+        save(deposits=4)
         assert findings() == []
 
     def test_each_snapshot_of_a_stream_is_compared(self) -> None:
