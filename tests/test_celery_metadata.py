@@ -23,7 +23,7 @@ class TestCeleryMetadata:
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
     @pytest.mark.slow
-    def test_a_task_has_the_metadata_of_its_sender_and_passes_it_on(self) -> None:
+    def test_a_task_has_the_metadata_of_its_sender_and_passes_the_metadata_on(self) -> None:
         with start_worker(app, pool="solo", perform_ping_check=False):
             with metadata(correlation_id="c-1", user=lambda: "ada"):
                 look_at_metadata.delay(again=True)

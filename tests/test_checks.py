@@ -58,7 +58,7 @@ def own(model: type[Model], name: str) -> None:
 
 
 class TestSettings:
-    def test_valid_settings_pass(self) -> None:
+    def test_valid_settings_have_no_finding(self) -> None:
         assert ids() == set()
 
     @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ class TestSettings:
             {"DESTINATIONS": {"tests": {}}},
         ],
     )
-    def test_invalid_settings(self, wrong: dict[str, Any], settings: Settings) -> None:
+    def test_invalid_settings_are_reported_and_raise(self, wrong: dict[str, Any], settings: Settings) -> None:
         settings.ES_DJANGO = {**GOOD, **wrong}
         assert ids() == {"es_django.E001"}
         with pytest.raises(ImproperlyConfigured, match="ES_DJANGO"):
             conf.settings()
 
     @pytest.mark.django_db(transaction=True)
-    def test_the_longest_valid_times_work(self, settings: Settings, recorder: object) -> None:
+    def test_the_longest_valid_times_can_be_stored(self, settings: Settings, recorder: object) -> None:
         year, century = 365 * 24 * 3600, 36_500
         backoff = {"base": year, "max": year, "factor": 1000}
         settings.ES_DJANGO = {
@@ -105,20 +105,20 @@ class TestSettings:
 
 
 class TestDatabase:
-    def test_a_missing_database(self, settings: Settings) -> None:
+    def test_a_missing_database_is_reported(self, settings: Settings) -> None:
         settings.ES_DJANGO = {**GOOD, "DATABASE": "elsewhere"}
         assert ids() == {"es_django.E002"}
 
-    def test_an_unsupported_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unsupported_database_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(connections["default"], "vendor", "oracle")
         assert ids() == {"es_django.E003"}
 
-    def test_sqlite_without_immediate_transactions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_sqlite_without_immediate_transactions_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(connections["default"], "vendor", "sqlite")
         monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", {})
         assert ids() == {"es_django.E004"}
 
-    def test_times_without_a_time_zone(self, settings: Settings) -> None:
+    def test_times_without_a_time_zone_are_reported(self, settings: Settings) -> None:
         settings.USE_TZ = False
         assert ids() == {"es_django.E009"}
 
@@ -132,18 +132,22 @@ class TestDestinations:
             {"PUBLISHER": "tests.publishers.Recorder", "OPTIONS": {"colour": "red"}},
         ],
     )
-    def test_a_publisher_that_cannot_be_created(self, destination: dict[str, Any], settings: Settings) -> None:
+    def test_a_publisher_that_cannot_be_created_is_reported(
+        self, destination: dict[str, Any], settings: Settings
+    ) -> None:
         settings.ES_DJANGO = {"DESTINATIONS": {"tests": destination}}
         assert ids() == {"es_django.E005"}
         with pytest.raises(ImproperlyConfigured, match="tests"):
             publisher_for("tests")
 
-    def test_a_publication_to_an_unknown_destination(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_publication_to_an_unknown_destination_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("es_django.checks.publications", [(published.Announced, "nowhere", published.announce)])
         assert ids() == {"es_django.E006"}
 
     @pytest.mark.django_db
-    def test_messages_that_wait_for_a_removed_destination(self, settings: Settings, recorder: type[Recorder]) -> None:
+    def test_open_messages_to_a_removed_destination_are_reported(
+        self, settings: Settings, recorder: type[Recorder]
+    ) -> None:
         outbox.send("tests", type="noted", data=None)
         assert check_open_messages(["default"]) == []
         settings.ES_DJANGO = {}
@@ -173,33 +177,33 @@ class TestIngress:
         assert "hunter2" not in str(check_settings())
 
     @pytest.mark.urls("tests.inbox.urls")
-    def test_an_ingress_without_a_secret(self, settings: Settings) -> None:
+    def test_an_ingress_without_a_secret_is_reported(self, settings: Settings) -> None:
         assert ids() == {"es_django.W013"}
         settings.ES_DJANGO = {**GOOD, "INGRESS": {"SECRETS": [SECRET]}}
         assert ids() == set()
 
-    def test_a_project_without_urls_has_no_ingress(self, settings: Settings) -> None:
+    def test_a_project_without_urls_has_no_finding(self, settings: Settings) -> None:
         del settings.ROOT_URLCONF
         assert ids() == set()
 
 
 class TestEvents:
-    def test_two_event_classes_with_the_same_name(self) -> None:
+    def test_two_event_classes_with_the_same_name_are_reported(self) -> None:
         for name in ("One", "Two"):
             type(name, (Event,), {"Meta": type("Meta", (), {"name": "tests.same"}), "__qualname__": name})
         assert ids() == {"es_django.E007"}
 
-    def test_two_aggregate_classes_with_the_same_category(self) -> None:
+    def test_two_aggregate_classes_with_the_same_category_are_reported(self) -> None:
         type("Alone", (Aggregate,), {})
         for name in ("One", "Two"):
             type(name, (Aggregate,), {"Meta": type("Meta", (), {"category": "same"}), "__qualname__": name})
         assert ids() == {"es_django.E010"}
 
-    def test_a_missing_upcaster(self) -> None:
+    def test_a_missing_upcaster_is_reported(self) -> None:
         type("Newer", (Event,), {"Meta": type("Meta", (), {"name": "tests.newer", "version": 3})})
         assert ids() == {"es_django.E008"}
 
-    def test_an_unknown_sensitive_field(self) -> None:
+    def test_an_unknown_sensitive_field_is_reported(self) -> None:
         options = {"name": "tests.payee", "sensitive": {"ibann"}}
         type("Payee", (Event,), {"__annotations__": {"iban": str}, "Meta": type("Meta", (), options)})
         assert ids() == {"es_django.E030"}
@@ -212,7 +216,7 @@ class TestEvents:
 
 
 class TestProjections:
-    def test_two_projections_with_the_same_model(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_two_projections_with_the_same_model_are_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("es_django.projections.base._registered", {})
         monkeypatch.setattr("es_django.projections.base.inline_projections", [])
         own(Balance, "First")
@@ -224,7 +228,7 @@ class TestProjections:
         ("model", "expected"),
         [(ContentType, "auth.Permission.content_type"), (Permission, "auth.User_user_permissions.permission")],
     )
-    def test_foreign_keys_to_rows_that_a_rebuild_deletes(
+    def test_foreign_keys_to_rows_that_a_rebuild_deletes_are_reported(
         self, model: type[Model], expected: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("es_django.projections.base._registered", {})
@@ -233,7 +237,9 @@ class TestProjections:
         assert expected in " ".join(message.msg for message in check_projections())
         assert "auth.Permission.content_type" not in blocking_foreign_keys([ContentType, Permission])
 
-    def test_a_read_model_in_another_database_than_the_events(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_read_model_in_another_database_than_the_events_is_reported(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(router, "db_for_write", lambda model: "elsewhere" if model is Balance else "default")
         assert ids() == {"es_django.E021"}
 

@@ -132,11 +132,11 @@ def _subclasses(error: type[EsDjangoError]) -> list[type[EsDjangoError]]:
 
 class TestRetryability:
     @pytest.mark.parametrize("error", RETRYABLE, ids=_name)
-    def test_error_is_retryable(self, error: Exception) -> None:
+    def test_errors_that_a_retry_can_solve_are_retryable(self, error: Exception) -> None:
         assert is_retryable(error)
 
     @pytest.mark.parametrize("error", PERMANENT, ids=_name)
-    def test_error_is_not_retryable(self, error: Exception) -> None:
+    def test_errors_that_a_retry_cannot_solve_are_not_retryable(self, error: Exception) -> None:
         assert not is_retryable(error)
 
     def test_the_lists_above_contain_every_error(self) -> None:

@@ -44,7 +44,7 @@ class TestMetadataMiddleware:
     def test_a_malformed_correlation_id_is_replaced_by_a_new_one(self, header: dict[str, str]) -> None:
         assert UUID7.fullmatch(metadata_of(RequestFactory().get("/", headers=header))["correlation_id"])
 
-    def test_the_user_is_read_when_something_is_written(self) -> None:
+    def test_the_user_is_read_from_the_request_at_each_write(self) -> None:
         request = RequestFactory().get("/")
         request.user = User(username="ada")
         assert metadata_of(request)["user"] == "ada"

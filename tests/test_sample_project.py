@@ -59,5 +59,5 @@ class TestSampleProject:
             "def late():\n    from es_django.outbox.relay import relay",
         ],
     )
-    def test_private_names_are_found(self, source: str) -> None:
+    def test_imports_of_private_names_are_found(self, source: str) -> None:
         assert not all(is_public(*used) for used in names_of_the_library(source))

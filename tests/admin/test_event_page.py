@@ -160,7 +160,7 @@ class TestDecodedPayload:
         assert page.one("pre.es-error").text.startswith(error)
         assert '"town"' in page.all("pre.es-json")[0].raw_text
 
-    def test_long_payload_is_not_decoded(self, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_payload_over_the_limit_is_not_decoded(self, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("es_django.admin.decoded_event.MAX_CHARACTERS", 100)
         notes(note="x" * 200)
         assert (
@@ -186,18 +186,18 @@ class TestCausation:
         assert "✕ Dead" in page.text
         assert page.one("span.es-why").text == "the mailbox is <full>"
 
-    def test_event_without_causes_and_effects(self, get: Get) -> None:
+    def test_event_without_causes_and_effects_has_a_note(self, get: Get) -> None:
         notes(causation_id="a job of the night")
         page = get(page_url(stored_event(1)))
         assert "This event has no known cause, message or effect." in page.text
 
-    def test_event_caused_by_another_event(self, get: Get) -> None:
+    def test_event_and_its_cause_show_the_same_tree(self, get: Get) -> None:
         (first,) = notes(key="a")
         notes(key="b", causation_id=str(first.event_id))
         for key in "ab":
             assert tree(get(page_url(stored_event(1, key)))) == [("tests.admin.noted", [("tests.admin.noted",)])]
 
-    def test_circular_causes_end(self, get: Get) -> None:
+    def test_tree_of_circular_causes_ends(self, get: Get) -> None:
         first, second = uuid4(), uuid4()
         for event_id, cause in ((first, second), (second, first)):
             event = stored({"town": "Lyon"})
@@ -225,7 +225,7 @@ class TestCausation:
         notes(key="c")
         assert "Some causes or effects are not shown." not in get(page_url(stored_event(1, "c"))).text
 
-    def test_messages_are_hidden_without_permission(self, staff: Callable[..., Client]) -> None:
+    def test_tree_hides_messages_without_permission(self, staff: Callable[..., Client]) -> None:
         first, _ = chain()
         html = staff("view_storedevent").get(page_url(first)).content.decode()
         assert "announced to ledger" not in html

@@ -55,7 +55,7 @@ class TestEvents:
         monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: stream)
         assert get(history).all("ol.es-timeline") == []
 
-    def test_missing_object_redirects(self, superuser: Client, history: str) -> None:
+    def test_history_of_a_missing_object_redirects(self, superuser: Client, history: str) -> None:
         response = superuser.get(history.replace("ada", "nobody"))
         assert response.status_code == 302
 
@@ -73,20 +73,22 @@ class TestPermissions:
 
 class TestEventStream:
     @pytest.mark.parametrize("wrong", [("account", "ada"), "account ada", 7])
-    def test_wrong_return_type_is_a_type_error(
+    def test_event_stream_that_returns_another_type_is_a_type_error(
         self, superuser: Client, history: str, monkeypatch: pytest.MonkeyPatch, wrong: object
     ) -> None:
         monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: wrong)
         with pytest.raises(TypeError, match=r"BalanceAdmin\.event_stream must return a StreamId or None, not "):
             superuser.get(history)
 
-    def test_invalid_key_is_reported_on_the_page(self, get: Get, history: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_invalid_stream_key_is_reported_on_the_page(
+        self, get: Get, history: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(BalanceAdmin, "event_stream", lambda self, obj: StreamId("account", 7))  # type: ignore[arg-type]
         page = get(history)
         shown = [item.text for item in page.one("ul.messagelist").all("li")]
         assert shown == [f"No events are shown: a stream's key {NAME_RULE}, got 7."]
         assert page.all("ol.es-timeline") == []
 
-    def test_missing_method_is_an_error(self) -> None:
+    def test_admin_without_event_stream_is_an_error(self) -> None:
         with pytest.raises(NotImplementedError, match="EventHistoryMixin must define event_stream"):
             EventHistoryMixin.event_stream(EventHistoryMixin.__new__(EventHistoryMixin), Stream())

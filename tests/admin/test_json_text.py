@@ -25,7 +25,7 @@ def length_shown(barrier: object, text: str) -> int:
 
 class TestFormat:
     @given(JSON, st.booleans())
-    def test_indentation_matches_python(self, value: Any, spaced: bool) -> None:
+    def test_indentation_equals_that_of_python(self, value: Any, spaced: bool) -> None:
         stored = json.dumps(value, ensure_ascii=False, separators=None if spaced else (",", ":"))
         if "\r" not in stored and "\x00" not in stored:  # an HTML parser replaces these
             assert readable(stored) == json.dumps(value, ensure_ascii=False, indent=2)
@@ -41,7 +41,7 @@ class TestFormat:
 
 class TestLimit:
     @given(JSON, st.integers(0, 60))
-    def test_truncated_document_is_readable(self, value: Any, length: int) -> None:
+    def test_truncated_document_is_formatted_without_loss(self, value: Any, length: int) -> None:
         stored = json.dumps(value, ensure_ascii=False)
         beginning = stored[:length]
         shown = document("", beginning, len(stored), 1_000)
@@ -58,7 +58,7 @@ class TestLimit:
     @pytest.mark.parametrize(
         "text", ["[" * 100_000, '{"a":' * 20_000, '"' + "\\" * 100_000, "," * 100_000, "[0" * 50_000]
     )
-    def test_any_text_ends_quickly_with_a_bounded_result(self, text: str) -> None:
+    def test_hostile_text_is_formatted_in_bounded_time_and_length(self, text: str) -> None:
         # In a process of its own, since a search that goes back and forth in these could not be stopped otherwise.
         (length,) = run_processes(length_shown, [(text,)], timeout=60)
         assert length < 2_000_000

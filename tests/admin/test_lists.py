@@ -61,7 +61,7 @@ class TestStreams:
 
     @pytest.mark.usefixtures("three_a_page")
     @pytest.mark.parametrize("count", [3, 4, 7])
-    def test_pages_go_in_both_directions(self, get: Get, count: int) -> None:
+    def test_next_and_previous_links_reach_every_row_once(self, get: Get, count: int) -> None:
         # one category ends within a page, so that the edge is compared by category and key together
         for n in range(count):
             notes(category="a" if n < 2 else "b", key=f"{n}")
@@ -143,7 +143,7 @@ class TestPages:
         assert "This page is empty." in page.text
         assert page.link("First") == "?"
 
-    def test_show_all_is_ignored(self, get: Get, three_a_page: None) -> None:
+    def test_show_all_parameter_is_ignored(self, get: Get, three_a_page: None) -> None:
         notes(8)
         assert len(get(list_url(StoredEvent), all="").column("position")) == 3
 
@@ -159,7 +159,7 @@ class TestUrls:
             {"after": ["x" * 256, "b"]},
         ],
     )
-    def test_invalid_edge_returns_to_the_list(self, superuser: Client, query: dict[str, Any]) -> None:
+    def test_invalid_page_edge_returns_to_the_list(self, superuser: Client, query: dict[str, Any]) -> None:
         response = superuser.get(list_url(Stream), query)
         assert response.status_code == 302
         assert response["Location"] == f"{list_url(Stream)}?e=1"
@@ -179,7 +179,7 @@ class TestUrls:
             {"id": "1"},
         ],
     )
-    def test_unknown_lookups_are_rejected(self, superuser: Client, query: dict[str, str]) -> None:
+    def test_unknown_filters_are_answered_with_400(self, superuser: Client, query: dict[str, str]) -> None:
         notes()
         assert superuser.get(list_url(Stream), query).status_code == 400
 
@@ -199,7 +199,7 @@ class TestEveryModel:
             page = get(list_url(type(row)))
             assert len(page.one("tbody").all("tr")) == 1
 
-    def test_autocomplete_is_not_available(self, superuser: Client) -> None:
+    def test_autocomplete_requests_are_denied(self, superuser: Client) -> None:
         assert StreamAdmin.search_fields == ()
         query = {"app_label": "es_django", "model_name": "storedevent", "field_name": "stream", "term": ""}
         assert superuser.get("/admin/autocomplete/", query).status_code in (403, 404)

@@ -117,13 +117,13 @@ class TestEventPages:
             assert "SECRET" not in html, url
             assert "payee" in html or "/state/" in url
 
-    def test_permission_shows_the_value(self, staff: Staff) -> None:
+    def test_user_with_the_permission_sees_the_value(self, staff: Staff) -> None:
         event = ROWS["of today"]()
         for url, html in pages(staff(*VIEWS, "view_sensitive_data"), event).items():
             assert SECRET in html, url
             assert MASK not in html
 
-    def test_mask_leaves_other_values_readable(self, staff: Staff) -> None:
+    def test_values_beside_a_masked_one_stay_readable(self, staff: Staff) -> None:
         page = Page(staff(*VIEWS).get(page_url(ROWS["of today"]())).content.decode())
         payload = page.all("pre")[0]
         assert sorted(each.strip(" ,{}") for each in payload.raw_text.split("\n") if '"' in each) == [
@@ -134,7 +134,7 @@ class TestEventPages:
         ]
         assert len(payload.all("span.es-masked")) == 2
 
-    def test_same_field_name_of_other_types_is_not_masked(self, staff: Staff) -> None:
+    def test_field_with_the_same_name_in_another_event_type_is_not_masked(self, staff: Staff) -> None:
         class Announced(Event):
             iban: str
 
@@ -240,7 +240,7 @@ class TestText:
         assert "SEC" not in html
         assert "DE02" not in html
 
-    def test_escaped_keys_are_recognised(self) -> None:
+    def test_value_of_an_escaped_key_is_masked(self) -> None:
         text = '{"\\u0069b\\u0061n": "SECRET", "b": 1}'
         shown = Page(document("", text, len(text), 1_000, {"iban"}).html).raw_text
         assert "SECRET" not in shown

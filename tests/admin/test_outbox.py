@@ -57,7 +57,7 @@ class TestMessages:
         assert facts["Claimed by"] == "worker-1"
         assert facts["Claimed until"] == "2026-03-01 12:00:05 UTC"
 
-    def test_message_without_key_and_source(self, get: Get) -> None:
+    def test_page_leaves_out_empty_facts(self, get: Get) -> None:
         assert {"Key", "Source", "Last error"}.isdisjoint(get(page_url(message(key=None))).facts)
 
 
@@ -71,7 +71,7 @@ class TestReceipts:
         assert page.facts["Consumer"] == "mailer"
         assert '"ticket": "1"' in page.one("pre.es-json").raw_text
 
-    def test_handled_receipt_has_no_message(self, get: Get) -> None:
+    def test_handled_receipt_shows_no_message(self, get: Get) -> None:
         assert get(page_url(receipt())).all("pre") == []
 
 
@@ -101,7 +101,7 @@ class TestProjections:
 
 
 class TestSnapshots:
-    def test_page_shows_the_state(self, get: Get) -> None:
+    def test_page_shows_the_state_of_a_snapshot(self, get: Get) -> None:
         notes(4)
         snapshot = Snapshot.objects.create(stream=stream_of(), version=4, schema="Note:1", state='{"text":"note 4"}')
         page = get(page_url(snapshot))

@@ -99,7 +99,7 @@ class TestSelection:
     @pytest.mark.parametrize("model", [OutboxMessage, InboxReceipt, ProjectionCheckpoint])
     @pytest.mark.parametrize("nonsense", ["x", "", "1.5", "9" * 40, "\x00"])
     @pytest.mark.parametrize("confirmed", [{}, {"confirmed": "yes"}])
-    def test_invalid_keys_select_nothing(
+    def test_rows_with_invalid_keys_are_not_selected(
         self, superuser: Client, model: type[Any], nonsense: str, confirmed: dict[str, str]
     ) -> None:
         action = {OutboxMessage: "requeue", InboxReceipt: "replay_selected", ProjectionCheckpoint: "pause"}[model]
@@ -117,7 +117,7 @@ class TestSelection:
 
 
 class TestFilters:
-    def test_filter_by_state(self, get: Get) -> None:
+    def test_state_filter_finds_the_messages_of_one_state(self, get: Get) -> None:
         one_of_each = {
             "ready": message(),
             "scheduled": in_a_minute(),
@@ -138,7 +138,7 @@ class TestFilters:
         in_a_minute(attempts=2)
         assert get(list_url(OutboxMessage)).column("step")[0].startswith("retry due")
 
-    def test_filter_by_age(self, get: Get) -> None:
+    def test_age_filter_finds_newer_or_older_messages(self, get: Get) -> None:
         ages = [timedelta(days=2), timedelta(hours=2), timedelta(minutes=2), timedelta()]
         rows = [message(created_at=timezone.now() - age, type=str(age)) for age in ages]
         newest_first = [row.type for row in reversed(rows)]

@@ -89,7 +89,7 @@ class TestOutbox:
         assert page.link("3") == f"{list_url(OutboxMessage)}?destination=ledger&status=backing_off"
 
     @pytest.mark.usefixtures("ledger")
-    def test_each_count_equals_the_rows_of_its_link(self, get: Get) -> None:
+    def test_each_count_equals_the_number_of_rows_behind_its_link(self, get: Get) -> None:
         for number, state in enumerate(MessageState, start=1):
             for _ in range(number):
                 message_in(state)
@@ -102,7 +102,7 @@ class TestOutbox:
             assert link.text.removesuffix(" ✕") == str(len(listed)), label
 
     @pytest.mark.usefixtures("ledger")
-    def test_counts_are_capped(self, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_counts_stop_at_a_limit(self, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("es_django.monitoring.lag.MOST", 3)
         for _ in range(5):
             message()
@@ -113,7 +113,7 @@ class TestOutbox:
 
 
 class TestChart:
-    def test_bars_and_summary_agree(self, get: Get) -> None:
+    def test_summary_counts_the_events_of_the_bars(self, get: Get) -> None:
         recorded(timedelta(hours=3), 4)
         recorded(timedelta(minutes=30), 7)
         recorded(timedelta(minutes=10), 3)
@@ -127,7 +127,7 @@ class TestChart:
         assert heights == [100.0, 42.9]
 
     @pytest.mark.parametrize(("day", "hour"), [((2026, 10, 25), "02:30"), ((2026, 3, 29), "03:30")])
-    def test_change_of_clocks(
+    def test_bars_show_local_time_across_a_clock_change(
         self, settings: Any, monkeypatch: pytest.MonkeyPatch, db: None, day: tuple[int, int, int], hour: str
     ) -> None:
         settings.TIME_ZONE = "Europe/Berlin"
@@ -141,11 +141,11 @@ class TestChart:
         assert shown[1] == ("02:00: 1" if day[1] == 10 else "03:00: 1")
         assert (shown[2], f"{chart.end:%H:%M}") == (f"{hour}: 1", hour)
 
-    def test_positions_before_a_flush_do_not_count(self, get: Get) -> None:
+    def test_unused_positions_are_not_counted_as_events(self, get: Get) -> None:
         recorded(timedelta(), 3, first_position=1_000)
         assert get(overview_url()).one("p.es-summary").text.startswith("3 events in the last hour")
 
-    def test_empty_log(self, get: Get) -> None:
+    def test_empty_log_shows_no_events(self, get: Get) -> None:
         page = get(overview_url())
         assert page.one("p.es-summary").text == "No events in the last hour."
         assert page.one("div.es-overview").one("dl.es-facts").text == "Newest eventnone Safe endthe newest event"
@@ -195,7 +195,7 @@ class TestPermissions:
         html = staff("view_stream").get(overview_url()).content.decode()
         assert 'class="es-overview"' not in html
 
-    def test_other_apps_and_sites_are_unchanged(self, superuser: Client, rf: RequestFactory) -> None:
+    def test_pages_of_other_apps_and_sites_have_no_overview(self, superuser: Client, rf: RequestFactory) -> None:
         assert b"es-overview" not in superuser.get(reverse("admin:app_list", args=["auth"])).content
         site = admin.AdminSite(name="other")
         site.register(StoredEvent, type(admin.site.get_model_admin(StoredEvent)))

@@ -78,11 +78,11 @@ class TestReading:
             assert response["Location"].startswith(reverse("admin:login"))
 
     @each_model
-    def test_missing_row_is_not_found(self, superuser: Client, model: type[Any]) -> None:
+    def test_missing_row_is_answered_with_not_found(self, superuser: Client, model: type[Any]) -> None:
         for pk in ("987654", "no such row", "9" * 30, "-1", "_00"):
             assert superuser.get(url(model, "change", pk)).status_code == 404
 
-    def test_reading_changes_nothing(self, superuser: Client) -> None:
+    def test_reading_every_page_changes_no_row(self, superuser: Client) -> None:
         rows = one_of_each()
         before = stored()
         for row in rows:
@@ -113,7 +113,7 @@ class TestNoChanges:
             for trace in ('name="action"', 'name="_save"', "/add/", "/delete/", "submit-row", "delete_selected"):
                 assert trace not in html.replace("/auth/group/add/", "").replace("/auth/user/add/", "")
 
-    def test_post_requests_change_nothing_with_view_permission(self, staff: Callable[..., Client]) -> None:
+    def test_post_requests_of_a_viewer_change_nothing(self, staff: Callable[..., Client]) -> None:
         urls = addresses()
         client = staff(*(f"view_{model._meta.model_name}" for model in MODELS))
         before = stored()
@@ -125,7 +125,7 @@ class TestNoChanges:
 
 class TestActions:
     @pytest.mark.django_db
-    def test_permissions_are_view_actions_and_sensitive_data(self) -> None:
+    def test_only_view_action_and_sensitive_data_permissions_exist(self) -> None:
         codenames = Permission.objects.filter(content_type__app_label="es_django").values_list("codename", flat=True)
         models = apps.get_app_config("es_django").get_models()
         views = [f"view_{model._meta.model_name}" for model in models]
@@ -207,7 +207,7 @@ class TestLinks:
         assert "confidential" not in html
         assert "You may not see events." in html
 
-    def test_no_links_to_forbidden_pages(self, staff: Callable[..., Client]) -> None:
+    def test_pages_have_no_links_to_forbidden_pages(self, staff: Callable[..., Client]) -> None:
         notes()
         event = StoredEvent.objects.get()
         html = staff("view_storedevent").get(page_url(event)).content.decode()

@@ -58,7 +58,7 @@ class TestActions:
         assert ProjectionCheckpoint.objects.values().get() == before
         assert 'name="action"' not in client.get(list_url(ProjectionCheckpoint)).content.decode()
 
-    def test_resume_a_failed_projection(self, staff: Callable[..., Client]) -> None:
+    def test_resumed_projection_runs_and_the_user_is_logged(self, staff: Callable[..., Client]) -> None:
         row = failed()
         assert confirm(staff(*MAY_OPERATE), row, "resume") == ["Resume statements: done."]
         row.refresh_from_db()
@@ -66,7 +66,7 @@ class TestActions:
         entry = LogEntry.objects.get()
         assert (entry.user.get_username(), entry.change_message) == ("staff", "Resume statements")
 
-    def test_pause(self, staff: Callable[..., Client]) -> None:
+    def test_paused_projection_has_the_status_paused(self, staff: Callable[..., Client]) -> None:
         row = checkpoint(name="statements")
         confirm(staff(*MAY_OPERATE), row, "pause")
         row.refresh_from_db()
@@ -115,7 +115,7 @@ class TestSkip:
 
 
 class TestPage:
-    def test_partitions_are_distinguished(self, get: Get) -> None:
+    def test_list_numbers_the_partitions_of_a_projection(self, get: Get) -> None:
         for number in (0, 1):
             checkpoint(name="statements", partition=number, partitions=2)
         page = get(list_url(ProjectionCheckpoint))

@@ -87,18 +87,20 @@ class TestNumberOfQueries:
             (ProjectionCheckpoint, 1),
         ],
     )
-    def test_list_does_not_depend_on_its_length(self, get: Get, model: type[Any], count: int) -> None:
+    def test_number_of_queries_of_a_list_does_not_grow_with_its_rows(
+        self, get: Get, model: type[Any], count: int
+    ) -> None:
         with queries(count):
             page = get(list_url(model))
         assert len(page.one("tbody").all("tr")) >= 30
 
-    def test_stream_page_needs_four(self, get: Get) -> None:
+    def test_stream_page_needs_four_queries(self, get: Get) -> None:
         notes(60)
         url = page_url(stream_of())
         with queries(4):  # the stream, its snapshots, its events, their types
             get(url, order="newest", **{"from": 40})
 
-    def test_event_page_needs_seven(self, get: Get) -> None:
+    def test_event_page_needs_seven_queries(self, get: Get) -> None:
         notes(3)
         url = page_url(stored_event(2))
         with queries(
@@ -106,7 +108,7 @@ class TestNumberOfQueries:
         ):  # the event, its stream, its neighbours, its documents, how it is read, and two for what it caused
             get(url)
 
-    def test_stream_search_needs_at_most_four(self, get: Get) -> None:
+    def test_stream_search_needs_at_most_four_queries(self, get: Get) -> None:
         notes(key="1")
         with queries(4):  # the categories twice, is it a key, the rows
             get(list_url(Stream), q="1")
@@ -114,7 +116,7 @@ class TestNumberOfQueries:
 
 class TestPlans:
     @pytest.mark.usefixtures("much")
-    def test_no_count_offset_or_distinct(self, get: Get) -> None:
+    def test_pages_use_no_count_offset_or_distinct(self, get: Get) -> None:
         rows = [stream_of("note-00", "even"), *one_of_each()]
         urls = [page_url(row) for row in rows] + [list_url(type(row)) for row in rows]
         urls += [
@@ -131,7 +133,7 @@ class TestPlans:
         for sql in asked:
             assert not re.search(r"\bCOUNT\(|\bOFFSET\b|\bDISTINCT\b", sql, re.IGNORECASE), sql
 
-    def test_list_reads_at_most_one_page(self, get: Get) -> None:
+    def test_list_query_is_limited_to_one_page(self, get: Get) -> None:
         for row in one_of_each():
             with queries() as found:
                 get(list_url(type(row)))
@@ -165,7 +167,7 @@ class TestPlans:
             assert not re.search(SORTS, how), how
 
     @pytest.mark.usefixtures("much")
-    def test_stream_page_is_an_index_range(self, get: Get) -> None:
+    def test_stream_page_reads_a_range_of_an_index(self, get: Get) -> None:
         url = page_url(stream_of("note-00", "even"))
         with queries(4) as found:
             get(url, **{"from": 2})
@@ -175,7 +177,7 @@ class TestPlans:
             assert not re.search(SORTS, how), how
 
     @pytest.mark.usefixtures("much")
-    def test_categories_need_one_look_up_each(self, get: Get) -> None:
+    def test_each_category_costs_one_index_search(self, get: Get) -> None:
         with queries() as found:
             get(list_url(Stream))
         how = plan(found[0])

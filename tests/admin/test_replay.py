@@ -82,7 +82,7 @@ class TestReplay:
         assert operator.post(URL, {each["name"]: each["value"] for each in inputs if "name" in each}).status_code == 302
         assert effects() == 1
 
-    def test_summary_counts_results_with_reasons(self, superuser: Client) -> None:
+    def test_summary_counts_each_outcome_and_states_reasons(self, superuser: Client) -> None:
         def handle(message: Message) -> None:
             if message.data == "bad":
                 raise ValueError("still a <bug>")
@@ -129,7 +129,7 @@ class TestSelection:
         confirm(operator)
         assert effects() == 0
 
-    def test_get_never_replays(self, operator: Client) -> None:
+    def test_get_request_never_replays(self, operator: Client) -> None:
         receipt = dead(make_message())
         consumer("mailer")
         query: dict[str, Any] = {"action": "replay_selected", "_selected_action": receipt.pk, "confirmed": "yes"}

@@ -35,7 +35,7 @@ class TestStreams:
             ("case 1", []),
         ],
     )
-    def test_complete_names_find_streams(self, get: Get, term: str, found: list[str]) -> None:
+    def test_search_by_a_complete_name_finds_the_stream(self, get: Get, term: str, found: list[str]) -> None:
         page = get(list_url(Stream), q=term)
         names = [f"{category} {key}" for category, key in zip(page.column("category"), page.column("key"), strict=True)]
         assert names == found
@@ -57,7 +57,7 @@ class TestCategories:
         assert get(list_url(Stream), category="ticket").column("key") == ["1", "Case 1"]
 
     @pytest.mark.parametrize("category", ["nothing", "\x00", "", "x" * 10_000])
-    def test_unknown_category_is_an_empty_list(self, get: Get, category: str) -> None:
+    def test_unknown_category_lists_no_streams(self, get: Get, category: str) -> None:
         notes()
         assert get(list_url(Stream), category=category).column("key") == []
 
@@ -69,7 +69,7 @@ class TestCategories:
         assert stored_categories("default", 2) == ["a", "b"]
 
     @pytest.mark.django_db
-    def test_no_streams_means_no_categories(self) -> None:
+    def test_empty_store_has_no_categories(self) -> None:
         assert stored_categories("default", 10) == []
 
     def test_categories_beyond_the_limit_are_found_by_name(self, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,14 +83,14 @@ class TestCategories:
 
 
 class TestOtherModels:
-    def test_event_by_position_and_by_id(self, get: Get) -> None:
+    def test_search_finds_an_event_by_position_and_by_id(self, get: Get) -> None:
         _, event, _ = notes(3)
         for term in (str(event.position), f" {event.event_id} ", event.event_id.hex):
             assert get(list_url(StoredEvent), q=term).column("version") == ["2"]
         for term in ("0", "9" * 30, "x", "tests.admin.noted"):
             assert get(list_url(StoredEvent), q=term).column("version") == []
 
-    def test_message_by_id_and_by_key(self, get: Get) -> None:
+    def test_search_finds_a_message_by_id_and_by_key(self, get: Get) -> None:
         wanted = message(type="wanted", key="key-1")
         message(type="other", key="key-2")
         message(type="keyed by an id", key=str(wanted.message_id)[:-1] + "z")
@@ -98,11 +98,11 @@ class TestOtherModels:
             assert get(list_url(OutboxMessage), q=term).column("type") == ["wanted"]
         assert get(list_url(OutboxMessage), q="key").column("type") == []
 
-    def test_key_that_looks_like_an_id(self, get: Get) -> None:
+    def test_search_finds_a_message_whose_key_looks_like_an_id(self, get: Get) -> None:
         message(key="0192f0c1-0000-7000-8000-000000000001")
         assert len(get(list_url(OutboxMessage), q="0192f0c1-0000-7000-8000-000000000001").column("type")) == 1
 
-    def test_receipt_by_message_id(self, get: Get) -> None:
+    def test_search_finds_a_receipt_by_message_id(self, get: Get) -> None:
         wanted = receipt(consumer="wanted")
         receipt(consumer="other")
         assert get(list_url(InboxReceipt), q=wanted.message_id).column("consumer") == ["wanted"]
@@ -132,6 +132,6 @@ class TestNoMatch:
         assert "No stream matches “<b>nothing</b>”." in page.text
         assert "<b>nothing" not in page.html
 
-    def test_null_character_is_an_error_message(self, get: Get) -> None:
+    def test_search_for_a_null_character_shows_an_error(self, get: Get) -> None:
         notes()
         assert "Null characters are not allowed." in get(list_url(Stream), q="a\x00b").text

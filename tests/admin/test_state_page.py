@@ -24,7 +24,7 @@ def fields(page: Page) -> dict[str, list[str]]:
 
 
 class TestState:
-    def test_state_after_the_version_with_changes_marked(self, get: Get) -> None:
+    def test_page_shows_the_state_after_a_version_and_marks_changes(self, get: Get) -> None:
         notes(2)
         notes(note={"title": "milk"})
         notes(note={"title": "milk"})
@@ -37,7 +37,7 @@ class TestState:
         assert fields(get(url, at=4)) == {"text": ['{ "title": "milk" }', "unchanged"], "edits changed": ["4", "3"]}
         assert fields(get(url)) == fields(get(url, at=4))
 
-    def test_page_names_the_event_and_is_linked_from_the_stream(self, get: Get) -> None:
+    def test_stream_page_links_to_the_state_after_each_event(self, get: Get) -> None:
         notes(3)
         stream = get(page_url(stream_of()))
         assert stream.link("at any version") == state_url()
@@ -77,7 +77,7 @@ class TestVersions:
         assert get(state_url(), at=5).link("Next") is None
 
     @pytest.mark.parametrize(("at", "version"), [("0", 1), ("-3", 1), ("99", 3), ("9" * 40, 3), ("x", 3), ("", 3)])
-    def test_invalid_version_falls_back(self, get: Get, at: str, version: int) -> None:
+    def test_invalid_version_is_replaced_by_a_valid_one(self, get: Get, at: str, version: int) -> None:
         notes(3)
         assert f"Version {version} of 3" in get(state_url(), at=at).text
 
@@ -99,7 +99,7 @@ class TestVersions:
         assert "This page replays only the first 3 of 5 events." in page.text
         assert fields(page)["edits changed"] == ["3", "2"]
 
-    def test_stream_of_thousands_of_events(self, get: Get) -> None:
+    def test_stream_of_thousands_of_events_is_replayed(self, get: Get) -> None:
         for _ in range(2):
             notes(2_600)
         assert fields(get(state_url()))["edits changed"] == ["5200", "5199"]
@@ -127,7 +127,7 @@ class TestUnavailable:
             "UnknownEventType: event 2 of stream 'note' 'note-1' (no such class) cannot be replayed"
         )
 
-    def test_stream_without_aggregate_or_events(self, get: Get, superuser: Client) -> None:
+    def test_stream_without_aggregate_or_events_has_no_state(self, get: Get, superuser: Client) -> None:
         notes(category="nobody's")
         assert get(page_url(stream_of(category="nobody's"))).link("at any version") is None
         assert superuser.get(state_url(category="nobody's")).status_code == 404

@@ -49,7 +49,7 @@ class TestStream:
         assert {"Created", "Updated"} <= page.facts.keys()
         assert "Archived" not in page.facts
 
-    def test_stream_without_events(self, get: Get) -> None:
+    def test_stream_without_events_has_a_note(self, get: Get) -> None:
         stream = Stream.objects.create(category="note", key="empty", version=0)
         page = get(page_url(stream))
         assert "This stream has no events." in page.text
@@ -140,7 +140,7 @@ class TestEvents:
 
 
 class TestPages:
-    def test_oldest_first(self, get: Get) -> None:
+    def test_pages_start_with_the_oldest_events(self, get: Get) -> None:
         notes(60)
         url = page_url(stream_of())
         page = get(url)
@@ -155,7 +155,7 @@ class TestPages:
         url = get(url).follow(url, "Older")
         assert versions(get(url)) == list(range(26, 51))
 
-    def test_newest_first(self, get: Get) -> None:
+    def test_reversed_pages_start_with_the_newest_events(self, get: Get) -> None:
         notes(60)
         url = page_url(stream_of())
         url = get(url).follow(url, "Newest first")
@@ -184,13 +184,13 @@ class TestPages:
     @pytest.mark.parametrize(
         ("start", "first"), [("7", 7), ("60", 60), ("61", 60), ("9" * 40, 60), ("0", 1), ("-5", 1), ("x", 1), ("", 1)]
     )
-    def test_jump_to_a_version(self, get: Get, start: str, first: int) -> None:
+    def test_jump_to_a_version_starts_the_page_there(self, get: Get, start: str, first: int) -> None:
         notes(60)
         assert versions(get(page_url(stream_of()), **{"from": start}))[0] == first
 
 
 class TestTypeFilter:
-    def test_events_of_one_type(self, get: Get) -> None:
+    def test_filter_shows_only_events_of_its_type(self, get: Get) -> None:
         mixed(10)
         url = page_url(stream_of())
         assert [each.text for each in get(url).one("select").all("option")] == [
@@ -223,7 +223,7 @@ class TestTypeFilter:
         expected = list(range(3, 41, 3))
         assert found == (expected[::-1] if order else expected)
 
-    def test_search_is_bounded(self, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_search_stops_after_a_number_of_versions(self, get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(timeline, "VERSIONS_PER_SEARCH", 5)
         notes(12)
         page = get(page_url(stream_of()), type="tests.admin.reminded")

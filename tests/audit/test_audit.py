@@ -381,7 +381,7 @@ class TestCheckpoints:
         assert "delete its row in es_django_projectioncheckpoint" in text
 
     @pytest.mark.requires_postgresql
-    def test_a_position_drawn_by_a_rolled_back_append_is_not_beyond_the_end_of_the_log(self) -> None:
+    def test_a_checkpoint_at_a_position_of_a_rolled_back_append_is_not_a_finding(self) -> None:
         count(1)
         execute("SELECT nextval('es_django_event_position_seq')")
         run_projection("tests.effects")

@@ -59,7 +59,7 @@ class TestLedger:
         handle_message(message)
         assert LedgerEntry.objects.count() == 1
 
-    def test_message_without_an_amount_is_dead(self) -> None:
+    def test_message_without_an_amount_becomes_dead(self) -> None:
         handle_message(to_wire(Message(type=MONEY_MOVED, data={"account": "ada"})))
         assert not LedgerEntry.objects.exists()
         assert InboxReceipt.objects.get().status == InboxReceipt.Status.DEAD

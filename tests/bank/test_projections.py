@@ -44,7 +44,7 @@ class TestBalances:
 
 
 class TestStatements:
-    def test_line_for_each_event_with_the_balance_after_it(self) -> None:
+    def test_each_event_has_a_line_with_the_balance_after_it(self) -> None:
         run_projection("statements")
         assert lines("ada") == [
             (1, "bank.account_opened", Decimal(0), Decimal(0)),

@@ -51,7 +51,7 @@ def interrupt_saves(monkeypatch: pytest.MonkeyPatch, times: int, other: Callable
 
 
 class TestAccounts:
-    def test_account_is_opened_once(self) -> None:
+    def test_opening_an_account_twice_is_refused(self) -> None:
         with pytest.raises(ConcurrencyError):
             open_account("ada", owner="Somebody else")
         assert Balance.objects.get(account="ada").owner == "Ada"
@@ -134,13 +134,13 @@ class TestConcurrentTransfers:
         assert saves == [2]
         assert balances() == {"ada": Decimal(0), "bob": Decimal(105)}
 
-    def test_retry_refuses_if_the_money_is_spent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_retried_transfer_is_refused_if_the_money_is_spent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         interrupt_saves(monkeypatch, 1, lambda: withdraw("ada", Decimal(100)))
         with pytest.raises(InsufficientFunds):
             transfer("ada", "bob", Decimal(100))
         assert balances() == {"ada": Decimal(0), "bob": Decimal(0)}
 
-    def test_repeated_conflicts_raise(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_transfer_raises_after_repeated_conflicts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         saves = interrupt_saves(monkeypatch, TRANSFER_ATTEMPTS, lambda: deposit("bob", Decimal(1)))
         with pytest.raises(ConcurrencyError):
             transfer("ada", "bob", Decimal(100))

@@ -35,7 +35,7 @@ CONTRASTS = """
 
 
 class TestNavigation:
-    def test_from_streams_to_an_event_and_the_outbox(self, browse: Browse) -> None:
+    def test_links_lead_from_streams_to_an_event_and_the_outbox(self, browse: Browse) -> None:
         notes(30, key="Case 1", category="ticket", user="ada")
         for key in ("Case 2", "Case 3"):
             notes(key=key, category="ticket")
@@ -68,7 +68,7 @@ class TestNavigation:
 
 
 class TestPayloads:
-    def test_hostile_payload_is_inert(self, browse: Browse) -> None:
+    def test_script_in_a_payload_does_not_run(self, browse: Browse) -> None:
         attack = "</pre><script>document.title = 'taken'</script><img src=x onerror=\"document.title = 'taken'\">"
         notes(note=attack)
         stream, event = stream_of(), stored_event(1)

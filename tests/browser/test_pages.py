@@ -76,7 +76,7 @@ def faults(page: Page) -> list[str]:
 
 class TestEveryPage:
     @pytest.mark.parametrize("color_scheme", ["light", "dark"])
-    def test_no_accessibility_violations(self, browse: Browse, color_scheme: str) -> None:
+    def test_pages_have_no_accessibility_violations(self, browse: Browse, color_scheme: str) -> None:
         urls = everything()
         found: dict[str, list[str]] = {}
         with browse(color_scheme=color_scheme) as page:
@@ -115,7 +115,7 @@ class TestEveryPage:
 
 
 class TestKeyboard:
-    def test_slider_of_versions(self, browse: Browse) -> None:
+    def test_keyboard_moves_the_slider_of_versions(self, browse: Browse) -> None:
         notes(20)
         url = state_url()
         with browse() as page:
@@ -133,7 +133,7 @@ class TestKeyboard:
             page.get_by_role("link", name="Previous").press("Enter")
             expect(page.get_by_role("row", name="text")).to_contain_text("note 2")
 
-    def test_requeue_a_dead_message(self, browse: Browse) -> None:
+    def test_keyboard_requeues_a_dead_message(self, browse: Browse) -> None:
         message("dead")
         with browse() as page:
             page.goto(overview_url())
@@ -149,7 +149,7 @@ class TestKeyboard:
 
 
 class TestNavigation:
-    def test_from_the_overview_to_a_problem(self, browse: Browse) -> None:
+    def test_links_lead_from_the_overview_to_a_problem(self, browse: Browse) -> None:
         notes(3)
         message("dead", destination="ledger")
         with browse() as page:
@@ -160,7 +160,7 @@ class TestNavigation:
             expect(page.locator("#result_list tbody tr")).to_have_count(1)
             expect(page.locator("#result_list")).to_contain_text("the mailbox is <full>")
 
-    def test_from_an_event_to_its_effects(self, browse: Browse) -> None:
+    def test_links_lead_from_an_event_to_its_effects(self, browse: Browse) -> None:
         notes(key="a")
         sent = message("published", stream=stream_of("a"), stream_version=1)
         notes(key="b", causation_id=str(sent.message_id))

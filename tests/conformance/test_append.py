@@ -182,7 +182,7 @@ class TestRepeatedAppend:
         assert event_store.version(stream) == 1
 
     @pytest.mark.parametrize("keys", [["l-1", "l-1"], ["l-1", "l-2"]], ids=["to one stream", "to two streams"])
-    def test_one_event_twice_in_one_call_is_an_error_and_nothing_is_written(self, keys: list[str]) -> None:
+    def test_an_event_given_twice_in_one_call_is_an_error_and_nothing_is_written(self, keys: list[str]) -> None:
         event = PendingEvent(Annotated(note=1))
         writes = {key: StreamWrite(StreamId("ledger", key), [event] * keys.count(key), 0) for key in keys}
         with pytest.raises(DuplicateEvent) as caught:
@@ -191,14 +191,14 @@ class TestRepeatedAppend:
         assert event_store.read_all().events == []
 
     @pytest.mark.requires_postgresql  # in the other stores only one append is in flight at a time
-    def test_a_repeat_while_the_first_append_is_in_flight_returns_the_events_of_the_first(self) -> None:
+    def test_a_repeat_beside_the_first_append_in_flight_returns_its_events(self) -> None:
         stream, events = StreamId("ledger", "l-1"), [PendingEvent(LedgerOpened(owner="Ada"))]
         with in_flight(lambda: event_store.append(stream, events, expected=ANY)):
             (stored,) = event_store.append(stream, events, expected=ANY)
         assert (stored.event_id, event_store.version(stream)) == (events[0].event_id, 1)
 
     @pytest.mark.requires_postgresql
-    def test_a_conflict_beside_a_first_append_in_flight_is_an_error_and_counts_as_a_conflict(self) -> None:
+    def test_a_repeat_with_a_conflict_beside_the_first_append_in_flight_is_counted_as_a_conflict(self) -> None:
         repeated = StreamWrite(StreamId("ledger", "l-1"), [PendingEvent(LedgerOpened(owner="Ada"))], ANY)
         new, other = (StreamWrite(StreamId("ledger", "l-2"), [Annotated(note=note)], 0) for note in ("new", "other"))
         outcomes: list[Mapping[str, int]] = []
@@ -243,7 +243,7 @@ class TestSeveralStreams:
         assert sum(each.result() for each in done) == 4
         assert [event_store.version(stream) for stream in streams] == [80] * 4
 
-    def test_writes_may_come_from_a_generator(self) -> None:
+    def test_writes_from_a_generator_are_stored(self) -> None:
         streams = [StreamId("ledger", key) for key in ("l-1", "l-2")]
         event_store.append_all(StreamWrite(stream, [LedgerOpened(owner="Ada")], 0) for stream in streams)  # type: ignore[arg-type]
         ledgers.save_all(Ledger.open(key) for key in ("l-3", "l-4"))
@@ -288,7 +288,7 @@ class TestReading:
         assert abs(datetime.now(UTC) - stored.recorded_at) < timedelta(minutes=5)
         assert [stored] == list(ledgers.history("l-1")) == list(event_store.read_all().events)
 
-    def test_a_string_instead_of_a_list_is_an_error(self) -> None:
+    def test_a_string_in_place_of_a_list_is_an_error(self) -> None:
         with pytest.raises(TypeError, match="categories must be a list"):
             event_store.read_all(categories="ledger")
         with pytest.raises(TypeError, match="keys must be a list"):
@@ -303,7 +303,7 @@ class TestNames:
         assert [ledger.owner for ledger in ledgers.get_many(NAMES).values()] == list(dict.fromkeys(NAMES))
         assert len(event_store.read_all().events) == len(set(NAMES))
 
-    def test_a_category_and_a_key_are_never_joined_whatever_their_characters(self) -> None:
+    def test_streams_whose_joined_category_and_key_are_equal_stay_separate(self) -> None:
         streams = [StreamId(name, "key") for name in dict.fromkeys(NAMES)]
         for separator in "-/:|$@#_., \t\x1f":
             streams += [StreamId(f"a{separator}b", "c"), StreamId("a", f"b{separator}c")]
@@ -339,7 +339,7 @@ class TestMetadata:
         with metadata(correlation_id="x" * 256), pytest.raises(PayloadError, match="1 to 255 characters"):
             ledgers.save(Ledger.open("l-1"))
 
-    def test_metadata_is_not_checked_for_a_write_without_events(self) -> None:
+    def test_invalid_metadata_is_accepted_for_a_write_without_events(self) -> None:
         stream = StreamId("ledger", "l-1")
         with metadata(correlation_id="c" * 300):
             assert event_store.append(stream, [], expected=ANY) == []

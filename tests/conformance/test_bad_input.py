@@ -157,7 +157,7 @@ class TestPayload:
         with pytest.raises(PayloadError, match="metadata"):
             event_store.append(STREAM, [OPENED], expected=0, metadata={name: value})
 
-    def test_an_amount_that_compares_with_nothing_is_rejected(self) -> None:
+    def test_a_signalling_nan_is_rejected(self) -> None:
         ledger = Ledger("l-1")
         with pytest.raises(PayloadError, match=r"tests\.deposited.*signalling NaN"):
             ledger.deposit("sNaN")
@@ -197,7 +197,9 @@ class TestTypes:
         ],
         ids=["an event", "a pending event", "an aggregate", "an event class"],
     )
-    def test_one_value_instead_of_a_list_is_rejected(self, name: str, use: Callable[[Any], object], one: Any) -> None:
+    def test_a_single_value_in_place_of_a_list_is_rejected(
+        self, name: str, use: Callable[[Any], object], one: Any
+    ) -> None:
         with pytest.raises(TypeError, match=f"{name} must be a list, got a single {type(one).__name__}"):
             use(one)
 

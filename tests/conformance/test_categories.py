@@ -35,14 +35,14 @@ def _one_of_each(backend: str) -> None:
 
 
 class TestSameKeyInTwoCategories:
-    def test_events_are_separate(self) -> None:
+    def test_streams_have_separate_events(self) -> None:
         savings.execute("same", lambda ledger: ledger.deposit(1))
         assert (savings.get("same").balance, credits.get("same").balance) == (Decimal(6), Decimal(7))
         assert [recorded.version for recorded in savings.history("same")] == [1, 2]
         assert [recorded.version for recorded in credits.history("same")] == [1]
         assert len(event_store.read_all(categories=["credit"]).events) == 1
 
-    def test_snapshots_are_separate(self) -> None:
+    def test_streams_have_separate_snapshots(self) -> None:
         assert (snapshot_version(Savings("same").stream), snapshot_version(Credit("same").stream)) == (None, 1)
         savings.execute("same", lambda ledger: ledger.deposit(1))
         delete_snapshot(Credit("same").stream)
@@ -50,7 +50,7 @@ class TestSameKeyInTwoCategories:
         assert (savings.get("same").balance, credits.get("same").balance) == (Decimal(6), Decimal(7))
 
     @pytest.mark.requires_postgresql
-    def test_locks_are_separate(self) -> None:
+    def test_streams_have_separate_locks(self) -> None:
         def deposit_under_lock() -> None:
             with credits.lock("same", timeout=10) as ledger:
                 ledger.deposit(1)

@@ -206,13 +206,13 @@ class TestClaim:
         assert row().status == Status.PENDING
 
     @pytest.mark.database_alone
-    def test_of_several_processes_exactly_one_claims_each_message(self) -> None:
+    def test_each_message_is_claimed_by_exactly_one_of_several_processes(self) -> None:
         send(*[None] * 200)
         taken = run_processes(claim_all, [("a",), ("b",), ("c",), ("d",)])
         everything = sorted(id for each in taken for id in each)
         assert everything == sorted(OutboxMessage.objects.values_list("id", flat=True))
 
-    def test_of_several_threads_exactly_one_claims_each_message(self) -> None:
+    def test_each_message_is_claimed_by_exactly_one_of_several_threads(self) -> None:
         send(*[None] * 100)
 
         def claim_everything(worker: str) -> list[int]:
@@ -254,7 +254,7 @@ class TestClaim:
 
 
 class TestOrderOfAKey:
-    def test_a_message_waits_for_an_earlier_one_of_its_key_that_backs_off(self) -> None:
+    def test_a_message_waits_for_an_earlier_message_of_its_key_that_backs_off(self) -> None:
         send("k", "k", "other", None)
         first, *rest = claim()
         settle("a", Settlement(first, DOWN), *returned(*rest))
@@ -262,12 +262,12 @@ class TestOrderOfAKey:
         end_pauses()
         assert numbers(claim()) == [0, 1]
 
-    def test_a_message_waits_for_an_earlier_one_of_its_key_that_another_worker_holds(self) -> None:
+    def test_a_message_waits_for_an_earlier_message_of_its_key_that_another_worker_holds(self) -> None:
         send("k", "k", "other")
         assert numbers(claim("a", limit=1)) == [0]
         assert numbers(claim("b")) == [2]
 
-    def test_a_message_waits_for_an_earlier_one_of_its_key_that_is_scheduled(self) -> None:
+    def test_a_message_waits_for_an_earlier_message_of_its_key_that_is_scheduled(self) -> None:
         send("k")
         outbox.send("tests", type="noted", data={"number": 1}, key="k", delay=timedelta(hours=1))
         send("k", "l")
@@ -278,13 +278,13 @@ class TestOrderOfAKey:
         settle("a", Settlement(first))
         assert claim() == []
 
-    def test_a_key_goes_on_when_its_failing_message_is_dead(self) -> None:
+    def test_later_messages_of_a_key_are_claimed_after_its_failing_message_is_dead(self) -> None:
         send("k", "k")
         first, second = claim()
         settle("a", Settlement(first, NEVER), *returned(second))
         assert numbers(claim()) == [1]
 
-    def test_a_key_goes_on_when_its_failing_message_is_discarded(self) -> None:
+    def test_later_messages_of_a_key_are_claimed_after_its_failing_message_is_discarded(self) -> None:
         send("k", "k")
         first, second = claim()
         settle("a", Settlement(first, DOWN), *returned(second))
@@ -292,7 +292,7 @@ class TestOrderOfAKey:
         outbox.discard([first.message.message_id], by="ada")
         assert numbers(claim()) == [1]
 
-    def test_the_same_key_at_two_destinations_is_two_orders(self, settings: Settings) -> None:
+    def test_messages_of_one_key_to_another_destination_do_not_wait(self, settings: Settings) -> None:
         recorder = settings.ES_DJANGO["DESTINATIONS"]["tests"]
         settings.ES_DJANGO = {"DESTINATIONS": {"tests": recorder, "others": recorder}}
         outbox.send("others", type="noted", data={"number": 9}, key="k")
@@ -300,12 +300,12 @@ class TestOrderOfAKey:
         assert len(outbox_store().claim("others", "a", limit=1, lease=LEASE)) == 1
         assert numbers(claim("b")) == [0]
 
-    def test_messages_of_a_blocked_key_take_no_place_in_the_batch(self) -> None:
+    def test_messages_of_a_blocked_key_do_not_count_towards_the_limit(self) -> None:
         send(*["k"] * 5, "other")
         claim("a", limit=1)
         assert numbers(claim("b", limit=2)) == [5]
 
-    def test_a_requeued_message_does_not_wait_for_a_later_one_of_its_key(self) -> None:
+    def test_a_requeued_message_does_not_wait_for_a_later_message_of_its_key(self) -> None:
         send("k", "k")
         first, second = claim()
         settle("a", Settlement(first, NEVER), *returned(second))
@@ -336,7 +336,7 @@ class TestAbandonedMessages:
         assert numbers(claim("y")) == [1]
         assert numbers(claim("z")) == [2, 3]
 
-    def test_a_message_is_claimed_alone_if_its_worker_died_and_one_attempt_is_left(self, settings: Settings) -> None:
+    def test_a_message_with_one_attempt_left_is_claimed_alone_after_its_worker_died(self, settings: Settings) -> None:
         settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": 2}}
         send("a", "b", "c", "d")
         claim("dies", limit=2)
@@ -353,7 +353,7 @@ class TestAbandonedMessages:
         assert numbers(claim("x")) == [2]
         assert numbers(claim("y")) == [0, 1, 3]
 
-    def test_an_abandoned_message_waits_for_an_earlier_one_of_its_key(self) -> None:
+    def test_an_abandoned_message_waits_for_an_earlier_message_of_its_key(self) -> None:
         send("k", "k", "l")
         first, second, _ = claim("dies")
         outbox.release([first.message.message_id], by="ada")
@@ -374,7 +374,7 @@ class TestSettle:
         assert row().status == Status.PUBLISHED
         assert settle("worker-a", Settlement(claimed)) == [False]
 
-    def test_a_lost_claim_names_its_message_and_its_worker(self) -> None:
+    def test_the_error_for_a_lost_claim_names_message_and_worker(self) -> None:
         send("k")
         (claimed,) = claim("worker-a")
         (lost,) = outbox_store().settle("worker-b", [Settlement(claimed)])
@@ -429,14 +429,14 @@ class TestSettle:
         assert row() == (Status.PENDING, 0, "", True)
         assert claim()[0].attempts == 1
 
-    def test_a_returned_message_keeps_the_reason(self) -> None:
+    def test_a_returned_message_stores_the_reason_as_its_last_error(self) -> None:
         send("k")
         settle("a", Settlement(claim()[0], DOWN, tried=False))
         assert row() == (Status.PENDING, 0, "down", True)
 
     @pytest.mark.requires_postgresql
     @pytest.mark.parametrize("action", [settle_backwards, renew_backwards])
-    def test_rows_are_locked_in_the_order_of_ids_so_that_no_deadlock_is_possible(
+    def test_rows_are_locked_in_the_order_of_their_ids(
         self,
         action: Callable[[list[Claim]], None],
     ) -> None:

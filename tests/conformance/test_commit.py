@@ -121,7 +121,7 @@ class TestSave:
         assert ledgers.get("l-1").balance == Decimal(12)
         assert versions("l-1") == [1, 2, 3]
 
-    def test_two_aggregates_that_are_saved_alternately_stay_separate(self) -> None:
+    def test_events_of_two_aggregates_that_are_saved_in_turns_stay_separate(self) -> None:
         ledgers.save_all([Ledger.open("cart", owner="Ada"), Ledger.open("stock", owner="Bob")])
         for key, amount in (("cart", 5), ("stock", 7)):
             ledger = ledgers.get(key)
@@ -256,7 +256,7 @@ class TestSaveAll:
         ledgers.save_all([new, Ledger.open("b-new")])
         assert (versions("a-new"), versions("b-new")) == ([1], [1])
 
-    def test_one_stream_twice_in_one_call_is_an_error_and_nothing_is_written(self) -> None:
+    def test_a_stream_given_twice_in_one_call_is_an_error_and_nothing_is_written(self) -> None:
         with pytest.raises(DuplicateStream):
             ledgers.save_all([Ledger.open("l-1"), Ledger.open("l-1")])
         assert event_store.read_all().events == []
@@ -265,7 +265,7 @@ class TestSaveAll:
 class TestRollback:
     """Events of a transaction or savepoint that is rolled back are pending again."""
 
-    def test_after_a_rollback_the_events_are_pending_again(self) -> None:
+    def test_events_are_pending_again_after_a_rollback(self) -> None:
         ledger = Ledger.open("l-1")
         with pytest.raises(KeyError), event_store.transaction():
             ledgers.save(ledger)
@@ -285,7 +285,7 @@ class TestRollback:
             other.result(30)
         assert (ledgers.exists("mine"), ledgers.exists("theirs")) == (False, True)
 
-    def test_after_a_rollback_to_a_savepoint_only_its_events_are_pending_again(self) -> None:
+    def test_only_events_of_the_savepoint_are_pending_again_after_its_rollback(self) -> None:
         ledger = Ledger.open("l-1")
         with event_store.transaction():
             ledgers.save(ledger)
@@ -482,7 +482,7 @@ class TestRoundTrips:
 
 
 class TestAsynchronousTwins:
-    def test_every_asynchronous_twin_can_be_used(self) -> None:
+    def test_every_asynchronous_twin_works(self) -> None:
         async_to_sync(use_every_twin)()
 
     @pytest.mark.parametrize("cls", WITHOUT_TWINS)

@@ -41,7 +41,7 @@ class TestConflicts:
         assert ledgers.execute("l-1", decide).balance == 12
         assert tries == [1, 2, 3]
 
-    def test_pauses_are_random_and_grow(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_pauses_between_attempts_are_random_and_grow(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ledgers.save(Ledger.open("l-1"))
         longest: list[tuple[float, float]] = []
         pauses: list[float] = []
@@ -106,7 +106,7 @@ class TestConflicts:
     @pytest.mark.requires_postgresql
     @pytest.mark.database_alone
     @pytest.mark.parametrize("attempts", [1, 2])
-    def test_loser_of_a_race_under_repeatable_read_decides_again(self, attempts: int) -> None:
+    def test_execution_that_lost_a_race_under_repeatable_read_decides_again(self, attempts: int) -> None:
         ledgers.save(Ledger.open("l-1"))
         appended, decided = threading.Event(), list[int]()
 
@@ -196,7 +196,7 @@ class TestCommandIds:
         for _ in range(2):
             assert ledgers.execute("l-2", lambda ledger: ledger.deposit(1), command_id="c-3").balance == 13
 
-    def test_loser_of_a_race_of_one_command_gets_the_stored_events(self) -> None:
+    def test_second_execution_in_a_race_of_one_command_gets_the_stored_events(self) -> None:
         ledgers.save(Ledger.open("l-1"))
         amounts = iter([10, 20])
 
@@ -209,7 +209,7 @@ class TestCommandIds:
 
         assert ledgers.execute("l-1", decide, command_id="c-1").balance == ledgers.get("l-1").balance == 20
 
-    def test_loser_that_recorded_more_events_gets_the_stored_events(self) -> None:
+    def test_second_execution_that_recorded_more_events_gets_the_stored_events(self) -> None:
         ledgers.save(Ledger.open("l-1"))
 
         def decide(ledger: Ledger) -> None:
@@ -220,7 +220,7 @@ class TestCommandIds:
         assert ledgers.execute("l-1", decide, command_id="c-1").balance == 20
         assert ledgers.get("l-1").version == 2
 
-    def test_duplicate_of_another_event_is_raised(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_duplicate_event_of_another_command_is_raised(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ledgers.save(Ledger.open("l-1"))
 
         def fail(*args: object, **kwargs: object) -> None:

@@ -119,7 +119,7 @@ class TestWaiting:
             first.release()
             waiting.result(30)
 
-    def test_default_timeout_is_no_wait(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_acquiring_without_a_timeout_does_not_wait(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert lock().acquire()
         monkeypatch.delattr("time.sleep")
         with pytest.raises(LeaseTaken), lease_lock("rebuild"):

@@ -174,7 +174,7 @@ class TestAppendsInFlight:
 
     @pytest.mark.database_alone
     @pytest.mark.slow
-    def test_a_reader_sees_every_event_of_many_concurrent_writers_once_and_in_order(self) -> None:
+    def test_every_event_of_concurrent_writers_is_read_once_and_in_order(self) -> None:
         seen: list[RecordedEvent] = []
         with threads(1) as submit:
             writers = submit(run_processes, write_at_random, [(writer,) for writer in range(WRITERS)])
@@ -220,7 +220,7 @@ class TestFloorLock:
         assert keys_up_to() == ["done", "slow", "fast"]
 
     @pytest.mark.requires_postgresql
-    def test_a_transaction_takes_one_lock_however_often_it_appends(self) -> None:
+    def test_a_transaction_with_many_appends_takes_one_lock(self) -> None:
         with transaction.atomic(), connection.cursor() as cursor:
             for key in ("a", "b", "c"):
                 ledgers.save(Ledger.open(key))
@@ -362,7 +362,7 @@ class TestTransaction:
 
 
 class TestPartitions:
-    def test_each_stream_is_in_one_partition_whole_and_in_order(self) -> None:
+    def test_each_stream_is_in_one_partition_in_order(self) -> None:
         streams = [StreamId("log", f"s-{number}") for number in range(24)]
         for _ in range(3):
             for stream in streams:

@@ -48,7 +48,9 @@ def message_in(status: Status) -> UUID:
 class TestEveryOperation:
     @pytest.mark.parametrize("status", list(Status))
     @pytest.mark.parametrize("operation", list(OPERATIONS), ids=lambda operation: operation.__name__)
-    def test_an_operation_changes_messages_of_its_origins_only(self, operation: Operation, status: Status) -> None:
+    def test_an_operation_changes_only_messages_in_its_allowed_statuses(
+        self, operation: Operation, status: Status
+    ) -> None:
         transition = OPERATIONS[operation]
         message_id = message_in(status)
         before = row()

@@ -159,7 +159,7 @@ class InMemory(OutboxMachine):
 
 class TestOutbox:
     @pytest.mark.parametrize("machine", [OutboxMachine, InMemory])
-    def test_its_guarantees_hold_in_any_sequence(self, machine: type[OutboxMachine]) -> None:
+    def test_the_guarantees_hold_in_any_sequence_of_steps(self, machine: type[OutboxMachine]) -> None:
         run_state_machine_as_test(
             machine,
             settings=settings(

@@ -66,13 +66,13 @@ def deposit_often(barrier: Any, times: int) -> None:
 
 class TestOneWinner:
     @pytest.mark.parametrize(("start", "events"), [(1, 1), (0, 1), (1, 3)])
-    def test_one_of_several_threads_wins(self, start: int, events: int) -> None:
+    def test_exactly_one_of_several_threads_appends(self, start: int, events: int) -> None:
         race(in_threads, start, events)
 
     @pytest.mark.database_alone
     @pytest.mark.parametrize(("start", "events"), [(1, 1), (0, 1), (1, 3)])
     @pytest.mark.slow
-    def test_one_of_several_processes_wins(self, start: int, events: int) -> None:
+    def test_exactly_one_of_several_processes_appends(self, start: int, events: int) -> None:
         race(in_processes, start, events)
 
 

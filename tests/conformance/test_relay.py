@@ -104,12 +104,12 @@ class TestRelay:
         assert {each.status for each in rows()} == {Status.PUBLISHED}
         assert relay() == 0
 
-    def test_one_call_has_at_most_one_message_of_each_key(self, recorder: type[Recorder]) -> None:
+    def test_one_call_of_a_publisher_has_at_most_one_message_of_each_key(self, recorder: type[Recorder]) -> None:
         send("k", "l", "k", None, None, "k")
         relay()
         assert [numbers(call) for call in recorder.calls] == [[0, 1, 3, 4], [2], [5]]
 
-    def test_one_call_has_a_limited_number_of_messages(
+    def test_one_call_of_a_publisher_has_a_limited_number_of_messages(
         self, recorder: type[Recorder], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("es_django.outbox.relay.CALL_SIZE", 2)
@@ -120,7 +120,9 @@ class TestRelay:
         assert relay() == 3
         assert [len(call) for call in recorder.calls] == [2, 2, 1]
 
-    def test_destinations_take_turns(self, settings: Settings, recorder: type[Recorder]) -> None:
+    def test_batches_of_several_destinations_are_published_in_turns(
+        self, settings: Settings, recorder: type[Recorder]
+    ) -> None:
         publisher = {"PUBLISHER": "tests.publishers.Recorder"}
         settings.ES_DJANGO = {"DESTINATIONS": {"a": publisher, "b": publisher}, "OUTBOX": {"BATCH_SIZE": 1}}
         for number, destination in enumerate("aabb"):
@@ -128,7 +130,7 @@ class TestRelay:
         assert relay() == 4
         assert [message.destination for message in recorder.published] == ["a", "b", "a", "b"]
 
-    def test_messages_that_were_not_sent_in_time_are_returned_untried(self, recorder: type[Recorder]) -> None:
+    def test_messages_that_were_not_sent_in_time_keep_their_attempts(self, recorder: type[Recorder]) -> None:
         send("k", "k", "l", "k")
         over = threading.Event()
 
@@ -227,14 +229,16 @@ class TestFailingMessages:
         relay()
         assert numbers(recorder.published) == [2, 0, 1, 3]
 
-    def test_a_key_goes_on_when_its_failing_message_is_dead(self, recorder: type[Recorder]) -> None:
+    def test_later_messages_of_a_key_are_published_after_its_failing_message_is_dead(
+        self, recorder: type[Recorder]
+    ) -> None:
         send("k", "k", "k")
         recorder.fail = fails(0, error=NEVER)
         assert relay() == 2
         assert numbers(recorder.published) == [1, 2]
         assert [each.status for each in rows()] == [Status.DEAD, Status.PUBLISHED, Status.PUBLISHED]
 
-    def test_a_message_that_kills_its_workers_is_dead_in_the_end_and_affects_no_other(
+    def test_a_message_that_kills_its_workers_becomes_dead_and_the_others_are_published(
         self, recorder: type[Recorder], settings: Settings
     ) -> None:
         settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"MAX_ATTEMPTS": 3}}
@@ -259,7 +263,7 @@ class TestFailingMessages:
         assert [each.status for each in rows()] == [Status.PUBLISHED, Status.DEAD, Status.PUBLISHED, Status.PUBLISHED]
         assert rows()[1][1:3] == (3, "all attempts are used up, and none of them finished")
 
-    def test_an_exhausted_message_is_dead_with_the_error_of_its_last_attempt(
+    def test_an_exhausted_message_becomes_dead_and_keeps_its_last_error(
         self, recorder: type[Recorder], settings: Settings
     ) -> None:
         send("k")
@@ -363,7 +367,7 @@ class TestLostClaims:
         assert [numbers(call) for call in recorder.calls] == [[0], [1], [2]]
         assert [each.attempts for each in rows()] == [1, 2, 1]
 
-    def test_a_publisher_that_hangs_loses_its_claims_in_the_end(
+    def test_a_relay_stops_renewing_the_claims_of_a_publisher_that_hangs(
         self,
         recorder: type[Recorder],
         settings: Settings,
@@ -451,7 +455,7 @@ class TestUnreachableDestinations:
         assert [each[:2] for each in rows()] == [(Status.PUBLISHED, 1)] * 2 + [(Status.PENDING, 0)] * 4
 
     @pytest.mark.parametrize("other", [None, DOWN])
-    def test_a_destination_that_answers_for_any_message_counts_as_reached(
+    def test_a_destination_that_answers_for_one_message_counts_as_reached(
         self, recorder: type[Recorder], other: PublishError | None
     ) -> None:
         outcomes = {0: other, 1: DestinationUnreachable("refused")}
@@ -463,7 +467,7 @@ class TestUnreachableDestinations:
         end_pauses()
         assert relay() >= 1, "its circuit is closed"
 
-    def test_a_publisher_may_raise_that_its_destination_is_unreachable(self, settings: Settings) -> None:
+    def test_a_publisher_that_raises_destination_unreachable_costs_no_attempt(self, settings: Settings) -> None:
         settings.ES_DJANGO = {"DESTINATIONS": {"tests": {"PUBLISHER": f"{__name__}.Unreachable"}}}
         send("k", "l")
         assert relay() == 0
@@ -547,7 +551,7 @@ class TestSecondWorker:
 
 
 class TestContentOfMessages:
-    def test_an_event_may_make_no_message_or_a_complete_one(self, recorder: type[Recorder]) -> None:
+    def test_a_publication_can_return_no_message_or_set_every_field(self, recorder: type[Recorder]) -> None:
         stream = StreamId("ledger", "l-1")
         event_store.append(
             stream, [Announced(text="secret"), Announced(text="in full"), Announced(text="news")], expected=0

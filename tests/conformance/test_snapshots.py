@@ -63,11 +63,13 @@ class TestTake:
     @pytest.mark.parametrize(
         ("every", "saves", "taken"), [(2, 1, None), (2, 2, 2), (2, 3, 2), (5, 1, None), (1, 1, 1), (1, 3, 3)]
     )
-    def test_a_snapshot_is_taken_at_each_multiple(self, every: int, saves: int, taken: int | None) -> None:
+    def test_a_snapshot_is_taken_at_each_multiple_of_snapshot_every(
+        self, every: int, saves: int, taken: int | None
+    ) -> None:
         deposit_one_by_one(repository(every), saves)
         assert snapshot_version(STREAM) == taken
 
-    def test_a_save_that_passes_a_multiple_takes_a_snapshot_at_its_end(self) -> None:
+    def test_a_save_past_a_multiple_takes_a_snapshot_of_its_last_version(self) -> None:
         ledgers = repository(2)
         ledger = ledgers._aggregate("l-1")
         for _ in range(5):
@@ -120,7 +122,7 @@ class TestTake:
         assert state(ledgers.get("l-1")) == ("", Decimal(10), [], 4)
 
     @pytest.mark.database_alone
-    def test_a_snapshot_knows_when_it_was_taken(self) -> None:
+    def test_a_snapshot_stores_the_time_at_which_it_was_taken(self) -> None:
         long_ago = datetime(2020, 1, 1, tzinfo=UTC)
         ledgers = repository(1)
         deposit_one_by_one(ledgers, 1)
@@ -129,7 +131,7 @@ class TestTake:
         assert StoredSnapshot.objects.get().taken_at > long_ago
 
     @pytest.mark.parametrize(("of_base", "of_subclass"), [(None, 1), (1, None)])
-    def test_a_subclass_with_other_snapshots_can_be_saved_as_its_base(
+    def test_a_subclass_with_other_snapshot_options_can_be_saved_as_its_base(
         self, of_base: int | None, of_subclass: int | None
     ) -> None:
         base = ledger_class(of_base)
@@ -173,7 +175,7 @@ class TestLoad:
         assert state(ledgers.get("l-1")) == ("", Decimal(3), list(range(1001)), 1003)
 
     @pytest.mark.database_alone
-    def test_a_snapshot_and_the_events_after_it_are_one_query(
+    def test_one_query_reads_a_snapshot_and_the_events_after_it(
         self, django_assert_num_queries: DjangoAssertNumQueries
     ) -> None:
         ledgers = repository(2)
@@ -198,7 +200,7 @@ class TestLoad:
         ],
         ids=["of other code", "with another type", "with a field too many", "with no fields", "ahead of its stream"],
     )
-    def test_a_snapshot_that_does_not_fit_is_ignored(self, saves: int, spoilt: dict[str, Any]) -> None:
+    def test_an_invalid_snapshot_is_ignored_and_replaced(self, saves: int, spoilt: dict[str, Any]) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, saves)
         change_snapshot(STREAM, **spoilt)
@@ -215,7 +217,7 @@ class TestLoad:
         assert_replayed_in_full_and_cached_again(ledgers, saves)
 
     @pytest.mark.parametrize("saves", [2, 3], ids=["and no tail", "and a tail"])
-    def test_a_deleted_snapshot_changes_nothing(self, saves: int) -> None:
+    def test_a_deleted_snapshot_is_replaced_by_a_replay(self, saves: int) -> None:
         ledgers = repository(2)
         deposit_one_by_one(ledgers, saves)
         delete_snapshot(STREAM)
@@ -252,7 +254,7 @@ class TestTwoSchemas:
         assert [tails_of_many(each) for each in (old, new)] == [0, 2]
         assert state(old.get("l-1")) == state(new.get("l-1")) == state(repository(None).get("l-1"))
 
-    def test_only_the_newest_snapshot_of_another_schema_stays(self) -> None:
+    def test_only_the_newest_snapshot_of_another_schema_is_kept(self) -> None:
         releases = [repository(2, snapshot_version=number) for number in (1, 2, 3)]
         first, second, third = map(schema, releases)
         releases[0].save(deposited(releases[0]._aggregate("l-1")))
@@ -264,7 +266,7 @@ class TestTwoSchemas:
         releases[0].execute("l-1", deposited)
         assert snapshot_versions(STREAM) == {third: 6, first: 8}
 
-    def test_the_snapshots_of_other_streams_stay(self) -> None:
+    def test_the_snapshots_of_other_streams_are_kept(self) -> None:
         for number in (1, 2, 3):
             ledgers = repository(2, snapshot_version=number)
             ledgers.save(deposited(ledgers._aggregate(f"l-{number}")))
@@ -273,7 +275,7 @@ class TestTwoSchemas:
                 schema(repository(2, snapshot_version=number)): 2
             }
 
-    def test_a_rollback_brings_the_replaced_snapshots_back(self) -> None:
+    def test_a_rollback_restores_the_replaced_snapshots(self) -> None:
         releases = [repository(2, snapshot_version=number) for number in (1, 2, 3)]
         releases[0].save(deposited(releases[0]._aggregate("l-1")))
         releases[1].execute("l-1", deposited)
@@ -422,7 +424,9 @@ class TestUncacheableStates:
         forget_events(STREAM, up_to=before + 2)
         assert state(ledgers.get("l-1")) == ("", Decimal(2), ["as it was"] * before, before + 2)
 
-    def test_a_state_made_by_events_alone_is_cached_without_a_warning(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_state_that_only_events_changed_is_cached_without_a_warning(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         ledgers = repository(2)
         ledgers.save(ledgers._aggregate.open("l-1"))
         ledger = ledgers.get("l-1")
@@ -486,7 +490,7 @@ class TestReload:
         assert repr(read) == repr(ledger.notes[0])
 
     @pytest.mark.parametrize("number", [1e23, 1.5e300])
-    def test_a_number_that_would_be_read_back_changed_is_rejected(self, number: float) -> None:
+    def test_a_number_that_json_changes_is_rejected(self, number: float) -> None:
         with pytest.raises(PayloadError, match="would be read back as a different value"):
             Ledger.open("l-1").annotate(number)
 
@@ -520,7 +524,7 @@ class TestOptions:
         assert ledger_class(1).snapshot_version == 1
         assert schema(repository(1)) == schema(repository(1, snapshot_version=1))
 
-    def test_a_state_without_a_json_type_is_rejected_where_there_are_snapshots(self) -> None:
+    def test_an_aggregate_with_snapshots_rejects_a_state_without_a_json_type(self) -> None:
         class Opaque(Aggregate):
             thing: complex = 0j
 
@@ -532,7 +536,7 @@ class TestOptions:
         with pytest.raises(DefinitionError, match="cannot have snapshots"):
             Repository(Cached)
 
-    def test_an_event_without_a_json_type_is_rejected_where_there_are_snapshots(self) -> None:
+    def test_an_aggregate_with_snapshots_rejects_an_event_without_a_json_type(self) -> None:
         class Turned(Event):
             by: complex
 

@@ -165,7 +165,7 @@ class TestUnreadableEvents:
             event_store.read_all(after=page.position)
         assert caught.value.position == page.position + 1
 
-    def test_a_field_that_the_class_no_longer_has_is_an_error(self) -> None:
+    def test_a_stored_field_that_the_class_no_longer_has_is_an_error(self) -> None:
         store(("tests.items_added", 3, {"item": "a", "colour": "red"}))
         with pytest.raises(UndecodableEvent, match="colour"):
             baskets.get("b-1")

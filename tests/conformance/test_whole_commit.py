@@ -97,7 +97,7 @@ NOTHING: tuple[list[str], list[Any], int | None] = ([], [], None)
 
 
 class TestWholeCommit:
-    def test_every_part_is_rolled_back_with_its_transaction_and_stored_by_the_next(self) -> None:
+    def test_every_part_is_rolled_back_with_its_transaction_and_stored_by_the_next_save(self) -> None:
         news = board("unshown one", "unshown two")
         with pytest.raises(KeyError), event_store.transaction():
             boards.save(news)
@@ -108,7 +108,7 @@ class TestWholeCommit:
         assert stored() == (["unshown one", "unshown two"], ["unshown one", "unshown two"], 2)
 
     @pytest.mark.database_alone
-    def test_the_read_model_is_in_the_same_commit(self) -> None:
+    def test_the_read_model_is_committed_with_the_events(self) -> None:
         news = board("one", "two")
         with pytest.raises(KeyError), transaction.atomic():
             boards.save(news)
@@ -188,7 +188,7 @@ class TestConflict:
         assert stored() == before
 
     @pytest.mark.parametrize("key", ["a-new", "z-new"])
-    def test_a_conflict_on_one_stream_writes_no_snapshot_of_another(self, key: str) -> None:
+    def test_a_conflict_on_one_stream_writes_no_snapshot_of_another_stream(self, key: str) -> None:
         boards.save(board("unshown", key="m-stale"))
         stale, new = boards.get("m-stale"), board("unshown one", "unshown two", key=key)
         boards.execute("m-stale", lambda board: board.post("unshown meanwhile"))

@@ -186,7 +186,7 @@ class Tags(Aggregate):
 
 
 class TestRecord:
-    def test_an_event_is_applied_and_pending(self) -> None:
+    def test_a_recorded_event_is_applied_and_pending(self) -> None:
         ledger = Ledger.open("l-1")
         ledger.deposit(5)
         assert (ledger.owner, ledger.balance) == ("Ada", Decimal(5))
@@ -333,7 +333,7 @@ class TestCategory:
         assert (Invoice("i").stream, Bill("i").stream) == (StreamId("invoice", "i"), StreamId("a bill", "i"))
 
     @pytest.mark.usefixtures("_no_categories")
-    def test_using_a_category_of_two_classes_is_an_error(self) -> None:
+    def test_a_category_that_two_classes_have_is_an_error_when_it_is_used(self) -> None:
         class First(Aggregate):
             class Meta:
                 category = "contested"
@@ -384,6 +384,6 @@ class TestDefinition:
             (_override_without_an_annotation, r"Untold\._moved: annotate the event with its Event class"),
         ],
     )
-    def test_mistakes_are_reported_when_the_class_is_defined(self, define: Any, message: str) -> None:
+    def test_an_invalid_class_is_rejected_when_it_is_defined(self, define: Any, message: str) -> None:
         with pytest.raises(DefinitionError, match=message):
             define()

@@ -112,7 +112,7 @@ class TestIsSame:
         ],
         ids=repr,
     )
-    def test_values_of_different_type_order_or_repr_differ(self, one: Any, other: Any) -> None:
+    def test_values_of_different_type_order_or_repr_are_not_the_same(self, one: Any, other: Any) -> None:
         assert not is_same(one, other)
         assert not is_same(other, one)
         assert changed({"name": one}, {"name": other}) == {"name"}
@@ -123,7 +123,7 @@ class TestIsSame:
         # The repr of a set depends on the hash seed, and all processes of pytest-xdist need the same ids.
         ids=lambda value: type(value).__name__,
     )
-    def test_a_copy_is_the_same(self, value: Any) -> None:
+    def test_a_copy_is_the_same_as_its_original(self, value: Any) -> None:
         assert is_same(value, deepcopy(value))
         assert not changed({"name": value}, {"name": deepcopy(value)})
 

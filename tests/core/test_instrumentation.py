@@ -77,7 +77,7 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 class TestWork:
-    def test_items_are_done_unless_the_block_sets_outcomes(self, reports: list[str]) -> None:
+    def test_items_are_counted_as_done_unless_the_block_sets_outcomes(self, reports: list[str]) -> None:
         with Work(Kind.PROJECT, "balances", 3):
             pass
         with Work(Kind.PUBLISH, "ledger", 3) as work:
@@ -90,7 +90,7 @@ class TestWork:
         ]
 
     @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
-    def test_work_that_raises_is_failed_and_the_error_propagates(
+    def test_work_that_raises_is_counted_as_failed_and_the_error_propagates(
         self, reports: list[str], error: BaseException
     ) -> None:
         with pytest.raises(type(error)), Work(Kind.APPEND, size=2):
@@ -99,7 +99,7 @@ class TestWork:
 
 
 class TestWithoutExtras:
-    def test_everything_works_and_nothing_listens(self, tmp_path: object) -> None:
+    def test_the_package_works_without_extras_and_has_no_listeners(self, tmp_path: object) -> None:
         finished = subprocess.run(
             [sys.executable, "-W", "error::ImportWarning", "-c", ALONE],
             cwd=settings.BASE_DIR,

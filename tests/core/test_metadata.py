@@ -4,7 +4,7 @@ from es_django.core.metadata import current_metadata, metadata
 
 
 class TestMetadata:
-    def test_inner_blocks_add_and_override_and_none_removes(self) -> None:
+    def test_inner_blocks_add_and_override_values_and_none_removes_them(self) -> None:
         with metadata(correlation_id="c-1", user="ada"):
             with metadata(user="grace", causation_id="e-1"):
                 assert current_metadata() == {"correlation_id": "c-1", "user": "grace", "causation_id": "e-1"}

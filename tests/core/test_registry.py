@@ -142,7 +142,7 @@ class TestMeta:
                 class Meta:
                     nmae = "x"
 
-    def test_sensitive_fields_are_inherited_and_renamed_like_the_payload(self) -> None:
+    def test_sensitive_fields_are_inherited_and_follow_the_names_of_the_payload(self) -> None:
         class Payee(Event, rename="camel"):
             account_number: str
 
@@ -161,7 +161,7 @@ class TestMeta:
         assert registry.sensitive_keys("tests.no_such_type") >= payee | {"more"}
         assert registry.sensitive_keys() >= payee | {"more"}
 
-    def test_using_a_name_of_two_classes_is_an_error(self) -> None:
+    def test_a_name_that_two_classes_have_is_an_error_when_it_is_used(self) -> None:
         class First(Event):
             class Meta:
                 name = "tests.contested"
@@ -216,7 +216,7 @@ class TestDecode:
 
 
 class TestUpcasts:
-    def test_a_version_without_a_next_one_is_rejected(self) -> None:
+    def test_an_upcaster_from_the_current_or_an_invalid_version_is_rejected(self) -> None:
         for version in (0, 3, 4):
             with pytest.raises(DefinitionError, match="from_version"):
                 upcasts(Priced, from_version=version)

@@ -80,7 +80,7 @@ class TestNames:
             es_django_settings()
 
     @pytest.mark.parametrize("name", ["x", "x" * 255, "é" * 255, " padded ", "\N{PILE OF POO}"], ids=ascii)
-    def test_other_names_are_accepted(self, name: str) -> None:
+    def test_printable_names_are_accepted_everywhere(self, name: str) -> None:
         assert StreamId(name, name).key == name
         _append(correlation_id=name, causation_id=name)
         outbox.send("tests", type=name, key=name, data={}, headers={name: name})

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestDeadlyMessage:
-    def test_a_message_that_kills_its_workers_is_dead_in_the_end_and_others_are_handled(
+    def test_a_message_that_kills_its_workers_becomes_dead_and_others_are_handled(
         self, rabbitmq_url: str, tmp_path: Path
     ) -> None:
         deaths, name = tmp_path / "deaths", f"es_django.tests.{uuid4().hex}"

@@ -32,7 +32,7 @@ def relay_all(barrier: Barrier, es_django: dict[str, Any]) -> int:
 
 class TestManyRelays:
     @pytest.mark.django_db(transaction=True)
-    def test_all_messages_arrive_in_the_order_of_each_key_although_publishing_fails_at_random(
+    def test_each_key_keeps_its_order_although_publishing_fails_at_random(
         self, settings: Settings, tmp_path: Path
     ) -> None:
         noted = tmp_path / "deliveries"

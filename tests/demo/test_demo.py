@@ -112,7 +112,7 @@ class TestRun:
         ):
             assert output.count(text) == 1
 
-    def test_missing_effect_exits_with_1(self, environment: dict[str, str]) -> None:
+    def test_demo_exits_with_1_if_an_effect_is_missing(self, environment: dict[str, str]) -> None:
         manage(environment, *SMALL)
         lose = "from testproject.bank.models import LedgerEntry; LedgerEntry.objects.first().delete()"
         manage(environment, "shell", "--command", lose)
@@ -129,7 +129,7 @@ class TestRun:
         assert exit_code == 0, output
         assert AGREES in output
 
-    def test_demo_needs_debug(self, environment: dict[str, str]) -> None:
+    def test_demo_without_debug_is_refused(self, environment: dict[str, str]) -> None:
         exit_code, output = manage({**environment, "DEBUG": "0", "SECRET_KEY": "secret"}, *SMALL)
         assert exit_code == 1
         assert "DEBUG" in output

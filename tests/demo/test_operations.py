@@ -16,7 +16,7 @@ def business(seed: int) -> Customers:
 
 
 class TestOperations:
-    def test_each_operation_is_done_or_refused(self) -> None:
+    def test_done_and_refused_operations_add_up_to_all(self) -> None:
         done = business(seed=1).done
         assert done.total() == 4 + 60
         assert set(done) == {"opened", "deposits", "withdrawals", "transfers", "refused"}

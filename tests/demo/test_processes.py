@@ -32,7 +32,7 @@ class TestPrograms:
         psutil.wait_procs([child], timeout=30)
         assert not child.is_running()
 
-    def test_ended_program_is_reported_with_its_log(self, tmp_path: Path) -> None:
+    def test_program_that_ended_is_reported_with_its_log(self, tmp_path: Path) -> None:
         with running("calculator", ["tests.demo.no_such_module"], tmp_path / "log") as process:
             read(process.log, "(no_such_module)")
             with pytest.raises(DemoFailed, match=r"The calculator ended with exit code 1\.") as failure:
@@ -57,7 +57,7 @@ class TestPrograms:
 
 
 class TestPort:
-    def test_taken_port_is_replaced(self) -> None:
+    def test_port_in_use_is_replaced_by_a_free_one(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             assert processes.answers(port)

@@ -71,7 +71,7 @@ class TestLoad:
     @pytest.mark.parametrize(
         "content", [None, b"case,step\r\n", b"\x1f\x8b and no more"], ids=["absent", "other", "damaged"]
     )
-    def test_other_file_is_an_error(self, content: bytes | None, tmp_path: Path) -> None:
+    def test_file_that_is_not_a_log_is_an_error(self, content: bytes | None, tmp_path: Path) -> None:
         path = tmp_path / "log.csv"
         if content is not None:
             path.write_bytes(content)
@@ -100,7 +100,7 @@ class TestMalformedRows:
         assert not StoredEvent.objects.exists()
 
     @pytest.mark.django_db
-    def test_strict_load_of_a_valid_log(self, generated_log: Path) -> None:
+    def test_strict_load_stores_a_valid_log(self, generated_log: Path) -> None:
         load(generated_log, "--strict")
         assert_loaded(generated_log)
 

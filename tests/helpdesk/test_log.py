@@ -31,7 +31,7 @@ class TestReading:
         assert (step.support_section, step.workgroup) == ("hulls", "crew 4")
         assert step.at == datetime(2012, 10, 9, 12, 50, 17, tzinfo=UTC)
 
-    def test_gzip_equals_plain(self, tmp_path: Path) -> None:
+    def test_gzip_file_is_read_like_a_plain_one(self, tmp_path: Path) -> None:
         rows = generated_rows(20)
         assert read_log(write_log(tmp_path / "log.csv", rows)) == read_log(write_log(tmp_path / "log.gz", rows))
 

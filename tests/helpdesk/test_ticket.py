@@ -32,7 +32,7 @@ class TestRecording:
         wait = step("Wait", hour=9)
         assert ticket(wait, wait).pending_events == [wait, wait]
 
-    def test_known_steps_are_skipped(self) -> None:
+    def test_recorded_steps_are_skipped(self) -> None:
         wait, close = step("Wait", hour=9), step("Closed", hour=10)
         again = ticket(wait, close, wait)
         again.add_missing([wait, close, wait])

@@ -107,7 +107,7 @@ class TestHandling:
         assert send().status_code == 404
         assert receipts() == {}
 
-    def test_an_ingress_that_is_not_strict_accepts_a_type_without_a_handler(self, settings: Settings) -> None:
+    def test_a_type_without_a_handler_is_accepted_by_an_ingress_that_is_not_strict(self, settings: Settings) -> None:
         configure(settings, STRICT=False)
         assert send().status_code == 202
         assert receipts() == {}
@@ -189,7 +189,7 @@ class TestSignatures:
         response = Client().post(URL, b"\xff", content_type=STRUCTURED, headers=signature(b"{}"))
         assert response.status_code == 401
 
-    def test_secrets_can_be_rotated(self, settings: Settings) -> None:
+    def test_signatures_by_any_configured_secret_are_accepted(self, settings: Settings) -> None:
         configure(settings, SECRETS=[SECRET, OLD_SECRET])
         consumer("mailer")
         for number, secret in enumerate([SECRET, OLD_SECRET]):
@@ -303,7 +303,7 @@ class TestBatches:
 
 
 class TestDeployments:
-    def test_each_receipt_is_committed_before_the_response_if_requests_are_atomic(self) -> None:
+    def test_atomic_requests_do_not_wrap_the_handlers_in_a_transaction(self) -> None:
         depths = list[int]()
         consumer("mailer", lambda message: depths.append(len(connection.savepoint_ids)))
         with atomic_requests():

@@ -33,7 +33,7 @@ BROKEN = ["{", '{"a": 1, "a": 2}', "NaN", "-Infinity", '{"a": 1e999}', "[" * 100
 
 
 class TestModes:
-    def test_the_three_modes_give_the_same_message(self) -> None:
+    def test_the_same_event_in_each_of_three_modes_gives_the_same_message(self) -> None:
         structured = read_one(partitionkey="k")
         assert structured == read_binary(b'{"number": 1}', partitionkey="k")
         assert [structured] == read(json.dumps([fields(partitionkey="k")]), BATCH)
@@ -60,7 +60,7 @@ class TestModes:
 
 class TestData:
     @pytest.mark.parametrize("data", [None, True, 17, "text", [1], {"a": None}])
-    def test_data_is_any_json(self, data: Any) -> None:
+    def test_data_of_any_json_type_is_kept(self, data: Any) -> None:
         body = json.dumps(data)
         assert read(json.dumps({**fields(), "data": data}))[0].data == data
         assert read_binary(body.encode()).data == data
@@ -94,7 +94,7 @@ class TestAttributes:
     def test_a_null_attribute_is_absent(self) -> None:
         assert "subject" not in read(json.dumps({**fields(), "subject": None}))[0].headers
 
-    def test_a_time_is_kept_and_none_is_added(self) -> None:
+    def test_a_time_is_kept_and_a_missing_time_stays_absent(self) -> None:
         assert read_one(time="2026-01-02T03:04:05Z").headers["time"] == "2026-01-02T03:04:05+00:00"
         assert "time" not in read_one().headers
 

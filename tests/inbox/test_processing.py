@@ -33,7 +33,7 @@ class TestHandle:
         handle_message(to_wire(make_message()))
         assert handled == [("one", {"number": 1}), ("two", {"number": 1})]
 
-    def test_a_repeated_delivery_has_its_own_outcome(self) -> None:
+    def test_a_second_delivery_has_the_outcome_repeated(self) -> None:
         consumer("mailer")
         message = make_message()
         assert [handle(message), handle(message)] == [Outcome.HANDLED, Outcome.REPEATED]
@@ -86,12 +86,12 @@ class TestDeadMessages:
         assert handle(message, attempt=10, last=True) is Outcome.DEAD
         assert receipts() == {"mailer": "dead"}
 
-    def test_an_error_that_no_database_can_store_is_kept_readable(self) -> None:
+    def test_an_error_text_with_unstorable_characters_is_kept_readable(self) -> None:
         consumer("mailer", failing(ValueError("a \x00 and a \udc80")))
         assert handle(make_message()) is Outcome.DEAD
         assert "\\x00" in InboxReceipt.objects.get().last_error
 
-    def test_a_message_that_no_database_can_store_is_kept_whole(self) -> None:
+    def test_a_message_with_unstorable_characters_is_kept_whole(self) -> None:
         consumer("mailer", failing(ValueError()))
         message = make_message(data={"null": "\x00", "surrogate": "\udc80", "number": float("inf")})
         assert handle(message) is Outcome.DEAD

@@ -87,25 +87,25 @@ class TestFailingHandlers:
         "error",
         [SystemExit(), SystemExit(1), SystemExit(-1), SystemExit("usage: ..."), GeneratorExit(), CancelledError()],
     )
-    def test_a_handler_that_would_end_its_worker_only_fails(self, error: BaseException) -> None:
+    def test_a_handler_that_raises_an_exit_exception_is_a_retryable_failure(self, error: BaseException) -> None:
         with pytest.raises(HandlerInterrupted, match=type(error).__name__) as raised:
             handle_once("mailer", make_message(), failing(error))
         assert raised.value.retryable
         assert (effects(), InboxReceipt.objects.count()) == (0, 0)
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt(), WorkerShutdown(0), SystemExit(-241)])
-    def test_an_exception_that_ends_the_process_passes_and_nothing_is_stored(self, error: BaseException) -> None:
+    def test_an_exception_that_ends_the_worker_is_raised_and_nothing_is_stored(self, error: BaseException) -> None:
         with pytest.raises(type(error)):
             handle_once("mailer", make_message(), failing(error))
         assert (effects(), InboxReceipt.objects.count()) == (0, 0)
 
     @pytest.mark.parametrize("handler", [swallow_in_the_orm, close_the_connection])
-    def test_a_handler_that_breaks_its_transaction_has_not_handled_its_message(self, handler: Any) -> None:
+    def test_a_handler_that_breaks_its_transaction_leaves_its_message_unhandled(self, handler: Any) -> None:
         with pytest.raises(StorageError):
             handle_once("mailer", make_message(), handler)
         assert not InboxReceipt.objects.exists()
 
-    def test_a_handler_that_catches_an_error_of_raw_sql_has_not_handled_its_message(self) -> None:
+    def test_a_handler_that_catches_an_error_of_raw_sql_leaves_its_message_unhandled(self) -> None:
         # On SQLite an error does not end the transaction, unless the statement asks for a rollback.
         spoil = (
             "SELECT 1 / 0"

@@ -52,7 +52,7 @@ class TestOnce:
         pause("tests.effects", by="Ada")
         run("--once")
 
-    def test_a_long_run_without_matching_events_does_not_end_the_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_command_continues_past_many_events_without_a_projection(self, monkeypatch: pytest.MonkeyPatch) -> None:
         count(1)
         monkeypatch.setattr(es_project, "LONG_TURN", 0.5)
         turns: list[int] = []

@@ -44,14 +44,12 @@ class TestOnce:
 
     @pytest.mark.usefixtures("recorder")
     @pytest.mark.parametrize("retryable", [True, False])
-    def test_a_database_error_ends_the_command(self, failing_store: list[bool], retryable: bool) -> None:
+    def test_a_database_error_ends_the_command_with_an_error(self, failing_store: list[bool], retryable: bool) -> None:
         failing_store.append(retryable)
         with pytest.raises(CommandError, match="starting up"):
             run("--once")
 
-    def test_failed_messages_are_not_an_error_because_they_are_reported_elsewhere(
-        self, recorder: type[Recorder]
-    ) -> None:
+    def test_the_command_succeeds_although_a_message_failed(self, recorder: type[Recorder]) -> None:
         outbox.send("tests", type="noted", data=None)
         recorder.fail = staticmethod(lambda message: never)
         assert run("--once") == ("0 messages were published", "")

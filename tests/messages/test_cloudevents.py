@@ -70,7 +70,7 @@ class TestOwnMessages:
             fields |= {"streamcategory": message.stream.category, "streamkey": message.stream.key}
         assert all(value.isprintable() for name, value in attributes.items() if value != fields.get(name))
 
-    def test_the_attributes_of_a_message(self) -> None:
+    def test_each_field_of_a_message_becomes_its_attribute(self) -> None:
         message = Message(
             type="order.paid",
             data={"amount": 30},
@@ -114,7 +114,7 @@ class TestOwnMessages:
 
 
 class TestForeignEvents:
-    def test_the_same_id_of_another_source_is_another_message(self) -> None:
+    def test_events_with_one_id_but_two_sources_have_different_message_ids(self) -> None:
         one, again, other = (from_cloudevent(foreign(source=source)) for source in ("/shop", "/shop", "/bank"))
         assert one.message_id == again.message_id != other.message_id
         assert (one.headers["id"], one.headers["source"]) == ("17", "/shop")
@@ -132,11 +132,11 @@ class TestForeignEvents:
         assert "id" not in message.headers
 
     @pytest.mark.parametrize("form", ["{{{}}}", "urn:uuid:{}", "{} "])
-    def test_other_spellings_of_a_uuid_are_other_ids(self, form: str) -> None:
+    def test_an_id_in_another_spelling_of_a_uuid_is_kept_as_a_header(self, form: str) -> None:
         given_id = form.format("0197f9a0-0000-7000-8000-000000000001")
         assert from_cloudevent(foreign(id=given_id)).headers["id"] == given_id
 
-    def test_attributes_without_a_field_become_headers(self) -> None:
+    def test_attributes_without_a_field_in_the_message_become_headers(self) -> None:
         event = foreign("<a/>", subject="s", dataschema="/schema", datacontenttype="text/xml", sampled=True, hops=2)
         message = from_cloudevent(event)
         assert message.data == "<a/>"
@@ -151,6 +151,6 @@ class TestForeignEvents:
             "hops": "2",
         }
 
-    def test_bytes_become_base64(self) -> None:
+    def test_binary_data_becomes_base64_text(self) -> None:
         message = from_cloudevent(foreign(b"\x00\xff", datacontenttype="application/x-bytes"))
         assert (message.data, message.headers["datacontentencoding"]) == ("AP8=", "base64")

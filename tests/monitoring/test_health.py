@@ -108,7 +108,7 @@ class TestLog:
         assert projection(found).lag == health.Lag(0, 0.0)
 
     @pytest.mark.requires_postgresql
-    def test_a_log_that_is_held_back_is_a_problem(self, an_hour_ago: Callable[[], None]) -> None:
+    def test_an_append_that_holds_the_log_back_is_a_problem(self, an_hour_ago: Callable[[], None]) -> None:
         appended, go_on = Signal(), Signal()
 
         def append_and_wait() -> None:
@@ -131,7 +131,7 @@ class TestLog:
         assert projection(found).lag.count == 2
         assert has_problem(found, r"projection tests\.effects is 36\d\d s behind \(status: running\)")
 
-    def test_counting_stops_at_a_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_counts_stop_at_a_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("es_django.monitoring.lag.MOST", 4)
         count(*range(1, 8))
         for _ in range(6):
@@ -152,7 +152,7 @@ class TestProjections:
         assert found.log.newest == found.log.safe_end == projection(found).position == position_of(2)
         assert (projection(found).lag.count, found.problems) == (0, [])
 
-    def test_a_projection_that_does_not_run_is_behind_and_after_a_while_a_problem(
+    def test_a_projection_without_a_runner_becomes_a_problem_after_a_while(
         self, an_hour_ago: Callable[[], None]
     ) -> None:
         count(1, 2)
@@ -167,7 +167,7 @@ class TestProjections:
         assert health.status(max_lag=4000).problems == []
 
     @pytest.mark.requires_postgresql
-    def test_a_runner_that_hangs_is_behind(self, an_hour_ago: Callable[[], None]) -> None:
+    def test_a_projection_whose_runner_hangs_is_behind(self, an_hour_ago: Callable[[], None]) -> None:
         run_projections()
         count(1)
         an_hour_ago()
@@ -274,7 +274,7 @@ class TestInbox:
 
 
 class TestEsStatus:
-    def test_it_exits_with_0_without_a_problem(self) -> None:
+    def test_the_command_exits_with_0_without_a_problem(self) -> None:
         count(1)
         run_projections()
         code, shown = es_status()
@@ -282,7 +282,7 @@ class TestEsStatus:
         assert "tests.effects" in shown
         assert "Problem" not in shown
 
-    def test_it_exits_with_1_and_prints_the_problem(self, an_hour_ago: Callable[[], None]) -> None:
+    def test_the_command_exits_with_1_and_prints_the_problem(self, an_hour_ago: Callable[[], None]) -> None:
         count(1)
         an_hour_ago()
         code, shown = es_status()
@@ -290,7 +290,7 @@ class TestEsStatus:
         assert re.search(r"Problem: projection tests\.effects is 36\d\d s behind \(status: running\)", shown)
         assert es_status("--max-lag", "4000")[0] == 0
 
-    def test_it_prints_no_control_characters_of_an_error(self) -> None:
+    def test_control_characters_of_an_error_are_not_printed(self) -> None:
         count(1)
         pause("tests.effects", by="Ada")
         ProjectionCheckpoint.objects.filter(name="tests.effects").update(last_error="a\x1b]0;b\x07\x9bc")
@@ -298,7 +298,7 @@ class TestEsStatus:
         assert "a]0;bc" in shown
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown)
 
-    def test_it_prints_json_for_programs(self) -> None:
+    def test_the_option_json_prints_json(self) -> None:
         count(1)
         pause("tests.effects", by="Ada")
         code, shown = es_status("--format", "json")
@@ -307,7 +307,7 @@ class TestEsStatus:
         (one,) = [each for each in printed["projections"] if each["name"] == "tests.effects"]
         assert (one["status"], one["lag"]["count"]) == ("paused", 1)
 
-    def test_it_shows_how_many_messages_are_in_each_state(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_messages_are_counted_by_state(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", "120")
         send()
         send(attempts=2, available_at=timezone.now() + HOUR)
@@ -323,13 +323,13 @@ class TestEsStatus:
         assert cells[:7] == ["tests", "1", "0", "1", "0", "0", "0"]
         assert all(re.fullmatch(r"0\.\d s", cell) for cell in cells[7:])
 
-    def test_it_shows_the_dead_messages_of_the_inbox(self) -> None:
+    def test_dead_messages_of_the_inbox_are_counted(self) -> None:
         assert "Inbox: 0 dead" in es_status()[1]
         add_dead_receipts("a", "b")
         code, shown = es_status()
         assert (code, "Inbox: 2 dead" in shown, "Problem: 2 inbox messages are dead" in shown) == (1, True, True)
 
-    def test_it_exits_with_1_and_one_line_if_the_database_does_not_answer(self) -> None:
+    def test_a_database_that_does_not_answer_is_reported_on_one_line_with_exit_code_1(self) -> None:
         nowhere = "sqlite:////nowhere/at/all.sqlite3"
         if connection.vendor == "postgresql":
             nowhere = "postgres://nobody@127.0.0.1:1/nothing"
@@ -350,6 +350,6 @@ class TestEsStatus:
             assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1), ended.stderr
 
     @pytest.mark.parametrize("wrong", ["nan", "inf", "0", "-1"])
-    def test_it_rejects_an_invalid_lag(self, wrong: str) -> None:
+    def test_an_invalid_lag_is_rejected(self, wrong: str) -> None:
         with pytest.raises(CommandError, match="--max-lag must be more than 0 seconds"):
             es_status(f"--max-lag={wrong}")

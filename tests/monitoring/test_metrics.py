@@ -101,14 +101,14 @@ class TestCounters:
         for outcome in ("handled", "repeated", "dead"):
             assert grown("es_django_handle_messages_total", consumer="mailer", outcome=outcome) == 1
 
-    def test_labels_are_escaped(self) -> None:
+    def test_quotes_in_labels_are_escaped(self) -> None:
         consumer('two "lines"', lambda message: None)
         handle(make_message())
         assert 'consumer="two \\"lines\\""' in generate_latest(REGISTRY).decode()
 
 
 class TestHealthCollector:
-    def test_a_scrape_has_every_figure_of_the_health(self) -> None:
+    def test_a_scrape_returns_every_value_of_the_health(self) -> None:
         count(1, 2)
         run_projection("tests.effects")
         count(3)
@@ -158,7 +158,7 @@ class TestHealthCollector:
             registry.register(metrics.HealthCollector())
         assert b"es_django_up 1.0" in generate_latest(registry)
 
-    def test_the_thread_of_a_scrape_keeps_no_connection(self) -> None:
+    def test_a_scrape_closes_the_connection_of_its_thread(self) -> None:
         def scrape() -> tuple[bytes, object]:
             environment: dict[str, object] = {}
             setup_testing_defaults(environment)

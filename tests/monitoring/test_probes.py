@@ -79,5 +79,5 @@ class TestReadiness:
 
 class TestMethods:
     @pytest.mark.parametrize("path", ["/live", "/ready"])
-    def test_a_post_is_rejected(self, path: str) -> None:
+    def test_a_post_request_is_answered_with_405(self, path: str) -> None:
         assert Client().post(path).status_code == 405

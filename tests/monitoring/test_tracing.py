@@ -92,7 +92,7 @@ class TestAppend:
         assert stored.metadata["traceparent"] == traceparent_of(append)
         assert OutboxMessage.objects.get().headers["traceparent"] == traceparent_of(append)
 
-    def test_a_conflict_is_an_error_of_its_span(self, tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    def test_a_conflict_marks_its_span_as_an_error(self, tracer: Tracer, exporter: InMemorySpanExporter) -> None:
         with pytest.raises(ConcurrencyError):
             event_store.append(STREAM, [Published(owner="Ada")], expected=3)
         append = span(exporter, "es_django.append")
@@ -136,7 +136,7 @@ class TestPublish:
         assert publish.parent is None
         assert linked(publish) == {traceparent_of(span(exporter, name)) for name in ("one", "two")}
 
-    def test_a_failed_publish_is_an_error_of_its_span(
+    def test_a_failed_publish_marks_its_span_as_an_error(
         self, tracer: Tracer, exporter: InMemorySpanExporter, recorder: type[Recorder]
     ) -> None:
         outbox.send("tests", type="tests.note", data=1)
@@ -168,7 +168,7 @@ class TestProject:
         assert linked(batch) == appends
         assert len(appends) == 2
 
-    def test_a_batch_links_to_as_many_appends_as_a_span_can_hold(
+    def test_the_links_of_a_batch_are_limited_to_what_a_span_can_hold(
         self, tracer: Tracer, exporter: InMemorySpanExporter
     ) -> None:
         number = tracing.MOST_LINKS + 2
@@ -177,7 +177,7 @@ class TestProject:
         assert run_projection("tests.effects") == number
         assert len(span(exporter, "es_django.project").links) == tracing.MOST_LINKS
 
-    def test_a_failed_batch_has_the_class_of_the_error_and_not_its_text(
+    def test_the_span_of_a_failed_batch_has_the_class_of_the_error_and_not_its_text(
         self, tracer: Tracer, exporter: InMemorySpanExporter
     ) -> None:
         count(1)
@@ -192,7 +192,7 @@ class TestProject:
 
 
 class TestHandle:
-    def test_a_handler_links_to_the_sender_and_its_own_metadata_has_its_span(
+    def test_a_handler_links_to_the_sender_and_passes_on_its_own_span(
         self, tracer: Tracer, exporter: InMemorySpanExporter
     ) -> None:
         with tracer.start_as_current_span("sender"):
@@ -209,7 +209,7 @@ class TestHandle:
         assert handled.attributes == {"es_django.consumer": "mailer", "es_django.messages.handled": 1}
         assert seen == [traceparent_of(handled)]
 
-    def test_a_failed_handler_is_an_error_of_its_span(self, tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    def test_a_failed_handler_marks_its_span_as_an_error(self, tracer: Tracer, exporter: InMemorySpanExporter) -> None:
         consumer("mailer", failing(ValueError("payload")))
         handle(make_message())
         handled = span(exporter, "es_django.handle")

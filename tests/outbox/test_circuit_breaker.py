@@ -32,7 +32,9 @@ class TestCircuitBreaker:
         now += 3
         assert not circuit_breaker.is_open("tests")
 
-    def test_another_thread_may_close_the_circuit_at_any_moment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_circuit_that_another_thread_closes_in_between_raises_no_error(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         class Vanishing(dict[str, object]):
             def __contains__(self, name: object) -> bool:
                 return super().__contains__(name) and self.pop(str(name)) is not None

@@ -153,7 +153,7 @@ class TestQueryPlans:
 
     @pytest.mark.requires_postgresql  # SQLite uses no partial index if the status is a parameter
     @pytest.mark.usefixtures("_long_outbox")
-    def test_the_health_of_the_outbox_is_read_by_index(self) -> None:
+    def test_every_statement_of_the_health_uses_an_index(self) -> None:
         found: list[DestinationHealth] = []
         statements = statements_of(lambda: found.extend(destinations()))
         assert [(each.name, each.counts[MessageState.READY]) for each in found] == [("tests", MANY // 100)]
@@ -177,7 +177,7 @@ class TestQueryPlans:
 
 class TestCostOfAClaim:
     @pytest.mark.usefixtures("recorder")
-    def test_it_does_not_grow_with_the_number_of_published_messages(self) -> None:
+    def test_the_cost_does_not_grow_with_the_number_of_published_messages(self) -> None:
         fill(1, MANY // 10, open_until=MANY // 10)
         before = cost_of_a_claim()
         fill(MANY // 10 + 1, MANY, open_until=MANY // 10)
@@ -185,7 +185,7 @@ class TestCostOfAClaim:
 
     @pytest.mark.usefixtures("recorder")
     @pytest.mark.parametrize("queue", QUEUES)
-    def test_a_claim_skips_a_long_waiting_queue_without_reading_each_message(self, queue: str) -> None:
+    def test_a_long_queue_of_waiting_messages_is_skipped_cheaply(self, queue: str) -> None:
         length = 20_000
         fill(1, length, open_until=0)
         with connection.cursor() as cursor:

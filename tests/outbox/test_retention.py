@@ -52,7 +52,7 @@ class TestPruneMessages:
         assert left() == kept
         assert prune_messages(WEEK) == 0
 
-    def test_small_batches_go_on_past_messages_that_are_kept(self) -> None:
+    def test_pruning_continues_past_messages_that_are_kept(self) -> None:
         kept = {message(Status.DEAD, OLD) for _ in range(5)}
         for _ in range(5):
             message(Status.PUBLISHED, OLD)
@@ -69,7 +69,7 @@ class TestPruneMessages:
             assert prune_messages(WEEK, batch_size=4) == 1
         assert sum("SELECT" in query["sql"].split("WHERE")[0] for query in queries) == 1
 
-    def test_it_ends_in_time_and_the_next_run_goes_on(self) -> None:
+    def test_pruning_stops_at_its_time_limit_and_the_next_run_continues(self) -> None:
         message(Status.PUBLISHED, OLD)
         assert prune_messages(WEEK, seconds=0) == 0
         assert prune_messages(WEEK) == 1

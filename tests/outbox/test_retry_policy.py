@@ -32,7 +32,7 @@ class TestDecide:
             (settlement(4, NEVER, tried=False), Transition.DEAD_LETTER, 3, "never"),
         ],
     )
-    def test_each_result_leads_to_one_transition(
+    def test_each_outcome_leads_to_one_transition(
         self, given: Settlement, transition: Transition, attempts: int, error: str
     ) -> None:
         decision = decide(given, LIMITS)

@@ -78,7 +78,7 @@ class TestOnCommit:
         assert broker.is_quiet
         assert broker.sent == [wakeup.RELAY_TASK]
 
-    def test_a_rolled_back_savepoint_does_not_swallow_the_wakeup(self, broker: Broker) -> None:
+    def test_a_commit_after_a_rolled_back_savepoint_wakes_the_relay(self, broker: Broker) -> None:
         with transaction.atomic():
             with pytest.raises(KeyError), transaction.atomic():
                 send("undone")

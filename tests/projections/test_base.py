@@ -43,11 +43,11 @@ def _projection(projection: object) -> Projection:
 
 class TestDefinition:
     @pytest.mark.parametrize("annotation", [Any, Sequence[Any], Sequence[Unused], Sequence[RecordedEvent[Any]]])
-    def test_a_batch_of_unknown_events_is_rejected(self, annotation: Any) -> None:
+    def test_project_batch_without_annotated_event_classes_is_rejected(self, annotation: Any) -> None:
         with pytest.raises(DefinitionError, match="annotate the event"):
             type("Batch", (Projection,), batch_of(annotation))
 
-    def test_project_batch_and_marked_methods_are_exclusive(self) -> None:
+    def test_a_projection_with_project_batch_and_marked_methods_is_rejected(self) -> None:
         both = {**batch_of(Sequence[RecordedEvent[Unused]]), "unused": Named.unused}
         with pytest.raises(DefinitionError, match="keep one kind"):
             type("Both", (Projection,), both)
@@ -58,7 +58,7 @@ class TestDefinition:
         with pytest.raises(DefinitionError, match=r"Meta\.partitions"):
             type("Parted", (Projection,), {"Meta": meta})
 
-    def test_a_missing_name_and_a_wrong_mode_are_rejected(self) -> None:
+    def test_a_projection_without_a_name_or_with_a_wrong_mode_is_rejected(self) -> None:
         with pytest.raises(DefinitionError, match=r"Nameless\.Meta\.name"):
             type("Nameless", (Projection,), {})
         wrong: dict[str, Any] = {"Meta": type("Meta", (), {"name": "tests.wrong", "mode": "sync"})}
@@ -75,7 +75,7 @@ class TestDefinition:
         with pytest.raises(DefinitionError, match="Idle follows no events: mark a method with @projects"):
             type("Idle", (Projection,), {"Meta": type("Meta", (), {"name": "tests.idle"})})
 
-    def test_a_duplicate_name_is_rejected(self) -> None:
+    def test_a_second_projection_with_the_same_name_is_rejected(self) -> None:
         with pytest.raises(DefinitionError, match=r"are both named 'tests\.named'"):
             type("Other", (Projection,), {"Meta": type("Meta", (), {"name": "tests.named"}), "unused": Named.unused})
         assert sum(each.name == "tests.named" for each in map(_projection, inline_projections)) == 1

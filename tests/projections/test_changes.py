@@ -113,9 +113,7 @@ class TestMode:
         assert (error.id, NAME in error.msg, NAME in str(error.hint)) == ("es_django.E022", True, True)
         assert check_modes(["other"]) == check_modes(None) == []
 
-    def test_the_remedy_in_the_error_and_the_check_repairs_a_projection_that_missed_events(
-        self, become: Become
-    ) -> None:
+    def test_the_printed_remedy_repairs_a_projection_that_missed_events(self, become: Become) -> None:
         become("inline")
         record_inline_projections("default")
         report("one")
@@ -132,7 +130,7 @@ class TestMode:
         call_command("es_rebuild", NAME, stdout=StringIO())
         assert read_model() == {"one", "two"}
 
-    def test_a_paused_projection_continues_in_another_mode_at_its_position(self, become: Become) -> None:
+    def test_a_paused_projection_continues_at_its_position_after_a_change_of_mode(self, become: Become) -> None:
         become("inline")
         report("one")
         pause(NAME, by="Ada")
@@ -149,7 +147,7 @@ class TestMode:
         assert (sent(), read_model()) == (["one", "two", "three", "four"], {"one", "two", "three", "four"})
 
     @pytest.mark.parametrize("modes", [("inline", "async"), ("async", "inline")])
-    def test_a_rebuild_continues_in_another_mode(self, become: Become, modes: tuple[str, str]) -> None:
+    def test_a_rebuild_continues_after_a_change_of_mode(self, become: Become, modes: tuple[str, str]) -> None:
         before, after = modes
         become(before)
         report("one", "two")
@@ -170,7 +168,7 @@ class TestMode:
 
 
 class TestPartitions:
-    def test_a_rebuild_in_other_partitions_does_only_the_missing_side_effects(
+    def test_a_rebuild_with_another_number_of_partitions_repeats_no_side_effect(
         self, divide: Divide, settings: Settings
     ) -> None:
         settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 7}}
@@ -241,7 +239,7 @@ class TestPartitions:
         report("four")
         assert (sorted(sent()), read_model()) == (["four", "one", "three", "two"], {"one", "two", "three", "four"})
 
-    def test_a_partition_holds_the_streams_whose_events_it_reads(self) -> None:
+    def test_a_partition_reads_only_events_of_its_own_streams(self) -> None:
         report(*map(str, range(40)))
         ids = {stream.key: stream.pk for stream in Stream.objects.all()}
         for number in range(3):
@@ -251,7 +249,7 @@ class TestPartitions:
 
 
 class TestUpcasting:
-    def test_an_event_that_upcasts_to_several_has_its_side_effects_once(self, become: Become) -> None:
+    def test_each_event_from_one_upcast_has_its_side_effect_once(self, become: Become) -> None:
         report_of_old("old", "one", "two")
         run_projection(NAME)
         start_rebuild(NAME, by="Ada")
@@ -259,7 +257,7 @@ class TestUpcasting:
         assert (sent(), read_model()) == (["one", "two"], {"one", "two"})
 
     @pytest.mark.parametrize("mode", ["inline", "async"])
-    def test_events_that_upcast_to_none_do_not_end_a_rebuild(
+    def test_a_rebuild_continues_past_events_that_upcast_to_nothing(
         self, mode: str, become: Become, settings: Settings
     ) -> None:
         settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 2}}

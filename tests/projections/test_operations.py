@@ -133,17 +133,17 @@ class TestStatus:
 
 class TestActor:
     @pytest.mark.parametrize("operate", [pause, resume, start_rebuild, lambda name, by: skip(name, 1, by=by)])
-    def test_a_blank_name_is_rejected(self, operate: Callable[..., None]) -> None:
+    def test_an_operator_with_a_blank_name_is_rejected(self, operate: Callable[..., None]) -> None:
         with pytest.raises(ValueError, match="by, the name of the operator, must be"):
             operate(NAME, by=" ")
 
     @pytest.mark.parametrize("by", [None, 7, " "])
-    def test_a_missing_name_is_rejected(self, by: Any) -> None:
+    def test_an_operation_without_an_operator_is_rejected(self, by: Any) -> None:
         for change in (pause, resume, start_rebuild):
             with pytest.raises(ValueError, match="by, the name of the operator, must be"):
                 change(NAME, by=by)
 
-    def test_the_name_is_logged(self, failed: int, caplog: pytest.LogCaptureFixture) -> None:
+    def test_each_operation_is_logged_with_its_operator(self, failed: int, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "es_django.projections")
         skip(NAME, failed, by="Ada")
         pause(NAME, by="Bob")

@@ -117,7 +117,7 @@ class TestOperations:
         assert run_projection(NAME) == 8
 
     @pytest.mark.parametrize("before", [1, 3, 8])
-    def test_another_number_of_partitions_is_an_error(self, before: int) -> None:
+    def test_a_changed_number_of_partitions_without_a_rebuild_is_an_error(self, before: int) -> None:
         for number in range(before):
             ProjectionCheckpoint.objects.create(name=NAME, partition=number, partitions=before)
         append(streams=8, events=1)

@@ -147,9 +147,7 @@ HOOKS: list[str] = []
 
 class TestReadModel:
     @pytest.mark.parametrize(("name", "model"), [("balances", Balance), ("statements", StatementLine)])
-    def test_a_rebuilt_read_model_is_the_same_without_rows_that_are_not_from_the_log(
-        self, name: str, model: Any
-    ) -> None:
+    def test_a_rebuild_restores_the_read_model_and_deletes_foreign_rows(self, name: str, model: Any) -> None:
         for account in ("ada", "bob"):
             open_account(account, owner=account.title())
             deposit(account, Decimal("12.50"))
@@ -172,7 +170,7 @@ class TestReadModel:
         assert start_rebuild(NAME, by="Ada")
         assert (effects(), checkpoint().position, checkpoint().status) == (0, 0, CheckpointStatus.REBUILDING)
 
-    def test_workers_continue_a_rebuild_without_its_command(self) -> None:
+    def test_workers_finish_a_rebuild_whose_command_has_ended(self) -> None:
         count(*range(1, 8))
         run_projection(NAME)
         start_rebuild(NAME, by="Ada")
@@ -313,7 +311,7 @@ class TestSideEffects:
 
 class TestFailures:
     @pytest.mark.usefixtures("_fail_at_once")
-    def test_a_failed_rebuild_says_where_and_continues_as_a_rebuild(self) -> None:
+    def test_a_failed_rebuild_names_its_position_and_continues_as_a_rebuild(self) -> None:
         count(1, 2, 3)
         run_projection(NAME)
         fail_at(2)

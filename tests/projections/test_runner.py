@@ -91,7 +91,7 @@ class Lost(Projection):
 
 
 class TestCatchUp:
-    def test_the_log_is_applied_once(self) -> None:
+    def test_each_event_of_the_log_is_applied_once(self) -> None:
         count(1, 2, 3)
         assert effects() == 0
         assert run_projection("tests.effects") == 3
@@ -106,7 +106,7 @@ class TestCatchUp:
         run_projection("tests.effects")
         assert checkpoint().position == event_store.read_all().position
 
-    def test_only_events_of_its_classes_are_fetched(self) -> None:
+    def test_a_projection_fetches_only_events_of_its_classes(self) -> None:
         count(1)
         Repository(Ledger).save(Ledger.open("l-1"))
         with CaptureQueriesContext(connection) as captured:
@@ -115,7 +115,7 @@ class TestCatchUp:
         assert "tests.counted" in fetched
         assert "tests.ledger_opened" not in fetched
 
-    def test_a_batch_is_applied_at_once(self, settings: Settings) -> None:
+    def test_project_batch_gets_a_whole_batch_in_one_call(self, settings: Settings) -> None:
         settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"BATCH_SIZE": 4}}
         count(*range(1, 11))
         assert run_projection("tests.batches") == 10
@@ -136,7 +136,7 @@ class TestSeveral:
         assert (effects("tests.batches"), effects("tests.effects")) == (4, 4)
 
     @pytest.mark.requires_postgresql
-    def test_a_second_runner_leaves_a_locked_checkpoint_out(self) -> None:
+    def test_a_second_runner_skips_a_locked_checkpoint(self) -> None:
         count(1, 2)
         ensure_checkpoints(Effects())
         with transaction.atomic():
@@ -176,7 +176,7 @@ class TestFindingThePoisonEvent:
         assert (state.status, state.failed_position) == (CheckpointStatus.FAILED, position_of(61))
         assert effects("tests.batches") == 60
 
-    def test_a_batch_that_fails_once_is_applied_in_smaller_batches(self) -> None:
+    def test_a_failed_batch_is_retried_in_smaller_batches(self) -> None:
         count(*range(1, 9))
         Batches.poison = 8
         run_projection("tests.batches", seconds=0)
@@ -237,7 +237,9 @@ class TestFailedEvent:
         assert state.failed_position == event_store.read_all().position
 
     @pytest.mark.parametrize("error", [SystemExit("usage: ..."), GeneratorExit()])
-    def test_an_exit_inside_a_projection_is_a_failure(self, error: BaseException, settings: Settings) -> None:
+    def test_a_projection_that_raises_an_exit_exception_has_failed(
+        self, error: BaseException, settings: Settings
+    ) -> None:
         settings.ES_DJANGO = {**settings.ES_DJANGO, "PROJECTIONS": {"MAX_ATTEMPTS": 2}}
         count(1)
         fail_with(error)
@@ -272,7 +274,7 @@ class TestFailedEvent:
 
 
 class TestRecordFailure:
-    def test_a_failure_that_two_runners_met_is_counted_once(self) -> None:
+    def test_a_failure_that_two_runners_report_is_counted_once(self) -> None:
         count(1, 2)
         fail_at(1)
         run_projection("tests.effects")
@@ -338,7 +340,7 @@ class TestErrorsOutsideOfEvents:
         )
 
     @pytest.mark.requires_postgresql
-    def test_a_log_that_cannot_be_read_fails_no_projection(self) -> None:
+    def test_an_unreadable_log_is_not_a_failure_of_a_projection(self) -> None:
         count(1)
         with connection.cursor() as cursor:
             cursor.execute("SET default_transaction_isolation TO 'repeatable read'")
@@ -349,7 +351,7 @@ class TestErrorsOutsideOfEvents:
             connection.close()
         assert (checkpoint().attempts, checkpoint().last_error) == (0, "")
 
-    def test_the_end_of_the_process_is_not_a_failure_of_the_event(self) -> None:
+    def test_a_keyboard_interrupt_is_not_a_failure_of_the_event(self) -> None:
         count(1)
         fail_with(KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):

@@ -18,7 +18,7 @@ ALLOWED = {
 class TestTransition:
     @pytest.mark.parametrize("before", CheckpointStatus)
     @pytest.mark.parametrize("after", CheckpointStatus)
-    def test_only_these_transitions_are_allowed(self, before: CheckpointStatus, after: CheckpointStatus) -> None:
+    def test_transitions_outside_the_table_are_refused(self, before: CheckpointStatus, after: CheckpointStatus) -> None:
         state = ProjectionCheckpoint(name="tests.effects", status=before)
         if after in ALLOWED[before].split():
             transition(state, after)

@@ -23,7 +23,7 @@ def end() -> int:
 
 
 class TestReached:
-    def test_it_returns_when_the_projection_reaches_the_position(self) -> None:
+    def test_waiting_ends_when_the_projection_reaches_the_position(self) -> None:
         count(1)
         with threads(1) as submit:
             waiting = submit(wait_for, NAME, end(), 30.0)
@@ -31,7 +31,7 @@ class TestReached:
             waiting.result(30)
         assert checkpoint().position == end()
 
-    def test_it_returns_at_once_for_an_applied_position(self) -> None:
+    def test_waiting_for_an_applied_position_ends_at_once(self) -> None:
         count(1)
         run_projection(NAME)
         wait_for(NAME, end(), 0)
@@ -42,7 +42,7 @@ class TestReached:
         run_projection(NAME)
         async_to_sync(await_for)(NAME, end(), 0)
 
-    def test_an_inline_projection_lags_only_in_a_rebuild(self) -> None:
+    def test_waiting_for_an_inline_projection_times_out_only_in_a_rebuild(self) -> None:
         open_account("ada", owner="Ada")
         wait_for("balances", end(), 0)
         start_rebuild("balances", by="Ada")
@@ -51,7 +51,7 @@ class TestReached:
         run_projection("balances")
         wait_for("balances", end(), 0)
 
-    def test_it_waits_for_all_partitions(self) -> None:
+    def test_waiting_ends_when_all_partitions_reach_the_position(self) -> None:
         count(1)
         run_projection(Parted.name)
         wait_for(Parted.name, end(), 0)
@@ -69,7 +69,7 @@ class TestTimeout:
         assert caught.value.retryable
         assert (caught.value.name, caught.value.position) == (NAME, end())
 
-    def test_a_projection_that_has_never_run_is_at_position_0(self) -> None:
+    def test_the_error_names_position_0_if_the_projection_has_never_run(self) -> None:
         count(1)
         with pytest.raises(ProjectionTimeout, match="status: running, position 0"):
             wait_for(NAME, end(), 0)

@@ -112,7 +112,7 @@ class TestOtherDatabase:
         assert not others.exists("l-1")
 
     @pytest.mark.usefixtures("_other")
-    def test_events_with_an_inline_projection_are_refused(self) -> None:
+    def test_appends_of_events_with_an_inline_projection_are_refused(self) -> None:
         stream = StreamId("shelf", "s-1")
         for write in (
             StreamWrite(stream, [Shelved()], 0),

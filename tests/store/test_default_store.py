@@ -23,7 +23,7 @@ def append() -> None:
 
 
 class TestDefaultStore:
-    def test_a_patched_method_stays_while_the_store_is_replaced(self) -> None:
+    def test_a_patched_method_stays_patched_in_a_store_in_memory(self) -> None:
         with pytest.MonkeyPatch.context() as patched, in_memory():
             patched.setattr(event_store, "version", lambda stream: 7)
             assert event_store.version(STREAM) == 7

@@ -114,7 +114,7 @@ class TestEveryOperation:
 
 
 class TestTransaction:
-    def test_a_transaction_goes_on_after_an_error_that_a_savepoint_rolled_back(self) -> None:
+    def test_a_transaction_continues_after_a_savepoint_rolled_an_error_back(self) -> None:
         def fail_within(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
             if "SAVEPOINT" in sql:
                 return execute(sql, params, many, context)
@@ -145,7 +145,7 @@ class TestTransaction:
                 event_store.append(STREAM, [PENDING], expected=0)
         assert committed == []
 
-    def test_a_transaction_without_writes_is_healthy_with_autocommit_off(self) -> None:
+    def test_an_append_after_a_read_with_autocommit_off_is_stored(self) -> None:
         transaction.set_autocommit(False)
         try:
             with transaction.atomic(savepoint=False):
@@ -204,7 +204,7 @@ class TestLock:
         assert caught.value.__notes__ == [AFTER_COMMIT]
 
     @pytest.mark.requires_sqlite
-    def test_a_database_that_another_process_has_locked_is_a_timeout_or_a_storage_error(self) -> None:
+    def test_a_database_locked_by_another_process_is_a_timeout_or_a_storage_error(self) -> None:
         ask = "SELECT file FROM pragma_database_list WHERE name = 'main'"
         with connection.cursor() as cursor:
             (file,) = cursor.execute(ask).fetchone()

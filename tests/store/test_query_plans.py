@@ -43,7 +43,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 class TestQueryPlans:
     @pytest.mark.requires_postgresql
     @pytest.mark.parametrize("read", READS)
-    def test_no_step_reads_more_than_the_page(self, read: str) -> None:
+    def test_no_step_of_the_plan_reads_more_rows_than_the_page(self, read: str) -> None:
         statement, parameters = READS[read]
         with connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters)

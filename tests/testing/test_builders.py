@@ -19,7 +19,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 class TestEvents:
-    def test_a_staged_event_fits_a_publication(self) -> None:
+    def test_a_publication_accepts_an_event_made_by_staged(self) -> None:
         made = money_in(staged(MoneyDeposited(amount=Decimal(5)), stream=STREAM))
         assert (made.key, made.data) == ("ada", {"account": "ada", "amount": "5"})
 
@@ -42,7 +42,7 @@ class TestEvents:
 
 
 class TestMessages:
-    def test_message_data_go_through_json(self) -> None:
+    def test_message_data_are_converted_to_json_types(self) -> None:
         made = message("noted", {"at": NOON, "amount": Decimal("1.50")}, key="k", headers={"user": "ada"})
         assert made.data == {"at": "2026-01-01T12:00:00Z", "amount": "1.50"}
         assert (made.type, made.key, made.headers) == ("noted", "k", {"user": "ada"})

@@ -26,7 +26,9 @@ class Log(list[Any]):
 
 
 class TestInMemory:
-    def test_repositories_and_the_event_store_need_no_database(self, memory_event_store: MemoryEventStore) -> None:
+    def test_repositories_and_the_event_store_work_without_a_database(
+        self, memory_event_store: MemoryEventStore
+    ) -> None:
         ledgers.save(Ledger.open("l-1"))
         assert ledgers.get("l-1").owner == "Ada"
         assert (
@@ -45,7 +47,7 @@ class TestInMemory:
 
 
 class TestStore:
-    def test_an_append_reads_the_log_once_for_any_number_of_events(self) -> None:
+    def test_an_append_iterates_over_the_log_once_for_any_number_of_events(self) -> None:
         store = MemoryEventStore()
         store._log = log = Log()
         store.append(StreamId("ledger", "l-1"), [Annotated(note=number) for number in range(50)], expected=0)

@@ -27,7 +27,7 @@ class TestThen:
         with pytest.raises(AssertionError, match="the error says"):
             given(Ledger, OPENED).when(lambda ledger: ledger.withdraw(3)).then_raises(ValueError, "less")
 
-    def test_a_change_without_an_event_fails(self) -> None:
+    def test_a_state_change_without_an_event_fails(self) -> None:
         def deposit_and_note(ledger: Ledger) -> None:
             ledger.deposit(3)
             ledger.notes.append("as if it were noted")
@@ -81,6 +81,6 @@ class TestArguments:
             given(Ledger, OPENED).when(deposit)
 
     @pytest.mark.parametrize("event", [[OPENED], LedgerOpened])
-    def test_given_takes_only_events(self, event: Any) -> None:
+    def test_given_rejects_values_that_are_not_events(self, event: Any) -> None:
         with pytest.raises(TypeError, match=r"given\(Ledger, \.\.\.\) takes events one by one"):
             given(Ledger, event)

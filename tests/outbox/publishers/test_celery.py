@@ -61,7 +61,7 @@ class TestCeleryPublisher:
         with pytest.raises(DestinationUnreachable, match="refused"):
             CeleryPublisher().publish([Message(type="city.news", data=None, destination="tests")])
 
-    def test_on_a_broker_without_confirms_tasks_arrive_in_order(
+    def test_tasks_arrive_in_order_on_a_broker_without_confirms(
         self, redis_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         name = f"es_django.tests.{uuid4().hex}"

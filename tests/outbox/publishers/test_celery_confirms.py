@@ -133,7 +133,7 @@ class TestTasks:
         assert signalled == [task_id for each in ids(sent) for task_id in (each, each)]
         assert received(queue) == ids(sent)
 
-    def test_settings_and_signals_of_the_project_shape_the_task(
+    def test_the_task_follows_the_settings_and_signals_of_the_project(
         self, publisher: CeleryPublisher, queue: kombu.Queue, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(current_app.conf, "task_compression", "gzip")
@@ -275,7 +275,7 @@ class TestBrokerFailures:
     @pytest.mark.parametrize(
         "options", [{}, {"confirm_publish": True}], ids=["by default", "where Celery would confirm"]
     )
-    def test_tasks_are_sent_before_the_first_confirm_and_unknown_until_their_own(
+    def test_tasks_are_sent_before_the_first_confirm_and_fail_without_their_own(
         self,
         options: dict[str, Any],
         publisher: CeleryPublisher,

@@ -14,7 +14,7 @@ class TestMemoryPublisher:
         assert publisher.published == [first, second, third]
         assert publisher.calls == [[first, second], [third]]
 
-    def test_messages_fail_as_the_test_decides(self) -> None:
+    def test_messages_for_which_fail_returns_an_error_are_not_published(self) -> None:
         publisher = MemoryPublisher()
         good, bad = news(2)
         down = PublishError("down")

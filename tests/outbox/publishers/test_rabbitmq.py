@@ -183,7 +183,7 @@ class TestOutcomes:
 
 
 class TestBrokerFailures:
-    def test_the_next_batch_after_a_lost_connection_has_a_new_one(
+    def test_the_next_batch_after_a_lost_connection_opens_a_new_connection(
         self, publisher_through_proxy: KombuPublisher, proxy: Proxy, queue: kombu.Queue
     ) -> None:
         (message,) = news(1)

@@ -47,7 +47,9 @@ def deliveries(url: str, queue: str) -> list[kombu.Message]:
 
 
 class TestMessages:
-    def test_messages_are_in_the_queue_in_order(self, publisher: RedisPublisher, redis_url: str, queue: str) -> None:
+    def test_published_messages_are_in_the_queue_in_order(
+        self, publisher: RedisPublisher, redis_url: str, queue: str
+    ) -> None:
         sent = news(300)
         assert publisher.publish(sent) == [None] * 300
         found = deliveries(redis_url, queue)

@@ -23,7 +23,7 @@ MESSAGE = Message(
 
 
 class TestFormats:
-    def test_a_message_survives_the_wire(self) -> None:
+    def test_a_message_survives_the_round_trip(self) -> None:
         assert from_wire(to_wire(MESSAGE)) == MESSAGE
 
     def test_plain_json_holds_the_whole_message(self) -> None:

@@ -78,7 +78,9 @@ class TestMessages:
             assert from_wire(Webhook(SECRET).verify(request.body, request.headers)) == message
             assert request.headers["content-type"] == "application/json"
 
-    def test_no_signed_part_of_a_request_can_be_changed(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
+    def test_a_change_of_any_signed_part_invalidates_the_signature(
+        self, publisher: WebhookPublisher, endpoint: Endpoint
+    ) -> None:
         publisher.publish(news(1))
         (request,) = endpoint.requests
         signer = Webhook(SECRET)
@@ -207,7 +209,7 @@ class TestConnections:
         assert publishers[0].publish(news(1)) == [None]
 
     @pytest.mark.parametrize(("certified", "arrives"), [("hooks.example", True), ("other.example", False)])
-    def test_the_certificate_must_match_the_host_name(
+    def test_only_a_certificate_for_the_host_name_is_accepted(
         self,
         public_loopback: str,
         publishers: list[WebhookPublisher],
@@ -297,7 +299,7 @@ class TestServerFailures:
         assert "ConnectionRefusedError" in str(outcome)
 
     @pytest.mark.parametrize("allow_private", [True, False])
-    def test_a_name_that_does_not_resolve_is_unreachable(
+    def test_a_host_name_that_does_not_resolve_is_unreachable(
         self, publishers: list[WebhookPublisher], allow_private: bool
     ) -> None:
         url = "https://nowhere.invalid/hooks"
@@ -308,7 +310,7 @@ class TestServerFailures:
 
 class TestPrivateAddresses:
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "[::ffff:127.0.0.1]"])
-    def test_the_local_machine_is_not_connected_to(
+    def test_a_connection_to_the_local_machine_is_refused(
         self, endpoint: Endpoint, publishers: list[WebhookPublisher], host: str
     ) -> None:
         publishers.append(WebhookPublisher(url=f"http://{host}:{endpoint.server_port}/", secret=SECRET))

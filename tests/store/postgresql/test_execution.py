@@ -85,7 +85,9 @@ def is_prepared() -> bool:
 class TestMissingParts:
     @pytest.mark.django_db(transaction=False)
     @pytest.mark.parametrize(("owner", "name"), PARTS)
-    def test_each_is_found(self, owner: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_missing_part_of_psycopg_is_named(
+        self, owner: str, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         whole: Any = connection
         if owner == "DatabaseWrapper":
             whole = Without(connection, name)
@@ -101,7 +103,7 @@ class TestMissingParts:
 
 @pytest.mark.usefixtures("_a_connection_of_its_own", "_first_statement_of_the_process")
 class TestChoice:
-    def test_nothing_is_missing_in_the_installed_releases(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_installed_releases_have_every_part(self, caplog: pytest.LogCaptureFixture) -> None:
         append_and_read()
         assert is_prepared()
         assert execution._fetch is prepared.fetch
@@ -146,7 +148,7 @@ class TestRows:
         "texts": ["a", "b"],
     }
 
-    def test_the_types_are_the_same(self, way: str) -> None:
+    def test_values_have_the_same_types_on_every_way(self, way: str) -> None:
         (row,) = fetch(connection, self.STATEMENT, self.PARAMETERS)
         assert row == (
             "a 'quoted' \\ text, 100 %",
@@ -173,18 +175,18 @@ class TestRows:
         assert (at, at.utcoffset()) == (datetime(2026, 7, 1, 10, tzinfo=UTC), timedelta())
         assert zone == "Asia/Tokyo"
 
-    def test_several_rows_and_none(self, way: str) -> None:
+    def test_statements_return_several_rows_or_none(self, way: str) -> None:
         assert fetch(connection, "SELECT generate_series(1, %(last)s::int)", {"last": 3}) == [(1,), (2,), (3,)]
         assert fetch(connection, "SELECT generate_series(1, %(last)s::int)", {"last": 0}) == []
 
-    def test_statements_in_and_out_of_a_transaction(self, way: str) -> None:
+    def test_statements_work_inside_and_outside_a_transaction(self, way: str) -> None:
         append_and_read()
         with pytest.raises(ZeroDivisionError), transaction.atomic():
             event_store.append(STREAM, [Annotated(note="4")], expected=3)
             raise ZeroDivisionError
         assert event_store.version(STREAM) == 3
 
-    def test_parameters_that_are_bound_on_the_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_statements_work_with_parameters_bound_on_the_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(execution, "_fetch", plain_cursor.fetch)
         bound = connection.copy("bound")
         bound.settings_dict["OPTIONS"] = {**bound.settings_dict["OPTIONS"], "server_side_binding": True}
@@ -197,7 +199,7 @@ class TestRows:
             bound.close()
             del connections["bound"]
 
-    def test_a_log_of_queries_shows_the_values(self) -> None:
+    def test_the_query_log_shows_each_statement_with_its_values(self) -> None:
         with CaptureQueriesContext(connection) as captured:
             fetch(connection, "SELECT %(text)s::text", {"text": "shown"})
         assert [query["sql"] for query in captured.captured_queries] == ["SELECT 'shown'::text"]
@@ -243,7 +245,7 @@ ERRORS: dict[str, tuple[str, object, Callable[[], AbstractContextManager[Any]], 
 
 class TestErrors:
     @pytest.mark.parametrize("case", ERRORS)
-    def test_the_classes_are_the_same(self, case: str, way: str) -> None:
+    def test_errors_have_the_same_classes_on_every_way(self, case: str, way: str) -> None:
         statement, value, situation, expected = ERRORS[case]
         for inner in (False, True):
             connection.close()

@@ -103,7 +103,7 @@ def end_session(pid: int, once_it_waits: bool) -> None:
 
 class TestBegin:
     @pytest.mark.parametrize("pipeline", [True, False], ids=["libpq 14", "an older libpq"])
-    def test_it_costs_no_extra_round_trip(
+    def test_begin_costs_no_extra_round_trip(
         self, pipeline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(psycopg.capabilities, "has_pipeline", lambda: pipeline)
@@ -118,7 +118,7 @@ class TestBegin:
         assert event_store.version(STREAM) == 2
 
     @pytest.mark.parametrize("level", psycopg.IsolationLevel, ids=lambda level: level.name.lower())
-    def test_it_uses_the_isolation_level_of_the_connection(self, level: psycopg.IsolationLevel) -> None:
+    def test_begin_uses_the_isolation_level_of_the_connection(self, level: psycopg.IsolationLevel) -> None:
         connection.ensure_connection()
         connection.connection.isolation_level = level
         with transaction.atomic():
@@ -132,7 +132,7 @@ class TestBegin:
             raise ZeroDivisionError
         assert event_store.version(STREAM) == 1
 
-    def test_a_failing_first_statement_fails_its_transaction_only(self) -> None:
+    def test_a_failed_first_statement_affects_no_later_transaction(self) -> None:
         stored = PendingEvent(Begun())
         event_store.append(StreamId("first-statement", "other"), [stored], expected=ANY)
         append()
@@ -142,7 +142,7 @@ class TestBegin:
             append()
         assert event_store.version(STREAM) == 2
 
-    def test_an_exception_before_it_is_sent_leaves_no_open_pipeline(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_exception_before_begin_is_sent_leaves_no_open_pipeline(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def ring(*args: object) -> None:
             raise TimeLimit
 
@@ -157,9 +157,7 @@ class TestBegin:
 class TestInterruption:
     @pytest.mark.usefixtures("_interrupts_are_enabled")
     @pytest.mark.parametrize("inner", [False, True], ids=["alone", "the first of a transaction"])
-    def test_an_interrupt_ends_the_wait_for_another_writer_and_keeps_the_connection(
-        self, inner: bool, way: str
-    ) -> None:
+    def test_an_interrupt_ends_the_wait_for_a_lock_and_keeps_the_connection(self, inner: bool, way: str) -> None:
         def unit() -> AbstractContextManager[None]:
             return transaction.atomic() if inner else nullcontext()
 
@@ -175,7 +173,7 @@ class TestInterruption:
         assert connection.connection.info.backend_pid == pid
 
     @pytest.mark.usefixtures("_time_limit")
-    def test_a_statement_after_an_interrupted_one_does_not_get_its_rows(self, way: str) -> None:
+    def test_a_statement_after_an_interrupted_one_gets_its_own_rows(self, way: str) -> None:
         append()
         with pytest.raises(StorageError, match="the connection is closed"), transaction.atomic():
             with holding_the_stream(), threads(1) as submit:
@@ -208,7 +206,7 @@ class TestInterruption:
 
     @pytest.mark.parametrize("inner", [False, True], ids=["alone", "the first of a transaction"])
     @pytest.mark.parametrize("waits", [False, True], ids=["before it", "while it waits"])
-    def test_a_session_that_the_server_ends_is_an_error_and_the_next_connection_works(
+    def test_a_session_that_the_server_terminates_is_an_error_and_the_next_connection_works(
         self, waits: bool, inner: bool, way: str
     ) -> None:
         def unit() -> AbstractContextManager[None]:

@@ -57,7 +57,7 @@ def draw(barrier: object, times: int) -> None:
 
 class TestLastDrawn:
     @pytest.mark.slow
-    def test_it_is_never_too_high_while_other_sessions_draw(self) -> None:
+    def test_the_last_drawn_position_is_never_too_high_beside_other_writers(self) -> None:
         with threads(1) as submit, connection.cursor() as cursor:
             drawers = submit(run_processes, draw, [(2000,)] * DRAWERS)
             readings = 0
@@ -67,7 +67,7 @@ class TestLastDrawn:
                 readings += 1
             drawers.result()
 
-    def test_floors_and_the_end_of_the_log_use_it(self) -> None:
+    def test_floors_and_the_end_of_the_log_read_the_last_drawn_position(self) -> None:
         for statement in (sql.FLOOR, sql.FLOOR_ONCE, sql.END_OF_LOG):
             assert LAST_DRAWN in statement
             assert "FROM es_django_event_position_seq" not in statement

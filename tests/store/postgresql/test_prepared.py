@@ -58,12 +58,12 @@ class TestPreparation:
         assert prepared() == {"append", "load"}
         assert ask("SELECT name FROM pg_prepared_statements WHERE statement LIKE '%JOIN es_django_stream%'") == []
 
-    def test_the_setting_turns_it_off(self, settings: Settings) -> None:
+    def test_the_setting_turns_preparation_off(self, settings: Settings) -> None:
         settings.ES_DJANGO = {**settings.ES_DJANGO, "PREPARED_STATEMENTS": False}
         save_and_load()
         assert prepared() == set()
 
-    def test_psycopgs_own_preparation_turns_it_off(self) -> None:
+    def test_preparation_by_psycopg_turns_ours_off(self) -> None:
         connection.ensure_connection()
         connection.connection.prepare_threshold = 0
         for _ in range(2):
@@ -130,7 +130,7 @@ class TestPreparation:
 
 
 class TestQueryLog:
-    def test_it_shows_each_statement_with_its_values(self) -> None:
+    def test_the_log_shows_each_statement_with_its_values(self) -> None:
         with CaptureQueriesContext(connection) as captured:
             save_and_load()
         append, load = (query["sql"] for query in captured.captured_queries)
@@ -141,7 +141,7 @@ class TestQueryLog:
             assert "'l-1'" in shown
             assert ask(f"EXPLAIN {shown}")
 
-    def test_it_does_not_hide_a_lost_connection(self) -> None:
+    def test_the_log_does_not_hide_a_lost_connection(self) -> None:
         save_and_load()
         with psycopg.connect(**connection.connection.info.get_parameters(), autocommit=True) as other:
             other.execute("SELECT pg_terminate_backend(%s, 30000)", [connection.connection.info.backend_pid])
@@ -168,7 +168,7 @@ class TestConnection:
 
     # With DEBUG, Django cannot log a statement that is not UTF-8.
     @pytest.mark.parametrize("way", ["libpq", "plain cursor"], indirect=True)
-    def test_another_client_encoding_works(self, way: str) -> None:
+    def test_a_connection_with_another_client_encoding_stores_text_correctly(self, way: str) -> None:
         ask("SET client_encoding TO latin1")
         event_store.append(StreamId("audit", "caf\u00e9"), [Annotated(note="\u00e9")], expected=ANY)
         connection.close()
