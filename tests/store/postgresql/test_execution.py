@@ -26,15 +26,25 @@ from django.test.utils import CaptureQueriesContext
 from psycopg.adapt import Transformer
 from pytest_django import Settings
 
-from es_django import ANY, StreamId, event_store
+from es_django import ANY, Event, StreamId, event_store
 from es_django.store.backends import store_for
 from es_django.store.postgresql import execution, plain_cursor, prepared
 from es_django.store.postgresql.execution import fetch
-from tests.domain import Annotated
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.requires_postgresql]
 
 STREAM = StreamId("execution", "1")
+
+
+class Noted(Event):
+    """An event that no inline projection of another module applies."""
+
+    note: str
+
+    class Meta:
+        name = "tests.execution.noted"
+
+
 PARTS = [(owner, name) for owner, names in prepared.PARTS.items() for name in names]
 IMPORTS = [
     ("psycopg", "capabilities"),
@@ -69,9 +79,9 @@ class Without:
 
 
 def append_and_read() -> None:
-    appended = event_store.append(STREAM, [Annotated(note="1"), Annotated(note="2")], expected=ANY)
-    appended += event_store.append(STREAM, [Annotated(note="3")], expected=2)
-    assert list(event_store.read_stream(STREAM)) == event_store.read_all(types=[Annotated]).events == appended
+    appended = event_store.append(STREAM, [Noted(note="1"), Noted(note="2")], expected=ANY)
+    appended += event_store.append(STREAM, [Noted(note="3")], expected=2)
+    assert list(event_store.read_stream(STREAM)) == event_store.read_all(types=[Noted]).events == appended
     tail = [event for _, events in event_store.load(STREAM).tail for event in events]
     assert tail == [each.event for each in appended]
 
@@ -182,7 +192,7 @@ class TestRows:
     def test_statements_work_inside_and_outside_a_transaction(self, way: str) -> None:
         append_and_read()
         with pytest.raises(ZeroDivisionError), transaction.atomic():
-            event_store.append(STREAM, [Annotated(note="4")], expected=3)
+            event_store.append(STREAM, [Noted(note="4")], expected=3)
             raise ZeroDivisionError
         assert event_store.version(STREAM) == 3
 
@@ -193,8 +203,8 @@ class TestRows:
         connections["bound"] = bound
         try:
             store = store_for("bound")
-            appended = store.append(STREAM, [Annotated(note="1")], expected=ANY)
-            assert store.read_all(types=[Annotated]).events == list(store.read_stream(STREAM)) == appended
+            appended = store.append(STREAM, [Noted(note="1")], expected=ANY)
+            assert store.read_all(types=[Noted]).events == list(store.read_stream(STREAM)) == appended
         finally:
             bound.close()
             del connections["bound"]
