@@ -1,4 +1,4 @@
-"""Runs a process of the sample project beside a test, to be killed at any time."""
+"""Run a process of the sample project beside a test. The test can kill the process at any time."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from django.db import connection
 
 
 def environment_of_test_database() -> dict[str, str]:
-    """Environment variables with which a process of the sample project uses the database of the running test."""
+    """Return environment variables that connect a process of the sample project to the database of the running test."""
     name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite":
         url = f"sqlite:///{quote(name)}"
@@ -27,7 +27,7 @@ def environment_of_test_database() -> dict[str, str]:
 
 
 class Background:
-    """Python with `arguments`, in its own process group. Its output goes to the file `log`."""
+    """Run Python with `arguments` in its own process group. Its output goes to the file `log`."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
@@ -54,7 +54,7 @@ class Background:
         self.kill()
 
     def kill(self) -> None:
-        """Kills the process and its child processes at once, so that none of them can clean up."""
+        """Kill the process and its child processes at once, so that none of them can clean up."""
         if not self._process.is_running():
             return
         processes = [self._process, *self._process.children(recursive=True)]
@@ -63,17 +63,17 @@ class Background:
         assert not alive
 
     def is_idle(self) -> bool:
-        """Whether the process uses no processor time for 0.3 seconds."""
+        """Return whether the process used no processor time for 0.3 seconds."""
         used = self._process.cpu_times()
         time.sleep(0.3)
         return bool(self._process.cpu_times() == used)
 
     def terminate(self) -> None:
-        """Asks the process to end, and does not wait for it."""
+        """Ask the process to end, and return without waiting for its end."""
         self._process.terminate()
 
     def exit_code(self, *, timeout: float) -> int:
-        """Waits for the end of the process."""
+        """Wait for the end of the process."""
         return int(self._process.wait(timeout))
 
     def wait_until(self, condition: Callable[[], bool], *, timeout: float) -> None:

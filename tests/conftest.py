@@ -22,7 +22,7 @@ SLOW_DIRECTORIES = {"browser", "crash", "demo", "model"}
 
 
 def pytest_configure() -> None:
-    # No test leaves tasks for a worker of the development project, nor does a process that a test starts.
+    # Neither a test nor a process that a test starts may leave tasks for a worker of the development project.
     os.environ["CELERY_BROKER_URL"] = "memory://"
     app.conf.update(broker_url="memory://", broker_transport_options={})
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -61,7 +61,7 @@ def redis_url() -> str:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The path of the browser that playwright starts."""
+    """Return the path of the browser that playwright starts."""
     return shutil.which("chromium") or _missing("chromium is not installed")
 
 
@@ -81,7 +81,7 @@ def _missing(reason: str) -> NoReturn:
 
 @pytest.fixture
 def recorder(settings: Settings) -> type[Recorder]:
-    """The publisher of the destination "tests"."""
+    """Return the publisher of the destination "tests"."""
     Recorder.reset()
     settings.ES_DJANGO = {"DESTINATIONS": {"tests": {"PUBLISHER": "tests.publishers.Recorder"}}}
     return Recorder
@@ -89,5 +89,5 @@ def recorder(settings: Settings) -> type[Recorder]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_checkpoint_before_a_test_makes_one() -> None:
-    """A flush ends like a migration, which writes down which projections are inline."""
+    """Keep a flush from storing which projections are inline. A flush sends `post_migrate`, like a migration."""
     assert post_migrate.disconnect(record_inline_projections, sender=apps.get_app_config("es_django"))

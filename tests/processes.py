@@ -1,4 +1,4 @@
-"""Runs a function of a test in processes of the operating system, on the database of the test."""
+"""Run a function of a test in several processes, on the database of the test."""
 
 import os
 import pickle
@@ -19,10 +19,11 @@ spawn = get_context("spawn")  # a fork would share the parent's database connect
 def run_processes(
     function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], *, timeout: float = 60
 ) -> list[Any]:
-    """Calls `function(barrier, *args)` for each `args` of `arguments`, each in its own process.
+    """Call `function(barrier, *args)` for each `args` of `arguments`, each in its own process.
 
-    `function` must be a top-level function of a module. `barrier` has one party for each process. Returns the results
-    in order, when all processes have ended. Raises the exception of a process, with its traceback as a note.
+    `function` must be a top-level function of a module. `barrier` has one party for each process.
+    Return the results in order, when all processes have ended. Raise the exception of a process, with its traceback
+    as a note.
     """
     from django.db import connections
 
@@ -48,14 +49,14 @@ def run_processes(
             process.close()
             receiver.close()
     errors = [error for error, _ in outcomes if error is not None]
-    # A failing process breaks the barrier of the others, so its own error comes before their BrokenBarrierError.
+    # A failing process breaks the barrier, so the others raise BrokenBarrierError. Raise the original error first.
     for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
         raise error
     return [result for _, result in outcomes]
 
 
 def die() -> None:
-    """Ends the calling process without any clean-up, as `kill -9` does."""
+    """End the calling process without any clean-up, as `kill -9` does."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""What the admin's tests look at: events through the public store, other rows as their owners leave them."""
+"""Build rows for the tests of the admin: events through the public store, other rows directly in their tables."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -38,7 +38,7 @@ class Note(Aggregate):
 def notes(
     count: int = 1, *, key: str = "note-1", category: str = "note", note: object = None, **metadata: str
 ) -> list[RecordedEvent]:
-    """Appends `count` events, that note their version by default."""
+    """Append `count` events. By default the note of each event is its version."""
     stream = StreamId(category, key)
     version = event_store.version(stream)
     events = [Noted(note=f"note {version + n}" if note is None else note) for n in range(1, count + 1)]
@@ -88,7 +88,7 @@ def checkpoint(**columns: Any) -> ProjectionCheckpoint:
 
 
 def one_of_each() -> Sequence[Any]:
-    """A row of each model that has pages, `pk`s included."""
+    """Return a saved row of each model that has pages in the admin."""
     notes()
     snapshot = Snapshot.objects.create(stream=stream_of(), version=1, schema="Note:1", state='{"text":"note 1"}')
     return [stream_of(), stored_event(1), snapshot, message(), receipt(), checkpoint()]

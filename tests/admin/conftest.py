@@ -17,7 +17,7 @@ def superuser(db: None) -> Client:
 
 @pytest.fixture
 def staff(db: None) -> Callable[..., Client]:
-    """Makes a client of a staff user who has only the permissions named."""
+    """Return a function that logs in a staff user with only the named permissions."""
 
     def log_in(*codenames: str) -> Client:
         user = User.objects.create_user("staff", is_staff=True)
@@ -33,7 +33,7 @@ def staff(db: None) -> Callable[..., Client]:
 
 @pytest.fixture
 def get(superuser: Client) -> Callable[..., Page]:
-    """Opens a page as a superuser."""
+    """Return a function that opens a page as a superuser."""
 
     def open_page(url: str, **query: Any) -> Page:
         response = superuser.get(url, query)

@@ -1,4 +1,4 @@
-"""Choosing an action in a list, and sending the form that asks whether to do it."""
+"""Choose an action in a list of the admin, and send the form that asks for confirmation."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from tests.admin.pages import Page
 
 
 def choose(client: Client, action: str, *rows: Any, filtered: str = "", **more: Any) -> HttpResponse:
-    """What is answered when rows are chosen for an action, in a list with the query `filtered`."""
+    """Choose rows for an action in a list with the query `filtered`, and return the response."""
     query = {"action": action, "_selected_action": [row.pk for row in rows], "index": "0", **more}
     response: Any = client.post(list_url(type(rows[0])) + filtered, query)
     return response  # type: ignore[no-any-return]
 
 
 def confirm(client: Client, action: str, *rows: Any) -> list[str]:
-    """Chooses rows for an action, sends the form that asks, and returns what the list says then."""
+    """Choose rows for an action, confirm the form, and return the messages of the list page."""
     page = Page(choose(client, action, *rows).content.decode())
     answer: dict[str, list[str]] = {}
     for field in page.one("form.es-confirmation").all("input"):

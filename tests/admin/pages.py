@@ -1,4 +1,4 @@
-"""A page as its reader meets it: rows, links, times and texts, by the HTML's classes."""
+"""Read the rows, links, times and texts of an HTML page by the classes of its elements."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ class Element:
         self.children: list[Element | str] = []
 
     def __iter__(self) -> Iterator["Element"]:
-        """All elements within, in the order of the page."""
+        """Yield all elements inside this one, in the order of the page."""
         for child in self.children:
             if isinstance(child, Element):
                 yield child
@@ -29,7 +29,7 @@ class Element:
         return re.sub(r"\s+", " ", self.raw_text).strip()
 
     def all(self, selector: str) -> list["Element"]:
-        """The elements of a tag, of a `.class`, or of both, as in `td.field-key`."""
+        """Return the elements with a tag, with a `.class`, or with both, as in `td.field-key`."""
         tag, _, wanted = selector.partition(".")
         return [
             each
@@ -55,7 +55,7 @@ class Page(Element):
 
     @property
     def breadcrumbs(self) -> list[str]:
-        # A list whose separators the style sheet draws, or, in older lists of Django's own, text with separators.
+        # Breadcrumbs are a list, or, in older templates of Django, text with separators.
         trail = self.one(".breadcrumbs")
         return [step.text for step in trail.all("li")] or trail.text.split(" \u203a ")
 
@@ -64,15 +64,15 @@ class Page(Element):
         return {pair.one("dt").text: pair.one("dd").text for pair in self.one("dl.es-facts").all("div")}
 
     def column(self, name: str) -> list[str]:
-        """The cells of a list's column, from top to bottom."""
+        """Return the cells of a list's column, from top to bottom."""
         return [cell.text for cell in self.all(f".field-{name}")]
 
     def link(self, text: str) -> str | None:
-        """Where the first link of this text leads; None if there is none."""
+        """Return the address of the first link with this text, or None without such a link."""
         return next((each.attributes["href"] for each in self.all("a") if each.text == text), None)
 
     def follow(self, url: str, text: str) -> str:
-        """The address of a link on the page at `url`."""
+        """Return the absolute address of a link on the page at `url`."""
         target = self.link(text)
         assert target is not None, f"no link {text!r}"
         return url.partition("?")[0] if target == "?" else urljoin(url, target)

@@ -33,7 +33,7 @@ COUNTRIES = {"Lyon": "France"}
 
 
 def stored(data: object, *, type: str = "tests.admin.moved", schema_version: int = 1) -> StoredEvent:
-    """An event as an older version of the code has left it."""
+    """Store an event of an older schema version."""
     stream = Stream.objects.create(category="note", key=str(uuid4()), version=1)
     return StoredEvent.objects.create(
         stream=stream,
@@ -52,7 +52,7 @@ def headings(page: Page) -> list[str]:
 
 
 def tree(page: Page) -> list[Any]:
-    """Each node's heading, with the nodes below it."""
+    """Return the heading of each node, with the nodes below it."""
 
     def below(parent: Element) -> list[Any]:
         items = [child for child in parent.children if isinstance(child, Element) and child.tag == "li"]
@@ -65,7 +65,7 @@ def tree(page: Page) -> list[Any]:
 
 
 def chain() -> tuple[StoredEvent, StoredEvent]:
-    """An event whose message made a handler record another one, whose message is dead."""
+    """Store an event, its message, the event that the message caused, and that event's dead message."""
     notes(key="a", correlation_id="request-7")
     first = stored_event(1, "a")
     sent = message("published", stream=first.stream, stream_version=1, type="first.announced")

@@ -1,4 +1,4 @@
-"""The History button of a project's own admin shows the events behind an object, to those who may view them."""
+"""The History page of a project's own admin shows the events of an object to users who may view events."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ Get = Callable[..., Page]
 
 @pytest.fixture
 def history(db: None) -> str:
-    """The address of the history of a balance, and an account with two events behind it."""
+    """Store an account with two events, and return the address of the history of its balance."""
     notes(30, key="ada", category="account")
     balance = Balance.objects.create(account="ada", owner="Ada", balance=1)
     return reverse("admin:bank_balance_history", args=[balance.pk])

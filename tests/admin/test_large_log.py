@@ -1,4 +1,4 @@
-"""The pages on a log of 200,000 events: as few queries as on an empty one, and none that reads a whole table."""
+"""On a log of 200,000 events, pages need as few queries as on an empty log, and no query reads a whole table."""
 
 import re
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tests.admin.test_queries import LOGIN
 
 Get = Callable[..., Page]
 
-# One stream of 100,000 events, and 1,000 of 100; a second lies between two events of each.
+# One stream has 100,000 events, and 1,000 streams have 100 events each. Successive events are one second apart.
 FILL_EVENTS = """
 INSERT INTO es_django_event (stream_id, version, type, schema_version, data, metadata, correlation_id, event_id,
                              recorded_at)
@@ -72,7 +72,7 @@ def large_log(db: None, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def pages() -> dict[str, tuple[str, dict[str, Any], int]]:
-    """The address of each page, its query, and how many queries it needs."""
+    """Yield the address of each page, its query string, and the number of SQL queries that it needs."""
     event, stream = stored_event(50_000), Stream.objects.get(pk=1)
     return {
         "overview": (reverse("admin:app_list", args=["es_django"]), {}, 26 + (connection.vendor == "postgresql")),
@@ -93,7 +93,7 @@ def pages() -> dict[str, tuple[str, dict[str, Any], int]]:
 def reads_a_whole_table(sql: str, how: str) -> bool:
     if connection.vendor == "postgresql":
         return bool(re.search(r"Seq Scan on es_django_(event|outboxmessage)\b", how))
-    # A scan in the order of the key ends with the page.
+    # A scan in the order of the primary key stops when the page is full.
     return "SCAN es_django_event" in how and ("LIMIT" not in sql or "TEMP B-TREE" in how)
 
 
@@ -119,6 +119,6 @@ class TestLargeLog:
             faults += [f"{name}: {sql[:300]}\n{how}" for sql, how in plans.items() if reads_a_whole_table(sql, how)]
         assert not faults, "\n\n".join(faults)
         summary = get(reverse("admin:app_list", args=["es_django"])).one("p.es-summary").text
-        # an event a second, but for as long as the filling took
+        # one event per second, minus the seconds for which the filling took
         assert 3_300 <= int(summary.split()[0].replace(",", "")) <= 3_600
         assert "at most 60 in a minute" in summary

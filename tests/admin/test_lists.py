@@ -1,4 +1,4 @@
-"""Lists are paged from edge to edge, in the order of an index, whatever stands in the URL."""
+"""Each page of a list starts after the last row of the page before, in the order of an index, for any URL."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ def three_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def walk(get: Get, url: str, column: str, link: str) -> list[list[str]]:
-    """The cells of a column on each page from `url` on, as long as there is a `link`."""
+    """Return the cells of a column on each page. Start at `url` and follow `link` until a page lacks it."""
     pages = []
     while True:
         page = get(url)
@@ -62,7 +62,7 @@ class TestStreams:
     @pytest.mark.usefixtures("three_a_page")
     @pytest.mark.parametrize("count", [3, 4, 7])
     def test_next_and_previous_links_reach_every_row_once(self, get: Get, count: int) -> None:
-        # one category ends within a page, so that the edge is compared by category and key together
+        # The first category ends within a page, so the start of the next page must compare category and key together.
         for n in range(count):
             notes(category="a" if n < 2 else "b", key=f"{n}")
         keys = [str(n) for n in range(count)]

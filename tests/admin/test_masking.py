@@ -1,4 +1,4 @@
-"""What an event marks as sensitive is on no page of who lacks the permission, however old or broken it is."""
+"""A user without the permission sees no sensitive value on any page, even of an old or broken event."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -66,7 +66,7 @@ class Payees(Aggregate):
 
 
 class Odd:
-    """What is no JSON."""
+    """A value of a state that JSON cannot represent."""
 
     def __init__(self, value: str) -> None:
         self.value = value

@@ -1,4 +1,4 @@
-"""Messages are requeued, released and discarded by those who may, once confirmed, and on the record."""
+"""Users with the permission requeue, release and discard messages after a confirmation, and each action is logged."""
 
 import logging
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The app's first page tells how everything is, to each as far as they may view it."""
+"""The app's first page shows the status of the event store, in sections that each need a view permission."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ def row(page: Page, name: str) -> list[str]:
 
 
 def recorded(age: timedelta, count: int, *, first_position: int | None = None) -> None:
-    """Events of some time ago, in a stream of their own."""
+    """Store `count` events that were recorded `age` ago, in a new stream."""
     stream = Stream.objects.create(category="note", key=str(age), version=count)
     StoredEvent.objects.bulk_create(
         StoredEvent(

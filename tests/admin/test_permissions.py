@@ -29,7 +29,7 @@ def row_of(model: type[Any]) -> Any:
 
 
 def stored() -> list[list[dict[str, Any]]]:
-    """All columns of all rows."""
+    """Return all columns of all rows."""
     return [list(model._default_manager.order_by("pk").values()) for model in MODELS]
 
 
@@ -43,7 +43,7 @@ answers = pytest.mark.parametrize("answer", [{}, {"confirmed": "yes"}])
 
 
 def addresses() -> list[str]:
-    """Every address of every page of the app, of a row that exists."""
+    """Return the address of every page of the app. Pages of a row refer to a row that exists."""
     rows = {type(row): row for row in one_of_each()}
     found = [reverse("admin:app_list", args=["es_django"])]
     for model in MODELS:

@@ -1,4 +1,4 @@
-"""Projections are paused, resumed, rebuilt and made to skip, by those who may, once confirmed, and on the record."""
+"""Users with the permission operate projections after a confirmation, and each operation is logged."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ def choose(client: Client, row: ProjectionCheckpoint, action: str, **answer: Any
 
 
 def confirm(client: Client, row: ProjectionCheckpoint, action: str) -> list[str]:
-    """Chooses an action and sends the form of the confirmation; returns what is said then."""
+    """Choose an action, confirm it, and return the messages of the next page."""
     page = Page(choose(client, row, action).content.decode())
     form = next(each for each in page.all("form") if each.attributes.get("id") == "content-main")
     answer: dict[str, list[str]] = {}

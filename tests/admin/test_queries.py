@@ -1,4 +1,4 @@
-"""What the pages ask of the database: little, and nothing that grows with the tables."""
+"""Pages need few queries, and the cost of a query does not grow with the tables."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -33,12 +33,12 @@ from tests.admin.pages import Page
 Get = Callable[..., Page]
 
 LOGIN = 2
-"""The session and the user."""
+"""The number of queries of each request for the session and the user."""
 
 
 @contextmanager
 def queries(count: int | None = None) -> Iterator[list[str]]:
-    """Collects the SQL on the event store's tables, and checks that a page needs just `count` queries of it."""
+    """Collect the SQL on the event store's tables, and check that the block runs exactly `count` such queries."""
     found: list[str] = []
     with CaptureQueriesContext(connection) as captured:
         yield found
@@ -59,7 +59,7 @@ def much(db: None) -> None:
 
 
 def plan(sql: str) -> str:
-    """How the database goes about a query, on a table that is long enough for an index to pay."""
+    """Return the plan of a query as on a table that is long enough for an index to be used."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("ANALYZE es_django_stream, es_django_event, es_django_outboxmessage")
@@ -79,7 +79,7 @@ class TestNumberOfQueries:
     @pytest.mark.parametrize(
         ("model", "count"),
         [
-            (Stream, 2),  # its categories, and the rows
+            (Stream, 2),  # one query for the categories and one for the rows
             (StoredEvent, 1),
             (Snapshot, 1),
             (OutboxMessage, 1),
@@ -97,20 +97,18 @@ class TestNumberOfQueries:
     def test_stream_page_needs_four_queries(self, get: Get) -> None:
         notes(60)
         url = page_url(stream_of())
-        with queries(4):  # the stream, its snapshots, its events, their types
+        with queries(4):  # one query each for the stream, its snapshots, its events and the event types
             get(url, order="newest", **{"from": 40})
 
     def test_event_page_needs_seven_queries(self, get: Get) -> None:
         notes(3)
         url = page_url(stored_event(2))
-        with queries(
-            7
-        ):  # the event, its stream, its neighbours, its documents, how it is read, and two for what it caused
+        with queries(7):  # the event, its stream, its neighbours, its documents, its upcast form; two for its effects
             get(url)
 
     def test_stream_search_needs_at_most_four_queries(self, get: Get) -> None:
         notes(key="1")
-        with queries(4):  # the categories twice, is it a key, the rows
+        with queries(4):  # two for the categories, one for the key and one for the rows
             get(list_url(Stream), q="1")
 
 
@@ -163,7 +161,7 @@ class TestPlans:
             get(list_url(model), **query)
         how = plan(found[-1])
         assert re.search(SEARCHES, how), how
-        if "q" not in query:  # the few that a search finds may be sorted
+        if "q" not in query:  # a search finds few rows, so sorting them is cheap
             assert not re.search(SORTS, how), how
 
     @pytest.mark.usefixtures("much")

@@ -1,4 +1,4 @@
-"""Dead messages are replayed from the admin by those who may, and it is recorded who did."""
+"""Users with the permission replay dead messages from the admin, and each replay is logged with its user."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,7 @@ def choose(client: Client, *receipts: InboxReceipt, **more: str) -> HttpResponse
 
 
 def confirm(client: Client, *receipts: InboxReceipt, **more: str) -> Page:
-    """The list with what it says about the replay."""
+    """Return the list page with the messages about the replay."""
     response = choose(client, *receipts, confirmed="yes", **more)
     assert response.status_code == 302
     return Page(client.get(response["Location"]).content.decode())

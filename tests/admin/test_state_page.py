@@ -1,4 +1,4 @@
-"""The state of an aggregate at any version, and what changed."""
+"""A page shows the state of an aggregate at any version, and marks the changed fields."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ def state_url(key: str = "note-1", category: str = "note") -> str:
 
 
 def fields(page: Page) -> dict[str, list[str]]:
-    """What each field is after the version and, if that changed it, was before."""
+    """Return the value of each field after the version, and the former value if the version changed it."""
     rows = page.one("table.es-state").one("tbody").all("tr")
     return {row.one("th").text: [cell.text for cell in row.all("td")] for row in rows}
 

@@ -32,7 +32,7 @@ class Reminded(Event):
 
 
 def mixed(count: int) -> None:
-    """A stream whose every third event is another one."""
+    """Store a stream in which every third event has another type."""
     for version in range(1, count + 1):
         event = Reminded() if version % 3 == 0 else Noted(note=version)
         event_store.append(StreamId("note", "note-1"), [event], expected=version - 1)

@@ -26,7 +26,7 @@ def execute(*statements: str) -> None:
 
 @pytest.fixture
 def without() -> Iterator[Callable[[type[Model], str], None]]:
-    """Drops a constraint or an index until the test ends."""
+    """Return a function that drops a constraint or an index until the test ends."""
     dropped: list[tuple[type[Model], BaseConstraint | Index]] = []
 
     def drop(model: type[Model], name: str) -> None:
@@ -36,7 +36,7 @@ def without() -> Iterator[Callable[[type[Model], str], None]]:
                 editor.remove_index(model, found)
             else:
                 kept = [each for each in model._meta.constraints if each is not found]
-                # SQLite creates the table again from the constraints of the model
+                # SQLite creates the table anew from the constraints of the model
                 with patch.object(model._meta, "constraints", kept):
                     editor.remove_constraint(model, found)
         dropped.append((model, found))
@@ -54,7 +54,7 @@ def without() -> Iterator[Callable[[type[Model], str], None]]:
 
 
 def restore_trigger() -> None:
-    """Create the trigger again: SQLite loses it when it creates the table again to change it."""
+    """Create the trigger again, because SQLite drops it when a changed table is created anew."""
     execute(*_DROPS[connection.vendor])
     with connection.schema_editor() as editor:
         editor.execute(REFUSE_CHANGES[connection.vendor], params=None)

@@ -1,4 +1,4 @@
-"""An audit finds each change that was made to the database outside of the store, and nothing else."""
+"""An audit finds each change to the database that bypassed the store, and reports nothing else."""
 
 import re
 from collections.abc import Callable
@@ -394,7 +394,7 @@ class TestRows:
         outbox.send("tests", type="tests.plain", data=1)
         with unchecked():
             if connection.vendor == "postgresql":
-                # PostgreSQL checks the constraint even so, unless it applies to new rows only
+                # PostgreSQL checks existing rows when it adds a constraint, unless the constraint is NOT VALID
                 execute("ALTER TABLE es_django_outboxmessage DROP CONSTRAINT es_django_outbox_status_fits")
             OutboxMessage.objects.update(status="dead")
         if connection.vendor == "postgresql":

@@ -12,7 +12,7 @@ from es_django.tasks import handle_message
 
 
 class HandledHere(Publisher):
-    """Hands each message to its handlers without a broker in between."""
+    """Publish each message by calling its handlers directly, without a broker."""
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
         for message in messages:
@@ -22,7 +22,7 @@ class HandledHere(Publisher):
 
 @pytest.fixture
 def deliver(settings: Any) -> Callable[[], int]:
-    """Delivers what is in the outbox to the ledger, and returns how many messages that were."""
+    """Return a function that delivers the outbox messages to the ledger and returns their number."""
     publisher = f"{HandledHere.__module__}.{HandledHere.__qualname__}"
     settings.ES_DJANGO = {"DESTINATIONS": {"ledger": {"PUBLISHER": publisher}}}
     return lambda: relay("ledger")

@@ -9,7 +9,7 @@ from testproject.bank.events import AccountOpened, MoneyDeposited, MoneyReceived
 
 @pytest.fixture
 def account() -> Account:
-    """An account with 100 in it."""
+    """Return an account with a balance of 100."""
     account = Account.open("acc-1", owner="Ada")
     account.deposit(Decimal(100))
     return account

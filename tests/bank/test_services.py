@@ -29,13 +29,12 @@ def balances() -> dict[str, Decimal]:
 
 
 def stored() -> tuple[int, int, dict[str, Decimal]]:
-    """All that a change may leave behind."""
+    """Return the number of events, the number of messages, and all balances."""
     return StoredEvent.objects.count(), OutboxMessage.objects.count(), balances()
 
 
 def interrupt_saves(monkeypatch: pytest.MonkeyPatch, times: int, other: Callable[[], None]) -> list[int]:
-    """Lets `other` come between the load and the save of the next transfers; returns the saves, which it goes on to
-    fill."""
+    """Run `other` between the load and the save of the next transfers. Return a list that counts the saves."""
     save_all, saves = accounts.save_all, [0]
 
     def save_after_other(aggregates: list[Account]) -> None:

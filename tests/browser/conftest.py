@@ -23,16 +23,17 @@ STRICT = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""A policy without exceptions: no inline script, no inline style, nothing from elsewhere."""
+"""A content security policy that allows no inline script, no inline style and no other origin."""
 
 Browse = Callable[..., AbstractContextManager[Page]]
 
 
 @pytest.fixture
 def browse(live_server: LiveServer, chromium: str) -> Browse:
-    """Opens a browser for a superuser, under a strict policy; the block fails on whatever the console complains of.
+    """Open a browser for a superuser under a strict policy. The block fails if the console shows an error.
 
-    Rows are made before and looked at after the block: within it Django takes its thread for an asynchronous one.
+    Create rows before the block and read them after it: Django refuses queries within the block, because playwright
+    runs an event loop in this thread.
     """
 
     @contextmanager
@@ -62,7 +63,7 @@ def browse(live_server: LiveServer, chromium: str) -> Browse:
 
 
 def _with_strict_policy(route: Route) -> None:
-    if route.request.url.endswith("/favicon.ico"):  # asked for by the browser itself
+    if route.request.url.endswith("/favicon.ico"):  # the browser itself requests this file
         route.fulfill(status=204)
         return
     response = route.fetch(max_redirects=0)

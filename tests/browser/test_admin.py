@@ -1,4 +1,4 @@
-"""The admin's pages in a real browser, as an operator walks through them."""
+"""The admin's pages work in a real browser, in the steps of an operator."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,7 +16,7 @@ def box_height(page: Page, selector: str) -> float:
     return box["height"]
 
 
-# by the formula of WCAG 2
+# contrast by the formula of WCAG 2
 CONTRASTS = """
 () => {
     const luminance = color => color.match(/[\\d.]+/g).slice(0, 3).map(Number).map(c => c / 255)

@@ -1,4 +1,4 @@
-"""Every page of the admin: without faults of accessibility, within narrow screens, and usable without a mouse."""
+"""Every page of the admin is accessible, fits a narrow screen, and works without a mouse."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def state_url() -> str:
 
 
 def everything() -> dict[str, str]:
-    """Rows with all that a page can show, and the address of each page."""
+    """Store rows that fill every part of a page, and return the address of each page."""
     notes(30, note={"text": "unbroken" * 60}, user="ada", correlation_id="c" * 100)
     event, stream = stored_event(30), stream_of()
     sent = message("published", stream=stream, stream_version=30, destination="d" * 100)
@@ -47,7 +47,7 @@ def everything() -> dict[str, str]:
 
 
 def choose(page: Page, model: type[Any], action: str) -> None:
-    """Ticks the first row of a list and asks for an action."""
+    """Tick the first row of a list and choose an action."""
     page.goto(list_url(model))
     page.locator("input.action-select").first.check()
     page.get_by_label("Action:").select_option(action)
@@ -63,7 +63,7 @@ CONFIRMATIONS: dict[str, Do] = {
 
 
 def faults(page: Page) -> list[str]:
-    """What axe finds, but for links in breadcrumbs, which Django itself draws so."""
+    """Return the violations that axe finds, except those of Django's own breadcrumb links."""
     found = Axe().run(page).response["violations"]
     return [
         f"{fault['id']}: {node['html'][:150]}"

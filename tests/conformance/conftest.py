@@ -1,5 +1,5 @@
-"""Runs each conformance test on the database of this run, and on the store in memory too unless the test is marked
-`database_alone`."""
+"""Run each conformance test on the database of this run. Tests without the mark `database_alone` also run on the
+store in memory."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,10 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         with in_memory():
             yield "memory"
     elif request.param == PLAIN_CURSOR:
-        from es_django.store.postgresql import execution, plain_cursor  # need psycopg
+        from es_django.store.postgresql import (
+            execution,
+            plain_cursor,
+        )  # imported here because these modules need psycopg
 
         monkeypatch.setattr(execution, "_fetch", plain_cursor.fetch)
         yield "postgresql"

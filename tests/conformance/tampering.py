@@ -1,4 +1,4 @@
-"""Reads and changes the contents of a store without its methods, on every backend."""
+"""Read and change the contents of a store without its methods, on every backend."""
 
 import json
 from typing import Any
@@ -19,7 +19,7 @@ from es_django.store.writes import Snapshot
 
 
 def snapshot_versions(stream: StreamId) -> dict[str, int]:
-    """The version of each of the stream's snapshots, by schema."""
+    """Return the version of each snapshot of the stream, by schema."""
     store = store_for()
     if isinstance(store, MemoryEventStore):
         return {snapshot.schema: version for version, snapshot in store._snapshots.get(stream, ())}
@@ -27,12 +27,12 @@ def snapshot_versions(stream: StreamId) -> dict[str, int]:
 
 
 def snapshot_version(stream: StreamId) -> int | None:
-    """The version of the stream's newest snapshot; None without a snapshot."""
+    """Return the version of the stream's newest snapshot, or None without a snapshot."""
     return max(snapshot_versions(stream).values(), default=None)
 
 
 def change_snapshot(stream: StreamId, **changes: Any) -> None:
-    """Sets `version`, `schema` or `state` of the stream's only snapshot."""
+    """Set `version`, `schema` or `state` of the stream's only snapshot."""
     store = store_for()
     if "state" in changes:
         changes["state"] = json.dumps(changes["state"])
@@ -45,7 +45,7 @@ def change_snapshot(stream: StreamId, **changes: Any) -> None:
 
 
 def put_snapshot(stream: StreamId, version: int, snapshot: Snapshot) -> None:
-    """Replaces the stream's only snapshot by this one."""
+    """Replace the stream's only snapshot by this one."""
     change_snapshot(stream, version=version, schema=snapshot.schema, state=json.loads(snapshot.state))
 
 
@@ -58,7 +58,7 @@ def delete_snapshot(stream: StreamId) -> None:
 
 
 def add_events(stream: StreamId, *events: tuple[str, int, dict[str, Any]]) -> None:
-    """Appends events as another release would store them: each is a type, a schema version and a payload."""
+    """Append events as another release would store them. Each event is a type, a schema version and a payload."""
     store, before = store_for(), event_store.version(stream)
     for version, (type, schema_version, data) in enumerate(events, start=before + 1):
         if isinstance(store, MemoryEventStore):
@@ -85,7 +85,7 @@ def add_events(stream: StreamId, *events: tuple[str, int, dict[str, Any]]) -> No
 
 
 def forget_events(stream: StreamId, up_to: int) -> None:
-    """Deletes these events, or makes them unreadable in memory, so that a test notices if they are read."""
+    """Delete these events, or make them unreadable in memory, so that a test fails if they are read."""
     store = store_for()
     if isinstance(store, MemoryEventStore):
         events = store._streams[stream]

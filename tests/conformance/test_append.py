@@ -43,7 +43,7 @@ def versions(key: str) -> list[int]:
 
 @contextmanager
 def in_flight(first_append: Callable[[], object]) -> Iterator[None]:
-    """Runs `first_append` in another thread, right after the next append in the block has looked for its events."""
+    """Run `first_append` in another thread, right after the next append in the block has looked up its events."""
     find_events = type(store_for())._find_events
     looked: list[Any] = []
 
@@ -66,7 +66,7 @@ NAMES += ["🙂" * 255, "🙂" * 254 + "!", *(separator.join("ab") for separator
 
 
 class TestExpectedVersion:
-    """A stream at the expected version takes the events. At any other version, nothing is written."""
+    """An append writes its events if the stream is at the expected version, and nothing at any other version."""
 
     @pytest.mark.parametrize(
         ("expected", "before", "fits"),
@@ -100,7 +100,11 @@ class TestExpectedVersion:
         assert event_store.version(stream) == before + fits
 
     def test_streams_with_the_same_key_in_two_categories_have_versions_of_their_own(self) -> None:
-        streams = [Ledger("l-1").stream, StreamId("a category before it", "l-1"), StreamId("one after it", "l-1")]
+        streams = [
+            Ledger("l-1").stream,
+            StreamId("a category before it", "l-1"),
+            StreamId("one after it", "l-1"),
+        ]
         for stream in streams:
             event_store.append(stream, [Deposited(amount=Decimal(10))], expected=0)
         for expected in (1, STREAM_EXISTS, ANY):
@@ -190,7 +194,7 @@ class TestRepeatedAppend:
         assert list(caught.value.event_ids) == [event.event_id]
         assert event_store.read_all().events == []
 
-    @pytest.mark.requires_postgresql  # in the other stores only one append is in flight at a time
+    @pytest.mark.requires_postgresql  # the other stores allow only one append in flight at a time
     def test_a_repeat_beside_the_first_append_in_flight_returns_its_events(self) -> None:
         stream, events = StreamId("ledger", "l-1"), [PendingEvent(LedgerOpened(owner="Ada"))]
         with in_flight(lambda: event_store.append(stream, events, expected=ANY)):
@@ -223,7 +227,7 @@ class TestRepeatedAppend:
         stream, events = StreamId("ledger", "l-1"), [PendingEvent(LedgerOpened(owner="Ada"))]
         event_store.append(stream, events, expected=0)
         event_store.append(stream, [Deposited(amount=Decimal(1))], expected=1)
-        # At the current version the ids are taken; at another one the stream has moved on.
+        # At the current version the append fails because its event ids exist, at another version because of a conflict.
         with pytest.raises(DuplicateEvent if version == 2 else ConcurrencyError):
             event_store.append(stream, events, expected=version)
         assert event_store.version(stream) == 2

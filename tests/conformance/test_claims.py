@@ -45,7 +45,7 @@ def claim(worker: str = "a", *, limit: int = 100, lease: float = LEASE) -> list[
 
 
 def settle(worker: str, *settlements: Settlement) -> list[bool]:
-    """For each claim, whether the worker still held it."""
+    """Settle claims, and return for each one whether the worker still held it."""
     lost_claims = outbox_store().settle(worker, settlements)
     assert all(lost is None or isinstance(lost, ClaimLost) for lost in lost_claims)
     return [lost is None for lost in lost_claims]
@@ -78,7 +78,7 @@ def renew_backwards(claims: list[Claim]) -> None:
 
 
 def is_awaited(pid: int) -> bool:
-    """Whether another connection waits for a lock of this one."""
+    """Return whether another connection waits for a lock of the connection with this process id."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND %s = ANY (pg_blocking_pids(pid))", [pid])
         return bool(cursor.fetchall())
@@ -412,7 +412,7 @@ class TestSettle:
         assert row() == (Status.PENDING, 1, "first failure", False)
         end_pauses()
         (second,) = claim()
-        assert settle("a", Settlement(first)) == [False], "the claim of an earlier attempt settles nothing"
+        assert settle("a", Settlement(first)) == [False], "a claim of an earlier attempt must not settle the message"
         assert settle("a", Settlement(second, PublishError("second failure"))) == [True]
         assert row()[:3] == (Status.DEAD, 2, "second failure")
         assert claim() == []
@@ -464,7 +464,7 @@ class TestExtend:
         held = outbox_store().extend("a", [claims[0], stolen], lease=LEASE)
         assert held == {claims[0].id}
         taken: list[Claim] = []
-        while len(taken) < 2:  # each has a lease of its own, of which one may end a moment before the other
+        while len(taken) < 2:  # Each claim has its own lease, and one lease may expire a moment before the other.
             taken += claim("b")
             assert time.monotonic() - started < 5
         assert numbers(taken) == [1, 2]

@@ -50,7 +50,7 @@ def terminate_once_waiting(backend: int) -> None:
             cursor.execute("SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted", [backend])
             if cursor.fetchone() == (1,):
                 break
-            assert time.monotonic() < deadline, "the backend never waited for a lock"
+            assert time.monotonic() < deadline, "the backend did not wait for a lock within the time limit"
             time.sleep(0.005)
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
 
@@ -88,7 +88,7 @@ TWINS = [
 
 
 def lose_the_reply(patch: pytest.MonkeyPatch) -> None:
-    """Breaks the connection after the server has committed and before the client gets the reply, from now on."""
+    """From now on, break the connection after the server has committed and before the client gets the reply."""
 
     commit, execute = connection._commit, CursorWrapper.execute  # type: ignore[attr-defined]
 
@@ -280,7 +280,9 @@ class TestRollback:
             with pytest.raises(KeyError), event_store.transaction():
                 ledgers.save(Ledger.open("mine"))
                 other = submit(ledgers.save, Ledger.open("theirs"))
-                wait([other], timeout=0.2)  # it still waits then, unless the store allows concurrent writers
+                wait(
+                    [other], timeout=0.2
+                )  # the other writer still waits here, unless the store allows concurrent writers
                 raise KeyError
             other.result(30)
         assert (ledgers.exists("mine"), ledgers.exists("theirs")) == (False, True)

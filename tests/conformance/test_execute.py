@@ -1,4 +1,4 @@
-"""Load, decide, save, again after a conflict; a command with an id takes effect once."""
+"""`execute` loads, decides and saves, and repeats this after a conflict. A command with an id takes effect once."""
 
 import threading
 import time
@@ -83,7 +83,7 @@ class TestConflicts:
         [
             pytest.param("40001", 3, id="serialization failure"),
             pytest.param("40P01", 3, id="deadlock"),
-            pytest.param("08006", 1, id="connection lost, so that it may have been stored"),
+            pytest.param("08006", 1, id="connection lost, so that the event may have been stored"),
             pytest.param("23514", 1, id="constraint"),
         ],
     )
@@ -203,7 +203,7 @@ class TestCommandIds:
         def decide(ledger: Ledger) -> None:
             amount = next(amounts)
             if amount == 10:
-                # another execution of the same command, which comes first
+                # another execution of the same command saves first
                 ledgers.execute("l-1", decide, command_id="c-1")
             ledger.deposit(amount)
 
@@ -241,7 +241,7 @@ def wait_for_a_waiter() -> None:
             )
             if cursor.fetchone() == (1,):
                 return
-            assert time.monotonic() < deadline, "no session waited"
+            assert time.monotonic() < deadline, "no session waited for a lock"
             time.sleep(0.005)
 
 

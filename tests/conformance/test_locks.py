@@ -42,12 +42,12 @@ def _a_ledger(backend: str) -> None:
 def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, "the condition never held"
+        assert time.monotonic() < deadline, "the condition did not become true within the time limit"
         time.sleep(0.005)
 
 
 def waiters() -> int:
-    """How many writers wait for the lock of the stream, as the lock itself reports."""
+    """Return how many writers wait for the lock of the stream, as the lock itself counts them."""
     if connection.vendor == "sqlite":
         return max(0, tickets() - 1)
     with connection.cursor() as cursor:
@@ -97,7 +97,7 @@ class TestOrderOfArrival:
         assert ledgers.get("l-1").notes == list(range(1, 11))
 
     def test_ticket_lock_alone_keeps_the_order_of_arrival(self) -> None:
-        """Without a database: the order comes from the tickets, since a plain mutex may wake any waiter."""
+        """Use no database: only the tickets can keep the order, because a plain mutex may wake any waiter."""
         lock, order = FairLock(), list[int]()
 
         def enter(number: int) -> None:
@@ -113,7 +113,7 @@ class TestOrderOfArrival:
 
 
 def arrive_in_turn(barrier: Barrier, number: int) -> None:
-    """Each process reaches each barrier. In its own turn it then waits for the lock, in a thread."""
+    """Reach each barrier in every process. Process `n` waits for the lock, in a thread, after barrier `n`."""
     with threads(1) as submit:
         if number == 0:
             with ledgers.lock("l-1"):
@@ -190,7 +190,7 @@ class TestExclusion:
 
     @pytest.mark.requires_sqlite
     def test_lock_in_a_transaction_does_not_wait_for_waiters_of_that_transaction(self) -> None:
-        """On PostgreSQL a transaction without the lock keeps no waiter waiting."""
+        """On PostgreSQL, waiters are not blocked by a transaction that does not hold the lock."""
         stream = Ledger("l-1").stream
 
         with threads(2) as submit:
@@ -288,7 +288,7 @@ class TestRelease:
 
     def test_failed_load_releases(self) -> None:
         class Forgetful(Aggregate):
-            """Has no @applies method for its events."""
+            """An aggregate without an @applies method, so it cannot be loaded from its events."""
 
         stream = StreamId("forgetful", "f-1")
         event_store.append(stream, [Annotated(note=1)], expected=0)

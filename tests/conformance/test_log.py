@@ -34,7 +34,7 @@ def keys_up_to(position: int = 0) -> list[str]:
 
 
 def append_and_wait(key: str, appended: Signal, go_on: Signal, *, undo: bool = False) -> None:
-    """Appends in a transaction that stays open until `go_on` is set."""
+    """Append in a transaction that stays open until `go_on` is set."""
     with transaction.atomic():
         try:
             with transaction.atomic():
@@ -85,7 +85,7 @@ def write_at_random(barrier: Barrier, writer: int) -> int:
 def _wait_until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not holds():
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, "the condition did not become true within the time limit"
         time.sleep(0.01)
 
 
@@ -199,7 +199,7 @@ class TestAppendsInFlight:
 
 
 class TestFloorLock:
-    """The lock with which an append in flight limits the log, on PostgreSQL."""
+    """On PostgreSQL, an append in flight limits the log by an advisory lock."""
 
     @pytest.mark.requires_postgresql
     def test_each_transaction_of_a_connection_takes_its_own_lock(self) -> None:
@@ -329,7 +329,9 @@ class TestSafeEnd:
             assert safe_end == event_store.read_all(categories=["none"]).position
             return safe_end
 
-        first = end()  # the log is empty, but earlier tests may have used the first positions
+        first = (
+            end()
+        )  # the log is empty, but its end may be greater than 0: earlier tests may have used the first positions
         ledgers.save(Ledger.open("l-1"))
         before = end()
         assert before > first

@@ -1,4 +1,5 @@
-"""Clients of two releases, rollbacks, savepoints, lost replies, deleted snapshots in any order, against a model."""
+"""Compare the store with a model. In any order, clients of two releases save, roll back transactions and savepoints,
+lose replies, and delete snapshots."""
 
 import pytest
 from django.db import transaction
@@ -13,7 +14,7 @@ from tests.domain import Annotated, Ledger
 
 
 def release(number: int) -> type[Ledger]:
-    """The aggregate class of a release whose snapshots no other release reads."""
+    """Return the aggregate class of a release. Other releases cannot read its snapshots."""
     meta = type("Meta", (), {"category": "noted", "snapshot_every": 2, "snapshot_version": number})
     return type("Noted", (Ledger,), {"Meta": meta, "__module__": __name__})
 
@@ -28,7 +29,7 @@ class Undo(Exception):
 
 
 class Machine(RuleBasedStateMachine):
-    """The model is the list of notes of each stream; a client holds an aggregate and the notes that it should have."""
+    """The model is the list of notes of each stream. A client is an aggregate and the notes that it should have."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +104,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(client=st.sampled_from("ab"), key=st.sampled_from(KEYS))
     def save_and_lose_the_reply(self, client: str, key: str) -> None:
-        """The server has committed, but the client did not get the reply."""
+        """Append, and save the same events again, like a client that did not get the reply to its commit."""
         ledger, base, pending = self.clients[client][key]
         if base != len(self.stored[key]) or not pending:
             return
@@ -163,7 +164,7 @@ class TestMachine:
     @pytest.mark.slow
     def test_the_database_behaves_like_the_model(self) -> None:
         class InTransaction(Machine):
-            """Each example is undone; it runs in a savepoint of the test's transaction."""
+            """Undo each example: it runs in a savepoint of the test's transaction."""
 
             def __init__(self) -> None:
                 self.block = transaction.atomic()

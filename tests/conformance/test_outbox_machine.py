@@ -34,7 +34,7 @@ WORKERS = st.sampled_from(["a", "b", "c"])
 
 
 class OutboxMachine(RuleBasedStateMachine):
-    """Knows the id, key and status of each message, and the claims that each worker believes to hold."""
+    """The model: the id, key and status of each message, and the claims that each worker believes to hold."""
 
     in_memory = False
     _store: AbstractContextManager[None] | None = None
@@ -71,7 +71,7 @@ class OutboxMachine(RuleBasedStateMachine):
         assert len(claims) <= limit
         numbers = [claim.message.data["number"] for claim in claims]
         assert numbers == sorted(numbers)
-        assert len({before[number] for number in numbers}) <= 1, "abandoned messages come before due ones"
+        assert len({before[number] for number in numbers}) <= 1, "abandoned messages must be claimed before due ones"
         suspects = [number for number in numbers if before[number] is Status.CLAIMED and seen[number].attempts > 1]
         assert not suspects or len(claims) == 1
         for number in numbers:
@@ -80,10 +80,8 @@ class OutboxMachine(RuleBasedStateMachine):
                 for other in range(number)
                 if self.keys[other] == self.keys[number] is not None and before[other] in OPEN
             ]
-            assert set(earlier) <= set(numbers), (
-                "a message is claimed together with all earlier open ones of its key, or after them"
-            )
-            assert self.live.get(self.ids[number]) is None, "no other worker holds it"
+            assert set(earlier) <= set(numbers), "a message was claimed before an earlier open message of its key"
+            assert self.live.get(self.ids[number]) is None, "a message was claimed while another worker holds it"
             self.live[self.ids[number]] = worker
         self.claims[worker] += claims
 
@@ -102,7 +100,7 @@ class OutboxMachine(RuleBasedStateMachine):
         for settlement, lost in zip(settlements, lost_claims, strict=True):
             message_id = settlement.claim.message.message_id
             held = self.live.get(message_id) == worker and self._is_latest(worker, settlement.claim)
-            assert (lost is None) == held, "a lost claim settles nothing, every other claim does"
+            assert (lost is None) == held, "exactly the lost claims must settle nothing"
             if held:
                 del self.live[message_id]
         self.claims[worker] = [claim for claim, outcome in zip(mine, outcomes, strict=True) if outcome == "kept"]
@@ -147,7 +145,7 @@ class OutboxMachine(RuleBasedStateMachine):
         if not hasattr(self, "statuses"):
             return
         now = [each.status for each in rows()]
-        assert len(now) == len(self.ids), "no message is lost"
+        assert len(now) == len(self.ids), "a message was lost"
         for before, after in zip(self.statuses, now, strict=True):
             assert before is after or (before, after) in ALLOWED
         self.statuses = now

@@ -59,7 +59,7 @@ def send_full_batches(monkeypatch: pytest.MonkeyPatch, settings: Settings, *, ba
 
 
 def other_connections() -> int:
-    """The number of connections of other threads to the database."""
+    """Return the number of database connections of other threads."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -390,7 +390,7 @@ class TestLostClaims:
         with caplog.at_level(logging.ERROR):
             assert relay() == 0
         assert taken == [2]
-        assert len(recorder.published) == 1, "it publishes no more of its batch"
+        assert len(recorder.published) == 1, "the relay must publish no more messages of its batch"
         assert "has not returned for" in caplog.text
 
     def test_a_relay_whose_heartbeat_hangs_stops_when_its_lease_is_over(
@@ -465,7 +465,7 @@ class TestUnreachableDestinations:
         assert rows()[1] == (Status.PENDING, 1, "refused", False)
         outcomes[1] = None
         end_pauses()
-        assert relay() >= 1, "its circuit is closed"
+        assert relay() >= 1, "the circuit of the destination must be closed"
 
     def test_a_publisher_that_raises_destination_unreachable_costs_no_attempt(self, settings: Settings) -> None:
         settings.ES_DJANGO = {"DESTINATIONS": {"tests": {"PUBLISHER": f"{__name__}.Unreachable"}}}

@@ -117,7 +117,7 @@ class TestTake:
         ledger.deposit(3)
         ledger.deposit(4)
         ledgers.save(ledger)
-        event_store.append_all([earlier])  # its reply was lost
+        event_store.append_all([earlier])  # the reply to its commit was lost
         assert snapshot_version(STREAM) == 4
         assert state(ledgers.get("l-1")) == ("", Decimal(10), [], 4)
 
@@ -225,7 +225,7 @@ class TestLoad:
 
 
 class Foreign(Ledger):
-    """Has the same state as the other classes."""
+    """An aggregate with the same state as the other classes."""
 
     class Meta:
         snapshot_every = 2
@@ -303,7 +303,7 @@ def schema(ledgers: Repository[Ledger]) -> str:
 
 
 def tails(*deployments: Repository[Ledger]) -> list[int]:
-    """How many events each deployment reads to load the stream."""
+    """Return how many events each deployment reads to load the stream."""
     return [len(list(store_for().load(STREAM, schema=schema(each)).tail)) for each in deployments]
 
 
@@ -619,7 +619,7 @@ SCHEMA_OF_BASKET = "schema basket:6b72b4a5b39210d9779d54b534bcabc7"
 
 
 def schema_of(source: str) -> str:
-    """The schema of the aggregate class in `source`, as a deployment with this code has it."""
+    """Return the schema of the aggregate class in `source`, as computed by a deployment with this code."""
     namespace: dict[str, Any] = {"__name__": "tests.schema_basket"}
     exec(source, namespace)
     (aggregate,) = (each for each in namespace.values() if each in Aggregate.__subclasses__())

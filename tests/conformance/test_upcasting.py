@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("backend")]
 
 
 class ItemsAdded(Event):
-    """Version 1 has the names in one string and version 2 has a list. Since version 3 each name has its own event."""
+    """Version 1 has all names in one string, and version 2 has a list of names. In version 3 each name is one event."""
 
     item: str
 

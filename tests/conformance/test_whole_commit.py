@@ -1,4 +1,4 @@
-"""Events, snapshot, messages and read model are in one commit, whatever part of it fails."""
+"""Events, snapshot, messages and read model are stored in one commit. If any part fails, nothing is stored."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -59,7 +59,7 @@ def tell(staged: StagedEvent[Posted]) -> Message:
 
 
 class Posts(Projection):
-    """Writes a row for each event, to a table that has a unique key."""
+    """Write a row for each event, to a table that has a unique key."""
 
     class Meta:
         name = "tests.posts"
@@ -83,7 +83,7 @@ def board(*texts: str, key: str = "b-1") -> Board:
 
 
 def stored(key: str = "b-1") -> tuple[list[str], list[Any], int | None]:
-    """The events, messages and snapshot of a board."""
+    """Return the events, messages and snapshot of a board."""
     events = [recorded.event.text for recorded in boards.history(key) if isinstance(recorded.event, Posted)]
     messages = [each.data for each in outbox_messages() if each.stream == Board(key).stream]
     return events, messages, snapshot_version(Board(key).stream)

@@ -52,7 +52,7 @@ class Copied:
 
 
 class Noted:
-    noted: list[Decimal] = []  # copied for each aggregate
+    noted: list[Decimal] = []  # each aggregate gets a copy
 
     @applies
     def _deposited(self, event: Deposited) -> None:

@@ -1,4 +1,4 @@
-"""Differences that `==` does not see."""
+"""`is_same`, `changed` and `shared` find differences that `==` does not see."""
 
 from collections import deque
 from copy import deepcopy

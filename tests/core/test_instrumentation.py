@@ -61,7 +61,7 @@ print("alone")
 
 @pytest.fixture
 def reports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The reports that the only listener gets."""
+    """Return the list of reports, which grows with each report to the only listener."""
     received: list[str] = []
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""One rule for every name and key, and the identity of a stream."""
+"""Every name and key follows one rule, and a stream is identified by category and key."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A publisher that writes each delivery to a file, which outlives a killed process, and functions that read it."""
+"""A publisher that writes each delivery to a file, and functions that read it. The file survives a killed process."""
 
 import os
 import random
@@ -16,9 +16,9 @@ from es_django.outbox.publishers import Publisher
 
 
 class Notes(Publisher):
-    """Appends a line for each message to the file `path`. Several processes may share the file.
+    """Append a line for each message to the file `path`. Several processes may share the file.
 
-    A share of `failures` fails instead. If `gate` is given, a call returns only when that file exists.
+    `failures` is the share of messages that fail. If `gate` is given, a call returns only when that file exists.
     """
 
     def __init__(self, path: str, failures: float = 0.0, gate: str | None = None) -> None:
@@ -40,7 +40,7 @@ class Notes(Publisher):
 
 
 def noting(path: Path, *, outbox: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
-    """A setting ES_DJANGO whose destination "tests" writes its deliveries to the file `path`."""
+    """Return a setting ES_DJANGO whose destination "tests" writes its deliveries to the file `path`."""
     publisher = {"PUBLISHER": "tests.crash.deliveries.Notes", "OPTIONS": {"path": str(path), **options}}
     return {"DESTINATIONS": {"tests": publisher}, "OUTBOX": outbox or {}}
 
@@ -53,7 +53,7 @@ def send(keys: Sequence[str | None], *, first: int = 0) -> None:
 
 
 def deliveries(path: Path) -> list[tuple[str, int]]:
-    """The deliveries so far, as key and number."""
+    """Return the key and the number of each delivery so far."""
     text = path.read_text() if path.exists() else ""
     # A line that is still being written has no newline yet.
     lines = text[: text.rfind("\n") + 1].splitlines()
@@ -61,7 +61,7 @@ def deliveries(path: Path) -> list[tuple[str, int]]:
 
 
 def counts(path: Path) -> list[int]:
-    """How often each delivered message arrived, in the order of their numbers."""
+    """Return how often each delivered message arrived, in the order of the message numbers."""
     counted = Counter(number for _, number in deliveries(path))
     return [counted[number] for number in sorted(counted)]
 

@@ -14,9 +14,9 @@ AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class CuttingProxy(socketserver.ThreadingTCPServer):
-    """Forwards connections from its `port` to the port `target`.
+    """Forward connections from its `port` to the port `target`.
 
-    Resets the n-th connection on both sides when the client has sent `cuts[n]` bytes. Later connections are not cut.
+    Reset the n-th connection on both sides when the client has sent `cuts[n]` bytes. Later connections are not cut.
     """
 
     allow_reuse_address = True

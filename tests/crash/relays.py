@@ -1,4 +1,4 @@
-"""`manage.py es_relay` in a process of its own."""
+"""Run `manage.py es_relay` in another process."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from tests.background import Background, environment_of_test_database
 
 
 class RelayProcess(Background):
-    """Relays with `es_django` as the setting ES_DJANGO, on the database of the running test or on `database_url`."""
+    """Relay with `es_django` as the setting ES_DJANGO, on the database of the running test or on `database_url`."""
 
     def __init__(
         self, es_django: dict[str, Any], folder: Path, *, interval: float = 0.05, database_url: str | None = None

@@ -31,7 +31,7 @@ CUTS = [10_000, 40_000, 90_000]
 
 @pytest.fixture
 def queue(rabbitmq_url: str) -> Iterator[kombu.Queue]:
-    """A queue behind an exchange of the same name, for one test."""
+    """Declare a queue and an exchange of the same name for one test."""
     name = f"es_django.tests.{uuid4().hex}"
     exchange = kombu.Exchange(name, type="topic", durable=False, auto_delete=True)
     with kombu.Connection(rabbitmq_url) as connection:
@@ -42,7 +42,7 @@ def queue(rabbitmq_url: str) -> Iterator[kombu.Queue]:
 
 
 def publishing(queue: kombu.Queue, port: int) -> dict[str, Any]:
-    """A setting ES_DJANGO that publishes to the queue's exchange through a port."""
+    """Return a setting ES_DJANGO that publishes to the queue's exchange through a port."""
     options = {"url": f"amqp://guest:guest@127.0.0.1:{port}//", "exchange": queue.exchange.name}
     publisher = {"PUBLISHER": "es_django.outbox.publishers.kombu.KombuPublisher", "OPTIONS": options}
     limits = {"BATCH_SIZE": 100, "MAX_ATTEMPTS": 1000, "BACKOFF": {"base": 0.05, "max": 0.2}}
@@ -54,7 +54,7 @@ def all_published() -> bool:
 
 
 def arrivals(queue: kombu.Queue) -> list[tuple[str, int]]:
-    """Key and number of each message in the queue, in the order of their arrival."""
+    """Return the key and the number of each message in the queue, in the order of arrival."""
     sent = {row.message_id: (row.key or "", row.data["number"]) for row in OutboxMessage.objects.all()}
     arrived = []
     while (delivery := queue.get(no_ack=True)) is not None:
@@ -70,7 +70,7 @@ def commit_with_a_dead_broker(barrier: Barrier, es_django: dict[str, Any], keys:
 
 @contextmanager
 def closing_port() -> Iterator[tuple[int, list[int]]]:
-    """A port that closes each connection at once, and a list that grows by one for each connection."""
+    """Yield a port that closes each connection at once, and a list that grows by one for each connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connections: list[int] = []
 
@@ -113,6 +113,6 @@ class TestBrokenBroker:
                 process.wait_until(lambda: len(connections) > 5 * attempts, timeout=60)
             with CuttingProxy(RABBITMQ, port=port):
                 process.wait_until(all_published, timeout=60)
-                process.kill()  # the proxy ends only when its connections have ended
+                process.kill()  # close the connections first, because the proxy ends only after them
         assert set(OutboxMessage.objects.values_list("attempts", flat=True)) == {1}
         assert arrivals(queue) == [("k", 0), ("l", 1), ("k", 2)]

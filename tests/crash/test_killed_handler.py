@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 STREAM = StreamId("ledger", "l-1")
 POINTS = {"before the effect": 0, "after the effect": 0, "after the commit": 1}
-"""Each point at which the process dies, and how many effects and receipts there are then."""
+"""Map each point at which the process dies to the number of effects and receipts at that time."""
 deadly = ""
 
 

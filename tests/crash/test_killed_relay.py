@@ -1,4 +1,4 @@
-"""A relay that is killed at any point loses no message, keeps the order of each key, and repeats as few as possible."""
+"""A relay that is killed loses no message, keeps the order of each key, and repeats only unsettled messages."""
 
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
@@ -21,7 +21,7 @@ from tests.processes import die, run_processes
 pytestmark = pytest.mark.django_db(transaction=True)
 
 KEYS = ["k", "l", None, "k", "k"]
-"""Three waves: the first three messages, and then one message of "k" in each."""
+"""The relay publishes these messages in three waves: first three messages, and then one message of "k" in each wave."""
 ONCE = [1, 1, 1, 1, 1]
 TWICE = [2, 2, 2, 2, 2]
 
@@ -61,7 +61,7 @@ POINTS: dict[str, tuple[Callable[[], None], Status, list[int]]] = {
     "in settling": (lambda: after_statement("SETTLE"), Status.CLAIMED, TWICE),
     "after settling": (lambda: after(DatabaseOutbox, "settle"), Status.PUBLISHED, ONCE),
 }
-"""For each point: how to die there, the status of the messages then, and how often each is delivered in the end."""
+"""For each point: the function that dies there, the status of the messages then, and the final deliveries of each."""
 
 
 def relay_and_die(barrier: Barrier, es_django: dict[str, Any], point: str) -> None:
@@ -83,7 +83,7 @@ class TestKilledRelay:
         _, status, expected = POINTS[point]
         assert [row.status for row in rows()] == [status] * 5
         if status is Status.CLAIMED:
-            assert relay() == 0, "its claims exclude other relays until they run out"
+            assert relay() == 0, "the claims of the killed relay must exclude other relays until they expire"
             expire_leases()
         relay()
         assert {row.status for row in rows()} == {Status.PUBLISHED}

@@ -1,4 +1,4 @@
-"""Several relays at once, with a publisher that fails at random."""
+"""Several relays at once deliver each message in the order of its key, although the publisher fails at random."""
 
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -42,6 +42,6 @@ class TestManyRelays:
         published = run_processes(relay_all, [(settings.ES_DJANGO,)] * RELAYS, timeout=300)
         assert set(OutboxMessage.objects.values_list("status", flat=True)) == {Status.PUBLISHED}
         assert sum(published) == MESSAGES
-        assert all(published), "each relay published some messages"
+        assert all(published), "each relay must publish some messages"
         assert len(counts(noted)) == MESSAGES
         assert_each_key_is_in_order(deliveries(noted))

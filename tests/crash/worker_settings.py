@@ -1,4 +1,4 @@
-"""The settings of a worker that a test starts, with its own queue and a handler that kills it."""
+"""The settings of a worker that a test starts: its own queue, and a handler that kills the worker."""
 
 import os
 

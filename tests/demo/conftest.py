@@ -11,7 +11,7 @@ from django.db import connection
 
 @pytest.fixture
 def environment(transactional_db: None, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """What a demo is started with: an empty database of the kind that the tests run on, and a broker of its own."""
+    """Return the environment of a demo: an empty database of the same vendor as this run, and a separate broker."""
     environment = {**os.environ, "VAR_DIR": str(tmp_path / "var")}
     for name in ("CELERY_BROKER_URL", "CELERY_TASK_DEFAULT_QUEUE", "DEBUG"):
         environment.pop(name, None)

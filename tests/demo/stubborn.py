@@ -1,4 +1,4 @@
-"""A program that does not end when it is asked to, and that has started another one."""
+"""A program that ignores SIGTERM and has started a child process."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""The demo as it is: a command that starts other processes. Each test looks for what it leaves behind."""
+"""Run the real demo command, which starts other processes. Each test checks that none of these processes is left."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ DISAGREES = "Some values differ."
 
 @contextmanager
 def started(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Starts `manage.py`; when the block ends, it must have ended as well, with all that it started."""
+    """Start `manage.py`. At the end of the block, the command and all processes that it started must have ended."""
     mark = os.urandom(8).hex()
     with subprocess.Popen(
         [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments],
@@ -42,7 +42,7 @@ def started(environment: dict[str, str], *arguments: str) -> Iterator[subprocess
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The processes with this mark in their environment, whoever is their parent by now."""
+    """Return the processes with this mark in their environment, whatever their parent process is by now."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -54,14 +54,14 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def manage(environment: dict[str, str], *arguments: str) -> tuple[int, str]:
-    """Runs `manage.py` to its end, and returns its exit code and its output."""
+    """Run `manage.py` to its end, and return its exit code and its output."""
     with started(environment, *arguments) as process:
         output, _ = process.communicate(timeout=TIMEOUT)
     return process.returncode, output
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> str:
-    """Reads the output up to the line that holds `text`, and returns it."""
+    """Read the output up to the line that contains `text`, and return the output."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
@@ -72,7 +72,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> str:
 
 
 def worker_of(process: subprocess.Popen[str]) -> psutil.Process:
-    """The worker's master."""
+    """Return the main process of the Celery worker."""
     (worker,) = psutil.Process(process.pid).children()
     return worker
 
@@ -100,7 +100,7 @@ class TestRun:
         exit_code, output = manage(environment, *SMALL)
         assert exit_code == 0, output
         assert AGREES in output
-        # what is live in a terminal
+        # these lines update in place in a terminal
         assert "\x1b" not in output
         for text in (
             "Accounts opened",

@@ -12,7 +12,7 @@ from testproject.bank.demo.processes import DemoFailed, running
 
 
 def read(log: Path, pattern: str) -> str:
-    """What matches in the log, as soon as it stands there."""
+    """Wait until the log matches, and return the first group of the match."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if found := re.search(pattern, log.read_text()):
@@ -51,7 +51,7 @@ class TestPrograms:
 
         monkeypatch.setattr(processes, "Process", InterruptedAtOnce)
         with pytest.raises(KeyboardInterrupt), running("server", ["http.server", "0"], tmp_path / "log"):
-            pytest.fail("it should not have come this far")
+            pytest.fail("the start was not interrupted")
         with pytest.raises(DemoFailed):
             started[0].check()
 

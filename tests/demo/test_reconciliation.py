@@ -50,7 +50,7 @@ TAMPERING: dict[str, tuple[Callable[[], object], set[str]]] = {
         lambda: StatementLine.objects.filter(account="bob", version=2).update(amount=1),
         {"money in the statements"},
     ),
-    "a message that was given up": (
+    "a dead message": (
         lambda: OutboxMessage.objects.filter(key="bob").update(
             status="dead", published_at=None, failed_at=F("created_at")
         ),
@@ -60,7 +60,7 @@ TAMPERING: dict[str, tuple[Callable[[], object], set[str]]] = {
         lambda: LedgerEntry.objects.filter(account="bob").delete(),
         {"entries in the ledger", "money in the ledger"},
     ),
-    "an entry of nobody's": (
+    "an entry of an unknown account": (
         lambda: LedgerEntry.objects.filter(account="bob").update(account="eve"),
         {"money in the ledger"},
     ),

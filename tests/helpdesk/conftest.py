@@ -12,6 +12,6 @@ def generated_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_log(pytestconfig: pytest.Config, generated_log: Path) -> Path:
-    """The log of a real help desk where it lies beside the checkout, else one of the same shape."""
+    """Return the log of a real help desk if it is beside the checkout, or else a generated log of the same shape."""
     path = pytestconfig.rootpath.parent / "shared" / "data" / "helpdesk.csv.gz"
     return path if path.exists() else generated_log

@@ -26,8 +26,9 @@ def write_log(path: Path, rows: Iterable[str | bytes], *, header: str = HEADER) 
 
 
 def generated_rows(cases: int, *, seed: int = 20121009) -> list[str]:
-    """Rows like those of a real log: a few steps in each case, some taken twice in a second, most cases closed once,
-    a few twice or never."""
+    """Return rows like those of a real log. A case has a few steps, and some steps occur twice in one second.
+
+    Most cases are closed once, a few twice or never."""
     chance = random.Random(seed)
     rows = []
     for number in range(1, cases + 1):
@@ -41,6 +42,6 @@ def generated_rows(cases: int, *, seed: int = 20121009) -> list[str]:
 
 
 def column(path: Path, name: str) -> list[str]:
-    """All values of a column, read without any of the code under test."""
+    """Return all values of a column, read without the code under test."""
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     return [record[name] for record in csv.DictReader(io.StringIO(content.decode(), newline=""))]

@@ -17,7 +17,7 @@ from tests.helpdesk.worker import Worker
 
 
 class Queue:
-    """A queue in RabbitMQ for this test alone."""
+    """Create a RabbitMQ queue for this test only."""
 
     def __init__(self, connection: kombu.Connection) -> None:
         self.name = f"helpdesk-{uuid4().hex}"
@@ -26,7 +26,7 @@ class Queue:
         kombu.Queue(self.name, kombu.Exchange(self.name), routing_key=self.name)(self._channel).declare()
 
     def waiting(self) -> int:
-        """How many messages and tasks lie in the queue, without those that a worker holds."""
+        """Return the number of messages and tasks in the queue, without those that a worker holds."""
         return int(self._channel.queue_declare(self.name, passive=True).message_count)
 
     def delete(self) -> None:
@@ -73,7 +73,7 @@ class TestDelivery:
         with Worker(environment, tmp_path) as worker:
             call_command("load_tickets", str(real_log))
 
-            # More have arrived than were settled, and more than the few tasks of beat can account for.
+            # More tasks arrived than messages are settled. The margin of 20 covers the tasks of beat.
             def is_publishing() -> bool:
                 return (
                     queue.waiting() + _notices() > _messages("published").count() + 20 and _messages("claimed").exists()
@@ -104,5 +104,5 @@ class TestDelivery:
         assert InboxReceipt.objects.filter(status="handled").count() == InboxReceipt.objects.count() == closings
         notified = Counter(ClosingNotice.objects.values_list("message_id", flat=True))
         assert notified == Counter(OutboxMessage.objects.values_list("message_id", flat=True))
-        # The table's unique key would have refused what a second handling wrote, and the worker would have said so.
+        # A second handling would violate the unique key of the table, and the worker would log the error.
         assert ClosingNotice._meta.db_table not in worker.log.read_text()

@@ -40,7 +40,7 @@ def rows_of(path: Path) -> Counter[tuple[str, str]]:
 
 
 def assert_loaded(path: Path) -> None:
-    """Each row of the file is stored once, in the stream of its case, and nothing else is."""
+    """Assert that each row of the file is stored once in the stream of its case, and that nothing else is stored."""
     assert stored_rows() == rows_of(path)
     assert Stream.objects.filter(category="ticket").count() == Stream.objects.count()
     assert OutboxMessage.objects.count() == column(path, "concept:name").count("Closed")

@@ -1,4 +1,4 @@
-"""All messages of a loaded log through each publisher, to its real broker."""
+"""Each publisher delivers all messages of a loaded log to its real broker."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The help desk's read model, rebuilt while tickets are being loaded, is the one of a log that is at rest."""
+"""A rebuild of the help desk's read model while tickets are loaded gives the same rows as a rebuild afterwards."""
 
 from io import StringIO
 from multiprocessing.synchronize import Barrier

@@ -1,4 +1,4 @@
-"""A Celery worker of the sample project in processes of its own, which can be killed."""
+"""Run a Celery worker of the sample project in separate processes, which a test can kill."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from tests.background import Background
 
 
 class Worker(Background):
-    """One worker with two processes and beat. Its log goes to a file in `folder`."""
+    """Run one worker with two processes and beat. Its log goes to a file in `folder`."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
         name = environment["TEST_QUEUE"]

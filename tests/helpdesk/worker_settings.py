@@ -1,5 +1,6 @@
-"""The sample project's settings for the worker of a test: it has a queue of its own, does not wait long for what a
-killed relay had claimed."""
+"""The sample project's settings for the worker of a test: its own queue, and a short lease.
+
+With the short lease, the claims of a killed relay expire soon."""
 
 import os
 

@@ -15,7 +15,7 @@ def make_message(type: str = TYPE, **fields: Any) -> Message:
 
 
 def have_an_effect(message: Message) -> None:
-    """Write a row. Any table would do."""
+    """Have an effect that a test can count: write a row. The choice of the table does not matter."""
     ProjectionCheckpoint.objects.create(name=f"effect {ProjectionCheckpoint.objects.count()}")
 
 
@@ -32,7 +32,7 @@ def failing(error: BaseException) -> Callable[[Message], None]:
 
 
 def consumer(name: str, function: Callable[[Message], None] = have_an_effect, *, type: str = TYPE) -> None:
-    """Register a handler, and replace the consumer's former one."""
+    """Register a handler, and replace the consumer's former handler."""
     from es_django.inbox import handlers
 
     handlers._handlers.get(type, {}).pop(name, None)

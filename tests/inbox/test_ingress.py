@@ -1,4 +1,4 @@
-"""The responses of the ingress."""
+"""The ingress responds to each kind of request with its own status code."""
 
 import json
 from asyncio import CancelledError
@@ -49,7 +49,7 @@ def configure(settings: Settings, **options: Any) -> None:
 
 
 def chunked(body: bytes) -> ASGIRequest:
-    """A request that does not say how long it is."""
+    """Return a request without a Content-Length header."""
     headers = [(name.encode(), value.encode()) for name, value in signature(body).items()]
     scope = {
         "type": "http",

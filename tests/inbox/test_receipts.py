@@ -106,7 +106,7 @@ class TestFailingHandlers:
         assert not InboxReceipt.objects.exists()
 
     def test_a_handler_that_catches_an_error_of_raw_sql_leaves_its_message_unhandled(self) -> None:
-        # On SQLite an error does not end the transaction, unless the statement asks for a rollback.
+        # On SQLite an error leaves the transaction open, unless the statement says ROLLBACK.
         spoil = (
             "SELECT 1 / 0"
             if connection.vendor == "postgresql"

@@ -60,7 +60,7 @@ class TestOnce:
         def run_slowly(seconds: float) -> int:
             turns.append(0)
             if len(turns) == 1:
-                time.sleep(seconds)  # passes over events that no projection follows
+                time.sleep(seconds)  # also advances past events that no projection follows
                 return 0
             return run_projections(seconds=60)
 

@@ -1,4 +1,4 @@
-"""manage.py es_relay, where it ends without a signal."""
+"""`manage.py es_relay` in the cases in which it ends without a signal."""
 
 from io import StringIO
 

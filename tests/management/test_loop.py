@@ -21,7 +21,7 @@ Work = Callable[..., int]
 
 @pytest.fixture(params=["es_project", "es_relay"])
 def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command with `work` in place of its own, and returns its errors."""
+    """Run the command with `work` in place of its own work, and return its error output."""
     module, name = {"es_project": (es_project, "run_projections"), "es_relay": (es_relay, "relay")}[request.param]
 
     def run(work: Work, *options: str) -> str:

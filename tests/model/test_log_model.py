@@ -1,4 +1,4 @@
-"""Tries every order of the steps of three writers and a reader of the log, in a model of sequence, locks and snapshots.
+"""Try every order of the steps of three writers and a reader of the log, in a model of sequence, locks and snapshots.
 
 Other tests run the real store in processes. This one checks the design: no order of the steps skips an event, and once
 any step is weakened, some order does.
@@ -25,12 +25,12 @@ Program = tuple[str, ...]
 
 class Writer(NamedTuple):
     rest: Program
-    """The remaining steps."""
+    """Return the remaining steps."""
     read: int = 0
     has_floor: bool = False
     locked: int | None = None
     drawn: int = 0
-    """The position that the writer has drawn and may still show, or 0."""
+    """Return the position that the writer has drawn and may still commit, or 0."""
 
 
 class Reader(NamedTuple):
@@ -89,7 +89,7 @@ def move_writer(state: State, index: int, weakness: str) -> State:
 
 
 def move_reader(state: State, weakness: str) -> State | None:
-    """The state after the reader's next step, or None if the reader skipped an event that is or will be committed."""
+    """Return the state after the reader's next step, or None if it skipped an event that is or will be committed."""
     reader = state.reader
     step = reader.rest[0]
     after = reader._replace(rest=reader.rest[1:])
@@ -133,7 +133,7 @@ def skips_an_event(programs: tuple[Program, ...], weakness: str = "") -> bool:
     return False
 
 
-# Two savepoints among three writers take a minute, and find nothing that two savepoints among two writers miss.
+# Two savepoints among three writers take a minute, and find no more than two savepoints among two writers.
 THREE: list[tuple[Program, ...]] = [
     each for each in combinations_with_replacement(PROGRAMS, 3) if each.count(SAVEPOINT) < 2
 ]

@@ -1,4 +1,4 @@
-"""The health shows lags, events that are held back, and failures; and a stopped runner does not look up to date."""
+"""The health shows lags, failures, and appends that hold the log back. A stopped runner does not look up to date."""
 
 import json
 import os
@@ -49,12 +49,12 @@ def has_problem(found: Health, problem: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def _one_destination(recorder: type[Recorder]) -> None:
-    """Only the destination "tests", without those of the sample project."""
+    """Configure only the destination "tests", without those of the sample project."""
 
 
 @pytest.fixture
 def an_hour_ago(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Moves the stored events one hour into the past."""
+    """Return a function that moves the stored events one hour into the past."""
 
     def age() -> None:
         past = timezone.now() - timedelta(hours=1)

@@ -1,4 +1,4 @@
-"""Work is counted where it is done, and a scrape reads the health of the store."""
+"""Each process counts its own work, and a scrape reads the health of the store."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -36,7 +36,7 @@ Grown = Callable[..., float]
 
 @pytest.fixture
 def grown() -> Grown:
-    """Returns how much a counter has grown since the test began."""
+    """Return how much a counter has grown since the test began."""
     before = {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in REGISTRY.collect()

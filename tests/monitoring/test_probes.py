@@ -1,4 +1,4 @@
-"""The probes reveal no internals, and keep web processes in service while projections or messages lag."""
+"""The probes reveal no internals, and web processes stay in service while projections or messages lag."""
 
 import json
 from collections.abc import Iterator

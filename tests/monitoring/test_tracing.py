@@ -1,4 +1,4 @@
-"""Each kind of work has a span, with links to the spans of its causes, carried by metadata and headers."""
+"""Each kind of work has a span. Metadata and headers carry traceparents, so spans link to the spans of their causes."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The messages of the outbox, in a database or in memory, and functions that let time pass for them."""
+"""Read the messages of the outbox, in a database or in memory, and change their times as if time had passed."""
 
 import time
 from datetime import timedelta
@@ -21,7 +21,7 @@ class Row(NamedTuple):
 
 
 def rows() -> list[Row]:
-    """All messages, in order."""
+    """Return all messages, in order."""
     store = outbox_store()
     if isinstance(store, MemoryOutbox):
         return [Row(row.status, row.attempts, row.last_error, row.is_due(time.monotonic())) for row in store.rows]
@@ -32,7 +32,7 @@ def rows() -> list[Row]:
 
 
 def row() -> Row:
-    """The only message."""
+    """Return the only message."""
     (only,) = rows()
     return only
 

@@ -1,4 +1,4 @@
-"""For how long the circuit of an unreachable destination stays open."""
+"""The circuit of an unreachable destination stays open for a limited time."""
 
 import pytest
 from pytest_django import Settings

@@ -1,4 +1,4 @@
-"""The query plans of the outbox's statements on 200,000 messages, of which 1% are open."""
+"""The statements of the outbox use indexes on a table of 200,000 messages, of which 1 % are open."""
 
 import json
 import re
@@ -29,7 +29,7 @@ MANY = 200_000
 
 COLUMNS = "message_id, destination, type, key, data, headers, attempts, last_error, created_at, status, published_at"
 
-# Every hundredth of the first messages is open. One in ten of those has the key that most messages share.
+# Every hundredth of the first messages is open. One in ten open messages has the key that most messages share.
 FILL = {
     "postgresql": f"""
         INSERT INTO {TABLE} ({COLUMNS})
@@ -66,7 +66,7 @@ def undone() -> Iterator[None]:
 
 
 def statements_of(action: Callable[[], Any]) -> list[str]:
-    """The SQL that an action ran on the outbox."""
+    """Return the SQL statements that an action ran on the outbox."""
     with CaptureQueriesContext(connection) as queries:
         action()
     found = [query["sql"] for query in queries if TABLE in query["sql"]]
@@ -99,7 +99,7 @@ def _long_outbox(recorder: object) -> None:
 
 
 def cost_of_a_claim() -> int:
-    """The work of the database for one claim: pages that it reads, or steps of its virtual machine."""
+    """Return the cost of one claim: pages read on PostgreSQL, or steps of the virtual machine on SQLite."""
     if connection.vendor == "sqlite":
         steps = [0]
 
@@ -133,10 +133,10 @@ VACUUM = {"postgresql": "VACUUM ANALYZE", "sqlite": "ANALYZE"}
 FUTURE = {"postgresql": "now() + interval '1 hour'", "sqlite": "datetime('now', '+1 hour')"}
 QUEUES = {
     "behind a scheduled one": "key = 'hot', available_at = CASE WHEN id = {first} THEN {future} ELSE created_at END",
-    "each in its backoff": "key = 'key-' || id, available_at = {future}",
+    "each backing off": "key = 'key-' || id, available_at = {future}",
 }
 MOST_COST = {"postgresql": 1.0, "sqlite": 0.25}
-"""The allowed cost for each message that is passed over. A look-up of the first message of its key costs twice that."""
+"""The allowed cost for each skipped message. To look up the first message of its key would cost twice as much."""
 
 
 class TestQueryPlans:
@@ -160,7 +160,7 @@ class TestQueryPlans:
         for statement in statements:
             assert_by_index(statement)
 
-    @pytest.mark.requires_postgresql  # SQLite walks the list from its end, which is fast enough for a small site
+    @pytest.mark.requires_postgresql  # SQLite scans the table from its end, which is fast enough for a small site
     @pytest.mark.usefixtures("_long_outbox")
     def test_a_list_of_the_admin_reads_no_more_than_it_shows(self) -> None:
         client = Client()
@@ -170,7 +170,7 @@ class TestQueryPlans:
             (statement,) = statements_of(partial(client.get, page, {"status": status}))
             assert_by_index(statement)
         for query in ({}, {"status": "published"}):
-            # nearly all messages are published: it walks the table from its end until the page is full
+            # nearly all messages are published, so the database scans the table from its end until the page is full
             (statement,) = statements_of(partial(client.get, page, query))
             assert not re.search(r"Sort|Seq Scan", plan_of(statement))
 
@@ -181,7 +181,7 @@ class TestCostOfAClaim:
         fill(1, MANY // 10, open_until=MANY // 10)
         before = cost_of_a_claim()
         fill(MANY // 10 + 1, MANY, open_until=MANY // 10)
-        assert cost_of_a_claim() < 2 * before, "ten times the messages make an index one level deeper"
+        assert cost_of_a_claim() < 2 * before, "with ten times the messages, an index is at most one level deeper"
 
     @pytest.mark.usefixtures("recorder")
     @pytest.mark.parametrize("queue", QUEUES)
@@ -193,7 +193,7 @@ class TestCostOfAClaim:
             ((first,),) = cursor.fetchall()
             waits = QUEUES[queue].format(first=first, future=FUTURE[connection.vendor])
             cursor.execute(f"UPDATE {TABLE} SET status = 'pending', published_at = NULL, {waits}")
-            # without it the old versions of the rows would be read too
+            # without VACUUM, the database would also read the old versions of the rows
             cursor.execute(f"{VACUUM[connection.vendor]} {TABLE}")
         assert claim() == []
         assert cost_of_a_claim() < MOST_COST[connection.vendor] * length

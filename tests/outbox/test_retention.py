@@ -1,4 +1,4 @@
-"""Pruning deletes old finished messages, and no others."""
+"""Pruning deletes only old messages that are published or discarded."""
 
 from datetime import timedelta
 

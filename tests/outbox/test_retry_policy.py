@@ -1,4 +1,4 @@
-"""Whether a message is tried again, and when."""
+"""The retry policy decides whether and when a message is retried."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Sending a message from asynchronous code."""
+"""`asend` sends a message from asynchronous code."""
 
 import inspect
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The states of a message."""
+"""Status and times of a message determine its state."""
 
 from datetime import timedelta
 from itertools import product
@@ -43,5 +43,5 @@ class TestMessageState:
                 **columns_of(status, is_over),
             )
         found = [list(OutboxMessage.objects.filter(state.query).values_list("pk", flat=True)) for state in MessageState]
-        assert all(found), "the table has messages in every state"
+        assert all(found), "the test must cover messages in every state"
         assert sorted(pk for each in found for pk in each) == sorted(OutboxMessage.objects.values_list("pk", flat=True))

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 class Broker:
-    """Replaces Celery's broker and records each task that is sent."""
+    """Replace Celery's broker and record each task that is sent."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
@@ -37,7 +37,7 @@ class Broker:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no task arrives within three intervals of the waker."""
+        """Return whether no task arrives within three intervals of the waker."""
         return not self.arrived.acquire(timeout=3 * wakeup.INTERVAL)
 
 
@@ -101,7 +101,7 @@ class TestWaker:
             with transaction.atomic():
                 transaction.on_commit(wakeup.wake_relay)
         broker.wait_for_task()
-        assert broker.sent == [wakeup.RELAY_TASK], "one wakeup is on its way, and the other commits share the next one"
+        assert broker.sent == [wakeup.RELAY_TASK], "one wakeup is sent, and the other commits must share the next one"
         busy.set()
         broker.wait_for_task()
         assert broker.is_quiet

@@ -1,4 +1,4 @@
-"""Brokers and servers to which messages are published, and what has arrived there."""
+"""Brokers and servers to which tests publish messages, with functions that return the arrived messages."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ class Broker(NamedTuple):
     publisher: str
     options: dict[str, Any]
     arrived: Callable[[], list[UUID]]
-    """Returns the ids of all messages that arrived, in order and with repetitions. To be called once."""
+    """Return the ids of all messages that arrived, in order and with repetitions. Call this once only."""
 
     @property
     def destination(self) -> dict[str, Any]:

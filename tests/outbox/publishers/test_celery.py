@@ -1,4 +1,4 @@
-"""The publisher of Celery tasks, against a real broker."""
+"""The publisher of Celery tasks works with a real broker."""
 
 from uuid import uuid4
 

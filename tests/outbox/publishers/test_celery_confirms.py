@@ -1,4 +1,4 @@
-"""Celery tasks over RabbitMQ, with many unconfirmed at once."""
+"""The publisher of Celery tasks sends many tasks to RabbitMQ before it waits for the first confirm."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 @pytest.fixture
 def queue(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[kombu.Queue]:
-    """A queue as Celery declares it."""
+    """Declare a queue as Celery declares it."""
     monkeypatch.setenv("CELERY_BROKER_URL", rabbitmq_url)
     name = f"es_django.tests.{uuid4().hex}"
     with kombu.Connection(rabbitmq_url) as connection:
@@ -46,7 +46,7 @@ def publisher(queue: kombu.Queue) -> Iterator[CeleryPublisher]:
 
 @pytest.fixture
 def proxy(publisher: CeleryPublisher, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy between the publisher and the broker."""
+    """Run a proxy between the publisher and the broker."""
     with Proxy(5672) as proxy:
         monkeypatch.setenv("CELERY_BROKER_URL", f"amqp://guest:guest@127.0.0.1:{proxy.port}//")
         yield proxy
@@ -54,7 +54,7 @@ def proxy(publisher: CeleryPublisher, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture
 def routes(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Routing keys that the project's own producer uses for types of messages instead of Celery's."""
+    """Map each message type to a routing key that the project's producer uses instead of Celery's routing key."""
     routes: dict[str, str] = {}
 
     class Producer(kombu.Producer):
@@ -138,7 +138,7 @@ class TestTasks:
     ) -> None:
         monkeypatch.setitem(current_app.conf, "task_compression", "gzip")
         celery_amqp = cast("Any", current_app.amqp)
-        # Celery reads the settings once.
+        # Celery reads the settings only when it creates this function.
         monkeypatch.setattr(celery_amqp, "send_task_message", celery_amqp._create_task_sender())
 
         def shape(headers: dict[str, Any], properties: dict[str, Any], **kwargs: object) -> None:
@@ -273,7 +273,7 @@ class TestBrokerFailures:
         assert publisher.publish(sent[200:]) == [None] * 100
 
     @pytest.mark.parametrize(
-        "options", [{}, {"confirm_publish": True}], ids=["by default", "where Celery would confirm"]
+        "options", [{}, {"confirm_publish": True}], ids=["by default", "Celery waits for a confirm"]
     )
     def test_tasks_are_sent_before_the_first_confirm_and_fail_without_their_own(
         self,

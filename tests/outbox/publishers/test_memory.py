@@ -1,4 +1,4 @@
-"""The publisher for users' tests."""
+"""`MemoryPublisher`, the publisher for the tests of users, keeps messages in memory."""
 
 from es_django.errors import PublishError
 from es_django.outbox.publishers.memory import MemoryPublisher

@@ -1,4 +1,4 @@
-"""The publisher for NATS JetStream, against a real server of its own."""
+"""The publisher for NATS JetStream works with a real server."""
 
 import json
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServ
 
 @pytest.fixture
 def server(shared_server: NatsServer) -> Iterator[NatsServer]:
-    """A server with the stream "news" of the subjects city.> and no message larger than 10,000 bytes."""
-    # In memory, because a stream on disk may come back with its messages when it is created again at once.
+    """Start a server with the stream "news" for the subjects city.> and messages of up to 10,000 bytes."""
+    # The stream is in memory: a stream on disk that is created again at once may still have its former messages.
     config = StreamConfig(name="news", subjects=["city.>", "shop.>"], max_msg_size=10_000, storage=StorageType.MEMORY)
     shared_server.run(lambda stream: stream.add_stream(config))
     yield shared_server

@@ -1,4 +1,4 @@
-"""Publishers in forked processes, as Celery uses them, and in several threads."""
+"""Publishers work in forked processes, which Celery uses, and in several threads."""
 
 import os
 import threading

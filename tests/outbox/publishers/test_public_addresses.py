@@ -1,4 +1,4 @@
-"""The check for public addresses."""
+"""`is_public` accepts only addresses of the public internet."""
 
 from ipaddress import ip_address
 

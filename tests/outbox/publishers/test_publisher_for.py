@@ -1,4 +1,4 @@
-"""The lookup of a destination's publisher."""
+"""`publisher_for` returns the publisher of a destination, and rejects invalid options."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The publisher for RabbitMQ, against a real one."""
+"""The publisher for RabbitMQ works with a real broker."""
 
 import json
 from collections.abc import Iterator

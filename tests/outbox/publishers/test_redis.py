@@ -1,4 +1,4 @@
-"""The publisher for a queue in Redis, against a real one."""
+"""The publisher for a queue in Redis works with a real server."""
 
 import json
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def client(connection: kombu.Connection) -> Any:
 
 
 def deliveries(url: str, queue: str) -> list[kombu.Message]:
-    """What one of kombu's consumers gets, which need not have been there before."""
+    """Return the messages that a consumer of kombu gets, even if it starts after the publisher."""
     found: list[kombu.Message] = []
     with kombu.Connection(url) as connection, connection.SimpleQueue(queue) as waiting:
         for _ in range(client(connection).llen(queue)):

@@ -1,4 +1,4 @@
-"""The formats of messages for other systems."""
+"""Each message format for other systems keeps the whole message."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The publisher of webhooks, against HTTP servers of its own."""
+"""The publisher of webhooks works with real HTTP servers in threads."""
 
 import json
 import socket
@@ -46,7 +46,7 @@ def publisher(endpoint: Endpoint, publishers: list[WebhookPublisher]) -> Webhook
 
 
 class Resolver:
-    """Resolves a name to another address each time, as an attacker's name server does."""
+    """Resolve a name to another address each time, as an attacker's name server does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> None:
         self.answers = list(answers)
@@ -62,7 +62,7 @@ class Resolver:
 
 @pytest.fixture
 def public_loopback(monkeypatch: pytest.MonkeyPatch) -> str:
-    """An address of this machine that counts as public."""
+    """Make an address of this machine count as public, and return it."""
     monkeypatch.setattr(public_addresses, "is_public", lambda address: str(address) == "127.0.0.2")
     return "127.0.0.2"
 
