@@ -1,6 +1,6 @@
 """Read-only pages of the event store, the outbox, the inbox and the projections in Django's admin.
 
-`EventHistoryMixin` brings the events of a stream to the History button of your own `ModelAdmin`.
+`EventHistoryMixin` shows the events of a stream on the History page of your own `ModelAdmin`.
 """
 
 from es_django.admin import events as _events  # noqa: F401  # each module registers its pages

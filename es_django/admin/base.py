@@ -1,7 +1,7 @@
 """The base of all admin pages of this package: they are read-only.
 
-The store records what happened, so nobody may add, change or delete rows here, superusers included. Everything beyond
-reading is an action with its own permission.
+Stored rows record what happened. Nobody, not even a superuser, may add, change or delete them here. Every operation
+that changes something is an action with its own permission.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,10 +42,11 @@ MAX_DOCUMENT_CHARACTERS = 100_000
 
 
 class ReadOnlyAdmin(ModelAdmin[ModelT]):
-    """A list and a page for each row. Both need the view permission of the model.
+    """A list of rows and a page for each row, for users with the view permission of the model.
 
-    `actions` lists the only changes, each with its own permission. `ordering` names columns of one index. `documents`
-    maps JSON columns, which lists do not load, to their labels.
+    - `actions`: the only changes that users can make, each with its own permission.
+    - `ordering`: columns of one index.
+    - `documents`: JSON columns and their labels. Lists do not load these columns.
     """
 
     documents: ClassVar[Mapping[str, str]] = {}
@@ -82,15 +83,15 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         # Django 6.1 added `action_location`.
         location = {} if action_location is None else {"action_location": action_location}
         offered = super().get_actions(request, **location)
-        # Actions of the whole site may change rows; only the actions of this class are offered.
+        # Site-wide actions may change rows, so offer only the actions of this class.
         return {name: action for name, action in offered.items() if name in (self.actions or ())}
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        # Django allows any lookup on any column in the URL, and most of them would scan the table.
+        # By default, Django accepts any lookup on any column from the URL. Most lookups would scan the table.
         return lookup in {getattr(each, "parameter_name", None) for each in self.list_filter}
 
     def search_lookups(self, term: str) -> Iterator[Q]:
-        """Yield an exact lookup for each meaning of a search term, the most likely first."""
+        """Yield an exact lookup for each meaning that a search term may have, the most likely meaning first."""
         yield from ()
 
     def get_search_results(
@@ -114,7 +115,7 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
     # The page of one row
 
     def facts(self, request: HttpRequest, obj: ModelT) -> list[Fact]:
-        """Return what the page shows of a row, the most important facts first. Empty values are left out."""
+        """Return the facts that the page shows about a row, the most important first. The page omits empty values."""
         raise NotImplementedError
 
     def page_context(self, request: HttpRequest, obj: ModelT) -> dict[str, Any]:
@@ -122,7 +123,7 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         return {"documents": self._documents_of(request, obj)}
 
     def hidden_keys(self, request: HttpRequest, obj: ModelT) -> frozenset[str]:
-        """Return the keys of the row's documents whose values the user may not see."""
+        """Return the JSON keys whose values are hidden from the user in the documents of a row."""
         return hidden_keys(request)
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ModelT | None:
@@ -141,10 +142,11 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         return self.page(request, obj, self.page_template, **context)
 
     def visible_object(self, request: HttpRequest, object_id: str) -> ModelT:
-        """Return the row of a page.
+        """Return the row that a page shows.
 
-        Raises `PermissionDenied` if the user may not view it or the request is not a GET, `Http404` if it does not
-        exist.
+        Raises:
+            PermissionDenied: The user may not view the row, or the request is not a GET or HEAD.
+            Http404: The row does not exist.
         """
         self._require_read_request(request)
         if not self.has_view_permission(request):
@@ -157,7 +159,7 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         return obj
 
     def page(self, request: HttpRequest, obj: ModelT, template: str, **context: Any) -> HttpResponse:
-        """Render a page of a row. `context` adds to the context that every page has."""
+        """Render a page of a row. The template gets `context` and the context that every page has."""
         request.current_app = self.admin_site.name
         known = {
             **self.admin_site.each_context(request),
@@ -171,11 +173,11 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
         return TemplateResponse(request, template, known)
 
     def may_see(self, request: HttpRequest, model: type[Model]) -> bool:
-        """Return whether this site has pages of another model that the user may see."""
+        """Return whether this site registers `model` and the user may view it."""
         return may_see(self.admin_site, request, model)
 
     def link(self, request: HttpRequest, model: type[Model], pk: int | str, text: object, *, query: str = "") -> object:
-        """Return `text`, as a link to the page of a row if the user may see it."""
+        """Return `text`, linked to the page of a row if the user may see that page."""
         if not self.may_see(request, model):
             return text
         name = f"admin:{model._meta.app_label}_{model._meta.model_name}_change"
@@ -203,7 +205,7 @@ class ReadOnlyAdmin(ModelAdmin[ModelT]):
 
 
 def may_see(site: admin.AdminSite, request: HttpRequest, model: type[Model]) -> bool:
-    """Return whether a site has pages of a model that the user may see."""
+    """Return whether `site` registers `model` and the user may view it."""
     try:
         return site.get_model_admin(model).has_view_permission(request)
     except NotRegistered:

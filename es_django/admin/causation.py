@@ -1,7 +1,7 @@
 """The causes and effects of an event, as a bounded tree of events and messages.
 
-The causation id of an event that a handler recorded is the id of the handled message. A message names the stream and
-version of the event that it was made from. Both have an index.
+If a handler records an event, the causation id of the event is the id of the handled message. A message stores the
+stream and version of its source event. Both references are indexed.
 """
 
 from collections.abc import Iterable
@@ -55,7 +55,7 @@ def causation_of(event: StoredEvent) -> Causation:
 
 
 def _causes(event: StoredEvent) -> tuple[list[Row], bool]:
-    """Return the causes, the nearest first, and whether there are more."""
+    """Return at most `MAX_CAUSES` causes, the nearest first, and whether there are more."""
     causes: list[Row] = []
     seen, row = {("StoredEvent", event.pk)}, _cause(event)
     while row is not None and (type(row).__name__, row.pk) not in seen:
@@ -80,7 +80,7 @@ def _cause(row: Row) -> Row | None:
 
 
 def _add_effects(root: Node) -> bool:
-    """Add the effects of the root, level by level, and return whether some were left out."""
+    """Add the effects of the root, level by level. Return whether some effects were left out."""
     level, room, seen = [root], MAX_EFFECTS, {root.row.pk}
     for _ in range(MAX_DEPTH):
         found, messages_cut = _at_most(room, _messages_of(level))

@@ -1,4 +1,4 @@
-"""A bar chart as SVG, with a summary in words. The style sheet decides its looks."""
+"""A bar chart as SVG, with a summary in words. Its colors are in the style sheet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from es_django.models import StoredEvent
 MINUTES = 60
 HEIGHT = 100
 WIDTH = 10
-"""The width of a bar and the space to the next one."""
+"""The width of a bar together with the space before the next bar."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Bar:
 class EventsPerMinute:
     """The number of log positions assigned in each minute since `start`. The last minute is not over yet.
 
-    Positions of appends that were rolled back count too, because counting the events themselves would read them all.
+    Positions of rolled-back appends count too. To leave them out, every event of the hour would have to be read.
     """
 
     start: datetime
@@ -37,7 +37,7 @@ class EventsPerMinute:
 
     @classmethod
     def of_the_last_hour(cls, using: str) -> "EventsPerMinute":
-        # In UTC, because a local hour can occur twice.
+        # Use UTC: when clocks are set back, a local hour occurs twice.
         minute = timezone.now().astimezone(UTC).replace(second=0, microsecond=0)
         start = minute - timedelta(minutes=MINUTES - 1)
         bounds = [start + timedelta(minutes=n) for n in range(MINUTES)]

@@ -29,7 +29,7 @@ class ConfirmingAdmin(ReadOnlyAdmin[ModelT]):
     """A read-only admin whose actions ask for confirmation."""
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        # Django would query the database with values that are not keys, and fail.
+        # Drop values that are not keys. Django would query the database with them, and the query would fail.
         ticked = request.POST.copy()
         ticked.setlist(ACTION_CHECKBOX_NAME, [key for key in _ticked(request) if self._is_key(key)])
         request.POST = ticked  # type: ignore[assignment]
@@ -38,8 +38,8 @@ class ConfirmingAdmin(ReadOnlyAdmin[ModelT]):
     def selected_rows(self, request: HttpRequest) -> list[ModelT]:
         """Return the rows whose check boxes were selected, and show a warning for rows that no longer exist.
 
-        "Select all" is ignored, because it could mean the whole table. So are filters, because a row that changed since
-        it was shown would be left out silently.
+        Ignore "Select all", because it could mean the whole table. Ignore filters, because they would silently drop a
+        row that has changed since the list showed it.
         """
         keys = set(_ticked(request))
         rows = list(self.get_queryset(request).filter(pk__in=keys).order_by(*self.ordering or ()))
@@ -83,5 +83,5 @@ def _ticked(request: HttpRequest) -> list[str]:
 
 def username(request: HttpRequest) -> str:
     """Return the name of the user, for the log."""
-    assert isinstance(request.user, AbstractBaseUser)  # noqa: S101  # the admin lets nobody else in
+    assert isinstance(request.user, AbstractBaseUser)  # noqa: S101  # only logged-in users reach the admin
     return request.user.get_username()

@@ -20,7 +20,7 @@ MAX_CHARACTERS = 2_000_000
 
 
 class DecodedEvent(msgspec.Struct, frozen=True):
-    """The result of reading a payload: a `note`, an `error`, or a document for each event that upcasting makes."""
+    """The result of decoding a payload: a `note`, an `error`, or one document for each event that upcasting returns."""
 
     note: str = ""
     error: str = ""
@@ -53,7 +53,7 @@ def decode_event(event: StoredEvent, *, limit: int, hidden: Collection[str]) -> 
 
 
 def error_message(error: Exception, hidden: Collection[str]) -> str:
-    """Return class and text of an error; only the class if values are hidden and the text may quote them."""
+    """Return the class and text of an error. Leave the text out if it may quote hidden values."""
     if hidden and (isinstance(error, UndecodableEvent | UpcastError) or not isinstance(error, EsDjangoError)):
         return class_only(type(error).__name__)
     return f"{type(error).__name__}: {error}"

@@ -42,7 +42,7 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
     list_display: tuple[str, ...] = ("position", "type", "stream", "version", "recorded")
     list_select_related: ClassVar[tuple[str, ...]] = ("stream",)
     ordering: ClassVar[tuple[str, ...]] = ("-position",)
-    search_help_text: ClassVar[str] = "A position, an event id or a correlation id."
+    search_help_text: ClassVar[str] = "Search by position, event id or correlation id."
     documents: ClassVar[Mapping[str, str]] = {"data": "Payload", "metadata": "Metadata"}
     page_template = "es_django/admin/event.html"
 

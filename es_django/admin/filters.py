@@ -1,4 +1,4 @@
-"""Filters that know their choices without a query on the filtered table."""
+"""Filters whose choices come without a query on the filtered table."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 
 class ColumnFilter(admin.SimpleListFilter):
-    """Filters by the exact value of the column `parameter_name`. The URL may hold a value that is not offered."""
+    """A filter by the exact value of the column `parameter_name`. The URL may contain a value that is not offered."""
 
     parameter_name: str
     template = "es_django/admin/includes/filter.html"
@@ -33,7 +33,7 @@ class ColumnFilter(admin.SimpleListFilter):
 
 
 class StatusFilter(ColumnFilter):
-    """Filters by status, of a model that has a `Status`."""
+    """A filter by status, for a model with a `Status` enum."""
 
     title: str = "status"
     parameter_name = "status"

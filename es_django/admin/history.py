@@ -24,13 +24,13 @@ else:
 
 
 class EventHistoryMixin(ModelAdmin):
-    """Shows the events of an object's stream on its History page, above Django's own log.
+    """A mixin that shows the events of an object's stream on its History page, above Django's own log.
 
-    List it before `admin.ModelAdmin` among the base classes, and define `event_stream`. Users who may not view events
-    and streams see only Django's log.
+    List it before `admin.ModelAdmin` among the base classes, and define `event_stream`. Users without
+    the permission to view events and streams see only Django's log.
     """
 
-    # The other base, ModelAdmin, declares a wider type.
+    # ModelAdmin, the other base class, declares a wider type.
     object_history_template: ClassVar[Any] = "es_django/admin/event_history.html"
 
     def event_stream(self, obj: Any) -> StreamId | None:
@@ -38,7 +38,7 @@ class EventHistoryMixin(ModelAdmin):
 
         If this method raises `InvalidStreamId`, the page shows the reason instead of events.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define event_stream(obj): it returns a StreamId or None")
+        raise NotImplementedError(f"{type(self).__name__} must define event_stream(obj), returning a StreamId or None")
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

@@ -8,7 +8,7 @@ from django.utils.safestring import SafeString
 
 MAX_ERROR_CHARACTERS = 10_000
 
-# Each status has a word, a shape and a tone. The tone is a background color and never the only difference.
+# Each status differs from the others by its word and its shape, because some users cannot distinguish tones (colors).
 _SHAPES = {
     "pending": ("○", "quiet"),
     "discarded": ("⊘", "quiet"),

@@ -1,7 +1,7 @@
 """JSON for people: indented, with marked keys, and cut off at a limit.
 
-It works on the stored text, lexeme by lexeme. Numbers appear as stored, not as Python rounds them, and the beginning of
-a document is readable without its end.
+This module formats the stored text lexeme by lexeme and never parses a whole document. Numbers therefore appear as
+stored, not as Python rounds them. A document that was cut off can still be formatted.
 """
 
 import json
@@ -47,7 +47,7 @@ class Document(msgspec.Struct, frozen=True):
 
 
 def stored_text(field: str, limit: int) -> dict[str, Combinable]:
-    """Return annotations that read at most `limit` characters of a JSON column, and its length.
+    """Return query annotations for the first `limit` characters of a JSON column, and for its length.
 
     The database cuts the text, so that large payloads never pass through this process.
     """
@@ -56,16 +56,17 @@ def stored_text(field: str, limit: int) -> dict[str, Combinable]:
 
 
 def document(label: str, text: str, length: int, limit: int, hidden: Collection[str] = ()) -> Document:
-    """Format the `text` of a JSON column, or the beginning of it, in about `limit` characters.
+    """Format the stored `text` of a JSON column in about `limit` characters.
 
-    Values of `hidden` keys are masked at any depth.
+    `text` may be only the beginning of the stored text, whose full length is `length`. Values of `hidden` keys are
+    masked at any depth.
     """
     html, shown = _indented(text, limit, hidden)
     return Document(label, html, shown, length)
 
 
 def masked(label: str) -> Document:
-    """Return a document that stands for a hidden value."""
+    """Return a document that shows a mask instead of a hidden value."""
     return Document(label, format_html(_MARKS[True, False], MASK), len(MASK), len(MASK))
 
 
@@ -99,7 +100,7 @@ def _indented(text: str, limit: int, hidden: Collection[str]) -> tuple[SafeStrin
 
 
 def _masked(lexemes: Sequence[tuple[str, int]], hidden: Collection[str]) -> Iterator[tuple[str, int]]:
-    """The lexemes, with one mask in the place of each hidden value."""
+    """Yield the lexemes, with one mask in the place of each hidden value."""
     index = 0
     while index < len(lexemes):
         lexeme = lexemes[index][0]

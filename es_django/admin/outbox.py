@@ -27,7 +27,7 @@ from es_django.outbox.states import MessageState, Transition
 
 
 class DestinationFilter(ColumnFilter):
-    """Offers the destinations of the settings. Finding those of the table would read all of it."""
+    """A filter by destination. It offers those in the settings, because a search in the table would read every row."""
 
     title: str = "destination"
     parameter_name = "destination"
@@ -37,7 +37,7 @@ class DestinationFilter(ColumnFilter):
 
 
 class StateFilter(ColumnFilter):
-    """Filters by state; the URL can also name a status."""
+    """A filter by state. The URL may also contain a status."""
 
     title: str = "status"
     parameter_name = "status"
@@ -51,7 +51,7 @@ class StateFilter(ColumnFilter):
 
 
 class AgeFilter(ColumnFilter):
-    """Filters by the time a message was written. It uses ids, which grow with time and have an index."""
+    """A filter by the age of a message. It compares ids, which grow with time and have an index."""
 
     title: str = "written"
     parameter_name = "age"
@@ -82,7 +82,7 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     list_display_links: tuple[str, ...] = ("type",)
     list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (StateFilter, DestinationFilter, AgeFilter)
     ordering: ClassVar[tuple[str, ...]] = ("-id",)
-    search_help_text: ClassVar[str] = "A message id, or a complete key."
+    search_help_text: ClassVar[str] = "Search by message id or complete key."
     documents: ClassVar[Mapping[str, str]] = {"data": "Data", "headers": "Headers"}
     actions: tuple[str, ...] = ("requeue", "release", "discard")
 
@@ -144,8 +144,8 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
             Transition.REQUEUE,
             outbox.requeue,
             title="Requeue messages?",
-            explanation="Dead messages are due at once, with their attempts set back to 0. Later messages of "
-            "their keys may have been published before them.",
+            explanation="The selected dead messages become due now, with their attempts set back to 0. They may "
+            "arrive after later messages of the same key.",
             answer="Yes, requeue them",
         )
 
@@ -168,7 +168,8 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
             Transition.DISCARD,
             outbox.discard,
             title="Discard messages?",
-            explanation="Pending and dead messages are never published. Later messages of their keys go on.",
+            explanation="The selected pending and dead messages are never published. Later messages of the "
+            "same key no longer wait for them.",
             answer="Yes, discard them",
         )
 

@@ -1,6 +1,6 @@
 """The overview on the first page of the app: problems, the log, the outbox, projections and the inbox.
 
-No count goes beyond `es_django.monitoring.lag.MOST`. Each number comes from an index that holds little more than the
+Counting stops at `es_django.monitoring.lag.MOST`. Each number comes from an index that holds little more than the
 counted rows.
 """
 
@@ -48,7 +48,7 @@ class ShownProjection(msgspec.Struct, frozen=True):
 
 
 class Overview:
-    """The facts of the overview about the `visible` models. Each part is queried when the page shows it."""
+    """The figures of the overview for the `visible` models. Each figure is queried when the page shows it."""
 
     states: tuple[MessageState, ...] = COUNTED_STATES
 
@@ -77,12 +77,12 @@ class Overview:
 
     @property
     def unavailable(self) -> str:
-        """Why the status is unavailable; empty if it is available."""
+        """The reason why the status is unavailable, or an empty text if it is available."""
         return str(self._health_or_error) if isinstance(self._health_or_error, EsDjangoError) else ""
 
     @property
     def problems(self) -> list[str] | None:
-        """A sentence for each problem; None if the user may not view all models."""
+        """A sentence for each problem. None if the user may not view all models, or if the status is unavailable."""
         sees_all = self.sees_events and self.sees_outbox and self.sees_projections and self.sees_inbox
         return self.health.problems if sees_all and self.health is not None else None
 

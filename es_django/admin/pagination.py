@@ -17,9 +17,10 @@ AFTER, BEFORE = "after", "before"
 
 
 class KeysetChangeList(ChangeList):
-    """A change list in the `ordering` of its admin class: columns of one index, all in the same direction.
+    """A change list that is sorted and paged by the `ordering` of its admin class.
 
-    The URL holds the row at the edge of the page as `after=` or `before=`, with one value for each of these columns.
+    `ordering` names columns of one index, all in the same direction. In the URL, `after=` names the last row of the
+    previous page, and `before=` the first row of the next page. Each has one value for each column of `ordering`.
     """
 
     first_link: str | None = None
@@ -27,7 +28,7 @@ class KeysetChangeList(ChangeList):
     next_link: str | None = None
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
-        # `after` and `before` are not filters; links to other filters drop them.
+        # `after` and `before` are not filters. Links to other filters must lead to the first page, without them.
         for name in (AFTER, BEFORE):
             self.params.pop(name, None)
             self.filter_params.pop(name, None)
@@ -46,7 +47,7 @@ class KeysetChangeList(ChangeList):
             rows = rows.reverse().filter(self._beyond(before, backwards=True))
         elif after:
             rows = rows.filter(self._beyond(after))
-        # The extra row shows whether there is another page.
+        # Read one row beyond the page: if that row exists, there is another page.
         found: list[Any] = list(rows[: self.list_per_page + 1])
         more, shown = len(found) > self.list_per_page, found[: self.list_per_page]
         if before:
@@ -75,7 +76,7 @@ class KeysetChangeList(ChangeList):
     def _beyond(self, edge: Sequence[Value], *, backwards: bool = False) -> GreaterThan | LessThan:
         descending = str(self.model_admin.ordering[0]).startswith("-")  # type: ignore[index]
         comparison = LessThan if descending != backwards else GreaterThan
-        # Both databases start an index scan in the right place only for a comparison of row values.
+        # Compare whole rows, (a, b) < (x, y): only then do both databases start the index scan at the edge.
         return comparison(_row([F(name) for name in self._columns]), _row(edge))
 
     def _edge(self, request: HttpRequest, name: str) -> list[Value]:
@@ -108,7 +109,7 @@ def _parsed(field: "Field[Any, Any]", text: str) -> Any:
 def column_value(field: "Field[Any, Any]", text: str) -> Any:
     """Convert `text` from a URL to a value of a column.
 
-    Raises `ValidationError` if the column cannot hold it; a query with such a value would fail in the database.
+    Raise `ValidationError` if the column cannot hold the value: a query with such a value would fail.
     """
     if "\x00" in text:
         raise ValidationError("columns cannot hold null characters")

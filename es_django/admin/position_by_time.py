@@ -1,7 +1,7 @@
-"""Find the primary key at which a time begins, in a table that has no index on its time.
+"""Find the first primary key at or after a time, in a table that has no index on its time column.
 
-Primary keys grow with time, so a binary search finds the key, with one look-up in the primary key for each step. Rows
-of concurrent transactions may have their keys and times in opposite order; the result is exact except for such rows.
+Primary keys grow with time, so a binary search finds the key. Each step is one look-up in the primary key's index. Keys
+and times of concurrent transactions may be in opposite order; the result is exact except for such rows.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from datetime import datetime
 from django.db import connections
 from django.db.models import Model
 
-# Each search starts beyond the newest row and steps down while the first row at or above the new key is recent enough.
+# Each search starts above the newest row. It steps down unless the row at the lower key is older than the time.
 PLACES = """
 WITH RECURSIVE boundaries (number, since) AS (VALUES {boundaries}),
 search (number, since, place, step) AS (
@@ -27,13 +27,13 @@ SELECT place FROM search WHERE step = 0 ORDER BY number
 
 
 def first_keys_since(model: type[Model], time: str, times: Sequence[datetime], *, using: str) -> list[int]:
-    """Return, for each of `times` (oldest first), the lowest primary key from which all rows are at least that new."""
+    """Return, for each of `times` (oldest first), the lowest primary key whose row is not older than that time."""
     keys = model._default_manager.using(using).values_list("pk", flat=True)
     first, newest = keys.order_by("pk").first() or 1, keys.order_by("-pk").first() or 0
     # Later times cannot have lower keys than the oldest one, so their searches cover a shorter range.
     oldest = _search(model, time, times[:1], above=newest, within=newest, using=using)
     later = _search(model, time, times[1:], above=newest, within=newest - oldest[0], using=using)
-    # A table that was emptied continues its numbering, so no key lies below the first row.
+    # A search may end below the first row, because a table that was emptied continues its numbering.
     return [max(first, place) for place in oldest + later]
 
 

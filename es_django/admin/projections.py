@@ -82,7 +82,7 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
             ("Position", self.place(checkpoint)),
             ("Lag", self.behind(checkpoint)),
             (
-                "Repeats no side effects up to",
+                "Side effects already done up to",
                 f"position {done}" if checkpoint.position < done else None,
             ),
             ("Attempts", checkpoint.attempts),
@@ -119,7 +119,7 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
 
     @admin.action(description="Skip the failed event", permissions=OPERATE)
     def skip(self, request: HttpRequest, chosen: QuerySet[ProjectionCheckpoint]) -> HttpResponse | None:
-        # Skip only the event that was shown: the projection may fail at another one by now.
+        # Skip only the event on the confirmation page. The projection may fail at another event by now.
         shown = {value for value in request.POST.getlist("failed") if value.isdecimal()}
 
         def skip_shown(checkpoint: ProjectionCheckpoint, by: str) -> None:
@@ -146,16 +146,16 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
         once: bool = True,
         done: str = "done",
     ) -> HttpResponse | None:
-        """Ask for confirmation, or operate if it was given: `once` for each projection, or for each partition.
+        """Ask for confirmation. Once confirmed, call `operate` for each selected partition.
 
-        `operate` returns False if it had nothing to do.
+        With `once`, call it only once for each selected projection. `operate` returns False if it had nothing to do.
         """
         checkpoints = self.selected_rows(request)
         if once:
             checkpoints = list({each.name: each for each in checkpoints}.values())
         if not self.is_confirmed(request):
             rows = [SelectedRow(each, _as_shown(each), {"failed": each.failed_position or 0}) for each in checkpoints]
-            return self.confirmation(request, title=f"{what}?", rows=rows, answer="Yes, do it")
+            return self.confirmation(request, title=f"{what} these projections?", rows=rows, answer="Yes, do it")
         for checkpoint in checkpoints:
             shown = str(checkpoint) if not once else checkpoint.name
             try:

@@ -28,7 +28,7 @@ SEARCHED_CATEGORIES = 1000
 
 
 class CategoryFilter(ColumnFilter):
-    """Offers the first categories. A search by name finds any other category."""
+    """A filter by category. It offers the first categories; a search by name finds any other category."""
 
     title: str = "category"
     parameter_name = "category"
@@ -43,7 +43,7 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
     list_display_links: tuple[str, ...] = ("key",)
     list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (CategoryFilter,)
     ordering: ClassVar[tuple[str, ...]] = ("category", "key")
-    search_help_text: ClassVar[str] = "A complete key, a category and a key, or a category."
+    search_help_text: ClassVar[str] = "Search by complete key, by category, or by category and key."
     page_template = "es_django/admin/stream.html"
 
     @admin.display(description="updated")
@@ -55,7 +55,7 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
         return time_element(stream.archived_at) if stream.archived_at else None
 
     def search_lookups(self, term: str) -> Iterator[Q]:
-        # The index begins with the category, so a key alone needs one look-up for each category.
+        # The index begins with the category, so a search for a key alone makes one look-up for each category.
         categories = stored_categories(conf.settings().database, SEARCHED_CATEGORIES)
         for text in dict.fromkeys((term, term.strip())):
             yield Q(category__in=categories, key=text)
@@ -95,7 +95,7 @@ class StreamAdmin(ReadOnlyAdmin[Stream]):
         return [path("<path:object_id>/state/", view, name="es_django_stream_state"), *super().get_urls()]
 
     def state_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Show the state of the aggregate at version `at` of the URL, or at the last version."""
+        """Show the state of the aggregate at the version `at` in the URL, by default at the last version."""
         from es_django.admin.time_travel import TimeTravel
 
         stream = self.visible_object(request, object_id)

@@ -33,8 +33,8 @@ class ShownField(msgspec.Struct, frozen=True):
 class TimeTravel:
     """The state of a stream's aggregate after version `at`: its `fields`, or the `error` that prevented the replay.
 
-    At most `MAX_FOLDED_EVENTS` events are replayed. `highest` is the last version that can be shown; `is_cut` is true
-    if the stream has more.
+    At most `MAX_FOLDED_EVENTS` events are replayed. `highest` is the last version that can be shown. `is_cut` is
+    true if the stream has later versions.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ def _shown(state: dict[str, Any], name: str, hidden: Collection[str]) -> Documen
     try:
         text = msgspec.json.encode(state[name]).decode()
     except (TypeError, ValueError, RecursionError):
-        # A value that is not JSON has no keys to mask.
+        # A value that is not JSON has no keys to mask. If values are hidden, show only its class.
         plain = type(state[name]).__qualname__ if hidden else repr(state[name])
         return Document(name, escape(plain[:MAX_VALUE_CHARACTERS]), min(len(plain), MAX_VALUE_CHARACTERS), len(plain))
     return document(name, text, len(text), MAX_VALUE_CHARACTERS, hidden)

@@ -1,7 +1,7 @@
 """The events of one stream, in pages.
 
-Versions run from 1 without a gap, so a page is a range of versions. The index finds it directly, and nothing is
-counted.
+Versions run from 1 without a gap, so a page is a range of versions. The index finds the range directly, without
+counting rows.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -36,10 +36,10 @@ class ShownEvent(msgspec.Struct, frozen=True):
 
 
 class Timeline:
-    """A page of a stream's events, from version `from` upwards, or downwards with `order=newest`.
+    """A page of a stream's events. In the URL, `from` is its first version; with `order=newest` it runs downwards.
 
-    With a `type`, the page shows only events of that type. No index helps there, so it searches the next
-    `VERSIONS_PER_SEARCH` versions; `last` (or `first`) is the last version that it searched.
+    With a `type`, the page shows only events of that type. No index covers types, so the page searches only the next
+    `VERSIONS_PER_SEARCH` versions. The searched versions are `first` to `last`.
     """
 
     def __init__(self, stream: Stream, query: Mapping[str, str], hidden_keys: Callable[[str], Collection[str]]) -> None:
@@ -84,7 +84,7 @@ class Timeline:
 
     @cached_property
     def types(self) -> list[str]:
-        """The offered types: those of the newest events, and the selected one."""
+        """The event types in the filter: those of the newest events, and the selected type."""
         newest = self._stored.order_by("-version").values_list("type", flat=True)[:EVENTS_SAMPLED_FOR_TYPES]
         return sorted({*newest, *([self.type] if self.type else [])})
 
@@ -94,7 +94,7 @@ class Timeline:
 
     @property
     def previous_link(self) -> str | None:
-        """The link to the previous page, or to the first page if a filter makes pages differ in length."""
+        """The link to the previous page. With a filter, pages differ in length, so the link leads to the first page."""
         if self.newest_first:
             start = self.total if self.type else self.last + EVENTS_PER_PAGE
             return self._link(start) if self.last < self.total else None
@@ -129,7 +129,7 @@ class Timeline:
 
 
 def timeline_query(version: int) -> str:
-    """Return the query and fragment that lead from the page of a stream to one event."""
+    """Return the URL query and fragment that show one event on the page of its stream."""
     return f"?from={version - (version - 1) % EVENTS_PER_PAGE}#v{version}"
 
 

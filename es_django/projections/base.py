@@ -21,9 +21,9 @@ _PROJECTS = "_es_django_projects"
 
 
 def projects(method: ProjectorT) -> ProjectorT:
-    """Mark a projection's method that applies one class of events.
+    """Mark a method of a projection that applies one class of events.
 
-    The annotation of the first parameter names the class. The method gets the event and its `RecordedEvent`.
+    The annotation of the method's first parameter names that class. The method gets the event and its `RecordedEvent`.
     """
     setattr(method, _PROJECTS, True)
     return method
@@ -35,14 +35,14 @@ class Projection:
     A nested `class Meta` sets:
 
     - `name`: identifies the projection and its checkpoints.
-    - `mode`: "inline" (the default) applies events in the transaction of their append, and an error rolls the append
-      back. "async" applies them later, from a checkpoint.
+    - `mode`: "inline" (the default) applies events in the transaction of their append. An error rolls the append back.
+      "async" applies events after the commit, from a checkpoint.
     - `models`: the models that only this projection writes. A rebuild empties them.
     - `partitions` (async mode only): how many runners may share the projection. Each partition follows some of the
-      streams, so rows that depend on several streams may be written from several partitions at once.
+      streams. Two partitions may write at once to a row that depends on streams of both.
 
     Write one method for each event class and mark it with `@projects`. Or write one method for batches,
-    `project_batch(self, events: Sequence[RecordedEvent[EventClass]])`: it gets the events that were saved together
+    `project_batch(self, events: Sequence[RecordedEvent[EventClass]])`. A batch holds events that were saved together
     (inline) or read together (async).
     """
 
@@ -86,7 +86,7 @@ class Projection:
         return batch_classes(cls.project_batch, f"{cls.__qualname__}.project_batch")
 
     def project_batch(self, events: Sequence[RecordedEvent[Any]]) -> None:
-        """Apply events in order, each by the method for its class."""
+        """Apply events in order. Each event goes to the `@projects` method for its class."""
         for recorded in events:
             self._projectors[type(recorded.event)](self, recorded.event, recorded)
 

@@ -24,7 +24,7 @@ def ensure_checkpoints(projection: Projection) -> None:
     """Create the checkpoints that are missing.
 
     Raises:
-        PartitionsChanged: The stored checkpoints are for another number of partitions.
+        PartitionsChanged: The stored checkpoints were created for another number of partitions.
         ModeChanged: The projection ran inline and is asynchronous now.
     """
     stored = list(checkpoints_of(projection.name))
@@ -39,7 +39,7 @@ def ensure_checkpoints(projection: Projection) -> None:
 def ensure_inline_checkpoints() -> list[str]:
     """Create the missing checkpoints of inline projections, and return the names of those projections.
 
-    The checkpoint is the record that a projection ran inline, in case its mode changes.
+    If the mode of a projection changes later, its checkpoint shows that the projection ran inline before.
     """
     stored = ProjectionCheckpoint.objects.using(conf.settings().database).values_list("name", flat=True)
     known = set(stored)
@@ -50,12 +50,12 @@ def ensure_inline_checkpoints() -> list[str]:
 
 
 def create_checkpoints(projection: Projection, status: CheckpointStatus | None = None) -> None:
-    """Create a checkpoint for each partition that has none. The default status is `inline` or `running`."""
+    """Create a checkpoint for each partition that has none. By default `mode` decides the status."""
     checkpoints_of(projection.name).bulk_create(_new_checkpoints(projection, status), ignore_conflicts=True)
 
 
 def stored_or_new(projection: Projection) -> list[ProjectionCheckpoint]:
-    """Return the checkpoints of a projection, or unsaved ones if it has never run."""
+    """Return the stored checkpoints of a projection, or new, unsaved ones if the projection has never run."""
     return list(checkpoints_of(projection.name)) or _new_checkpoints(projection)
 
 
@@ -74,9 +74,9 @@ def require_same_mode(projection: Projection, stored: Iterable[ProjectionCheckpo
 
 
 def lock_due(projection: Projection, partition: int) -> ProjectionCheckpoint | None:
-    """Lock a checkpoint until the transaction ends.
+    """Lock and return the checkpoint of a partition, until the transaction ends.
 
-    Return None if another process has locked it, its retry is not due, or its status is not active.
+    Return None if another process has locked the checkpoint, its retry is not due, or its status is not in `ACTIVE`.
     """
     due = checkpoints_of(projection.name).filter(
         Q(retry_at=None) | Q(retry_at__lte=Now()),

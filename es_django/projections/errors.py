@@ -8,7 +8,7 @@ from es_django.core.errors import EsDjangoError
 
 @dataclass(eq=False)
 class UnknownProjection(EsDjangoError):
-    """No projection of that name is registered."""
+    """No projection with this name is registered."""
 
     name: str
     known: Sequence[str]
@@ -49,7 +49,7 @@ class ProjectionStatusError(EsDjangoError):
 
 @dataclass(eq=False)
 class PartitionsChanged(EsDjangoError):
-    """Meta.partitions differs from the number of partitions that the projection's checkpoints were made for."""
+    """`Meta.partitions` differs from the number of partitions in the projection's checkpoints."""
 
     name: str
     stored: int
@@ -58,19 +58,19 @@ class PartitionsChanged(EsDjangoError):
     def __str__(self) -> str:
         return (
             f"projection {self.name!r} has checkpoints for {self.stored} partitions, but Meta.partitions is "
-            f"{self.wanted}: set it back, or rebuild the projection (manage.py es_rebuild {self.name})"
+            f"{self.wanted}: set Meta.partitions back, or rebuild the projection (manage.py es_rebuild {self.name})"
         )
 
 
 @dataclass(eq=False)
 class ModeChanged(EsDjangoError):
-    """A projection changed from inline to asynchronous, so it may have missed events since then."""
+    """A projection changed from inline to asynchronous without a pause. It may have missed events since then."""
 
     name: str
 
     def __str__(self) -> str:
         return (
             f"projection {self.name!r} changed from inline to async and may have missed events. Set Meta.mode back to "
-            f"inline, migrate, pause it (manage.py es_project --pause {self.name}), change the mode again, and rebuild "
-            f"it (manage.py es_rebuild {self.name})"
+            f"inline, migrate, pause the projection (manage.py es_project --pause {self.name}), change the mode again, "
+            f"and rebuild it (manage.py es_rebuild {self.name})"
         )

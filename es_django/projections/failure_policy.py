@@ -41,7 +41,7 @@ def record_failure(before: ProjectionCheckpoint, positions: Sequence[int], error
         rows = checkpoints_of(before.name).filter(pk=before.pk).select_for_update(skip_locked=True)
         checkpoint = rows.first()
         if checkpoint is None or _progress(checkpoint) != _progress(before):
-            return False  # another runner works or has worked on this checkpoint, and records its own failures
+            return False  # another runner has taken this checkpoint over, and records its own failures
         checkpoint.last_error = _error_text(error)
         if is_ambiguous:
             checkpoint.failing_until = positions[-1]
@@ -55,17 +55,18 @@ def record_failure(before: ProjectionCheckpoint, positions: Sequence[int], error
         save(checkpoint)
     ids = {"projection": before.name, "partition": before.partition, "position": position}
     if is_ambiguous:
-        logger.warning("projection %s failed up to position %s: %r", before, positions[-1], error, extra=ids)
+        message = "projection %s failed up to position %s, trying smaller batches to find the event: %r"
+        logger.warning(message, before, positions[-1], error, extra=ids)
     else:
         logger.error("projection %s failed at position %s: %r", before, position, error, extra=ids)
     return is_ambiguous
 
 
 def _progress(checkpoint: ProjectionCheckpoint) -> tuple[int, int, int | None]:
-    """Return values that identify this progress: every batch, successful or failed, changes at least one of them."""
+    """Return values that change with every batch of the checkpoint, whether the batch succeeds or fails."""
     return checkpoint.position, checkpoint.attempts, checkpoint.failing_until
 
 
 def _error_text(error: BaseException) -> str:
-    """Return the text of an error. The errors of this package name the remedy in their own words."""
+    """Return the text to store: the message of an es_django error, which names the remedy, or the repr of another."""
     return storable_text(f"{type(error).__name__}: {error}" if isinstance(error, EsDjangoError) else error)

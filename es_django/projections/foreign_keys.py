@@ -1,4 +1,4 @@
-"""Foreign keys that keep a rebuild from emptying a projection's models."""
+"""Find foreign keys that prevent a rebuild from emptying a projection's models."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,9 +9,9 @@ _BLOCKING = (models.CASCADE, models.PROTECT, models.RESTRICT, getattr(models, "D
 
 
 def blocking_foreign_keys(owned: Sequence[type[models.Model]]) -> list[str]:
-    """Return the foreign keys from other models into the `owned` models that cascade, protect or restrict.
+    """Return the foreign keys that point from other models to the `owned` models with CASCADE, PROTECT or RESTRICT.
 
-    Emptying the owned models would delete the rows of these other models, or fail because of them.
+    Emptying the owned models would delete rows of the other models (CASCADE), or fail (PROTECT, RESTRICT).
     """
     return sorted({str(relation.field) for model in owned for relation in _relations(model, owned)})
 

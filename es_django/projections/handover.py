@@ -1,13 +1,13 @@
 """Hand an inline projection over from the appends to a runner, and back.
 
 While the checkpoint of an inline projection is `inline`, each append applies its own events. In every other status a
-runner applies the log from the checkpoint, and appends leave the projection out. Each append reads the status after it
-has taken the lock that step 2 waits for, so both sides agree about every event: none is missed, none is applied twice.
+runner applies the log from the checkpoint, and appends leave the projection out. Each append first takes the lock that
+step 2 waits for, and then reads the status. Each event is therefore applied once: by its append or by the runner.
 
 From the appends to a runner, when a pause or a rebuild starts (`pause_checkpoint`):
 
-1. Lock the checkpoint. This comes first, so that appends never wait for a runner.
-2. Hold the appends: let those in flight end, and make new ones wait until this transaction ends.
+1. Lock the checkpoint before step 2, so that appends never wait for a runner that holds the checkpoint.
+2. Hold the appends: wait for the appends in flight, and make new appends wait until this transaction ends.
 3. Set the checkpoint to the newest event. The appends have applied every event up to it.
 4. Set the status to `paused` and commit. The appends that waited leave the projection out.
 
@@ -16,9 +16,10 @@ From a runner back to the appends, when a runner has reached the safe end of the
 1. Lock the checkpoint.
 2. Hold the appends.
 3. Read the remaining events up to the newest one. If there are more than `MAX_REMAINING`, leave them to the next batch.
-4. Apply them, set the status to `inline` and commit. The appends that waited apply their own events.
+4. Apply these events, set the status to `inline` and commit. The appends that waited apply their own events.
 
-A step that fails rolls the whole hand-over back. The runner then retries it after growing pauses.
+A step that fails rolls the whole hand-over back. A runner retries its hand-over after growing pauses; a pause or a
+rebuild raises the error to its caller.
 """
 
 import logging
@@ -50,13 +51,14 @@ from es_django.store.error_translation import storage_errors
 logger: logging.Logger = logging.getLogger("es_django.projections")
 
 MAX_REMAINING = 100
-"""Number of events that may be applied while appends wait."""
+"""The highest number of events that a hand-over applies while appends wait."""
 
 
 def take_from_appends(projection: Projection) -> None:
     """Pause a projection if it runs inline.
 
-    This is a transaction of its own: appends wait until it ends, and emptying the models may take long.
+    Appends wait until the transaction of this pause ends. Emptying the models may take long, so it is done in a later
+    transaction.
     """
     with transaction.atomic(using=conf.settings().database):
         if not checkpoints_of(projection.name).exists():
@@ -69,7 +71,7 @@ def take_from_appends(projection: Projection) -> None:
 
 
 def pause_checkpoint(checkpoint: ProjectionCheckpoint) -> None:
-    """Pause a checkpoint that the caller has locked. An inline one is taken from the appends."""
+    """Pause a checkpoint that the caller has locked. If it is inline, first take its projection from the appends."""
     if checkpoint.status == CheckpointStatus.INLINE:
         _hold_appends(checkpoint.name)
         checkpoint.position = newest_position()
@@ -97,16 +99,17 @@ def give_to_appends(projection: Projection) -> None:
     except BaseException as error:
         if ends_process(error):
             raise
-        # An event that fails here fails in the next batch as well, and is recorded there.
+        # If an event fails here, it also fails in the next batch of the runner, which records the failure.
         ids = {"projection": projection.name}
-        logger.warning("projection %s could not go back inline, retrying later: %r", projection.name, error, extra=ids)
+        message = "projection %s could not return to inline mode, a runner applies its events and retries: %r"
+        logger.warning(message, projection.name, error, extra=ids)
         _retry_later(projection)
 
 
 def _retry_later(projection: Projection) -> None:
-    """Postpone the next attempt: while one waits for a long append to end, all other appends wait too.
+    """Postpone the next hand-over. While a hand-over waits for a long append to end, all other appends wait too.
 
-    `attempts` only sets the length of the pause. No event has failed.
+    No event has failed, so `attempts` sets only the length of the pause.
     """
     using = conf.settings().database
     with storage_errors("postpone the end of a rebuild", connections[using]), transaction.atomic(using=using):
@@ -119,9 +122,9 @@ def _retry_later(projection: Projection) -> None:
 
 
 def _hold_appends(name: str) -> DatabaseEventStore:
-    """Make the appends that an inline projection follows wait until the transaction ends. Return their store."""
+    """Make appends that run inline projections wait until this transaction ends. Return the event store."""
     store = store_for()
     if not isinstance(store, DatabaseEventStore):
-        raise ProjectionStatusError(name, "handed to a runner", "the event store is not in the database")
+        raise ProjectionStatusError(name, "paused or rebuilt", "the event store is not in the database")
     store.hold_inline_projections()
     return store

@@ -1,4 +1,4 @@
-"""What an operator can do to a projection: pause it, resume it, or skip an event. Each is logged, with who asked."""
+"""Operations on a projection: pause, resume, and skip an event. Each writes a log record that names the operator."""
 
 import logging
 from collections.abc import Iterator
@@ -22,15 +22,16 @@ STOPPED = (CheckpointStatus.PAUSED, CheckpointStatus.FAILED)
 
 
 def pause(name: str, *, by: str) -> None:
-    """Pause a projection after its current batch, until it is resumed. `by` names who asked for it.
+    """Pause a projection after its current batch, until `resume`. `by` is the name of the operator.
 
-    Appends leave out an inline projection that is paused, and its mode may be changed. After it is resumed, a runner
-    lets it catch up, and then it runs inline again.
+    While an inline projection is paused, appends leave it out, and its mode may be changed. After `resume`, a runner
+    applies the events since the pause. Then the projection runs inline again.
 
     Raises:
-        UnknownProjection, PartitionsChanged, ModeChanged: The name or `Meta` does not fit the stored checkpoints.
-        ProjectionStatusError: The projection is paused or failed already.
-        StorageError: The database failed. Retryable if an append to an inline projection was in flight for too long.
+        UnknownProjection: No projection has this name.
+        PartitionsChanged, ModeChanged: `Meta` does not fit the stored checkpoints.
+        ProjectionStatusError: The projection is already paused or failed.
+        StorageError: The database failed, or appends that run inline projections did not end in time (retryable).
     """
     projection = projection_named(name)
     with _locked(projection, by) as checkpoints:
@@ -43,10 +44,11 @@ def pause(name: str, *, by: str) -> None:
 
 
 def resume(name: str, *, by: str) -> None:
-    """Resume a paused or failed projection at the event where it stopped. `by` names who asked for it.
+    """Resume a paused or failed projection at the event where it stopped. `by` is the name of the operator.
 
     Raises:
-        UnknownProjection, PartitionsChanged, ModeChanged: The name or `Meta` does not fit the stored checkpoints.
+        UnknownProjection: No projection has this name.
+        PartitionsChanged, ModeChanged: `Meta` does not fit the stored checkpoints.
         ProjectionStatusError: The projection is neither paused nor failed.
     """
     projection = projection_named(name)
@@ -62,12 +64,13 @@ def resume(name: str, *, by: str) -> None:
 
 
 def skip(name: str, position: int, *, by: str) -> None:
-    """Skip the event at `position`, at which a projection fails, and record it as a `SkippedEvent`.
+    """Skip the event at which a projection fails, and record a `SkippedEvent`.
 
-    `by` names who asked for it.
+    `position` is the position of the event, `by` the name of the operator.
 
     Raises:
-        UnknownProjection, PartitionsChanged, ModeChanged: The name or `Meta` does not fit the stored checkpoints.
+        UnknownProjection: No projection has this name.
+        PartitionsChanged, ModeChanged: `Meta` does not fit the stored checkpoints.
         ProjectionStatusError: The projection does not fail at that position.
     """
     projection = projection_named(name)
@@ -97,7 +100,7 @@ def _locked(projection: Projection, by: str) -> Iterator[list[ProjectionCheckpoi
 
 
 def _status_after(checkpoint: ProjectionCheckpoint) -> CheckpointStatus:
-    """Return the status of a checkpoint that continues. A rebuild stays a rebuild."""
+    """Return the status after a stop: `rebuilding` if the checkpoint stopped in a rebuild, and `running` if not."""
     return CheckpointStatus.RUNNING if checkpoint.side_effects is None else CheckpointStatus.REBUILDING
 
 

@@ -1,7 +1,7 @@
-"""Rebuild a read model from the log, while events are appended.
+"""Rebuild a read model from the log while appends go on.
 
-A rebuild repeats no side effect (see `side_effects`). While an inline projection is rebuilt, appends leave it out; the
-hand-over between appends and runners misses no event and applies none twice (see `handover`).
+A rebuild repeats no side effect (see `side_effects`). While an inline projection is rebuilt, appends leave it out. Each
+event is still applied once (see `handover`).
 """
 
 import logging
@@ -27,24 +27,25 @@ logger: logging.Logger = logging.getLogger("es_django.projections")
 def start_rebuild(name: str, *, by: str) -> bool:
     """Empty a projection's models and set it back to the beginning of the log, in one transaction.
 
-    Workers or `run_projection` then replay the log. `by` names who asked for it. Return False, and do nothing, if a
-    rebuild is under way already.
+    Workers or `run_projection` then replay the log. `by` is the name of the operator. If a rebuild is
+    already under way, do nothing and return False.
 
-    Events that an inline projection follows must be appended under READ COMMITTED, the default of PostgreSQL. If the
-    start of its rebuild is interrupted, the projection is left paused.
+    For an inline projection, appends must run under READ COMMITTED, the default of PostgreSQL. If the start of the
+    rebuild is interrupted, an inline projection stays paused: start the rebuild again, or resume.
 
     Raises:
-        UnknownProjection, ModeChanged: The name or `Meta.mode` does not fit the stored checkpoints.
-        ProjectionStatusError: The projection has no `Meta.models`, or a foreign key of another model into them
-            cascades, protects or restricts.
-        StorageError: The database failed. Retryable if an append to an inline projection was in flight for too long.
+        UnknownProjection: No projection has this name.
+        ModeChanged: The projection ran inline and is asynchronous now.
+        ProjectionStatusError: The projection has no `Meta.models`, or another model has a foreign key to one of them
+            with CASCADE, PROTECT or RESTRICT.
+        StorageError: The database failed, or appends that run inline projections did not end in time (retryable).
     """
     projection = projection_named(name)
     require_operator(by)
     if not projection.models:
-        raise ProjectionStatusError(name, "rebuilt", "it has no Meta.models that a rebuild could empty")
+        raise ProjectionStatusError(name, "rebuilt", "it has no models to empty: list them in Meta.models")
     if blocking := blocking_foreign_keys(projection.models):
-        reason = f"emptying its models would delete rows of other models, or be blocked by them: {', '.join(blocking)}"
+        reason = f"other models would lose rows or block the rebuild, by these foreign keys: {', '.join(blocking)}"
         raise ProjectionStatusError(name, "rebuilt", reason)
     with storage_errors("start a rebuild", connections[conf.settings().database]):
         take_from_appends(projection)
@@ -67,7 +68,7 @@ def _empty_and_reset(projection: Projection) -> bool:
 
 
 def _is_under_way(projection: Projection, checkpoints: list[ProjectionCheckpoint]) -> bool:
-    """Return whether a rebuild is under way. Some partitions may have finished it."""
+    """Return whether a partition is in a rebuild, and every other partition is in it as well or has finished it."""
     return any(each.status == CheckpointStatus.REBUILDING for each in checkpoints) and all(
         each.status in ACTIVE and each.partitions == projection.partitions for each in checkpoints
     )

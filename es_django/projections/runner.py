@@ -1,7 +1,7 @@
 """Run projections from their checkpoints.
 
 Each batch is one transaction that writes the read model and the checkpoint, so a crash repeats nothing and loses
-nothing. One runner at a time locks a checkpoint; the other ones leave that partition out.
+nothing. One runner at a time locks a checkpoint; other runners leave its partition out.
 """
 
 import logging
@@ -32,24 +32,24 @@ logger: logging.Logger = logging.getLogger("es_django.projections")
 
 
 def run_projections(*, seconds: float = 20.0) -> int:
-    """Let every asynchronous projection, and every inline one in a rebuild, catch up with the log.
+    """Let the projections that runners apply catch up with the log: all asynchronous, and inline ones in a rebuild.
 
-    Each projection gets at least one batch, and no batch starts after about `seconds`. A projection that fails does not
-    stop the other ones. Return the number of events applied.
+    Each projection gets at least one batch, and no batch starts after about `seconds`. If a projection fails, the
+    others go on. Return the number of events applied.
     """
     deadline = time.monotonic() + seconds
     projections = _runnable()
-    # A projection that kills its process, for instance by using all memory, must not keep the later ones from running.
+    # In a fixed order, a projection that kills its process (by using all memory) would always starve the later ones.
     random.shuffle(projections)
     batches_of = {projection.name: _batches(projection) for projection in projections}
     total = 0
-    # Take turns batch by batch, so that a projection with a long lag does not starve the other ones.
+    # Take turns batch by batch, so that a projection with a long lag does not starve the others.
     while batches_of:
         for name, batches in list(batches_of.items()):
             try:
                 applied = next(batches, None)
             except Exception:
-                logger.exception("projection %s could not be run", name, extra={"projection": name})
+                logger.exception("projection %s could not be run, trying again later", name, extra={"projection": name})
                 applied = None
             if applied is None:
                 del batches_of[name]
@@ -63,11 +63,12 @@ def run_projections(*, seconds: float = 20.0) -> int:
 def run_projection(name: str, *, seconds: float = 20.0) -> int:
     """Let one projection catch up with the log, and return the number of events applied.
 
-    Partitions that another runner has locked are left out, and so is a projection that runs inline. No batch starts
-    after about `seconds`. An event that fails is retried later, as `failure_policy` describes.
+    Leave out partitions that another runner has locked. Do nothing if the projection runs inline. No batch starts after
+    about `seconds`. An event that fails is retried later, as `failure_policy` describes.
 
     Raises:
-        UnknownProjection, PartitionsChanged, ModeChanged: The name or `Meta` does not fit the stored checkpoints.
+        UnknownProjection: No projection has this name.
+        PartitionsChanged, ModeChanged: `Meta` does not fit the stored checkpoints.
         StorageError: The database failed outside an event, the log cannot be read, or a failure cannot be recorded.
     """
     deadline = time.monotonic() + seconds
@@ -100,7 +101,7 @@ def _batches(projection: Projection) -> Iterator[int]:
 
 
 def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
-    """Apply the next events. Return their number, and whether the next batch can start at once."""
+    """Apply the next batch of a partition. Return its number of events, and whether another batch can start at once."""
     using, page = conf.settings().database, Page([], 0)
     before: ProjectionCheckpoint | None = None
     try:
@@ -123,14 +124,14 @@ def _run_batch(projection: Projection, partition: int) -> tuple[int, bool]:
 
 
 def _suspects(page: Page, error: BaseException) -> list[int]:
-    """Return the positions of the events one of which failed. The list is empty if the error belongs to no event."""
+    """Return the positions of the events that may have caused the error; none if no event did."""
     if isinstance(error, ReplayError) and error.position is not None and not page.events:
         return [error.position]
     return sorted({each.position for each in page.events})
 
 
 def _next_page(projection: Projection, checkpoint: ProjectionCheckpoint) -> Page:
-    """Return the next events. While a failing event is searched, return only the first half of the suspects."""
+    """Return the next events. After a failed batch, return only half of its events, to bisect for the failing one."""
     share = Partition(checkpoint.partition, checkpoint.partitions)
     limit = conf.settings().projections.batch_size
     page = store_for().read_all(after=checkpoint.position, limit=limit, types=projection.event_classes, partition=share)
@@ -142,7 +143,7 @@ def _next_page(projection: Projection, checkpoint: ProjectionCheckpoint) -> Page
 
 
 def _advance(projection: Projection, checkpoint: ProjectionCheckpoint, page: Page) -> None:
-    """Save the position after a batch. The rebuild of an asynchronous projection ends with its last batch."""
+    """Save the position after a batch. The last batch ends the rebuild of an asynchronous projection."""
     is_rebuilt = (
         checkpoint.status == CheckpointStatus.REBUILDING
         and not projection.is_inline()

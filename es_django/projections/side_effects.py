@@ -1,8 +1,8 @@
-"""Which side effects of a projection are done: a rebuild repeats none of them, and does those that are missing.
+"""Remember which side effects of a projection are done. A rebuild repeats none of them, and does only missing ones.
 
-A side effect is a message or an append that a projection makes. Side effects that are done are a list of
-`[partition, partitions, position]`: that partition, out of that many, has done them up to the position. The list
-outlives rebuilds and changes of the number of partitions.
+A side effect is a message or an append that a projection makes. The side effects that are done are a list of
+`[partition, partitions, position]`. Each entry says that partition number `partition` of `partitions` has done all its
+side effects up to `position`. The list outlives rebuilds and changes of the number of partitions.
 """
 
 from collections import defaultdict
@@ -24,7 +24,7 @@ SideEffects = list[list[int]]
 
 
 def apply_events(projection: Projection, checkpoint: ProjectionCheckpoint, events: Sequence[RecordedEvent]) -> None:
-    """Apply events, and suppress the side effects that are done already."""
+    """Apply events, but suppress side effects that are already done."""
     if not events:
         return
     own = Partition(checkpoint.partition, checkpoint.partitions)
@@ -37,7 +37,7 @@ def apply_events(projection: Projection, checkpoint: ProjectionCheckpoint, event
 
 
 def merged_side_effects(checkpoints: Iterable[ProjectionCheckpoint]) -> SideEffects:
-    """Return the side effects done by these checkpoints: up to their own positions, and before their last rebuild."""
+    """Return the side effects that these checkpoints have done, before their last rebuild and since then."""
     furthest: defaultdict[tuple[int, int], int] = defaultdict(int)
     for each in checkpoints:
         own = [each.partition, each.partitions, each.position]
@@ -47,15 +47,15 @@ def merged_side_effects(checkpoints: Iterable[ProjectionCheckpoint]) -> SideEffe
 
 
 def done_until(side_effects: SideEffects) -> int:
-    """Return the position after which no side effect is done."""
+    """Return the highest position in the list. No side effect after it is done."""
     return max((position for _, _, position in side_effects), default=0)
 
 
 def _done_positions(side_effects: SideEffects, own: Partition, events: Sequence[RecordedEvent]) -> Set[int]:
-    """Return the positions of the events whose side effects are done. All events belong to the partition `own`."""
+    """Return the positions of those `events` whose side effects are done. All events belong to the partition `own`."""
     positions = {recorded.position for recorded in events}
     done = {position for position in positions if position <= _done_by_all(side_effects, own)}
-    # After a change of the number of partitions, the stream of an event tells its former partition.
+    # If the number of partitions has changed, the stream of an event shows in which old partition the event was.
     unclear = {position for position in positions - done if position <= done_until(side_effects)}
     if unclear and any(partitions != own.count for _, partitions, _ in side_effects):
         log = StoredEvent.objects.using(conf.settings().database).filter(position__in=unclear)
@@ -66,7 +66,7 @@ def _done_positions(side_effects: SideEffects, own: Partition, events: Sequence[
 
 
 def _done_by_all(side_effects: SideEffects, own: Partition) -> int:
-    """Return the position up to which the side effects of every event of the partition `own` are sure to be done."""
+    """Return the position up to which all side effects of the partition `own` are certainly done."""
     furthest = {(partition, partitions): position for partition, partitions, position in side_effects}
     wholes = [
         min(furthest.get((number, partitions), 0) for number in range(partitions))

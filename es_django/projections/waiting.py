@@ -17,13 +17,13 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
 
 
 def wait_for(name: str, position: int | None = None, timeout: float = 5.0) -> None:
-    """Wait until a projection has applied every event up to `position`. The default is the newest event.
+    """Wait until a projection has applied every event up to `position`, by default up to the newest event.
 
-    Call it after the transaction of the event: until the commit, the projection cannot see the event.
+    Call this function after the transaction that appends the event: before the commit, no projection sees the event.
 
     Raises:
         UnknownProjection: No projection has this name.
-        ValueError: `position` is not a position, or `timeout` is not a number of seconds.
+        ValueError: `position` is not an integer of at least 0, or `timeout` is not a number of seconds.
         ProjectionTimeout: The projection did not reach the position within `timeout` seconds.
     """
     projection = projection_named(name)
@@ -44,7 +44,7 @@ def wait_for(name: str, position: int | None = None, timeout: float = 5.0) -> No
 
 
 async def await_for(name: str, position: int | None = None, timeout: float = 5.0) -> None:
-    """Do the same as `wait_for`."""
+    """Wait as `wait_for` does, without blocking the event loop."""
     await sync_to_async(wait_for)(name, position, timeout)
 
 

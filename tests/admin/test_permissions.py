@@ -205,7 +205,7 @@ class TestLinks:
         notes(note="confidential")
         html = staff("view_stream").get(page_url(stream_of())).content.decode()
         assert "confidential" not in html
-        assert "You may not see events." in html
+        assert "You do not have permission to view events." in html
 
     def test_pages_have_no_links_to_forbidden_pages(self, staff: Callable[..., Client]) -> None:
         notes()

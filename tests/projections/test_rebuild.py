@@ -187,7 +187,7 @@ class TestReadModel:
 
 class TestErrors:
     def test_a_projection_without_models_is_an_error(self) -> None:
-        with pytest.raises(CommandError, match=r"it has no Meta\.models"):
+        with pytest.raises(CommandError, match=r"it has no models to empty: list them in Meta\.models"):
             rebuild("tests.unowned")
         assert not ProjectionCheckpoint.objects.filter(name="tests.unowned").exists()
 
