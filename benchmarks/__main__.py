@@ -1,10 +1,10 @@
-"""Measures es_django beside a floor (the least work that the database can do) and beside other packages.
+"""Measure es_django beside a floor (the least work that the database can do) and beside other packages.
 
     python -m benchmarks [--quick] [PART ...]
 
 It needs PostgreSQL in DATABASE_URL, where it creates and drops databases, and RabbitMQ in AMQP_URL. Work and floor take
 turns in one run, and the result is the ratio of their medians; absolute rates depend on the machine. The exit code is
-1 if a ratio is below its target, except in quick mode.
+1 if a ratio is below its target, and always 0 in quick mode.
 """
 
 import os
@@ -45,7 +45,7 @@ def main() -> int:
     parser = ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a little of everything, to check that it works")
+    parser.add_argument("--quick", action="store_true", help="measure a little of each part, to test them")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all parts if omitted")
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
@@ -55,7 +55,7 @@ def main() -> int:
         outbox.require_broker()
     effort = QUICK if options.quick else FULL
     report = Report(effort)
-    # As in production: with DEBUG, Django keeps every statement. Metrics and traces are extras, so they are off.
+    # Measure as in production. With DEBUG, Django keeps every statement. Metrics and traces are optional extras.
     listeners.clear()
     sources.clear()
     with override_settings(DEBUG=False, ES_DJANGO={**settings.ES_DJANGO, "DESTINATIONS": DESTINATIONS}):

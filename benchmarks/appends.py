@@ -1,4 +1,4 @@
-"""Appends, beside bare psycopg that stores the same rows with one prepared statement and no checks.
+"""Appends beside bare psycopg, which stores the same rows with one prepared statement and no checks.
 
 The floor also sends several events as one JSON text, because arrays take 8 times as long."""
 

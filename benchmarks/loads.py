@@ -1,4 +1,4 @@
-"""Loads, beside bare psycopg that selects the same rows and msgspec that decodes them, without a fold."""
+"""Loads, beside psycopg and msgspec alone: they select and decode the same rows, but fold no state."""
 
 from collections.abc import Iterator
 

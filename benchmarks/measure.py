@@ -1,4 +1,4 @@
-"""Runs work and its floor in turns, so that their ratio is valid on any machine, and creates a database for them."""
+"""Run work and its floor in turns, so that their ratio is valid on any machine. Create a database for both."""
 
 import gc
 import itertools
@@ -18,7 +18,7 @@ Work = Callable[[], object]
 """The measured work, done once."""
 
 Maker = Callable[[], Work]
-"""Prepares the work in the process that does it; not measured."""
+"""Prepares the work, unmeasured, in the process that does the work."""
 
 Contender = Callable[[], float]
 """Does the work and returns its rate per second."""
@@ -27,7 +27,7 @@ WARM_UP = 10
 
 
 class Effort(msgspec.Struct, frozen=True):
-    """The amount of measuring: the number of rounds, and how often `of` repeats long work in each."""
+    """How much to measure: the number of rounds, and the divisor that `of` applies to the repetitions of a round."""
 
     rounds: int
     share: int
@@ -80,7 +80,7 @@ def compare(title: Title, ours: Contender, floor: Contender, least: float, effor
 
 
 def medians(contenders: Mapping[str, Contender], effort: Effort) -> dict[str, float]:
-    """Return the median rate of each contender. In each round they run in turn."""
+    """Return the median rate of each contender. In each round, all contenders run in turn."""
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(effort.rounds):
         for name, run in contenders.items():
@@ -89,10 +89,10 @@ def medians(contenders: Mapping[str, Contender], effort: Effort) -> dict[str, fl
 
 
 def alone(make: Maker, times: int, *, each: int = 1, warm_up: int = WARM_UP) -> Contender:
-    """Do the work `times` times in this process; each time is `each` units."""
+    """Do the work `times` times in this process. Each time counts as `each` units."""
 
     def run() -> float:
-        # An old connection may keep plans made for small tables, so work and floor both get a new one.
+        # An old connection may keep plans made for small tables, so each run opens a new connection.
         connections.close_all()
         work = make()
         for _ in range(warm_up):

@@ -1,5 +1,7 @@
-"""Reads and projects the log, beside bare psycopg that selects the same rows and msgspec that decodes their payloads;
-and rebuilds a read model in bounded memory."""
+"""Read and project the log, beside psycopg and msgspec alone, which select the same rows and decode their payloads.
+
+And measure whether a rebuild of a read model runs in bounded memory.
+"""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Reports the figures: a line each as they arrive, then a table, JSON and a chart."""
+"""Report the figures: a line for each as it arrives, then a table, JSON and a chart."""
 
 import os
 from pathlib import Path

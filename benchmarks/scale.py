@@ -71,7 +71,7 @@ def append() -> Work:
 
 
 def load() -> Work:
-    # Both databases use the same number of streams, all in cache; only the rest of the log differs.
+    # In both databases, load the same number of streams, all in cache. Only the rest of the log differs.
     subjects, numbers = Repository(Subject), cycle(random.Random(1).sample(range(1, STREAMS + 1), STREAMS))
     return lambda: subjects.get(f"s-{next(numbers)}")
 
@@ -93,11 +93,11 @@ def measure(effort: Effort) -> Iterator[Figure]:
     times, pages, batches = effort.of(3000), effort.of(200), effort.of(50)
     with small_and_large(effort) as (small, large):
         contenders: dict[tuple[str, str], Contender] = {
-            # The first access of a session to a cached page costs more, especially if the pages are scattered.
+            # Warm up with all streams: a session's first access to a cached page costs more, and pages are scattered.
             ("load of 10 events", "aggregates"): alone(load, times, warm_up=STREAMS),
             ("page of 1,000 of the log", "events"): alone(read_page, pages, each=1000),
             (f"claim and settle {BATCH}", "messages"): alone(lambda: claim(batches + WARM_UP), batches, each=BATCH),
-            # Appends run last, because they add streams of one event to the log that the other rows read.
+            # Appends run last, because they would add streams of one event to the log that the other measurements read.
             ("append of 1 event", "events"): alone(append, times),
         }
         for (work, unit), run in contenders.items():

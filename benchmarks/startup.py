@@ -29,7 +29,7 @@ import django
 django.setup()
 """
 
-# The first run compiles the modules, as installing a package does.
+# Let the warm-up write compiled modules, as installing a package does.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 

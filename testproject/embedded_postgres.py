@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 POSTGRESQL_SCHEMES = ("postgres://", "postgresql://", "psql://", "pgsql://")
-# The path of a Unix socket has at most 107 characters on Linux and 103 elsewhere. This server needs 35 of them.
+# The path of a Unix socket has at most 107 characters on Linux and 103 elsewhere. Below the folder, it takes 35.
 LONGEST_TEMP_DIR = 103 - 35
 
 
@@ -35,9 +35,9 @@ def main(command: list[str]) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, pass_on)
     folder = fresh_folder()
-    # Files beside a temporary database, such as the broker's messages, are useless without it.
+    # Other files of the project, such as the broker's messages, refer to the database, so they are temporary as well.
     environment = {"VAR_DIR": str(folder / "var"), **os.environ, "DATABASE_URL": start_server(folder)}
-    # The child has its own session, so that Ctrl-C in the terminal reaches it only once, through this process.
+    # The child has its own session, so that Ctrl-C reaches the child only once, through this process.
     child = subprocess.Popen(command, env=environment, start_new_session=True)
     returncode = child.wait()
     return returncode if returncode >= 0 else 128 - returncode

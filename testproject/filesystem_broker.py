@@ -1,7 +1,7 @@
-"""Kombu's filesystem transport, safe for a reader that comes while a message is being written.
+"""Kombu's filesystem transport, made safe for a worker that reads while a message is being written.
 
 Kombu creates the file of a message under its final name and then fills it. A worker that reads in between takes an
-empty file, and the message is lost. This transport renames the file when it is complete.
+empty file, and the message is lost. This transport gives the file its final name only when it is complete.
 """
 
 from pathlib import Path

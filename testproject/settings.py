@@ -65,11 +65,11 @@ STATIC_URL = "static/"
 TIME_ZONE = "UTC"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Quoted, because "+", "%" and "#" in the name of the project's folder have a meaning in a URL.
+# Quote the path, because "+", "%" and "#" in the name of the project's folder have a meaning in a URL.
 DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{quote(str(VAR_DIR / 'db.sqlite3'))}")
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(DATABASE_URL)}
 for database in DATABASES.values():
-    # A worker that opens a connection for each task spends most of its time on it.
+    # Keep connections open. A worker that connects for each task spends most of its time on connecting.
     database["CONN_MAX_AGE"] = 60
     if database["ENGINE"] == "django.db.backends.sqlite3":
         database["OPTIONS"] = {
@@ -77,7 +77,7 @@ for database in DATABASES.values():
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
         }
-        # A file, because threads and processes cannot share an in-memory database.
+        # Test on a file, because threads and processes cannot share an in-memory database.
         file = Path(database["NAME"])
         database["TEST"] = {"NAME": str(file.with_name(f"test_{file.name}"))}
 

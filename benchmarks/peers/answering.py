@@ -27,7 +27,7 @@ def rate(work: Callable[[], object], times: int, each: int = 1) -> float:
 def rate_in_threads(
     work: Callable[[], object], times: int, threads: int, *, end: Callable[[], object] = lambda: None
 ) -> float:
-    """Each thread calls `end` when it is done, to close connections that belong to the thread."""
+    """Return the rate of several threads that do the work `times` times each. `end` closes a thread's connections."""
     line = Barrier(threads + 1)
 
     def take_part() -> None:

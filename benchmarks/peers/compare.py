@@ -80,8 +80,7 @@ class Program:
 
 
 def python_of(peer: Peer) -> str:
-    """Return the interpreter of the peer's environment, and create the environment if needed. Raises
-    `CalledProcessError`."""
+    """Return the interpreter of the peer's environment, which is created if needed. Raise `CalledProcessError`."""
     if not peer.steps:
         return sys.executable
     folder = ENVIRONMENTS / peer.name
@@ -97,7 +96,7 @@ def python_of(peer: Peer) -> str:
 
 @contextmanager
 def started(peer: Peer, effort: Effort) -> Iterator[tuple[Program, Program]]:
-    """The peer's program twice: near its database, and a millisecond away from it."""
+    """Start the peer's program twice: with its database on the same machine, and behind a millisecond of network."""
     with ExitStack() as stack:
         database = stack.enter_context(_database(f"es_django_{peer.name.replace('-', '_')}"))
         host, port, user, password = _server()

@@ -1,4 +1,4 @@
-"""Simulates a millisecond of network: forwards requests with that delay, and replies at once.
+"""Simulate a millisecond of network: forward each request after that delay, and each reply at once.
 
     python -m benchmarks.peers.proxy HOST PORT
 

@@ -63,7 +63,7 @@ listeners.clear()
 sources.clear()
 connections.close_all()
 connection.settings_dict.update(NAME=name, HOST=host, PORT=port, USER=user, PASSWORD=password)
-# Wake-ups go there too, so that none is left in a queue of another program.
+# Send wake-ups to this queue as well, so that none is left in the queue of another program.
 app.conf.task_default_queue = "es_django.benchmark.peers"
 rabbitmq = {"PUBLISHER": "es_django.outbox.publishers.celery.CeleryPublisher"}
 with override_settings(DEBUG=False, ES_DJANGO={**settings.ES_DJANGO, "DESTINATIONS": {"rabbitmq": rabbitmq}}):

@@ -1,4 +1,4 @@
-"""The rules of the bank. Each command records an event or raises `Refused`; it stores nothing."""
+"""The rules of the bank. Each command records an event or raises `Refused`. Services store the events."""
 
 from decimal import Decimal
 

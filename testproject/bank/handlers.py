@@ -1,4 +1,4 @@
-"""The ledger: a consumer of the bank's messages. A message may arrive twice; it takes effect once."""
+"""The ledger: a consumer of the bank's messages. A message that arrives twice takes effect once."""
 
 from decimal import Decimal
 

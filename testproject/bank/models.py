@@ -33,7 +33,7 @@ class StatementLine(models.Model):
 class LedgerEntry(models.Model):
     """A message that the ledger handled. The ledger owns this record; the bank does not know it.
 
-    The ledger could be another system. It is part of this app so that the sample stays one project.
+    The ledger could be another system. The model is in this app only to keep the sample in one project.
     """
 
     message_id = models.UUIDField(unique=True)

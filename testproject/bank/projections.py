@@ -10,7 +10,7 @@ from testproject.bank.models import Balance, StatementLine
 
 
 class Balances(Projection):
-    """Runs in the transaction of the event: customers see their own deposit at once."""
+    """An inline projection, in the transaction of the event: customers see their own deposit at once."""
 
     class Meta:
         name = "balances"
@@ -34,7 +34,7 @@ class Balances(Projection):
 
 
 class Statements(Projection):
-    """Runs shortly after the commit and adds nothing to the transaction of the event."""
+    """An asynchronous projection: it runs shortly after the commit and adds nothing to the transaction of the event."""
 
     class Meta:
         name = "statements"

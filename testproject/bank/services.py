@@ -14,25 +14,25 @@ TRANSFER_ATTEMPTS = 5
 
 
 def open_account(key: str, owner: str) -> None:
-    """Open an account. Raises `ConcurrencyError` if it exists."""
+    """Open an account. Raise `ConcurrencyError` if the account exists."""
     accounts.save(Account.open(key, owner))
 
 
 def deposit(key: str, amount: Decimal) -> None:
-    """Pay money in. Raises `InvalidAmount`, and `AggregateNotFound` if the account does not exist."""
+    """Pay money in. Raise `InvalidAmount`, or `AggregateNotFound` if the account does not exist."""
     accounts.execute(key, lambda account: account.deposit(amount))
 
 
 def withdraw(key: str, amount: Decimal) -> None:
-    """Pay money out. Raises as `deposit`, and `InsufficientFunds`."""
+    """Pay money out. Raise the errors of `deposit`, or `InsufficientFunds`."""
     accounts.execute(key, lambda account: account.withdraw(amount))
 
 
 def transfer(sender: str, receiver: str, amount: Decimal) -> None:
-    """Move money between two accounts. Raises as `withdraw`.
+    """Move money between two accounts. Raise the errors of `withdraw`.
 
-    Both events carry the same `transfer` id in their metadata. After a conflict, both accounts are loaded again and the
-    transfer is decided anew, at most `TRANSFER_ATTEMPTS` times; then it raises the last `ConcurrencyError`.
+    Both events carry the same `transfer` id in their metadata. After a conflict, load both accounts and
+    decide again. After `TRANSFER_ATTEMPTS` conflicts, raise the last `ConcurrencyError`.
     """
     if sender == receiver:
         raise Refused("a transfer needs two different accounts")

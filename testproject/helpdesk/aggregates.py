@@ -6,7 +6,7 @@ from testproject.helpdesk.events import StepTaken
 
 
 class Ticket(Aggregate):
-    """A case of the help desk. Its steps may be recorded in any order, because a corrected row arrives late."""
+    """A case of the help desk. Its steps may be recorded in any order, because corrected rows arrive late."""
 
     steps: Counter[StepTaken] = Counter()
 
@@ -22,8 +22,8 @@ class Ticket(Aggregate):
     def add_missing(self, steps: Iterable[StepTaken]) -> None:
         """Record the `steps` that the ticket does not have yet.
 
-        A ticket can take the same step several times, so this method counts: if `steps` has a step three times and the
-        ticket has it once, it records two.
+        A ticket can take the same step several times, so this method compares counts. If `steps` contains a step three
+        times and the ticket has it once, the method records two steps.
         """
         known = self.steps.copy()
         for step in steps:

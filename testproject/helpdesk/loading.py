@@ -1,4 +1,4 @@
-"""Stores each step of the tickets exactly once, even if a load is repeated, interrupted or run beside another one."""
+"""Store each step of the tickets exactly once, even if a load is repeated, interrupted or run beside another."""
 
 import random
 import time
@@ -25,10 +25,10 @@ class Stored(NamedTuple):
 
 
 def store_steps(cases: Mapping[str, Sequence[StepTaken]]) -> Stored:
-    """Store the missing steps of all `cases`, all or nothing, and return how many events and messages were stored.
+    """Store the missing steps of all `cases`, all or nothing. Return how many cases, events and messages were stored.
 
-    After a conflict, or while the database is busy, it looks for missing steps again. After the last attempt it raises
-    the last `EsDjangoError`.
+    After a retryable error, such as a conflict, load the tickets and look for missing steps again. After the last
+    attempt, raise the last `EsDjangoError`.
     """
     for attempt in range(1, ATTEMPTS + 1):
         found = tickets.get_many(cases)

@@ -1,4 +1,4 @@
-"""Reads the help desk's log: CSV in UTF-8, plain or gzip, with one step of a ticket in each row."""
+"""Read the help desk's log: CSV in UTF-8, plain or gzip, with one step of a ticket in each row."""
 
 import csv
 import gzip
@@ -63,7 +63,7 @@ class Log:
 def read_log(path: Path) -> Log:
     """Read the whole log into memory, because the rows of a case may be anywhere in it.
 
-    Raises `UnreadableLog` if the file is damaged or has another header, `OSError` if it cannot be opened.
+    Raise `UnreadableLog` if the file is damaged or has another header, and `OSError` if it cannot be opened.
     """
     log = Log()
     try:

@@ -18,7 +18,7 @@ class Steps(Projection):
         self._follow(recorded.stream.key, event)
 
     def _follow(self, ticket: str, event: StepTaken) -> None:
-        # Ordered by the times of the steps, because a corrected row arrives late. A closing step wins a tie.
+        # Order by the times of the steps, because corrected rows arrive late. At equal times, a closing step wins.
         status = {"latest_at": event.at, "is_open": not event.closes}
         earlier = {"latest_at__lte" if event.closes else "latest_at__lt": event.at}
         if not TicketStatus.objects.filter(ticket=ticket, **earlier).update(**status):

@@ -35,7 +35,7 @@ class Backlog:
 
     @property
     def is_cleared(self) -> bool:
-        """Whether all work is done. A failed projection counts as done, because it will not go on."""
+        """Whether all work is done. A failed projection counts as done, because it does not go on by itself."""
         return self.unpublished == 0 and self.unhandled == 0 and (self.unprojected == 0 or self.projection_failed)
 
 
@@ -46,5 +46,5 @@ def published_but_unhandled() -> set[UUID]:
 
 
 def publish_again(message_ids: set[UUID]) -> None:
-    """Reset messages to pending. The ledger handles each message once, even if it arrives twice."""
+    """Reset messages to pending, so that a relay publishes them again. The ledger handles each message once."""
     LEDGER.filter(message_id__in=message_ids).update(status=OutboxMessage.Status.PENDING, attempts=0, published_at=None)

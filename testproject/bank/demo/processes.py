@@ -2,7 +2,7 @@
 
 Each process has its own process group, so that Ctrl-C in the terminal reaches only the demo. The demo then sends
 SIGTERM to each main process, so that a worker can finish its task and stop its children. After a while it kills the
-group.
+whole group.
 """
 
 import os
@@ -99,9 +99,9 @@ def answers(port: int) -> bool:
 
 
 def free_port(preferred: int) -> int:
-    """Return `preferred`, or another port if it is taken."""
+    """Return the `preferred` port, or a free port if the preferred one is taken."""
     with socket.socket() as probe:
-        # The server uses SO_REUSEADDR too, so recently closed connections do not make the port look taken.
+        # Without SO_REUSEADDR, which the server sets too, recently closed connections make a free port look taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", preferred))
@@ -112,12 +112,12 @@ def free_port(preferred: int) -> int:
 
 
 def stop_signals_interrupt() -> None:
-    """Make a closed terminal and a plain `kill` stop the demo like Ctrl-C, so that no process is left behind."""
+    """Make a closed terminal and a plain `kill` stop the demo as Ctrl-C does, so that no process is left behind."""
     for signum in STOP_SIGNALS:
         signal.signal(signum, _interrupt)
 
 
-# Python drops a KeyboardInterrupt that arrives while it finalizes an object, so a flag records it too.
+# Python drops a KeyboardInterrupt that is raised while an object is finalized, so a flag records the signal as well.
 _to_end = Event()
 
 

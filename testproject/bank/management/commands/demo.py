@@ -32,8 +32,8 @@ NO_PROGRESS_SECONDS = 60
 
 class Command(BaseCommand):
     help = (
-        "Fills the bank, waits until all messages are handled and all read models are up to date, compares them, and "
-        "serves the admin. Exits with 1 if a comparison fails. Ctrl-C stops the demo and its processes."
+        "Fills the bank, waits until all messages are handled and all read models are up to date, compares both with "
+        "the events, and serves the admin. Exits with 1 if a comparison fails. Ctrl-C stops the demo and its processes."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -88,8 +88,8 @@ class Command(BaseCommand):
             get_user_model().objects.create_superuser(USER, password=PASSWORD)
             self.say("User", f"created {USER} with the password {PASSWORD}: for development only")
         if settings.CELERY_BROKER_URL.startswith("filesystem:"):
-            # A killed run left tasks in this folder, perhaps of a deleted database, and its worker lost other tasks.
-            # The outbox knows which messages still need handling.
+            # A run that was killed may have left tasks of a deleted database in this folder, and its worker may have
+            # lost other tasks. Start with an empty folder, and publish each unhandled message again.
             current_app.control.purge()
             publish_again(published_but_unhandled())
 
@@ -117,7 +117,7 @@ class Command(BaseCommand):
                 if backlog != last:
                     last, moved_at = backlog, time.monotonic()
                 elif time.monotonic() > moved_at + NO_PROGRESS_SECONDS:
-                    raise DemoFailed(f"There was no progress for {NO_PROGRESS_SECONDS} seconds.", worker.log)
+                    raise DemoFailed(f"The worker made no progress for {NO_PROGRESS_SECONDS} seconds.", worker.log)
                 time.sleep(POLL_SECONDS)
             bars.show(backlog)
 

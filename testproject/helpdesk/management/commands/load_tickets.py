@@ -21,7 +21,7 @@ INTERRUPTED = 130
 
 class Command(BaseCommand):
     help = (
-        "Stores each row of a help desk's log as an event of its ticket. It skips rows that are stored already, "
+        "Stores each row of a help desk's log as an event of its ticket. Rows that are already stored are skipped, "
         "so you can repeat a load after an interruption or with a corrected file."
     )
 
