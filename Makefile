@@ -1,9 +1,9 @@
-# Needs make and Python 3.11 or newer with its venv module; all else goes into .venv.
+# Needs make and Python 3.11 or newer with its venv module. Everything else goes into .venv.
 #   make demo [DB=postgres] [ARGS=...]   the sample project, on SQLite or PostgreSQL
 #   make check [ARGS=...]                lint, types, and the fast tests on SQLite: less than two minutes
 #   make test [ARGS=...]                 all tests on SQLite, then on the PostgreSQL of DATABASE_URL or an embedded one
-#   make coverage [ARGS=...]             the same with branch coverage, which may not fall
-#   make bench [ARGS=--quick]            how fast it is, on the PostgreSQL of DATABASE_URL or an embedded one; needs RabbitMQ
+#   make coverage [ARGS=...]             all tests with branch coverage; fails below the limit in pyproject.toml
+#   make bench [ARGS=--quick]            benchmarks on the PostgreSQL of DATABASE_URL or an embedded one; needs RabbitMQ
 #   make lint | types | clean
 
 DB ?= $(if $(filter postgres%,$(DATABASE_URL)),postgres,sqlite)
@@ -24,13 +24,13 @@ $(if $(INSTALLED-$(DB)),,$(error DB is sqlite or postgres, not "$(DB)"))
 demo: $(INSTALLED-$(DB))
 	$(ON-$(DB)) $(RUN) manage.py demo $(ARGS)
 
-# One process for each core, each with a database of its own. The tests of a file run in their order, in one process.
+# One process for each core, each with its own database. The tests of one file run in order, in one process.
 PYTEST = $(MEASURE) -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 check: lint types
 	env -u DATABASE_URL $(RUN) $(PYTEST) -q -m "not slow" $(ARGS)
 
-# The second run takes place, and shows its result, even if the first one fails.
+# The tests run on PostgreSQL even if they fail on SQLite, so that both results are shown.
 test: .venv/installed-test
 	@status=0; \
 	echo "== SQLite"; env -u DATABASE_URL $(RUN) $(PYTEST) $(ARGS) || status=1; \
@@ -70,5 +70,5 @@ clean:
 .venv/bin/python:
 	@$(or $(PYTHON),false) -c '$(SUPPORTED)' 2>/dev/null || { \
 		echo "es_django needs Python 3.11 or newer, with its venv module (on Debian: apt install python3-venv)."; \
-		echo "Name one that is not found by itself: make PYTHON=/path/to/python3.11"; exit 1; } >&2
+		echo "If it is installed but was not found: make PYTHON=/path/to/python3.11"; exit 1; } >&2
 	$(PYTHON) -m venv .venv
