@@ -45,7 +45,7 @@ def main() -> int:
     parser = ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="measure a little of each part, to test them")
+    parser.add_argument("--quick", action="store_true", help="measure a little, to test the benchmarks")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all parts if omitted")
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
