@@ -1,4 +1,4 @@
-"""`python -m tests.public_types` checks types as the users of es_django meet them.
+"""Check types as the users of es_django see them: `python -m tests.public_types`.
 
 Every public name must have a type that pyright knows, and the README's code must pass `mypy --strict` and pyright.
 """
@@ -70,7 +70,7 @@ def _passes(folder: Path, tool: str, *arguments: str) -> bool:
 def _run(folder: Path, tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
-        # pyright asks the first `python` of PATH where packages are; an editable install shows them to no type checker
+        # pyright asks the first `python` of PATH for the folders of packages. It does not see an editable install.
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": f"{folder}:{BASE_DIR}",
         "MYPYPATH": f"{folder}:{BASE_DIR}",

@@ -1,4 +1,4 @@
-"""A publisher whose messages tests inspect."""
+"""A publisher for tests, which inspect its messages."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from es_django.outbox.publishers import Publisher
 
 
 class Recorder(Publisher):
-    """Records messages instead of publishing them. `fail` decides which messages fail, and how."""
+    """Record messages instead of publishing them. `fail` returns the error for a message, if any."""
 
     published: list[Message]
     calls: list[list[Message]]

@@ -1,4 +1,4 @@
-"""The README's code as a project of files."""
+"""Write the README's code as the files of a project."""
 
 import re
 from pathlib import Path

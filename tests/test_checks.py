@@ -245,6 +245,6 @@ class TestProjections:
 
 
 class TestSampleProject:
-    @pytest.mark.django_db  # Django 6.1 looks whether SQLite has JSON
+    @pytest.mark.django_db  # Django 6.1 runs a query to find out whether SQLite supports JSON
     def test_the_sample_project_passes_all_checks(self) -> None:
         assert [message for message in run_checks() if str(message.id).startswith("es_django")] == []

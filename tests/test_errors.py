@@ -25,7 +25,7 @@ REPLAY = (STREAM, 7, "Deposited", "because")
 
 
 class PoolTimeout(psycopg.OperationalError):
-    """Has the name of psycopg_pool's error, so that the tests need not install psycopg_pool."""
+    """An exception with the name of psycopg_pool's error. The tests do not need psycopg_pool."""
 
 
 def from_driver(kind: type[Exception], cause: Exception) -> Exception:

@@ -77,7 +77,7 @@ class Listening(Projection):
 
     @projects
     def whispered(self, event: Whispered, recorded: object) -> None:
-        # the error of the database quotes the duplicate value
+        # the database's error message contains the duplicate value
         for _ in range(2):
             Session.objects.create(session_key=event.text, expire_date=timezone.now())
 

@@ -1,4 +1,4 @@
-"""The metadata with which the package is published."""
+"""The metadata of the published package is complete."""
 
 import subprocess
 import sys

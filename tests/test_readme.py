@@ -1,4 +1,4 @@
-"""The README's code, file by file, in a project of its own."""
+"""The README's code works as printed, in a new project."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The sample apps use what any project can rely on, and nothing else."""
+"""The sample apps use only public names of es_django."""
 
 import ast
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ APPS = settings.BASE_DIR / "testproject"
 FILES = sorted([*APPS.glob("bank/**/*.py"), *APPS.glob("helpdesk/**/*.py")])
 
 PUBLIC_MODULES = {"es_django.admin", "es_django.errors", "es_django.metadata", "es_django.outbox", "es_django.testing"}
-# Tables have no other interface than Django's models: whoever watches over the outbox and the projections reads them.
+# Models are public too: the tables of the outbox and the projections have no other interface for monitoring.
 MODELS, WATCHES = "es_django.models", "bank/demo/"
 
 
 def names_of_the_library(source: str) -> Iterator[tuple[str, str]]:
-    """Module and name of each import from es_django, also within a function."""
+    """Return the module and the name of each import from es_django, also within a function."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "es_django":
             yield from ((str(node.module), alias.name) for alias in node.names)
@@ -33,7 +33,7 @@ def is_public(module: str, name: str) -> bool:
         return name in ("", *es_django.__all__)
     if module not in PUBLIC_MODULES or not name:
         return module in PUBLIC_MODULES
-    # A module within is no name of its package, though it looks like one once it is imported.
+    # A submodule is not a public name, although it becomes an attribute of its package when it is imported.
     known = vars(import_module(module))
     return name in known and not isinstance(known[name], ModuleType)
 

@@ -1,4 +1,4 @@
-"""Runs functions in threads. Each has its own database connection, which is closed when the function returns."""
+"""Run functions in threads. Each thread has its own database connection, which is closed when the function returns."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from django.db import connection, connections
 
 @contextmanager
 def threads(count: int) -> Iterator[Callable[..., Future[Any]]]:
-    """Yields `submit(function, *args)`. The block ends when all submitted functions have returned."""
+    """Yield `submit(function, *args)`. The block ends when all submitted functions have returned."""
 
     def run(function: Callable[..., Any], *args: Any) -> Any:
         try:
@@ -24,11 +24,12 @@ def threads(count: int) -> Iterator[Callable[..., Future[Any]]]:
 
 
 def wait_until_a_query_waits_for_a_lock() -> None:
-    """Waits until a query in this PostgreSQL database waits for a lock."""
+    """Wait until a query in this PostgreSQL database waits for a lock."""
     deadline = time.monotonic() + 30
     with connection.cursor() as cursor:
         while True:
-            cursor.execute("SELECT pg_stat_clear_snapshot()")  # a transaction sees the same statistics until then
+            # without this call, a transaction sees the same statistics each time
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
             cursor.execute(
                 "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )

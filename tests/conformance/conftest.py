@@ -30,10 +30,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         with in_memory():
             yield "memory"
     elif request.param == PLAIN_CURSOR:
-        from es_django.store.postgresql import (
-            execution,
-            plain_cursor,
-        )  # imported here because these modules need psycopg
+        # imported here because these modules need psycopg
+        from es_django.store.postgresql import execution, plain_cursor
 
         monkeypatch.setattr(execution, "_fetch", plain_cursor.fetch)
         yield "postgresql"

@@ -100,11 +100,7 @@ class TestExpectedVersion:
         assert event_store.version(stream) == before + fits
 
     def test_streams_with_the_same_key_in_two_categories_have_versions_of_their_own(self) -> None:
-        streams = [
-            Ledger("l-1").stream,
-            StreamId("a category before it", "l-1"),
-            StreamId("one after it", "l-1"),
-        ]
+        streams = [Ledger("l-1").stream, StreamId("a category before it", "l-1"), StreamId("one after it", "l-1")]
         for stream in streams:
             event_store.append(stream, [Deposited(amount=Decimal(10))], expected=0)
         for expected in (1, STREAM_EXISTS, ANY):

@@ -280,9 +280,8 @@ class TestRollback:
             with pytest.raises(KeyError), event_store.transaction():
                 ledgers.save(Ledger.open("mine"))
                 other = submit(ledgers.save, Ledger.open("theirs"))
-                wait(
-                    [other], timeout=0.2
-                )  # the other writer still waits here, unless the store allows concurrent writers
+                # the other writer still waits afterwards, unless the store allows concurrent writers
+                wait([other], timeout=0.2)
                 raise KeyError
             other.result(30)
         assert (ledgers.exists("mine"), ledgers.exists("theirs")) == (False, True)

@@ -329,9 +329,8 @@ class TestSafeEnd:
             assert safe_end == event_store.read_all(categories=["none"]).position
             return safe_end
 
-        first = (
-            end()
-        )  # the log is empty, but its end may be greater than 0: earlier tests may have used the first positions
+        # the log is empty, but its end may be greater than 0: earlier tests may have used the first positions
+        first = end()
         ledgers.save(Ledger.open("l-1"))
         before = end()
         assert before > first

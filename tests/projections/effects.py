@@ -1,6 +1,6 @@
-"""The projection that the tests run, in a module that their processes can import too.
+"""The projection that most tests run. Processes that the tests start import this module too.
 
-It writes a row for each event, to a table with a unique key that these tests do not use otherwise.
+The projection writes a row for each event, to a table with a unique key that these tests do not use otherwise.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def fail_with(error: BaseException) -> None:
 
 
 def count(*numbers: int) -> None:
-    """Appends an event for each number, each to its own stream."""
+    """Append an event for each number, each to its own stream."""
     for number in numbers:
         event_store.append(StreamId("counter", f"c-{number}"), [Counted(number=number)], expected=0)
 
@@ -72,7 +72,7 @@ def effects(name: str = "tests.effects") -> int:
 
 
 def stored_effects(name: str = "tests.effects") -> list[int]:
-    """Returns the positions of the events that were applied. A row without an event fails here."""
+    """Return the positions of the events that were applied. Fail if a row has no event."""
     found = InboxReceipt.objects.filter(consumer=name).values_list("message_id", flat=True)
     return sorted(map(int, found))
 

@@ -43,13 +43,13 @@ class Reporting(Projection):
 
 
 def report(*texts: str) -> None:
-    """Appends an event for each text, each to a stream of its own."""
+    """Append an event for each text, each to its own stream."""
     for text in texts:
         event_store.append(StreamId("report", text), [Reported(text=text)], expected=0)
 
 
 def report_of_old(key: str, *texts: str) -> None:
-    """Stores an event of the previous version, which upcasts to one event for each text."""
+    """Store an event of the previous schema version, which upcasts to one event for each text."""
     add_events(StreamId("report", key), ("tests.reported", 1, {"texts": list(texts)}))
 
 

@@ -13,7 +13,7 @@ from testproject.bank.models import Balance
 
 
 class Unused(Event):
-    """No other test appends this event: an append that an inline projection follows takes its lock."""
+    """No other test appends this event: its appends would take the lock of an inline projection defined here."""
 
     class Meta:
         name = "tests.unused"

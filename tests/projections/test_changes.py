@@ -33,12 +33,12 @@ Divide = Callable[[int], None]
 
 @pytest.fixture(autouse=True)
 def _destination(recorder: type[Recorder]) -> None:
-    """Configures the destination of the messages."""
+    """Configure the destination of the messages."""
 
 
 @pytest.fixture
 def become(monkeypatch: pytest.MonkeyPatch) -> Become:
-    """Changes the mode of the projection, as another release does."""
+    """Return a function that changes the mode of the projection, as another release does."""
 
     def change(mode: str) -> None:
         monkeypatch.setattr(Reporting, "mode", mode)
@@ -60,7 +60,7 @@ def divide(monkeypatch: pytest.MonkeyPatch) -> Divide:
 
 
 def run_some(partitions: set[int]) -> None:
-    """Runs these partitions only."""
+    """Run only these partitions."""
     others = ProjectionCheckpoint.objects.filter(name=NAME).exclude(partition__in=partitions)
     before = {each.pk: each.status for each in others}
     others.update(status=CheckpointStatus.PAUSED)
@@ -87,7 +87,7 @@ class TestMode:
         report("two")
         become("inline")
         report("three")
-        assert sent() == ["one"], "two comes before three"
+        assert sent() == ["one"], "the event two must be applied before three"
         run_projections()
         report("four")
         assert sent() == ["one", "two", "three", "four"]

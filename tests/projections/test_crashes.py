@@ -1,4 +1,4 @@
-"""Killed runners repeat nothing and lose nothing, and of two concurrent runners one works."""
+"""Killed runners repeat nothing and lose nothing, and only one of two concurrent runners applies an event."""
 
 import os
 import random
@@ -25,10 +25,10 @@ NEW_EVENTS = 8
 
 
 def in_a_process_that_dies(run: Callable[[], object]) -> None:
-    """Calls `run` in a new process, which is killed at the end, if not before."""
+    """Call `run` in a new process. Kill the process at the end of the block, if not before."""
     from django.db import connections
 
-    connections.close_all()  # a fork would share the connections
+    connections.close_all()  # a forked process would share the database connections
     child = os.fork()
     if child:
         _, status = os.waitpid(child, 0)
@@ -45,7 +45,7 @@ def die(*args: object) -> None:
 
 
 def die_somewhere(run: Callable[[], object]) -> None:
-    """Calls `run` in a new process, which is killed at a random function call, or at the end."""
+    """Call `run` in a new process. Kill the process at a random function call, or at its end."""
 
     def perhaps_die(frame: FrameType, event: str, argument: Any) -> None:
         if random.random() < 1 / 2000:
@@ -60,7 +60,7 @@ def die_somewhere(run: Callable[[], object]) -> None:
 
 
 def finish() -> None:
-    """Runs the projection to the end of the log. The server may notice a killed runner a little late."""
+    """Run the projection to the end of the log. Retry, because the server may notice a killed runner late."""
     deadline = time.monotonic() + 30
     while checkpoint().position < event_store.read_all(after=checkpoint().position).position:
         run_projection("tests.effects")
@@ -93,7 +93,7 @@ def run_beside_others(barrier: Barrier) -> int:
 
 
 class Behind(Projection):
-    """Comes after `Effects` in the order of registration."""
+    """A projection that is registered after `Effects`."""
 
     class Meta:
         name = "tests.behind"
@@ -106,7 +106,7 @@ class Behind(Projection):
 
 def run_until_the_other_had_its_turn(barrier: Barrier) -> None:
     Effects.before_effect = staticmethod(die)
-    # In half of the runs it comes first, so this fails by chance once in 2 ** 30 times.
+    # A fair order puts it first in half of the runs, so this test fails by chance once in 2 ** 30 times.
     for _ in range(30):
         in_a_process_that_dies(run_projections)
         if effects("tests.behind"):
@@ -120,7 +120,7 @@ class TestKilledRunner:
         finish()
         assert stored_effects() == [recorded.position for recorded in event_store.read_all().events]
         assert effects() == KILLS * NEW_EVENTS
-        assert checkpoint().last_error == "", "an event that is applied twice violates a unique key"
+        assert checkpoint().last_error == "", "an event that is applied twice would violate a unique key"
 
     def test_a_killed_rebuild_is_correct_after_it_starts_again(self) -> None:
         count(*range(1, 31))

@@ -1,4 +1,4 @@
-"""An inline projection is rebuilt while events are appended: none is missed, none is applied twice."""
+"""An inline projection that is rebuilt while events are appended applies each event exactly once."""
 
 import random
 import time
@@ -49,7 +49,7 @@ def is_rebuilding() -> bool:
 
 
 def in_flight(write: Callable[[], object], written: Signal, go_on: Signal) -> None:
-    """Writes in a transaction that stays open until `go_on` is set."""
+    """Write in a transaction that stays open until `go_on` is set."""
     with transaction.atomic():
         write()
         written.set()
@@ -140,7 +140,7 @@ class TestTakeFromAppends:
             starting = submit(lambda: start_rebuild("balances", by="Eve"))
             assert emptying.wait(30)
             submit(deposit, "ada", Decimal(5)).result(30)
-            assert balances() == {"ada": Decimal(0)}, "the rebuild applies it"
+            assert balances() == {"ada": Decimal(0)}, "the rebuild must apply the event"
             go_on.set()
             assert starting.result(30)
         let_the_rebuild_end()
@@ -213,7 +213,7 @@ class TestGiveToAppends:
         start_rebuild("balances", by="Eve")
         written, go_on = Signal(), Signal()
         with threads(1) as submit:
-            # The events that an append in flight holds back remain after the readable log is applied.
+            # An append in flight holds events back. These events remain after the readable log is applied.
             slow = submit(in_flight, lambda: count(1), written, go_on)
             assert written.wait(30)
             for _ in range(4):

@@ -133,7 +133,7 @@ class TestErrors:
             with transaction.atomic():
                 with pytest.raises(StorageError) as caught:
                     Repository(Ledger).save(ledger)
-                assert not Repository(Ledger).exists("l-1"), "the caller's transaction goes on without it"
+                assert not Repository(Ledger).exists("l-1"), "the caller's transaction must continue without the append"
         else:
             with pytest.raises(StorageError) as caught:
                 Repository(Ledger).save(ledger)

@@ -40,7 +40,7 @@ def _fail_at_once(settings: Settings) -> None:
 
 @pytest.fixture
 def failed(_fail_at_once: None) -> int:
-    """Returns the position at which the projection failed, after two events and before two more."""
+    """Let the projection fail after two events and before two more. Return the position of the failure."""
     count(1, 2, 3, 4, 5)
     fail_at(3)
     run_projections()

@@ -1,4 +1,4 @@
-"""Several runners share a projection in partitions, which applies each event once and each stream in order."""
+"""Several runners share a projection in partitions. Each event is applied once, and each stream in order."""
 
 from collections import Counter
 
@@ -127,4 +127,4 @@ class TestOperations:
         assert versions() == {}
         assert ProjectionCheckpoint.objects.filter(name=NAME).count() == before
         run_projections()
-        assert versions() == {}, "and the other projections still run"
+        assert versions() == {}, "the other projections must still run"

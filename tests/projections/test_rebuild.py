@@ -1,4 +1,4 @@
-"""A rebuild ends with the read model of the log, whatever happens meanwhile, and repeats no side effect."""
+"""A rebuild restores the read model from the log, whatever happens meanwhile, and repeats no side effect."""
 
 import re
 from collections.abc import Callable
@@ -54,7 +54,7 @@ class Said(Event):
 
 
 class Sending(Projection):
-    """Sends a message for each note."""
+    """A projection that sends a message for each note."""
 
     class Meta:
         name = "tests.sending"
@@ -126,7 +126,7 @@ def _fail_at_once(settings: Settings) -> None:
 
 
 class Appending(Projection):
-    """Appends an event to another stream for each event, the first time."""
+    """Append an event to another stream for each event. If `asks`, it appends nothing in a replay."""
 
     class Meta:
         name = "tests.appending"
@@ -162,7 +162,7 @@ class TestReadModel:
         assert everything(model) == before
         deposit("bob", Decimal(1))
         run_projections()
-        assert everything(model) != before, "and the projection continues from there"
+        assert everything(model) != before, "the projection must continue after the rebuild"
 
     def test_models_and_checkpoint_are_reset_together(self) -> None:
         count(1, 2)
@@ -270,7 +270,7 @@ class TestSideEffects:
         pause("tests.sending", by="Ada")
         start_rebuild("tests.sending", by="Ada")
         run_projections()
-        assert sent() == ["one", "two", "three"], "and a second rebuild keeps the side effects of the first"
+        assert sent() == ["one", "two", "three"], "a second rebuild must keep the side effects of the first"
 
     def test_the_rebuild_of_an_inline_projection_sends_messages_of_events_that_were_appended_since(
         self, recorder: type[Recorder]

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Careless(Projection):
-    """Catches a database error that broke the transaction, and continues."""
+    """A projection that catches a database error that broke the transaction, and continues."""
 
     class Meta:
         name = "tests.careless"
@@ -79,7 +79,7 @@ def swallow_an_error(consumer: str) -> None:
 
 
 class Lost(Projection):
-    """Follows events that a test makes undecodable."""
+    """A projection of events that a test makes undecodable."""
 
     class Meta:
         name = "tests.lost"
@@ -169,7 +169,7 @@ class TestFindingThePoisonEvent:
         run_projection("tests.batches", seconds=0)
         state = checkpoint("tests.batches")
         assert (state.failed_position, state.failing_until) == (None, position_of(100))
-        assert "poison" in state.last_error, "and the error is visible before the event is found"
+        assert "poison" in state.last_error, "the error must be visible before the poison event is found"
         for _ in range(9):
             run_projection("tests.batches", seconds=0)
         state = checkpoint("tests.batches")
@@ -200,10 +200,10 @@ class TestFailedEvent:
             assert (effects(), state.attempts, state.failed_position) == (2, attempts, poison)
             assert state.status == (CheckpointStatus.FAILED if attempts == 3 else CheckpointStatus.RUNNING)
             assert "poison" in state.last_error
-            assert run_projection("tests.effects") == 0, "the retry is not due yet"
+            assert run_projection("tests.effects") == 0, "the projection must wait until the retry is due"
             let_pauses_end()
         no_mishap()
-        assert run_projection("tests.effects") == 0, "it stays failed until an operator decides"
+        assert run_projection("tests.effects") == 0, "the projection must stay failed until an operator decides"
 
     def test_an_unreadable_event_stops_only_its_projection(self) -> None:
         event_store.append(StreamId("ledger", "l-1"), [Deposited(amount=Decimal(1))], expected=0)
@@ -285,7 +285,9 @@ class TestRecordFailure:
             assert checkpoint().attempts == attempts
         skip("tests.effects", position_of(1), by="Ada")
         record_failure(before, [position_of(1)], ValueError("poison"))
-        assert (checkpoint().attempts, checkpoint().last_error) == (0, ""), "the projection has continued meanwhile"
+        assert (checkpoint().attempts, checkpoint().last_error) == (0, ""), (
+            "a late failure must not stop a projection that has continued"
+        )
 
     @pytest.mark.requires_postgresql
     def test_a_locked_checkpoint_is_left_to_its_runner(self) -> None:

@@ -1,4 +1,4 @@
-"""The statuses of a checkpoint."""
+"""The status of a checkpoint changes only along allowed transitions."""
 
 import pytest
 

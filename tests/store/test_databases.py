@@ -42,7 +42,7 @@ others = Repository(Ledger, using="other")
 
 
 class Shelved(Event):
-    """Only the inline projection below follows this event."""
+    """An event that only the inline projection below follows."""
 
 
 class Shelves(Projection):
@@ -103,7 +103,7 @@ class TestOwnDatabase:
 
 
 class TestOtherDatabase:
-    """Not the database of ES_DJANGO["DATABASE"]."""
+    """A store on a database other than ES_DJANGO["DATABASE"] refuses messages and inline projections."""
 
     @pytest.mark.usefixtures("_other", "recorder")
     def test_messages_are_refused_because_the_relay_reads_the_default_database(self) -> None:

@@ -33,7 +33,7 @@ TWO_WRITES = [StreamWrite(STREAM, [PENDING], 0), StreamWrite(StreamId("ledger", 
 
 SPOIL = {
     "postgresql": "SELECT 1 / 0",
-    # An error in SQLite leaves the transaction open, unless the statement says ROLLBACK.
+    # On SQLite an error leaves the transaction open, unless the statement says ROLLBACK.
     "sqlite": "INSERT OR ROLLBACK INTO es_django_inboxreceipt DEFAULT VALUES",
 }
 
@@ -92,7 +92,7 @@ class TestEveryOperation:
         with transaction.atomic():
             event_store.append(StreamId("ledger", "before"), [Annotated(note=1)], expected=0)
             transaction.on_commit(lambda: committed.append("committed"))
-            # Only a statement that fails in the database itself breaks the transaction there.
+            # Only a statement that fails in the database breaks the database's transaction.
             with connection.execute_wrapper(fail_in_database), pytest.raises(StorageError):
                 ask()
         assert event_store.version(StreamId("ledger", "before")) == len(committed)
@@ -214,9 +214,9 @@ class TestLock:
         try:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(LockTimeout, match="'l-1'"), event_store.lock(STREAM, 0.1):
-                raise AssertionError("it was granted")
+                raise AssertionError("the lock was granted")
             with pytest.raises(StorageError, match="failed to lock a stream") as caught, event_store.lock(STREAM, None):
-                raise AssertionError("it was granted")
+                raise AssertionError("the lock was granted")
             assert caught.value.retryable
             other.execute("ROLLBACK")
             with event_store.lock(STREAM, 0.1):

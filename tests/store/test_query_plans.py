@@ -1,4 +1,4 @@
-"""To read a page of a long stream, the databases read no more than the page."""
+"""The databases read a page of a long stream without reading other rows."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""These tests have no `django_db` marker, so a query would fail."""
+"""The builders need no database: these tests have no `django_db` marker, so a query would fail."""
 
 from datetime import UTC, datetime
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""These tests have no `django_db` marker, so a query would fail."""
+"""The store in memory needs no database: these tests have no `django_db` marker, so a query would fail."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ ledgers = Repository(Ledger)
 
 
 class Log(list[Any]):
-    """Counts how often it is iterated."""
+    """A list that counts how often it is iterated."""
 
     times = 0
 

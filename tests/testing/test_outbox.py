@@ -1,4 +1,4 @@
-"""Messages are captured in the same way in memory and in the database of a test."""
+"""`outbox_messages` captures the same messages in memory and in the database of a test."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Checks that the built wheel is complete and works. Run in an environment that has only the wheel installed."""
+"""Check that the built wheel is complete and works. Run this in an environment with only the wheel installed."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""A statement has the same rows and the same errors, whichever way it reaches PostgreSQL."""
+"""A statement returns the same rows and raises the same errors on every way to PostgreSQL."""
 
 import importlib
 import logging
@@ -67,7 +67,7 @@ def _first_statement_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Without:
-    """An object without one of its attributes, and with others replaced."""
+    """Wrap an object, hide one of its attributes, and replace others."""
 
     def __init__(self, whole: object, missing: str, **replaced: object) -> None:
         self.__dict__.update(replaced, _whole=whole, _missing=missing)

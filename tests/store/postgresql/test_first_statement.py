@@ -24,7 +24,7 @@ STREAM = StreamId("first-statement", "1")
 
 
 class Begun(Event):
-    """Nothing follows this event, so its append is one statement."""
+    """No projection follows this event, so its append is one statement."""
 
     class Meta:
         name = "first-statement.begun"
@@ -32,7 +32,7 @@ class Begun(Event):
 
 @pytest.fixture
 def _interrupts_are_enabled() -> Iterator[None]:
-    """Let SIGINT raise KeyboardInterrupt. It is ignored if a shell started the tests in the background."""
+    """Let SIGINT raise KeyboardInterrupt. A process that a shell started in the background ignores SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -50,12 +50,12 @@ def append(*events: PendingEvent) -> None:
 
 
 def turns(traced: Path) -> int:
-    """Return how often one side waited for the other."""
+    """Return how often the direction of the traffic in the trace changes."""
     return len(list(groupby(re.findall(r"\t([FB])\t", traced.read_text()))))
 
 
 class TimeLimit(Exception):
-    """Raised by a signal handler and caught, like the exception of Celery's soft time limit."""
+    """An exception that a signal handler raises and a caller catches, like that of Celery's soft time limit."""
 
 
 @pytest.fixture

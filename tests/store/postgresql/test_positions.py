@@ -1,4 +1,4 @@
-"""A reader on PostgreSQL skips events if the last drawn position is read too high."""
+"""The last drawn position is never read too high, because a reader would then skip events."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ def append(key: str, events: int, **metadata: str) -> None:
 
 @contextmanager
 def slow_appends_waiting() -> Iterator[None]:
-    """An append with the metadata `slow` stores its events, and its statement ends only after the block."""
+    """Within the block, an append with the metadata `slow` stores its events but its statement does not end."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

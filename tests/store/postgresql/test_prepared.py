@@ -100,7 +100,8 @@ class TestPreparation:
             return transaction.atomic() if inner else nullcontext()
 
         save_and_load()
-        connection.connection.pgconn.exec_(words)  # without psycopg's knowledge, as a pooler does
+        # a pooler also deallocates statements without the knowledge of psycopg
+        connection.connection.pgconn.exec_(words)
         with pytest.raises(StorageError) as caught, unit():
             ledgers.get("l-1")
         assert caught.value.retryable
@@ -137,7 +138,7 @@ class TestQueryLog:
         assert "INSERT INTO es_django_event" in append
         assert "FROM es_django_event AS event" in load
         for shown in append, load:
-            # With its values, so the statement can be executed elsewhere.
+            # The log contains the values, so an operator can execute the statement.
             assert "'l-1'" in shown
             assert ask(f"EXPLAIN {shown}")
 
@@ -199,7 +200,7 @@ class TestConnection:
             submit(load).result(30)
 
     def test_an_append_inside_an_append_keeps_the_outer_result(self) -> None:
-        """An execute_wrapper that logs statements to the event store does this."""
+        """Append within an execute_wrapper, like a wrapper that logs statements to the event store."""
         executed: list[str] = []
         counts: list[int] = []
 
@@ -216,6 +217,6 @@ class TestConnection:
         with connection.execute_wrapper(record):
             outer = event_store.append(StreamId("audit", "outer"), [Annotated(note="outer")], expected=ANY)
         assert counts == [1, 2]
-        # Neither append looked up its events afterwards.
+        # Both appends got their events from the first statement, without a second look-up.
         assert [sql for sql in executed if '"event_id" IN' in sql] == []
         assert outer == list(event_store.read_stream(StreamId("audit", "outer")))
