@@ -1,6 +1,6 @@
-"""Imports the public names of a package on first use.
+"""Import the public names of a package on first use.
 
-The stub `__init__.pyi` of the package lists each name once. Type checkers read it, and so does this module.
+The stub `__init__.pyi` of the package lists each name once. Type checkers and this module read the stub.
 """
 
 import ast

@@ -22,8 +22,8 @@ class EsDjangoConfig(AppConfig):
         for library, module in (("prometheus_client", "monitoring.metrics"), ("opentelemetry", "monitoring.tracing")):
             if find_spec(library):
                 import_module(f"es_django.{module}")
-        # Celery keeps the current app for each thread. Without this, a thread that serves requests would use Celery's
-        # default app, and send tasks to the wrong broker.
+        # Celery keeps the current app for each thread. Without this call, a thread that serves requests would use
+        # Celery's default app, and send tasks to the wrong broker.
         current_app.set_default()
         autodiscover_modules("events", "aggregates", "projections", "outbox", "handlers")
         post_migrate.connect(record_inline_projections, sender=self)
@@ -34,7 +34,7 @@ def record_inline_projections(
 ) -> None:
     """Store a checkpoint for each inline projection, and print which new projections need a rebuild.
 
-    The checkpoint shows that a projection was inline if its mode changes to async later.
+    If the mode of a projection changes to async later, its checkpoint shows that the projection was inline before.
     """
     from es_django import conf
     from es_django.models import ProjectionCheckpoint
@@ -47,5 +47,5 @@ def record_inline_projections(
         if verbosity >= 1 and stdout is not None and newest_position():
             for name in added:
                 stdout.write(
-                    f"projection {name} is new and lacks the events of the past: run manage.py es_rebuild {name}\n"
+                    f"projection {name} is new and has not applied the older events: run manage.py es_rebuild {name}\n"
                 )

@@ -1,4 +1,4 @@
-"""Carries the metadata of the code that sends a Celery task to the worker that runs it."""
+"""Pass metadata from the code that sends a Celery task to the worker that runs the task."""
 
 from contextlib import AbstractContextManager
 from typing import Any

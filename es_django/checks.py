@@ -1,6 +1,6 @@
 """System checks: each misconfiguration that would lose, misread or block data has an id and a hint.
 
-A fatal misconfiguration also raises where it is used, because a Celery worker starts even if checks fail.
+A fatal misconfiguration also raises an error at its first use, because a Celery worker starts even if checks fail.
 """
 
 from collections.abc import Collection, Iterator
@@ -56,7 +56,7 @@ def _check_database(alias: str) -> Iterator[CheckMessage]:
     if alias not in connections.settings:
         yield Error(
             f'ES_DJANGO["DATABASE"] is {alias!r}, but DATABASES has no such alias.',
-            hint="Set it to an alias of DATABASES, or add the database.",
+            hint='Set ES_DJANGO["DATABASE"] to an alias of DATABASES, or add the database to DATABASES.',
             id="es_django.E002",
         )
         return
@@ -148,7 +148,7 @@ def check_modes(databases: Collection[str] | None = None, **kwargs: Any) -> list
         return []  # before the first migration
     return [
         Error(
-            f"Projection {name} changed from inline to async without a rebuild, so it would miss new events.",
+            f"Projection {name} changed from inline to async without a rebuild: new events would be missing in it.",
             hint=f"Set Meta.mode back to inline, migrate, pause it (manage.py es_project --pause {name}), change the "
             f"mode again, and rebuild it (manage.py es_rebuild {name}).",
             id="es_django.E022",
@@ -185,7 +185,7 @@ def check_open_messages(databases: Collection[str] | None = None, **kwargs: Any)
 def _check_names() -> Iterator[CheckMessage]:
     for name, paths in registry.conflicts().items():
         yield Error(
-            f"The events {' and '.join(paths)} have the same name {name!r}.",
+            f"The events {' and '.join(paths)} have the same name {name!r}, so they can be neither stored nor read.",
             hint="Change Meta.name of one of them.",
             id="es_django.E007",
         )
@@ -205,7 +205,8 @@ def _check_upcasters() -> Iterator[CheckMessage]:
     for event_type in registry.types():
         for version in event_type.missing_upcasters:
             yield Error(
-                f"{event_type.path} has schema version {event_type.version}, but no upcaster from version {version}.",
+                f"{event_type.path} has schema version {event_type.version}, but no upcaster from version {version}: "
+                "stored events of that version cannot be read.",
                 hint=f"Add a function with @upcasts({event_type.cls.__name__}, from_version={version}).",
                 id="es_django.E008",
             )

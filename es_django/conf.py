@@ -10,21 +10,24 @@ from django.core.signals import setting_changed
 
 from es_django.core.streams import require_name
 
-# Bounded, so that both databases can represent a time that lies so far from now.
+# These numbers are bounded, so that both databases can represent the times that are computed from them.
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=365 * 24 * 3600)]
 Days = Annotated[float, msgspec.Meta(ge=0, le=36_500)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
 
 class Backoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Seconds before the next attempt: `base` after the first failure, then `factor` times as much, up to `max`."""
+    """The seconds before the next attempt.
+
+    The pause is `base` after the first failure. Each further failure multiplies it by `factor`, up to `max`.
+    """
 
     base: Seconds = 1.0
     factor: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 2.0
     max: Seconds = 3600.0
 
     def after(self, attempts: int) -> float:
-        """Return the seconds to wait after this number of failed attempts. With jitter, it is the upper limit."""
+        """Return the seconds to wait after this number of failed attempts, or the upper limit of a wait with jitter."""
         return float(min(self.max, self.base * self.factor ** min(attempts - 1, 64)))
 
 
@@ -49,7 +52,7 @@ class ProjectionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class Secret(str):
-    """A string whose `repr`, and so tracebacks and logs, does not show it."""
+    """A string that its `repr` does not show, so that tracebacks and logs do not show the string either."""
 
     def __repr__(self) -> str:
         return "Secret(...)"
@@ -58,8 +61,8 @@ class Secret(str):
 class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
     """Settings of the inbox.
 
-    A message that is delivered again after `retention_days` is handled again. So the time must be longer than brokers
-    and senders retry, and longer than operators take to requeue a dead outbox message.
+    The inbox handles a message twice if its second delivery comes after `retention_days`. So `retention_days` must be
+    longer than brokers and senders retry, and longer than operators take to requeue a dead outbox message.
     """
 
     retention_days: Annotated[float, msgspec.Meta(gt=0, le=36_500)] = 30.0
@@ -83,7 +86,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """Return the validated setting. Raises `ImproperlyConfigured`, which names the wrong entry."""
+    """Return the validated setting. If an entry is wrong, raise `ImproperlyConfigured`, which names the entry."""
     try:
         found = msgspec.convert(getattr(django_settings, "ES_DJANGO", {}), type=Settings, dec_hook=_decode)
     except msgspec.ValidationError as error:

@@ -1,7 +1,7 @@
 """Every error of es_django under one import path.
 
-Each package defines its errors in its own `errors.py`. A new error is a dataclass there, is imported here, and has an
-example in `tests/test_errors.py`.
+Each package defines its errors in its own `errors.py`. To add an error, define a dataclass there, import it here, and
+add an example to `tests/test_errors.py`.
 """
 
 from es_django.core.errors import DefinitionError as DefinitionError

@@ -57,14 +57,14 @@ class LeaseLock:
             return leases.filter(name=self.name, token=self._token).exists()
 
     def renew(self) -> None:
-        """Extend the lease to `seconds` from now. Raises `LeaseLost` if it expired or another owner holds it."""
+        """Extend the lease to `seconds` from now. Raise `LeaseLost` if the lease expired or has another owner."""
         unexpired = self._own_lease().filter(expires_at__gt=Now())
         with storage_errors("renew a lease", connections[self._using]):
             if not unexpired.update(expires_at=Now() + timedelta(seconds=self._seconds)):
                 raise LeaseLost(self.name)
 
     def release(self) -> None:
-        """Release the lease. Does nothing if another owner holds it."""
+        """Release the lease. Do nothing if another owner holds the lease."""
         with storage_errors("release a lease", connections[self._using]):
             self._own_lease().delete()
 
@@ -74,10 +74,10 @@ class LeaseLock:
 
 @contextmanager
 def lease_lock(name: str, *, seconds: float = 30.0, timeout: float = 0.0) -> Iterator[LeaseLock]:
-    """Hold the lease on `name` inside the block. Call `renew()` in it at least every `seconds`.
+    """Hold the lease on `name` inside the block. The block must call `renew()` at least every `seconds` seconds.
 
-    Raises `LeaseTaken` if another owner still holds it after `timeout` seconds, and `ValueError` for an invalid name or
-    number of seconds.
+    Raise `LeaseTaken` if another owner still holds the lease after `timeout` seconds. Raise `ValueError` for an invalid
+    name or number of seconds.
     """
     require_seconds("timeout", timeout)
     lock = LeaseLock(name, seconds, conf.settings().database)

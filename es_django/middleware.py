@@ -1,4 +1,4 @@
-"""Sets the metadata of all events and messages that a request writes."""
+"""Set the metadata of all events and messages that a request writes."""
 
 import re
 from contextlib import AbstractContextManager
@@ -25,8 +25,8 @@ def metadata_middleware(get_response: Any) -> Any:
     2. the trace id of the `traceparent` header
     3. a new UUID
 
-    The user is the name of `request.user`. It is read only if the request writes something. List this middleware after
-    `AuthenticationMiddleware`.
+    The user is the name of `request.user`. The name is read only if the request writes an event or a message. List this
+    middleware after `AuthenticationMiddleware`.
     """
 
     async def respond_async(request: HttpRequest) -> HttpResponseBase:

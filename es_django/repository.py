@@ -34,13 +34,14 @@ _MAX_PAUSE = 1.0
 
 
 class Repository(Generic[A]):
-    """The aggregates of one class, by key.
+    """Loads and saves the aggregates of one class, by key.
 
-    They live in `store`, or in the database `using` (default: ES_DJANGO["DATABASE"]). Messages and inline projections
-    belong to ES_DJANGO["DATABASE"]: saving events that have any to another database raises `ImproperlyConfigured`.
+    The aggregates are in `store`, or in the database `using` (default: ES_DJANGO["DATABASE"]). Events with outbox
+    messages or inline projections must be stored in ES_DJANGO["DATABASE"]. Saving them to another database raises
+    `ImproperlyConfigured`.
 
-    Raises `TypeError` unless `aggregate` is a subclass of `Aggregate`, and `DefinitionError` if it has snapshots and
-    its state has a type that JSON cannot hold.
+    Raise `TypeError` unless `aggregate` is a subclass of `Aggregate`. Raise `DefinitionError` if the aggregate has
+    snapshots and its state has a type that JSON cannot hold.
     """
 
     def __init__(self, aggregate: type[A], *, store: EventStore | None = None, using: str | None = None) -> None:
@@ -59,7 +60,7 @@ class Repository(Generic[A]):
         """Load the aggregate as it is now, or as it was at `version`.
 
         Raises:
-        - `AggregateNotFound` if it has no events, or fewer than `version`,
+        - `AggregateNotFound` if the aggregate has no events, or fewer than `version`,
         - a `ReplayError` if a stored event cannot be read,
         - `ValueError` unless `version` is an integer of at least 0.
         """
@@ -76,7 +77,7 @@ class Repository(Generic[A]):
     def get_many(self, keys: Iterable[str]) -> dict[str, A]:
         """Load the aggregates of these keys in one query. The result has no entry for a key without events.
 
-        Raises a `ReplayError` if a stored event cannot be read.
+        Raise a `ReplayError` if a stored event cannot be read.
         """
         require_many("keys", keys, str)
         wanted = list(dict.fromkeys(self._stream(key).key for key in keys))
@@ -91,27 +92,28 @@ class Repository(Generic[A]):
         return found
 
     def exists(self, key: str) -> bool:
-        """Whether the aggregate has events."""
+        """Return whether the aggregate has events."""
         return self.store.version(self._stream(key)) > 0
 
     def history(self, key: str) -> Iterator[RecordedEvent]:
-        """The aggregate's events, oldest first."""
+        """Yield the aggregate's events, oldest first."""
         return self.store.read_stream(self._stream(key))
 
     def save(self, aggregate: A) -> None:
         """Append the aggregate's pending events, in the caller's transaction if there is one.
 
-        Without pending events nothing is written. Raises `ConcurrencyError` if the stream changed since the aggregate
-        was loaded; nothing is stored then, and the events stay pending. They are pending again after a rollback of the
-        transaction or of an `atomic` block in it, so the same object can be saved again. A rollback to a savepoint that
-        was made without `atomic` is not noticed.
+        Without pending events, write nothing. Raise `ConcurrencyError` if the stream changed since the aggregate was
+        loaded. In this case nothing is stored, and the events stay pending.
+
+        After a rollback of the transaction, or of an `atomic` block in it, the events are pending again, so the same
+        object can be saved again. A rollback to a savepoint that was made without `atomic` is not noticed.
         """
         self.save_all([aggregate])
 
     def save_all(self, aggregates: Iterable[A]) -> None:
         """Save several aggregates, all or none.
 
-        Raises as `save`, and `DuplicateStream` before any write if two aggregates have the same stream.
+        Raise the errors of `save`. Raise `DuplicateStream` before any write if two aggregates have the same stream.
         """
         require_many("aggregates", aggregates, Aggregate)
         self._save_all(list(aggregates))
@@ -127,26 +129,30 @@ class Repository(Generic[A]):
         recorded = store.append_all([write for *_, write in writes])
         for aggregate, committed, write in writes:
             if write.events:
-                # More events may have been recorded during the append; those stay pending.
+                # Events that were recorded during the append stay pending.
                 aggregate._mark_saved(committed + len(write.events), store.commit_tracker())
         return recorded
 
     def execute(
         self, key: str, decide: Callable[[A], Any], *, attempts: int = 5, command_id: str | UUID | None = None
     ) -> A:
-        """Load the aggregate, let `decide` record events, save them, and begin again after a conflict.
+        """Load the aggregate, call `decide` to record events, and save them. Repeat this after a conflict.
 
-        1. Load, as `get` does. If the events of `command_id` are stored already, return the aggregate.
-        2. Call `decide`. It may run several times, so it must have no effects besides.
+        1. Load, as `get` does. If the events of `command_id` are already stored, return the aggregate.
+        2. Call `decide`. It may run several times, so it must have no effects other than recording events.
         3. Save, as `save` does, and return the aggregate.
-        4. After a conflict, pause and begin again. The pauses are random and grow. After `attempts` tries, raise it.
+        4. After a conflict, pause and go to step 1. The pauses are random and grow. Raise the conflict of the last of
+           `attempts` attempts.
 
         A conflict is a `ConcurrencyError`, or the `StorageError` of a serialization failure or a deadlock. Inside a
-        transaction there is one try, because only the owner of the transaction can begin again.
+        transaction there is one attempt, because only the owner of the transaction can repeat it.
 
-        A command with a `command_id` takes effect once. If it has run before, or runs at the same time, the aggregate
-        comes back with the events that were stored. Raises `ValueError` unless `attempts` is an integer of at least 1,
-        or if `command_id` is blank, and `TypeError` if `decide` is async; nothing is saved then.
+        A command with a `command_id` takes effect once. If the command has run before, or runs elsewhere at the same
+        time, the returned aggregate has the events that were stored.
+
+        Raises, before anything is saved:
+        - `ValueError` unless `attempts` is an integer of at least 1, and if `command_id` is blank,
+        - `TypeError` if `decide` is async.
         """
         command = Command(decide, command_id)
         require_count("attempts", attempts, ValueError)
@@ -167,12 +173,12 @@ class Repository(Generic[A]):
         raise AssertionError("unreachable")
 
     def _save_decision(self, aggregate: A, command: Command[A]) -> bool:
-        """Save the aggregate. Return False if another execution of the command was first and decided otherwise."""
+        """Save the aggregate. Return False if another execution of the command has already stored other events."""
         decided = aggregate.pending_events
         try:
             return [recorded.event for recorded in self._save_all([aggregate])] == decided
         except DuplicateEvent as error:
-            # The other execution recorded fewer events.
+            # The other execution of the command recorded fewer events.
             if command.id is None or command.event_id(aggregate.stream) not in error.event_ids:
                 raise
             return False
@@ -181,17 +187,20 @@ class Repository(Generic[A]):
     def lock(self, key: str, *, timeout: float | None = None) -> Iterator[A]:
         """Lock the aggregate for this block, load it, and save it when the block ends.
 
-        All that lock the same aggregate get it one at a time, in order of arrival. The block is a transaction, and the
-        lock lasts until the outermost transaction ends. If the block raises, nothing is saved. Writers that do not lock
-        do not wait; the expected version decides between them and this block. Raises as `get` and `save`, `LockTimeout`
-        after `timeout` seconds (None: wait without limit), and `ValueError` unless `timeout` is a number of seconds.
+        Callers that lock the same aggregate get the lock one at a time, in order of arrival. The block is a
+        transaction, and the lock lasts until the outermost transaction ends. If the block raises an error, nothing is
+        saved. A writer that does not lock does not wait for the lock. If it saves before this block does, this block
+        raises `ConcurrencyError`.
 
-        On SQLite all writers of all processes wait for each other, whatever stream they lock, and each waits as long as
-        the `timeout` of its connection. If the database stays locked, `lock` raises `LockTimeout` too, or a retryable
+        Raise the errors of `get` and `save`. Raise `LockTimeout` after `timeout` seconds (None: wait without limit),
+        and `ValueError` unless `timeout` is a number of seconds.
+
+        On SQLite, all writers of all processes wait for each other, whatever stream they lock. Each writer waits as
+        long as the `timeout` of its connection. If the database stays locked, raise `LockTimeout`, or a retryable
         `StorageError` if `timeout` is None.
 
-        There is no asynchronous twin, because Django's transactions are bound to a thread: use `aexecute`, or call a
-        plain function that holds the lock through `sync_to_async`.
+        There is no asynchronous twin, because Django's transactions are bound to a thread. Use `aexecute`, or put the
+        block into a plain function and call it with `sync_to_async`.
         """
         if timeout is not None:
             require_seconds("timeout", timeout)
@@ -201,33 +210,33 @@ class Repository(Generic[A]):
             self.save(aggregate)
 
     async def aget(self, key: str, *, version: int | None = None) -> A:
-        """As `get`."""
+        """The asynchronous twin of `get`."""
         return await sync_to_async(self.get)(key, version=version)
 
     async def aget_many(self, keys: Iterable[str]) -> dict[str, A]:
-        """As `get_many`."""
+        """The asynchronous twin of `get_many`."""
         return await sync_to_async(self.get_many)(keys)
 
     async def aexists(self, key: str) -> bool:
-        """As `exists`."""
+        """The asynchronous twin of `exists`."""
         return await sync_to_async(self.exists)(key)
 
     async def ahistory(self, key: str) -> list[RecordedEvent]:
-        """As `history`, all at once."""
+        """The asynchronous twin of `history`. Return all events in one list."""
         return await sync_to_async(lambda: list(self.history(key)))()
 
     async def asave(self, aggregate: A) -> None:
-        """As `save`."""
+        """The asynchronous twin of `save`."""
         await sync_to_async(self.save)(aggregate)
 
     async def asave_all(self, aggregates: Iterable[A]) -> None:
-        """As `save_all`."""
+        """The asynchronous twin of `save_all`."""
         await sync_to_async(self.save_all)(aggregates)
 
     async def aexecute(
         self, key: str, decide: Callable[[A], Any], *, attempts: int = 5, command_id: str | UUID | None = None
     ) -> A:
-        """As `execute`; `decide` is a plain function."""
+        """The asynchronous twin of `execute`. `decide` must be a plain function."""
         return await sync_to_async(self.execute)(key, decide, attempts=attempts, command_id=command_id)
 
     def _load(self, aggregate: A, version: int | None) -> None:
@@ -248,7 +257,7 @@ class Repository(Generic[A]):
         return True
 
     def _stream_write(self, aggregate: A) -> StreamWrite:
-        """The pending events, with a snapshot if they reach or pass a multiple of `snapshot_every`."""
+        """Return the pending events, with a snapshot if the version reaches a multiple of `snapshot_every`."""
         committed, every = aggregate.committed_version, aggregate.snapshot_every
         snapshot = None
         if self._codec is not None and every is not None and aggregate.version // every > committed // every:
@@ -256,10 +265,11 @@ class Repository(Generic[A]):
         return StreamWrite(aggregate.stream, aggregate._unsaved(), committed, snapshot)
 
     def _snapshot(self, aggregate: A, committed: int, codec: SnapshotCodec) -> Snapshot | None:
-        """The snapshot to save, or None if the state cannot have one.
+        """Return the snapshot to save, or None if the state cannot have a snapshot.
 
-        A state that was changed without an event must not become durable, so the events are replayed from the previous
-        snapshot. That takes 2 ms for 100 events, about 1 % of the time of their appends.
+        A snapshot must not store changes that were made without an event. So this method replays the events from the
+        previous snapshot, and compares the states. A replay of 100 events takes 2 ms, about 1 % of the time of their
+        appends.
         """
         if type(aggregate) is not self._aggregate:
             return None
@@ -272,7 +282,8 @@ class Repository(Generic[A]):
             return None
         if others := changed(replayed._state(), state):
             logger.warning(
-                "%r: %s changed without an event; the snapshot holds the state that the events give",
+                "%r: %s changed without an event, so the next load loses the change: change the state only in @applies "
+                "methods (the snapshot stores the state that the events give)",
                 aggregate,
                 ", ".join(sorted(others)),
                 extra={"category": aggregate.category, "key": aggregate.key, "version": aggregate.version},
@@ -281,7 +292,7 @@ class Repository(Generic[A]):
         return None if encoded is None else Snapshot(codec.schema, encoded)
 
     def _replayed(self, aggregate: A, committed: int) -> A | None:
-        """A new aggregate with the stored and the pending events; None if the stream changed concurrently."""
+        """Return a new aggregate with the stored and pending events, or None if the stream changed concurrently."""
         replayed = self._aggregate(aggregate.key)
         if committed > 0:
             try:

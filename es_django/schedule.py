@@ -1,4 +1,4 @@
-"""The entries of Celery beat."""
+"""The entries of es_django in the schedule of Celery beat."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ from typing import Any
 def beat_schedule() -> dict[str, dict[str, Any]]:
     """Return the entries to merge into CELERY_BEAT_SCHEDULE.
 
-    They relay the outbox, advance the projections, and prune old rows. Each task expires, so that tasks do not pile up
-    while no worker runs.
+    The entries relay the outbox, advance the projections, and prune old rows. Each task expires, so that tasks do not
+    pile up while no worker runs.
     """
     return {
         "es_django.relay_outbox": {

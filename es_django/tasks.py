@@ -1,4 +1,4 @@
-"""The Celery tasks. Each is short and idempotent, and may run several times at once on any number of machines.
+"""The Celery tasks. Each task is short and idempotent, and may run several times at once on any number of machines.
 
 Work that must not run twice at once is guarded in the database, never by the schedule.
 """
@@ -25,7 +25,7 @@ logger: logging.Logger = logging.getLogger("es_django.outbox")
 _retry_connection = BrokerPerThread(confirming_connection)
 
 
-# The time limits free the worker from a publisher or a projection that hangs. Its work is retried.
+# The time limits free a worker whose publisher or projection hangs. The next run of the task repeats the work.
 @shared_task(name="es_django.relay_outbox", ignore_result=True, soft_time_limit=300)
 def relay_outbox(destination: str | None = None) -> None:
     """Publish the outbox messages that are due, of one destination or of all."""
@@ -53,7 +53,7 @@ def run_projection(name: str) -> None:
 
 @shared_task(name="es_django.prune", ignore_result=True)
 def prune() -> None:
-    """Delete finished messages and receipts that are older than the settings keep them. Stop after a time limit."""
+    """Delete finished messages and receipts that are older than their `RETENTION_DAYS`. Stop after a time limit."""
     settings = conf.settings()
     prune_messages(timedelta(days=settings.outbox.retention_days))
     prune_receipts(timedelta(days=settings.inbox.retention_days))
@@ -69,11 +69,13 @@ def prune() -> None:
     max_retries=None,
 )
 def handle_message(self: Task[Any, Any], message: object) -> None:
-    """Run the handler of each consumer of a message once. Retry after a pause if an error is retryable.
+    """Run the handler of each consumer of the message once. Retry after a pause if an error is retryable.
 
-    If a worker ends before it has finished, the broker delivers the message again. This delivery counts as a failed
-    attempt and runs no handler: otherwise a message that kills its worker would kill the next ones too. A worker that
-    is only restarted returns messages that it has not begun, so the first redelivery alone never makes a message dead.
+    If a worker ends while it runs this task, the broker delivers the message again. This redelivery counts as a failed
+    attempt and runs no handler, because a message that killed its worker could kill the next workers too.
+
+    A restart of a worker also causes redeliveries: the worker returns the messages that it has not begun. So the first
+    redelivery alone never makes a message dead.
     """
     limits = conf.settings().outbox
     attempt = (self.request.retries or 0) + 1
@@ -97,6 +99,6 @@ def _retry(task: Any, countdown: float) -> NoReturn:
     except Retry:
         raise
     except Exception as error:
-        # The broker did not accept the retry. Without this, the message would be lost.
+        # The broker did not accept the retry. Without this requeue, the message would be lost.
         _retry_connection.discard()
         raise Reject(error.args[0] if isinstance(error, Reject) else error, requeue=True) from error

@@ -197,7 +197,7 @@ class TestMessages:
                 errors.UnknownEventType(*REPLAY),
                 "event 7 of stream 'ledger' 'l-1' (Deposited) cannot be replayed: because",
             ),
-            (errors.AggregateNotFound(STREAM, 3), "stream 'ledger' 'l-1' has no events up to version 3"),
+            (errors.AggregateNotFound(STREAM, 3), "stream 'ledger' 'l-1' has no version 3"),
             (errors.LockTimeout(STREAM, 5.0), "stream 'ledger' 'l-1' is still locked by another writer after 5 s"),
             (errors.LeaseTaken("rebuild"), "lease 'rebuild' is held by another owner"),
             (

@@ -23,26 +23,27 @@ from es_django.core.validation import require_count
 Apply = Callable[[Any, Any], None]
 ApplyT = TypeVar("ApplyT", bound=Apply)
 IsCommitted = Callable[[], bool | None]
-"""Returns whether the transaction of a save committed (True), was rolled back (False) or is still open (None)."""
+"""Return True if the transaction of a save was committed, False if it was rolled back, and None while it is open."""
 
 _APPLIES = "_es_django_applies"
 
 
 def applies(method: ApplyT) -> ApplyT:
-    """Mark a method that applies events of the class that its parameter is annotated with.
+    """Mark a method that applies events. The annotation of the method's parameter names the event class.
 
-    `event: A | B` makes it apply both classes. The method may only change the aggregate's attributes.
+    With `event: A | B`, the method applies both classes. The method may change only the aggregate's attributes.
     """
     if isinstance(method, type):
         raise DefinitionError(
-            f"@applies({method.__name__}): write @applies alone, and annotate the method's event with its class"
+            f"@applies({method.__name__}): write @applies without an argument, and annotate the method's parameter "
+            "with the event class"
         )
     setattr(method, _APPLIES, True)
     return method
 
 
 def already_committed() -> bool:
-    """Answer True: a save outside a transaction is committed when it returns."""
+    """Return True: a save outside a transaction is committed when it returns."""
     return True
 
 
@@ -52,13 +53,13 @@ categories: "CategoryRegistry[Aggregate]" = CategoryRegistry()
 class Aggregate:
     """The base of aggregate classes.
 
-    The annotated class attributes are the state, with their initial values. Each instance gets its own copy.
+    Annotated class attributes define the state and its initial values. Each instance gets its own copy of the values.
 
     A nested `class Meta` may set:
     - `category`: the category of the streams. Default: the class name in lower case.
     - `snapshot_every`: the number of events after which a snapshot is saved. Default: no snapshots.
-    - `snapshot_version`: an integer to raise when the same events give another state than before, so that older
-      snapshots are ignored. Default: 1.
+    - `snapshot_version`: an integer. Increase it when changed code computes a different state from the same events, so
+      that older snapshots are ignored. Default: 1.
 
     Creating an instance raises `DefinitionError` if another class has the same category.
     """
@@ -115,12 +116,15 @@ class Aggregate:
 
     @property
     def version(self) -> int:
-        """The version after all pending events."""
+        """The version that the stream has once all pending events are saved."""
         return self._base_version + len(self._pending)
 
     @property
     def committed_version(self) -> int:
-        """The version of the last event that was saved. It falls back if the transaction of a save is rolled back."""
+        """The version of the last saved event.
+
+        If the transaction of a save is rolled back, this is the version before that save again.
+        """
         self._check_saves()
         return self._uncommitted_saves[-1][0] if self._uncommitted_saves else self._base_version
 
@@ -132,30 +136,30 @@ class Aggregate:
     def record(self, event: Event) -> None:
         """Apply the event and add it to the pending events.
 
-        If it raises, the state is as before and the event is not pending. Raises:
+        After an error, the state is unchanged and the event is not pending. Raises:
         - `PayloadError` if the event cannot be stored,
         - `TypeError` if no @applies method takes the event,
-        - `RuntimeError` inside an @applies method, because each replay would record another event,
+        - `RuntimeError` if an @applies method calls `record`, because each replay would record another event,
         - any error of the @applies method.
         """
         if self._applying:
             raise RuntimeError(
-                f"{type(self).__name__} records {type(event).__name__} while an event is applied: an @applies method "
-                "may only change attributes; record both events in the command"
+                f"{type(self).__name__} records {type(event).__name__} inside an @applies method, which may change "
+                "only attributes: record both events in the command"
             )
         pending = PendingEvent(event)
         apply = self._appliers.get(type(event))
         if apply is None:
             name = type(event).__name__
             raise TypeError(
-                f"{type(self).__name__} has no @applies method for {name}; write one, even if its body is pass"
+                f"{type(self).__name__} has no @applies method for {name}; add one, even if its body is pass"
             )
         if self._undo is None:
             self._undo = (len(self._pending), copy.deepcopy(self._state()))
         self._applying = True
         try:
-            # Apply the event as a replay reads it. It can differ from `event` in ways that `==` ignores, such as 1 and
-            # True.
+            # Apply a decoded copy, as a replay does. The copy can differ from `event` in ways that `==` ignores, such
+            # as 1 and 1.0.
             apply(self, pending.decoded())
         except BaseException:
             self._undo_apply(*self._undo)
@@ -165,7 +169,7 @@ class Aggregate:
         self._pending.append(pending)
 
     def _undo_apply(self, copied_at: int, state: dict[str, Any]) -> None:
-        """Restore the copied state and apply the pending events since then; a copy for each event would cost more."""
+        """Restore the copied state, and apply the events recorded since the copy. A copy per event would cost more."""
         self._replace_state(copy.deepcopy(state))
         for pending in self._pending[copied_at:]:
             self._appliers[type(pending.event)](self, pending.decoded())
@@ -183,7 +187,7 @@ class Aggregate:
         self._base_version = version
 
     def _replay(self, stored: Iterable[tuple[int, Sequence[Event]]]) -> None:
-        """Apply stored events: for each version one event, or as many as its upcasters returned."""
+        """Apply stored events. Each version has one event, or as many events as its upcasters returned."""
         appliers = self._appliers
         self._applying = True
         try:
@@ -203,11 +207,11 @@ class Aggregate:
         return self._pending[self.committed_version - self._base_version :]
 
     def _assign_event_ids(self, event_id: Callable[[int], UUID]) -> None:
-        """Give each pending event the id that `event_id` returns for its number, counted from 1."""
+        """Set the id of each pending event to `event_id(number)`. The first event has number 1."""
         self._pending = [PendingEvent(each.event, event_id(number)) for number, each in enumerate(self._pending, 1)]
 
     def _mark_saved(self, version: int, is_committed: IsCommitted) -> None:
-        """Regard the events up to `version` as saved, unless `is_committed` later reports a rollback."""
+        """Treat the events up to `version` as saved, unless `is_committed` later reports a rollback."""
         self._uncommitted_saves.append((version, is_committed))
 
     def _check_saves(self) -> None:
@@ -220,7 +224,7 @@ class Aggregate:
             self._base_version = version
         for index, (_, is_committed) in enumerate(saves):
             if is_committed() is False:
-                # Each later save appended after this one, so it was rolled back too.
+                # The later saves appended after these events, so they were rolled back too.
                 del saves[index:]
                 break
 
@@ -233,7 +237,9 @@ _TAKEN_NAMES = _OWN_ATTRIBUTES | _CLASS_ATTRIBUTES | {name for name in vars(Aggr
 def _require_free_names(cls: type) -> None:
     names = vars(cls).keys() | inspect.get_annotations(cls).keys()
     if taken := names & _TAKEN_NAMES:
-        raise DefinitionError(f"{cls.__qualname__}: every aggregate already has {', '.join(sorted(taken))}")
+        raise DefinitionError(
+            f"{cls.__qualname__}: every aggregate already has {', '.join(sorted(taken))}; choose another name"
+        )
 
 
 def _initial_values(cls: type) -> dict[str, Any]:
@@ -242,6 +248,7 @@ def _initial_values(cls: type) -> dict[str, Any]:
     mutable = {name for name, value in values.items() if type(value).__hash__ is None and name[:2] != "__"}
     if unannotated := mutable - hints.keys():
         raise DefinitionError(
-            f"{cls.__qualname__}: all instances would share {', '.join(sorted(unannotated))}; annotate it as state"
+            f"{cls.__qualname__}: all instances would share {', '.join(sorted(unannotated))}; "
+            "add a type annotation, so that each instance gets a copy"
         )
     return {name: values[name] for name, hint in hints.items() if name in values and "ClassVar" not in str(hint)}

@@ -1,4 +1,4 @@
-"""The registry of stream categories: which class has which category."""
+"""The registry that maps each stream category to its class."""
 
 from typing import Generic, TypeVar
 
@@ -10,15 +10,15 @@ T = TypeVar("T")
 class CategoryRegistry(Generic[T]):
     """All aggregate classes by category.
 
-    If two classes claim one category, each would load the other's events. So the system check reports the conflict, and
-    using the category raises `DefinitionError`.
+    Two classes with the same category would load each other's events. The system check reports such a conflict, and any
+    use of the category raises `DefinitionError`.
     """
 
     def __init__(self) -> None:
         self._claims: dict[str, dict[str, type[T]]] = {}
 
     def register(self, category: str, cls: type[T]) -> None:
-        # The path is the key, so that a module that is imported again replaces its own classes.
+        # The key is the class path, so that importing a module again replaces the classes of that module.
         self._claims.setdefault(category, {})[f"{cls.__module__}.{cls.__qualname__}"] = cls
 
     def aggregate_of(self, category: str) -> type[T] | None:

@@ -1,4 +1,4 @@
-"""Commands: functions that decide which events an aggregate records, and the ids that let them take effect once."""
+"""Commands: functions that decide which events an aggregate records. A command with an id takes effect once."""
 
 import json
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from es_django.core.streams import StreamId
 A = TypeVar("A", bound=Aggregate)
 
 _NAMESPACE: Final = UUID("6f0f3f5e-3a5b-5d0c-9a59-1d8ad1f5a3c2")
-_ASYNC_DECISION: Final = "decide must be a plain function, not an async one: it may do nothing but decide"
+_ASYNC_DECISION: Final = "decide must be a plain function, not an async function: it may only record events"
 
 
 class Command(Generic[A]):
-    """A function that decides, and the id of the command, if it has one.
+    """A function that decides which events to record, and an optional command id.
 
-    Raises `TypeError` if `decide` is async, and `ValueError` if `command_id` is blank.
+    Raise `TypeError` if `decide` is async, and `ValueError` if `command_id` is blank.
     """
 
     def __init__(self, decide: Callable[[A], Any], command_id: str | UUID | None) -> None:
@@ -31,7 +31,7 @@ class Command(Generic[A]):
         self._decide = decide
 
     def decide(self, aggregate: A) -> None:
-        """Let the function record events. Raises `TypeError` if it returns an awaitable."""
+        """Call the function, which records events. Raise `TypeError` if the function returns an awaitable."""
         result = self._decide(aggregate)
         if iscoroutine(result):
             result.close()
@@ -41,5 +41,8 @@ class Command(Generic[A]):
             aggregate._assign_event_ids(partial(self.event_id, aggregate.stream))
 
     def event_id(self, stream: StreamId, number: int = 1) -> UUID:
-        """The id of the event with this number, from 1, that the command records: the same in each execution."""
+        """Return the id of the event that the command records as number `number`, counted from 1.
+
+        The id is the same in each execution of the command.
+        """
         return uuid5(_NAMESPACE, json.dumps([stream.category, stream.key, str(self.id), number]))

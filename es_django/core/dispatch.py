@@ -1,4 +1,4 @@
-"""Finds the method for an event class by the annotation of the method's parameter."""
+"""Find the method for an event class, by the annotation of the method's parameter."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -11,13 +11,13 @@ from es_django.core.registry import registry
 
 
 def marked_methods(cls: type, mark: str, *, parameters: int) -> dict[type[Event], Callable[..., None]]:
-    """Return the methods of `cls` and its bases that have the attribute `mark`, by event class.
+    """Return, for each event class, the method of `cls` or a base that takes it and has the attribute `mark`.
 
-    A method with `event: A | B` is returned for both classes. Raises `DefinitionError` for:
+    A method with `event: A | B` is returned for both classes. Raise `DefinitionError` for:
     - a method that does not take `parameters` parameters after self,
     - an annotation that is not an Event class,
     - two methods of one class for the same event class,
-    - an override without the mark of the method that it overrides.
+    - an override that lacks the mark of the overridden method.
     """
     _require_marked_overrides(cls, mark)
     methods: dict[type[Event], Callable[..., None]] = {}
@@ -34,7 +34,7 @@ def _methods_of(cls: type, mark: str, parameters: int) -> dict[type[Event], Call
         for event_class in _annotated_classes(method, f"{cls.__qualname__}.{name}", parameters):
             if event_class in methods:
                 both = f"{methods[event_class].__name__} and {name}"
-                raise DefinitionError(f"{cls.__qualname__}: {both} both take {event_class.__name__}")
+                raise DefinitionError(f"{cls.__qualname__}: {both} both take {event_class.__name__}; keep one of them")
             methods[event_class] = method
     return methods
 
@@ -42,7 +42,7 @@ def _methods_of(cls: type, mark: str, parameters: int) -> dict[type[Event], Call
 def batch_classes(method: Callable[..., None], where: str) -> list[type[Event]]:
     """Return the event classes of a method that takes `events: Sequence[RecordedEvent[A | B]]`.
 
-    Raises `DefinitionError` for any other annotation. `where` is the method's name in error messages.
+    Raise `DefinitionError` for any other annotation. `where` is the method's name in error messages.
     """
     annotation: Any = _first_annotation(method, where, 1, "self and the events")
     for generic in (Sequence, RecordedEvent):
@@ -53,7 +53,7 @@ def batch_classes(method: Callable[..., None], where: str) -> list[type[Event]]:
 
 
 def _require_marked_overrides(cls: type, mark: str) -> None:
-    # Python would call the override, but the dispatch would call the method that it overrides.
+    # A direct call would run the override, but the dispatch would run the overridden method.
     for base in cls.__mro__[1:]:
         for name, method in vars(base).items():
             if hasattr(method, mark) and not hasattr(getattr(cls, name), mark):

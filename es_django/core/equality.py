@@ -1,7 +1,7 @@
-"""Compares values more strictly than `==`, to check that a stored value was read back unchanged.
+"""Compare values more strictly than `==`, to check that a stored value was read back unchanged.
 
-`==` does not distinguish 1, True and 1.0, or dicts of different order. It also does not see whether two attributes hold
-the same list or two equal lists. Code that continues with such a value can give different results.
+`==` treats 1, True and 1.0 as equal, and dicts whatever their order. `==` also cannot tell whether two attributes hold
+the same list or two equal lists. Code that uses the value that was read back can then give different results.
 """
 
 from collections import Counter, deque
@@ -13,12 +13,12 @@ import msgspec
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether both values are equal and all their parts have the same types, order and repr."""
+    """Return whether both values are equal and all their parts have the same types, order and repr."""
     return bool(one == other) and _is_alike(one, other)
 
 
 def _is_alike(one: Any, other: Any) -> bool:
-    """Compare two equal values, which therefore have the same number of parts."""
+    """Return whether two equal values have the same types, order and repr. Equal values have equally many parts."""
     if type(one) is not type(other):
         return False
     parts = _parts(one)
@@ -37,7 +37,7 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
 
 
 def shared(values: Mapping[str, Any]) -> set[str]:
-    """Return the names of the values that contain a mutable object which occurs more than once in all values."""
+    """Return the names of the values that share a mutable object with another value, or hold one object twice."""
     found = [(name, part) for name, value in values.items() for part in _mutable_parts(value)]
     occurrences = Counter(id(part) for _, part in found)
     return {name for name, part in found if occurrences[id(part)] > 1}
@@ -63,7 +63,7 @@ def _is_mutable(value: Any) -> bool:
 
 
 def _parts(value: Any) -> Sequence[Any] | None:
-    """Return the parts of a value, or None if it has none."""
+    """Return the parts of a value, or None if the value has no parts."""
     if isinstance(value, Mapping):
         return [part for item in value.items() for part in item]
     if isinstance(value, list | tuple | deque):

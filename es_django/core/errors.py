@@ -6,21 +6,21 @@ from dataclasses import dataclass
 class EsDjangoError(Exception):
     """The base of every error of this package.
 
-    Each error is a dataclass whose fields are its facts. `retryable` says whether a retry can succeed.
+    Each error is a dataclass whose fields hold the facts of the failure. `retryable` says whether a retry can succeed.
     """
 
     retryable: bool = False
     __match_args__: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # The `__init__` of a dataclass does not set `args`, and pickle and Celery rebuild an error from them.
+        # Pickle and Celery rebuild an error from its `args`, which the `__init__` of a dataclass does not set.
         if self.__match_args__:
             super().__init__(*(getattr(self, name) for name in self.__match_args__))
 
 
 @dataclass(eq=False)
 class DefinitionError(EsDjangoError):
-    """A class or function of the project is declared in a way that cannot work; `reason` names it and the remedy."""
+    """A class or function of the project is declared wrongly. `reason` names the declaration and the remedy."""
 
     reason: str
 
@@ -42,7 +42,7 @@ class InvalidStreamId(EsDjangoError):
 
 @dataclass(eq=False)
 class PayloadError(EsDjangoError):
-    """A payload cannot be stored as JSON on both databases. `field` is the path of the value that cannot."""
+    """A payload cannot be stored as JSON in both PostgreSQL and SQLite. `field` is the path of the wrong value."""
 
     owner: str
     field: str

@@ -12,7 +12,7 @@ from es_django.core.registry import registry
 from es_django.core.serialization import encode_payload, jsonb_form
 from es_django.core.streams import StreamId
 
-# A stored field that the class no longer has raises an error. Without the field, the event would change its meaning.
+# Decoding raises an error if the class has lost a stored field. Dropping the value would change the event's meaning.
 _STRICT = {"frozen": True, "kw_only": True, "forbid_unknown_fields": True}
 
 
@@ -29,8 +29,8 @@ class Event(msgspec.Struct, metaclass=_EventMeta, frozen=True):
     - `name`: the stored name. Default: the class name.
     - `version`: the schema version of the payload. Default: 1.
     - `aliases`: names under which older events of this class are stored.
-    - `sensitive`: fields that the admin hides from users without the permission `es_django.view_sensitive_data`. It may
-      name fields of older schema versions, and subclasses inherit it. The fields are stored in plain text.
+    - `sensitive`: fields that the admin hides from users without the permission `es_django.view_sensitive_data`. Fields
+      of older schema versions are allowed, and subclasses inherit the option. The values are stored as plain text.
     """
 
     def __init_subclass__(cls, **config: Any) -> None:
@@ -42,12 +42,12 @@ class Event(msgspec.Struct, metaclass=_EventMeta, frozen=True):
 
 
 class PendingEvent(msgspec.Struct, frozen=True):
-    """An event before it is stored, with its payload as JSON. Its id makes a repeated append harmless.
+    """An event that is not stored yet, with its payload as JSON. Its id makes a repeated append harmless.
 
     Raises:
     - `TypeError` if `event` is not an instance of an Event subclass,
     - `PayloadError` if the payload cannot be stored,
-    - `DefinitionError` if two classes claim its name.
+    - `DefinitionError` if two classes claim the name of the event.
     """
 
     event: Event
@@ -59,12 +59,12 @@ class PendingEvent(msgspec.Struct, frozen=True):
             raise TypeError(f"{self.event!r} is not an Event: record and append instances of Event subclasses")
         event_type = registry.of(type(self.event))
         data = jsonb_form(encode_payload(self.event, event_type.name))
-        # This is a copy, so that the caller cannot change the lists of the event before it is stored.
+        # Keep a copy, because the caller may change a list inside `event` before the append.
         msgspec.structs.force_setattr(self, "event", event_type.round_trip(self.event, data))
         msgspec.structs.force_setattr(self, "data", data)
 
     def decoded(self) -> Event:
-        """Return another copy of the event."""
+        """Return a new copy of the event, decoded from its JSON."""
         copy: Event = registry.of(type(self.event)).round_trip(self.event, self.data)
         return copy
 

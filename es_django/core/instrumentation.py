@@ -1,6 +1,6 @@
-"""Reports work to metrics and traces: appends, published messages, projected batches and handled messages.
+"""Report work to metrics and traces: appends, published messages, projected batches and handled messages.
 
-The code that works reports here and knows neither metrics nor traces. They register as listeners if they are installed.
+The reporting code does not import metrics or traces. They register here as listeners if their libraries are installed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +13,7 @@ import msgspec
 
 
 class Kind(Enum):
-    """A kind of work: its name, the label of its subject in metrics, and the items that it works on."""
+    """A kind of work: its name, the label of its subject in metrics, and the name of its items."""
 
     APPEND = "append", "category", "events"
     PUBLISH = "publish", "destination", "messages"
@@ -32,12 +32,12 @@ class Kind(Enum):
 
 
 class Work(msgspec.Struct):
-    """A context manager for one piece of work, which reports it to all listeners.
+    """A context manager that reports one piece of work to all listeners.
 
-    `size` is the number of items. Each of the `causes` is the metadata of an event or the headers of a message.
+    `size` is the number of items. Each entry of `causes` is the metadata of an event or the headers of a message.
 
-    The block may set `subject` and `outcomes`, the number of items by outcome. By default all items count as "done", or
-    as "failed" if the block raises.
+    The block may set `subject`, and may set `outcomes` to the number of items by outcome. By default all items count as
+    "done", or as "failed" if the block raises an error.
     """
 
     kind: Kind
@@ -71,4 +71,5 @@ class Work(msgspec.Struct):
 Listener = Callable[[Work], AbstractContextManager[None]]
 
 listeners: list[Listener] = []
-"""Each is entered before the work begins, and exited when its outcomes and its error are known."""
+"""Each listener returns a context manager. It is entered before the work begins, and exited when the outcomes and the
+error are known."""

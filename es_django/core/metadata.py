@@ -1,6 +1,6 @@
 """Metadata: the correlation id, causation id, user and other facts about the cause of a change.
 
-It is set once around a request, task or command. Every event and message written inside gets it.
+Set metadata once around a request, task or command. Every event and message that is written inside carries it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from types import MappingProxyType
 
 METADATA_COLUMNS = ("correlation_id", "causation_id")
-"""The metadata that has table columns of its own."""
+"""The names of the metadata that is stored in its own table columns."""
 
 sources: list[Callable[[], Mapping[str, str]]] = []
 """Functions whose results are added to all metadata."""
@@ -24,8 +24,8 @@ def metadata(**values: Value | None) -> Iterator[None]:
     """Add `values` to the metadata of every event and message that is written inside the block.
 
     The names are `correlation_id`, `causation_id`, `user` or any other. Inner blocks override outer ones, and `None`
-    removes a value. A value that is expensive to compute can be a function: it is called on each write, and may return
-    None.
+    removes a value. For a value that is expensive to compute, pass a function. Each write calls the function, which may
+    return None.
     """
     merged = {**_current.get(), **values}
     token = _current.set(MappingProxyType({name: value for name, value in merged.items() if value is not None}))

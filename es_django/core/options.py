@@ -8,7 +8,7 @@ from es_django.core.errors import DefinitionError
 def meta_options(cls: type, allowed: set[str]) -> dict[str, Any]:
     """Return the options that the nested Meta and its bases set.
 
-    Raises `DefinitionError` if an option is not in `allowed`.
+    Raise `DefinitionError` if an option is not in `allowed`.
     """
     meta = vars(cls).get("Meta")
     bases = reversed(meta.__mro__) if meta else ()

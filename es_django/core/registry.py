@@ -1,6 +1,6 @@
 """The registry of event classes: stored names, schema versions and upcasters.
 
-It decodes stored payloads. A payload that it cannot decode raises a `ReplayError`; it never guesses.
+The registry decodes stored payloads. It raises a `ReplayError` for a payload that it cannot decode, and never guesses.
 """
 
 from collections.abc import Callable, Iterable
@@ -48,7 +48,7 @@ class EventType:
         return msgspec.json.Decoder(self.cls)
 
     def round_trip(self, event: Any, data: str) -> Any:
-        """Decode `data`, the encoded `event`. Raises `PayloadError` unless the result equals `event`."""
+        """Decode `data`, which is `event` as JSON. Raise `PayloadError` unless the result equals `event`."""
         try:
             decoded = self._decoder.decode(data)
         except msgspec.MsgspecError as error:
@@ -72,7 +72,7 @@ class EventType:
 
     @property
     def unknown_sensitive(self) -> list[str]:
-        """The names in Meta.sensitive that neither the class nor an older schema version has as a field."""
+        """The names in Meta.sensitive that are not fields. Empty above version 1: older versions had other fields."""
         return sorted(self.sensitive - {*self.cls.__struct_fields__}) if self.version == 1 else []
 
     @property
@@ -111,7 +111,7 @@ def _sensitive_fields(cls: type[msgspec.Struct]) -> frozenset[str]:
 
 
 class _UpcasterFailed(Exception):
-    """Wraps the error of an upcaster, to tell it from an error of the decoder."""
+    """The wrapper around an upcaster's error, which distinguishes it from an error of the decoder."""
 
 
 def _as_list(upcast: dict[str, Any] | list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -128,19 +128,19 @@ class EventRegistry:
         self._by_class: dict[type[msgspec.Struct], EventType] = {}
         self._by_name: dict[str, dict[str, EventType]] = {}
         self.revision = 0
-        """Increases whenever an upcaster is registered."""
+        """A number that increases whenever an upcaster is registered."""
 
     def register(self, cls: type[msgspec.Struct]) -> None:
         event_type = EventType(cls)
         self._by_class[cls] = event_type
         for name in (event_type.name, *event_type.aliases):
-            # The path is the key, so that a module that is imported again replaces its own classes.
+            # The key is the class path, so that importing a module again replaces the classes of that module.
             self._by_name.setdefault(name, {})[event_type.path] = event_type
 
     def of(self, cls: type[msgspec.Struct]) -> EventType:
         """Return the type of an event class.
 
-        Raises `DefinitionError` if `cls` is not a subclass of Event or another class claims its name.
+        Raise `DefinitionError` if `cls` is not a subclass of Event, or if another class claims its name.
         """
         event_type = self._by_class.get(cls)
         if event_type is None:
@@ -155,7 +155,7 @@ class EventRegistry:
         return sorted({name for event_type in types for name in (event_type.name, *event_type.aliases)})
 
     def sensitive_keys(self, type: str | None = None) -> frozenset[str]:
-        """Return the sensitive payload keys of the stored name `type`; of all types if it is None or unknown."""
+        """Return the sensitive payload keys of the events stored as `type`, or of all events if it is unknown."""
         claims = self._by_name.get(type or "", {}).values() or self._by_class.values()
         return frozenset().union(*(event_type.sensitive_keys for event_type in claims))
 
@@ -169,7 +169,7 @@ class EventRegistry:
     def decode(self, stream: StreamId, version: int, type: str, schema_version: int, data: str) -> list[Any]:
         """Decode a stored payload into events of the current classes: one event, or as many as its upcasters return.
 
-        Raises a subclass of `ReplayError` that names the reason.
+        Raise a subclass of `ReplayError` that names the reason.
         """
         event_type = self._named(type)
         if event_type is None:
@@ -179,13 +179,14 @@ class EventRegistry:
             raise UnknownEventType(stream, version, type, reason)
         if schema_version > event_type.version:
             reason = (
-                f"its schema version {schema_version} is newer than version {event_type.version} of {event_type.path}"
+                f"its schema version {schema_version} is newer than version {event_type.version} of "
+                f"{event_type.path}; deploy the code that wrote it"
             )
             raise UnsupportedEventVersion(stream, version, type, reason)
-        # Most events have the current version, and computing missing_upcasters costs as much as decoding.
+        # Events of the current version skip this check: missing_upcasters takes as long as decoding.
         for missing in event_type.missing_upcasters if schema_version < event_type.version else ():
             if missing >= schema_version:
-                reason = f"missing @upcasts({event_type.cls.__name__}, from_version={missing})"
+                reason = f"an upcaster is missing; add @upcasts({event_type.cls.__name__}, from_version={missing})"
                 raise MissingUpcaster(stream, version, type, reason)
         try:
             return event_type.decode(data, schema_version)

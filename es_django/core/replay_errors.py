@@ -8,9 +8,9 @@ from es_django.core.streams import StreamId
 
 @dataclass(eq=False)
 class ReplayError(EsDjangoError):
-    """A stored event cannot be read. Nothing about it is guessed.
+    """A stored event cannot be read. es_django never guesses its content.
 
-    `position` is the event's position in the log, or None if a reader of one stream found it.
+    `position` is the event's position in the log. It is None if the error comes from reading one stream.
     """
 
     stream: StreamId
@@ -36,7 +36,7 @@ class MissingUpcaster(ReplayError):
 
 
 class UpcastError(ReplayError):
-    """An upcaster raised; its error is the `__cause__`."""
+    """An upcaster raised an error, which is the `__cause__`."""
 
 
 class UndecodableEvent(ReplayError):

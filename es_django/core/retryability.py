@@ -1,4 +1,4 @@
-"""Decides whether an exception is retryable, and whether it ends the process."""
+"""Decide whether an exception is retryable, and whether it ends the process."""
 
 from es_django.core.errors import EsDjangoError
 
@@ -14,16 +14,18 @@ _RETRYABLE_NAMES = (
     *("Timeout", "TransportError"),  # requests, httpx
     "SoftTimeLimitExceeded",  # celery
 )
-"""Classes of transient errors in Python and client libraries, by name, so that no library needs to be imported."""
+"""The class names of transient errors in Python and client libraries. Matching by name avoids importing them."""
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Return whether a retry can succeed after any exception: of this package, Django, a driver or a broker client.
+    """Return whether a retry can succeed after this exception.
 
-    - An error of this package has the attribute `retryable`.
+    The exception may come from any code, such as this package, Django, a database driver or a broker client:
+
+    - An error of this package is judged by its attribute `retryable`.
     - A database error is judged by its SQLSTATE or SQLite error code, never by its text.
-    - Any other error is judged by the name of its class and bases: lost or refused connections and timeouts are
-      retryable.
+    - Any other error is judged by the names of its class and base classes. Lost connections, refused connections and
+      timeouts are retryable.
     """
     if isinstance(error, EsDjangoError):
         return error.retryable
@@ -44,9 +46,10 @@ def _is_a(error: BaseException, *names: str) -> bool:
 def ends_process(error: BaseException) -> bool:
     """Return whether the exception must end the process.
 
-    A plain `sys.exit()` in a handler must not: the message would be delivered again and end one worker after another.
+    A plain `sys.exit()` in a handler must not end the process, because the broker would deliver the message again, and
+    the message would end one worker after another.
     """
-    # Celery subclasses SystemExit, and its pool processes end on a signal with the code -(256 - signal).
+    # Celery raises subclasses of SystemExit. Its pool processes exit on a signal with the code -(256 - signal).
     if isinstance(error, SystemExit):
         return type(error) is not SystemExit or (isinstance(error.code, int) and -256 < error.code <= -192)
     return isinstance(error, KeyboardInterrupt)

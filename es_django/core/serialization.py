@@ -1,4 +1,4 @@
-"""JSON that both databases can store.
+"""JSON that both PostgreSQL and SQLite can store.
 
 PostgreSQL's jsonb rejects null characters, NaN and lone surrogates; SQLite accepts some of them. Encoding rejects all
 of them on both databases, so that no payload fails at commit or is read back as a different value.
@@ -16,9 +16,9 @@ from es_django.core.errors import PayloadError
 
 MAX_ERROR_LENGTH = 10_000
 FIRST_FLOAT_WITH_EXPONENT = 1e16
-"""Floats from here on are encoded with an exponent. jsonb returns them as integers."""
+"""Floats of at least this size are encoded with an exponent. jsonb returns them as integers."""
 MAX_DEPTH = 100
-"""The nesting levels of a payload. A process with less stack left could not decode a deeper payload."""
+"""The maximum nesting of a payload. Decoding a deeper payload could exceed the stack that a process has left."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -26,8 +26,8 @@ _encoder = msgspec.json.Encoder()
 def encode_payload(payload: object, owner: str) -> str:
     """Encode `payload` as JSON text.
 
-    `owner` is the name of the payload in error messages, such as the stored name of an event. Raises `PayloadError`
-    with the path of the field that cannot be stored.
+    `owner` is the name of the payload in error messages, such as the stored name of an event. Raise `PayloadError` with
+    the path of the field that cannot be stored.
     """
     try:
         encoded = _encoder.encode(payload)
@@ -43,8 +43,8 @@ def encode_payload(payload: object, owner: str) -> str:
         and _depth(encoded) > MAX_DEPTH
     ):
         raise PayloadError(owner, "", f"nested more than {MAX_DEPTH} levels deep")
-    # NaN is encoded as null, and an escaped backslash can look like a null character. Searching all values is slow, so
-    # only such payloads are searched.
+    # Searching all values is slow, so search only payloads that may contain NaN, which is encoded as null, or a null
+    # character. An escaped backslash can look like a null character.
     if b"null" in encoded or rb"\u0000" in encoded:
         for field, reason in _unstorable_values(payload, ""):
             raise PayloadError(owner, field, reason)
@@ -56,14 +56,15 @@ def jsonb_form(encoded: str) -> str:
 
     jsonb sorts the keys of objects, turns 1e16 into an integer, and drops the sign of -0.0.
     """
-    # The class defines the order of the outermost keys, so only inner objects matter.
+    # The event class defines the order of the outermost keys, so only the keys of inner objects need sorting.
     if encoded.rfind("{") < 1 and "-0.0" not in encoded and not _EXPONENT.search(encoded):
         return encoded
     return _encoder.encode(_normalized(msgspec.json.decode(encoded))).decode()
 
 
 _EXPONENT = re.compile(r"e(?<=\de)\d")
-"""The letter comes first and the digit before it in a lookbehind, because re finds a literal first character fast."""
+"""The pattern begins with the letter, because `re` finds a literal first character fast. A lookbehind checks the digit
+before the letter."""
 
 
 def _normalized(value: Any) -> Any:
@@ -78,7 +79,7 @@ def _normalized(value: Any) -> Any:
 
 
 def storable_text(error: object) -> str:
-    """Return the text or the repr of an error in a form that both databases can store."""
+    """Return an error's text, or its repr, in a form that both databases can store."""
     try:
         text = error if isinstance(error, str) else repr(error)
     except Exception:

@@ -1,4 +1,4 @@
-"""Identities of streams, and the one rule for every name and key."""
+"""The identity of a stream, and the one rule for every name and key."""
 
 from collections.abc import Callable
 from typing import Final, TypeGuard
@@ -14,7 +14,7 @@ NAME_RULE: Final = (
 
 
 def is_name(value: object) -> TypeGuard[str]:
-    """Whether `value` follows `NAME_RULE`, so that both databases can store it as a name or key."""
+    """Return whether `value` follows `NAME_RULE`, so that both databases can store the value as a name or key."""
     if not isinstance(value, str) or not value or len(value) > MAX_NAME_LENGTH or value.isspace() or "\x00" in value:
         return False
     if value.isascii():
@@ -27,7 +27,7 @@ def is_name(value: object) -> TypeGuard[str]:
 
 
 def require_name(subject: str, value: object, error: Callable[[str], Exception]) -> str:
-    """Return `value` if it follows `NAME_RULE`, else raise `error` with a message that begins with `subject`."""
+    """Return `value` if it follows `NAME_RULE`. If not, raise `error` with a message that begins with `subject`."""
     if not is_name(value):
         raise error(f"{subject} {NAME_RULE}, got {value!r:.80}")
     return value
@@ -36,7 +36,7 @@ def require_name(subject: str, value: object, error: Callable[[str], Exception])
 class StreamId(msgspec.Struct, frozen=True, order=True):
     """The identity of a stream: a category and a key, in two separate fields.
 
-    Raises `InvalidStreamId` unless both follow `NAME_RULE`.
+    Raise `InvalidStreamId` unless the category and the key follow `NAME_RULE`.
     """
 
     category: str
@@ -55,4 +55,4 @@ class StreamId(msgspec.Struct, frozen=True, order=True):
 def require_stream(stream: object) -> None:
     """Raise `TypeError` unless `stream` is a `StreamId`."""
     if not isinstance(stream, StreamId):
-        raise TypeError(f"a stream is a StreamId, as in StreamId('order', 'o-1'), not {stream!r}")
+        raise TypeError(f"the stream must be a StreamId such as StreamId('order', 'o-1'), got {stream!r}")

@@ -1,4 +1,4 @@
-"""`@upcasts`: the steps from an older schema version of an event to the current one."""
+"""`@upcasts`: the functions that turn the payload of an old schema version of an event into the current one."""
 
 import inspect
 from collections.abc import Callable
@@ -16,9 +16,10 @@ UpcasterT = TypeVar("UpcasterT", bound=Upcaster)
 def upcasts(cls: type[msgspec.Struct], *, from_version: int) -> Callable[[UpcasterT], UpcasterT]:
     """Register a pure function that turns the payload of schema version `from_version` into that of the next version.
 
-    The function takes a dict and returns a dict. It returns a list of dicts if one old event became several or none.
+    The function takes a dict and returns a dict. If the old event became several events or none, the function returns a
+    list of dicts.
 
-    Raises `DefinitionError` if:
+    Raise `DefinitionError` if:
     - `cls` is not a subclass of Event,
     - `from_version` is not below the current version of `cls`, or
     - another function upcasts from the same version.
@@ -33,7 +34,7 @@ def upcasts(cls: type[msgspec.Struct], *, from_version: int) -> Callable[[Upcast
     def register(function: UpcasterT) -> UpcasterT:
         registered = event_type.upcasters.setdefault(from_version, function)
         if _source_location(registered) != _source_location(function):
-            raise DefinitionError(f"{cls.__name__} has two upcasters from version {from_version}")
+            raise DefinitionError(f"{cls.__name__} has two upcasters from version {from_version}; keep one of them")
         event_type.upcasters[from_version] = function
         registry.revision += 1
         return function

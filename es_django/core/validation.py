@@ -6,17 +6,17 @@ from typing import Final
 from es_django.core.streams import require_name
 
 MAX_SECONDS: Final = 2**31 // 1000
-"""PostgreSQL counts timeouts in milliseconds, as 32-bit integers. This is about 24 days."""
+"""About 24 days: PostgreSQL counts timeouts in milliseconds, as 32-bit integers."""
 
 
 def require_seconds(name: str, value: object) -> None:
-    """Raise `ValueError` unless `value` is a number from 0 to `MAX_SECONDS`. NaN is not."""
+    """Raise `ValueError` unless `value` is a number from 0 to `MAX_SECONDS`. NaN raises the error too."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_SECONDS:
         raise ValueError(f"{name} must be a number of seconds from 0 to {MAX_SECONDS}, got {value!r}")
 
 
 def is_position(value: object) -> bool:
-    """Whether `value` can be a version or a position: an integer, not a bool, from 0 to the maximum of a bigint."""
+    """Return whether `value` can be a version or a position: an integer (not a bool) from 0 to the bigint maximum."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 

@@ -133,7 +133,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "event",
                 "db_table": "es_django_event",
-                "permissions": [("view_sensitive_data", "Can view what events mark as sensitive")],
+                "permissions": [("view_sensitive_data", "Can view the sensitive fields of events")],
                 "default_permissions": ("view",),
             },
         ),
@@ -188,8 +188,8 @@ class Migration(migrations.Migration):
                     "side_effects",
                     models.JSONField(
                         blank=True,
-                        help_text="During a rebuild: [partition, partitions, position] of the side effects that are "
-                        "done.",
+                        help_text="During a rebuild: [partition, partitions, position] up to which the side effects "
+                        "are done.",
                         null=True,
                     ),
                 ),
@@ -215,7 +215,8 @@ class Migration(migrations.Migration):
                     "failing_until",
                     models.BigIntegerField(
                         blank=True,
-                        help_text="An event up to this position fails. Batches get smaller until it is found.",
+                        help_text="An event up to this position fails. The runner makes batches smaller until it finds "
+                        "the event.",
                         null=True,
                     ),
                 ),

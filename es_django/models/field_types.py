@@ -1,4 +1,7 @@
-"""Types of model fields, for type checkers without Django's mypy plugin: the accepted type, then the returned type."""
+"""Types of model fields, for type checkers without Django's mypy plugin.
+
+Each names the type that the field accepts, and then the type that the field returns.
+"""
 
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -16,4 +19,4 @@ OptionalTime: TypeAlias = "Field[datetime | str | Combinable | None, datetime | 
 Uuid: TypeAlias = "Field[UUID | str | Combinable, UUID]"
 Json: TypeAlias = "Field[Any, Any]"
 Identity: TypeAlias = "Field[int | Combinable | None, int]"
-"""The primary key that the database assigns; `None` before that."""
+"""The primary key. It may be set to `None` until the database assigns it."""

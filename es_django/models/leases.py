@@ -7,7 +7,7 @@ from es_django.models.field_types import Text, Time, Uuid
 
 
 class Lease(models.Model):
-    """The right of one owner to a name, until `expires_at` on the database's clock."""
+    """A lease: only its owner may use the name until `expires_at`, by the clock of the database."""
 
     name: Text = models.CharField(max_length=255, primary_key=True)
     owner: Text = models.CharField(max_length=255)

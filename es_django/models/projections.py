@@ -20,7 +20,7 @@ class ProjectionCheckpoint(models.Model):
     """The position up to which a projection, or one of its partitions, has applied the log.
 
     While a projection runs inline, its status is `inline` and the position has no meaning. In every other status a
-    runner advances the position, and appends leave the projection out.
+    runner advances the position, and appends do not run the projection.
     """
 
     name: Text = models.CharField(max_length=255)
@@ -30,7 +30,7 @@ class ProjectionCheckpoint(models.Model):
     side_effects: Json = models.JSONField(
         null=True,
         blank=True,
-        help_text="During a rebuild: [partition, partitions, position] of the side effects that are done.",
+        help_text="During a rebuild: [partition, partitions, position] up to which the side effects are done.",
     )
     status: Text = models.CharField(max_length=10, choices=CheckpointStatus.choices, default=CheckpointStatus.RUNNING)
     attempts: Integer = models.PositiveIntegerField(default=0)
@@ -38,7 +38,9 @@ class ProjectionCheckpoint(models.Model):
     last_error: Text = models.TextField(default="", blank=True)
     failed_position: OptionalInteger = models.BigIntegerField(null=True, blank=True)
     failing_until: OptionalInteger = models.BigIntegerField(
-        null=True, blank=True, help_text="An event up to this position fails. Batches get smaller until it is found."
+        null=True,
+        blank=True,
+        help_text="An event up to this position fails. The runner makes batches smaller until it finds the event.",
     )
     updated_at: Time = models.DateTimeField(db_default=Now())
 

@@ -8,7 +8,7 @@ from es_django.models.field_types import Identity, Integer, Json, OptionalText, 
 
 
 class Stream(models.Model):
-    """The ordered events of one thing."""
+    """A stream: the identity and version of the ordered events of one subject, such as an aggregate."""
 
     category: Text = models.CharField(max_length=255)
     key: Text = models.CharField(max_length=255)
@@ -54,10 +54,11 @@ class StoredEvent(models.Model):
         verbose_name = "event"
         default_permissions: ClassVar[Sequence[str]] = ("view",)
         permissions: ClassVar[list[tuple[str, Any]]] = [
-            ("view_sensitive_data", "Can view what events mark as sensitive")
+            ("view_sensitive_data", "Can view the sensitive fields of events")
         ]
         indexes: ClassVar[list[models.Index]] = [
-            # The events of one request, and the events that one message caused. Events without the id are not indexed.
+            # For finding the events of one request, and the events that one message caused. Events without the id are
+            # not indexed.
             models.Index(
                 fields=["correlation_id"],
                 condition=models.Q(correlation_id__isnull=False),
@@ -80,9 +81,9 @@ class StoredEvent(models.Model):
 
 
 class Snapshot(models.Model):
-    """A cached state of a stream, for the code that has its `schema`; may be deleted at any time.
+    """A cached state of an aggregate, for code that has the same `schema`. It may be deleted at any time.
 
-    Two deployments that run at once may have two schemas, so a stream keeps the newest snapshot of each of two.
+    Two deployments that run at once may have two schemas, so a stream keeps the newest snapshots of two schemas.
     """
 
     stream: "models.ForeignKey[Stream, Stream]" = models.ForeignKey(

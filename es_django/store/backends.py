@@ -1,4 +1,4 @@
-"""Chooses the event store of a database, by its vendor."""
+"""Choose the event store of a database, by the vendor of the database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +50,7 @@ def _store(using: str) -> "EventStore":
 
 
 class _DefaultStore:
-    """Looks up the store on each use, because tests may override the setting."""
+    """A proxy that looks up the store on each use, because tests may override the setting."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(store_for(), name)

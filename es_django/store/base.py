@@ -1,8 +1,7 @@
 """The port of the event store: the operations and guarantees that every backend provides.
 
-An append commits its events, their outbox messages and the inline projections together or not at all, and only if each
-stream is at the version that the writer expects. Otherwise an update could be lost, or half of a change stored, without
-an error.
+An append commits its events, their outbox messages and the inline projections together, or commits nothing. It commits
+only if each stream is at the version that the writer expects. These rules prevent lost updates and half-stored changes.
 """
 
 from abc import ABC, abstractmethod
@@ -31,10 +30,10 @@ SEVERAL_CATEGORIES: Final = "(several)"
 
 
 class EventStore(ABC):
-    """Appends events to streams and reads them, by stream or in the order of the log.
+    """A store that appends events to streams, and reads events by stream or in the order of the log.
 
-    `append`, `append_all`, `archive`, `read_stream`, `read_all` and `version` are for every caller, and each has an
-    asynchronous twin. Repositories, the outbox and projections use the other methods, from synchronous code.
+    Projects call `append`, `append_all`, `archive`, `read_stream`, `read_all` and `version`. Each of these methods has
+    an asynchronous twin. Repositories, the outbox and projections call the other methods, from synchronous code.
     """
 
     def append(
@@ -54,7 +53,7 @@ class EventStore(ABC):
         Raises:
             ConcurrencyError: The stream is not at the expected version.
             StreamArchived: The stream is archived.
-            DuplicateEvent: An event with one of these ids is already stored, but not by this very append.
+            DuplicateEvent: An event with one of these ids is already stored, by an append that differs from this one.
             PayloadError: A payload cannot be stored.
             AppendInReplay: A projection appends while its events are replayed.
             ValueError: `expected` is not a version.
@@ -67,7 +66,7 @@ class EventStore(ABC):
     ) -> list[RecordedEvent]:
         """Append to several streams, all or nothing. Return the events in the order of the log.
 
-        Raise as `append`, and `DuplicateStream` if two writes have the same stream.
+        Raise the errors of `append`, and `DuplicateStream` if two writes have the same stream.
         """
         with Work(Kind.APPEND) as work:
             appends = prepare_all(list(writes), {**current_metadata(), **(metadata or {})})
@@ -85,7 +84,7 @@ class EventStore(ABC):
                 except DuplicateEvent:
                     if self.in_transaction or not any(append.may_repeat for append in appends):
                         raise
-                    # Another try of this append may have committed after this one looked for its events.
+                    # Another attempt at the same append may have committed meanwhile. This call finds its events.
                     return self._append_all(appends)
             except ConcurrencyError:
                 work.outcomes = {"conflict": work.size}
@@ -93,7 +92,7 @@ class EventStore(ABC):
 
     @abstractmethod
     def _append_all(self, appends: Sequence[Append]) -> list[RecordedEvent]:
-        """Append in one transaction, by `idempotency.append_all_once`, and run the inline projections in it."""
+        """Append by `idempotency.append_all_once` and run the inline projections, all in one transaction."""
 
     @abstractmethod
     def _find_events(self, event_ids: Sequence[UUID]) -> list[tuple[StreamId, int, UUID]]:
@@ -101,13 +100,13 @@ class EventStore(ABC):
 
     @abstractmethod
     def _stream_state(self, stream: StreamId) -> tuple[int, bool]:
-        """Return the version of a stream, 0 if it has no events, and whether the stream is archived."""
+        """Return the version of a stream (0 if the stream has no events), and whether the stream is archived."""
 
     def send(self, message: Message) -> None:
         """Store an outbox message that belongs to no event, in the caller's transaction if there is one.
 
-        Store nothing while a projection's events are replayed. Raise `PayloadError` if the message's data cannot be
-        stored, and `DuplicateMessage` if a message with its id is stored already.
+        While a projection's events are replayed, store nothing. Raise `PayloadError` if the data of the message cannot
+        be stored, and `DuplicateMessage` if a message with the same id is already stored.
         """
         staged = stage(message, 0)
         if not is_replaying():
@@ -119,9 +118,9 @@ class EventStore(ABC):
     def archive(self, stream: StreamId) -> None:
         """Close a stream to appends, for good, in the caller's transaction if there is one.
 
-        The stream can still be read and loaded. Every later append to it raises `StreamArchived`; an append in flight
-        either commits before the stream is archived or raises too. Archiving a stream again changes nothing. Raise
-        `AggregateNotFound` if the stream has no events, and `StorageError` if the database fails.
+        The stream can still be read and loaded. Every later append to the stream raises `StreamArchived`. An append in
+        flight either commits before the stream is archived or raises `StreamArchived`. Archiving a stream again changes
+        nothing. Raise `AggregateNotFound` if the stream has no events, and `StorageError` if the database fails.
         """
         require_stream(stream)
         self._archive(stream)
@@ -134,8 +133,8 @@ class EventStore(ABC):
     ) -> Iterator[RecordedEvent]:
         """Yield the events of a stream with a version above `after`, oldest first; newest first if `backwards`.
 
-        The events are read page by page, so memory stays bounded. Raise a kind of `ReplayError` that names the reason
-        if an event cannot be read, and `ValueError` if `after` or `limit` is negative.
+        The events are read page by page, so memory stays bounded. Raise a `ReplayError` that names the reason if an
+        event cannot be read, and `ValueError` if `after` or `limit` is negative.
         """
         require_stream(stream)
         require_position(after=after, limit=0 if limit is None else limit)
@@ -148,15 +147,15 @@ class EventStore(ABC):
 
     @abstractmethod
     def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
-        """Return a stream's snapshot of `schema`, if there is one, and the events after it. Without `schema`, return
-        the first `limit` events, or all.
+        """Return the snapshot with this `schema`, if the stream has one, and the events after the snapshot.
 
-        A snapshot with a version above the stream's is ignored.
+        Without `schema`, return the first `limit` events, or all events if `limit` is None. A snapshot whose version is
+        above the version of the stream is ignored.
         """
 
     @abstractmethod
     def load_many(self, category: str, keys: Sequence[str], *, schema: str | None = None) -> dict[str, Loaded]:
-        """As `load`, for several streams of one category in one query. Streams without events are absent."""
+        """Load several streams of one category in one query, as `load` does. Leave out the streams without events."""
 
     @abstractmethod
     def contains(self, event_id: UUID) -> bool:
@@ -164,9 +163,9 @@ class EventStore(ABC):
 
     @abstractmethod
     def lock(self, stream: StreamId, timeout: float | None) -> AbstractContextManager[None]:
-        """Open a transaction that holds the stream's lock. Callers of `lock` get it in order of arrival.
+        """Open a transaction that holds the stream's lock. Callers get the lock in order of arrival.
 
-        Raise `LockTimeout` after waiting for `timeout` seconds; None waits without limit.
+        Raise `LockTimeout` after waiting for `timeout` seconds. If `timeout` is None, wait without limit.
         """
 
     def read_all(
@@ -185,8 +184,8 @@ class EventStore(ABC):
         exactly once, even if a filter leaves a page empty. Inside a transaction, the page includes the events that the
         transaction itself appended, up to the safe end.
 
-        A page ends before an event that cannot be read. If the first event cannot be read, raise its `ReplayError`,
-        with its `position`. Raise `ValueError` if `after` or `limit` is negative.
+        A page ends before an event that cannot be read. If the first event cannot be read, raise a `ReplayError` that
+        has the `position` of the event. Raise `ValueError` if `after` or `limit` is negative.
         """
         require_position(after=after, limit=limit)
         require_many("types", types, type)
@@ -220,23 +219,23 @@ class EventStore(ABC):
         expected: ExpectedVersion,
         metadata: Mapping[str, str] | None = None,
     ) -> list[RecordedEvent]:
-        """As `append`."""
+        """The asynchronous twin of `append`."""
         return await sync_to_async(self.append)(stream, events, expected=expected, metadata=metadata)
 
     async def aappend_all(
         self, writes: Sequence[StreamWrite], *, metadata: Mapping[str, str] | None = None
     ) -> list[RecordedEvent]:
-        """As `append_all`."""
+        """The asynchronous twin of `append_all`."""
         return await sync_to_async(self.append_all)(writes, metadata=metadata)
 
     async def aarchive(self, stream: StreamId) -> None:
-        """As `archive`."""
+        """The asynchronous twin of `archive`."""
         await sync_to_async(self.archive)(stream)
 
     async def aread_stream(
         self, stream: StreamId, *, after: int = 0, limit: int | None = None, backwards: bool = False
     ) -> list[RecordedEvent]:
-        """As `read_stream`, all at once."""
+        """The asynchronous twin of `read_stream`. Return all events in one list."""
         read = self.read_stream
         return await sync_to_async(lambda: list(read(stream, after=after, limit=limit, backwards=backwards)))()
 
@@ -249,17 +248,17 @@ class EventStore(ABC):
         types: Iterable[type[Event]] | None = None,
         partition: Partition | None = None,
     ) -> Page:
-        """As `read_all`."""
+        """The asynchronous twin of `read_all`."""
         read = sync_to_async(self.read_all)
         return await read(after=after, limit=limit, categories=categories, types=types, partition=partition)
 
     async def aversion(self, stream: StreamId) -> int:
-        """As `version`."""
+        """The asynchronous twin of `version`."""
         return await sync_to_async(self.version)(stream)
 
     @abstractmethod
     def commit_tracker(self) -> IsCommitted:
-        """Return a function that says later whether the current transaction, or savepoint, was committed."""
+        """Return a function that reports whether the current transaction, or savepoint, was committed."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
@@ -268,4 +267,4 @@ class EventStore(ABC):
     @property
     @abstractmethod
     def in_transaction(self) -> bool:
-        """Whether the caller has a transaction open. Only the caller can retry after a conflict then."""
+        """Whether the caller has a transaction open. If so, only the caller can retry after a conflict."""

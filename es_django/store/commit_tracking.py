@@ -1,4 +1,4 @@
-"""Finds out whether a transaction was committed, so that stored changes are never taken for lost changes."""
+"""Find out whether a transaction was committed, so that stored changes are never mistaken for lost changes."""
 
 import weakref
 from types import TracebackType
@@ -7,17 +7,17 @@ from typing import Any, Final
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-AFTER_COMMIT: Final = "An on_commit callback raised this error. The transaction was committed before."
+AFTER_COMMIT: Final = "An on_commit callback raised this error after the commit. The changes are stored."
 """The note that `tracked_atomic` adds to an error."""
 
 
 class CommitTracker:
-    """Reports the end of the transaction or savepoint in which it was made.
+    """A callable that reports how the transaction or savepoint in which it was created has ended.
 
-    A call returns True after the commit, False after a rollback, and None before.
+    A call returns True after the commit, False after a rollback, and None while the transaction is open.
 
-    Django calls an `on_commit` callback after the commit. It drops the callback after a rollback, also of a savepoint.
-    So a callback that no longer exists and was never called belonged to a rollback.
+    Django calls an `on_commit` callback after the commit, and drops it after a rollback of the transaction or the
+    savepoint. So if the callback was never called and no longer exists, a rollback has happened.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
@@ -66,8 +66,8 @@ def is_after_commit(error: BaseException) -> bool:
 
 
 def _put_first(connection: Any) -> None:
-    """Move the last callback to the front, because Django drops the callbacks behind one that fails."""
-    # In a TestCase the callback stays last: nothing commits, and captureOnCommitCallbacks() expects new callbacks
-    # there.
+    """Move the last callback to the front, because Django drops all callbacks after one that fails."""
+    # In a TestCase the callback stays last: nothing commits, and captureOnCommitCallbacks() expects new callbacks at
+    # the end.
     if not any(block._from_testcase for block in connection.atomic_blocks):
         connection.run_on_commit.insert(0, connection.run_on_commit.pop())

@@ -1,4 +1,4 @@
-"""The event store in a database: the parts that PostgreSQL and SQLite share, which are transactions and reads."""
+"""The parts of the event store that PostgreSQL and SQLite share: transactions and reads."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -69,7 +69,7 @@ class DatabaseEventStore(EventStore):
             )
 
     def _require_configured_database(self, action: str) -> None:
-        # The relay reads only that database, and a read model must be in the same commit as its events.
+        # The relay reads only the configured database, and a read model must commit together with its events.
         if self.using != (only := conf.settings().database):
             raise ImproperlyConfigured(f'{action} in ES_DJANGO["DATABASE"], which is {only!r}, not {self.using!r}')
 
@@ -120,7 +120,7 @@ class DatabaseEventStore(EventStore):
             hook(self.using)
 
     def _fetch(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement. PostgreSQL prepares it, because it is executed often."""
+        """Return the rows of a statement. PostgreSQL prepares the statement, because it is executed often."""
         with self.connection.cursor() as cursor:
             cursor.execute(statement, parameters)
             return cast("list[tuple[Any, ...]]", cursor.fetchall())
@@ -130,7 +130,7 @@ class DatabaseEventStore(EventStore):
 
     @abstractmethod
     def _insert(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
-        """Insert the events, as `idempotency.Insert` says."""
+        """Insert the events of one append, as `idempotency.Insert` describes."""
 
     def _archive(self, stream: StreamId) -> None:
         with storage_errors("archive a stream", self.connection, writes=True):
@@ -141,17 +141,20 @@ class DatabaseEventStore(EventStore):
 
     @abstractmethod
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
-        """Return rows of a key and a `TailRow`, in order. A snapshot comes before its events, with type None."""
+        """Return rows of a key followed by a `TailRow`, by key and version. A snapshot is a row with type None."""
 
     def _projections_run_from_checkpoint(self) -> Set[str]:
-        """Return the names of the projections that now run from their checkpoint, so that no append may run them."""
-        # The append holds the lock that a rebuild must wait for, and this statement starts after it was granted.
+        """Return the names of the projections that now run from their checkpoint. No append may run these."""
+        # The append already holds the lock that a rebuild must wait for. This statement starts after the lock was
+        # granted, so it sees the status that the last rebuild has committed.
         return {name for (name,) in self._fetch(sql.PROJECTIONS_RUN_FROM_CHECKPOINT, {})}
 
     @abstractmethod
     def hold_inline_projections(self) -> None:
-        """Wait for the appends in flight that run inline projections, and make later ones wait for the end of the
-        transaction. Raise a retryable `StorageError` if the appends in flight take too long."""
+        """Wait for the appends in flight that run inline projections, and block later ones until the transaction ends.
+
+        Raise a retryable `StorageError` if the appends in flight take too long.
+        """
 
     @abstractmethod
     def _select_log(
@@ -231,7 +234,10 @@ class DatabaseEventStore(EventStore):
         return self._page(after, self.safe_end(), limit, categories, types, partition)
 
     def read_to_newest(self, *, after: int, limit: int, types: Iterable[type[Event]]) -> Page:
-        """As `read_all`, but up to the newest event, for a caller that makes every append of these events wait."""
+        """Return a page as `read_all` does, but up to the newest event instead of the safe end.
+
+        The caller must block all appends of these events meanwhile.
+        """
         newest = StoredEvent.objects.using(self.using).order_by("-position").values_list("position", flat=True)
         with storage_errors("read the log", self.connection):
             end = newest.first() or 0
@@ -258,7 +264,7 @@ class DatabaseEventStore(EventStore):
                 if index == 0:
                     error.position = row[0]
                     raise
-                # The next page begins with this event, and raises.
+                # The next page begins with this event, and raises its error.
                 return Page(events, rows[index - 1][0], has_more=True)
         has_more = len(rows) == limit
         return Page(events, rows[-1][0] if has_more else end, has_more)

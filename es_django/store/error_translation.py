@@ -1,6 +1,6 @@
-"""Translates the errors of the database into the errors of this package, by constraint name and error code.
+"""Translate the errors of the database into the errors of this package, by constraint name and error code.
 
-A wrong translation would have a caller retry an error for ever, or give up too soon.
+A wrong translation would make a caller retry an error for ever, or give up too soon.
 """
 
 import re
@@ -17,19 +17,20 @@ from es_django.store.commit_tracking import is_after_commit
 from es_django.store.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, StorageError
 
 
-# A class, because a generator-based context manager would cost every append several times as much.
+# This is a class, because every append uses it, and a generator-based context manager takes several times as long.
 class storage_errors(msgspec.Struct):
     """Translate the database errors of the block, which performs `operation`.
 
-    An error that breaks the transaction of `connection` marks it for rollback; so does every database error of a block
-    that `writes`. Otherwise a caller that catches the error and goes on would believe that its changes are committed:
+    Mark the transaction of `connection` for rollback after an error that breaks the transaction. If the block `writes`,
+    mark the transaction after every database error. Without this mark, a caller that catches the error and goes on
+    would wrongly believe that its changes are committed:
 
     - PostgreSQL answers the COMMIT of a broken transaction with a rollback, and raises no error.
-    - SQLite rolls back, and then stores each later statement by itself.
-    - After a failed write, a commit would store the other changes without it.
+    - SQLite rolls the transaction back, and then commits each later statement by itself.
+    - A commit after a failed write would store the other changes without that write.
 
-    Raise `StorageError` at once if the transaction is already broken. An error of an on_commit callback passes
-    unchanged, because the changes are stored.
+    If the transaction is already broken, raise `StorageError` before the block runs. Do not translate an error of an
+    on_commit callback, because the changes are stored.
     """
 
     operation: str
@@ -53,16 +54,17 @@ class storage_errors(msgspec.Struct):
 def is_conflict(error: EsDjangoError) -> bool:
     """Return whether nothing was stored because another transaction changed the same data.
 
-    The stream's version says so, or PostgreSQL does: it ends one of the transactions in a serialization failure or a
-    deadlock.
+    A conflict is a `ConcurrencyError`, or a serialization failure or deadlock by which PostgreSQL ends a transaction.
     """
     is_one = isinstance(error, ConcurrencyError) or getattr(error.__cause__, "sqlstate", None) in _CONFLICTS
     return is_one and not is_after_commit(error)
 
 
 def require_healthy_transaction(operation: str, connection: BaseDatabaseWrapper) -> None:
-    """Raise `StorageError` if code of the project caught a database error that broke the transaction. Django, or the
-    database after raw SQL, would roll the transaction back without an error."""
+    """Raise `StorageError` if code of the project caught a database error that broke the transaction.
+
+    Without this check, Django would roll the transaction back without an error. After raw SQL, the database would.
+    """
     if connection.needs_rollback or (connection.in_atomic_block and _is_broken(connection)):
         _raise_broken(operation, connection)
 
@@ -74,16 +76,17 @@ def _raise_broken(operation: str, connection: BaseDatabaseWrapper) -> NoReturn:
 
 
 def _is_broken(connection: BaseDatabaseWrapper) -> bool:
-    """Return whether the database rolls the transaction back, or already has, and Django does not know.
+    """Return whether the database will roll the transaction back, or already has, without Django knowing.
 
-    A lost connection does not count: every later statement fails then, and the COMMIT too.
+    A lost connection does not count, because every later statement fails, and so does the COMMIT.
     """
     if connection.needs_rollback:
         return False
     driver: Any = connection.connection
     if connection.vendor == "postgresql":
         return bool(driver.pgconn.transaction_status == _IN_ERROR)
-    # With an isolation level, which Django sets when autocommit is off, the driver begins at the first write.
+    # Django sets an isolation level when autocommit is off. The driver then begins a transaction at the first write, so
+    # a healthy transaction need not have begun.
     return not driver.in_transaction and driver.isolation_level is None
 
 
@@ -96,7 +99,7 @@ def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
 
 
 _IN_ERROR = 3
-"""psycopg.pq.TransactionStatus.INERROR, written out because SQLite projects need not install psycopg."""
+"""The value of psycopg.pq.TransactionStatus.INERROR. It is not imported, because SQLite projects may lack psycopg."""
 
 _CONFLICTS = frozenset({"40001", "40P01"})
 

@@ -66,7 +66,7 @@ class DuplicateEvent(EsDjangoError):
 
     def __str__(self) -> str:
         ids = ", ".join(map(str, self.event_ids))
-        return f"event ids already stored, but not by the same append: {ids}"
+        return f"event ids already stored, by an append that differs from this one: {ids}"
 
 
 @dataclass(eq=False)
@@ -82,20 +82,20 @@ class DuplicateMessage(EsDjangoError):
 
 @dataclass(eq=False)
 class AppendInReplay(EsDjangoError):
-    """A projection appended to a stream during a replay, as it did when it first handled the event."""
+    """A projection appended to a stream during a replay, which would repeat the append of its first run."""
 
     stream: StreamId
 
     def __str__(self) -> str:
         return (
-            f"a projection appended to {self.stream} during a replay, as it did when it first handled the event: "
+            f"a projection appended to {self.stream} during a replay, which would repeat the append of its first run: "
             "append only if es_django.projections.is_replaying() is False"
         )
 
 
 @dataclass(eq=False)
 class LockTimeout(EsDjangoError):
-    """Another writer held the stream's lock for all the `timeout` seconds that the caller waited."""
+    """Another writer still held the stream's lock after the caller had waited for `timeout` seconds."""
 
     retryable = True
 
@@ -108,7 +108,10 @@ class LockTimeout(EsDjangoError):
 
 @dataclass(eq=False)
 class AggregateNotFound(EsDjangoError):
-    """The aggregate's stream has no events. It is retryable because another transaction may be about to commit some."""
+    """The aggregate's stream has no events, or none at `version`.
+
+    The error is retryable, because another transaction may be about to commit events.
+    """
 
     retryable = True
 
@@ -116,8 +119,8 @@ class AggregateNotFound(EsDjangoError):
     version: int | None = None
 
     def __str__(self) -> str:
-        at = "" if self.version is None else f" up to version {self.version}"
-        return f"{self.stream} has no events{at}"
+        missing = "events" if self.version is None else f"version {self.version}"
+        return f"{self.stream} has no {missing}"
 
 
 @dataclass(eq=False)
@@ -141,4 +144,4 @@ class LeaseLost(EsDjangoError):
     name: str
 
     def __str__(self) -> str:
-        return f"lease {self.name!r} has expired"
+        return f"lease {self.name!r} has expired: another owner may hold it now"

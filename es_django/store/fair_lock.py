@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 
 class FairLock:
-    """Take the lock with `held`. A thread that holds it may take it again."""
+    """Take the lock with `held`. A thread that holds the lock may take it again."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -21,7 +21,7 @@ class FairLock:
 
     @contextmanager
     def held(self, timeout: float | None) -> Iterator[bool]:
-        """Wait up to `timeout` seconds, without limit if None, and yield whether the lock was granted."""
+        """Wait up to `timeout` seconds, or without limit if None. Yield whether the lock was granted."""
         thread = threading.get_ident()
         if self._owner == thread:
             yield True
@@ -52,7 +52,7 @@ class FairLock:
             if ticket.wait(timeout):
                 return True
         except BaseException:
-            # A signal may interrupt the wait, such as that of a task's time limit.
+            # A signal handler may raise an error during the wait, such as the error of a task's time limit.
             with self._mutex:
                 self._withdraw(ticket)
             raise
@@ -77,7 +77,7 @@ _locks_mutex = threading.Lock()
 
 
 def fair_lock(name: Hashable) -> FairLock:
-    """Return the lock of this name. It exists as long as a caller keeps a reference to it."""
+    """Return the lock of this name. The lock exists as long as a caller keeps a reference to it."""
     with _locks_mutex:
         lock = _locks.get(name)
         if lock is None:

@@ -29,17 +29,17 @@ class InlineProjection(Protocol):
 message_sources: dict[type[Event], list[MessageSource]] = {}
 inline_projections: list[InlineProjection] = []
 after_messages: list[Callable[[str], None]] = []
-"""Called with the database alias after outbox messages were stored, perhaps in a transaction that is still open."""
+"""Functions called with the database alias after outbox messages were stored. The transaction may still be open."""
 
 _replaying: ContextVar[bool] = ContextVar("es_django_replaying", default=False)
 
 
 def is_replaying() -> bool:
-    """Return whether a projection is being given events that it has applied before, as in a rebuild.
+    """Return whether a projection is now applying events that it has applied before, as in a rebuild.
 
-    During a replay no outbox message is stored, and an append raises `AppendInReplay`. Code that calls other systems
-    should check this first. Check it before you pass a callback to `transaction.on_commit`: inside the callback it is
-    always False.
+    During a replay no outbox message is stored, and an append raises `AppendInReplay`. Call this function before your
+    code calls other systems. Call it before you pass a callback to `transaction.on_commit`, because it always returns
+    False inside the callback.
     """
     return _replaying.get()
 
@@ -56,7 +56,7 @@ def replaying(again: bool) -> Iterator[None]:
 
 def any_runs_inline(event_classes: Set[type[Event]]) -> bool:
     """Return whether an inline projection applies events of any of these classes."""
-    # any() with a generator takes three times as long, on every append.
+    # This loop runs on every append. any() with a generator takes three times as long.
     for projection in inline_projections:  # noqa: SIM110
         if not projection.event_classes.isdisjoint(event_classes):
             return True
@@ -64,8 +64,10 @@ def any_runs_inline(event_classes: Set[type[Event]]) -> bool:
 
 
 def run_inline_projections(recorded: Sequence[RecordedEvent], *, skip: Set[str] = frozenset()) -> None:
-    """Apply the events to the inline projections that handle their classes, in order of registration. Projections
-    named in `skip` are left out."""
+    """Apply the events to the inline projections that handle their classes, in order of registration.
+
+    Leave out the projections named in `skip`.
+    """
     for projection in inline_projections:
         events = [event for event in recorded if type(event.event) in projection.event_classes]
         if events and projection.name not in skip:

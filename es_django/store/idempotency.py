@@ -1,8 +1,8 @@
-"""Decides whether an append is new, repeats an earlier append, or conflicts with one.
+"""Decide whether an append is new, repeats an earlier append, or conflicts with an earlier append.
 
 A writer that loses the reply to its COMMIT cannot know whether its events were stored. It may append the same
-`PendingEvent`s again: this module finds them by their ids, so they are never stored twice and the writer never takes
-its own append for a conflict. A plain `Event` gets a new id on each call, so it never repeats another append.
+`PendingEvent`s again. This module finds stored events by their ids, so no event is stored twice, and the writer never
+mistakes its own append for a conflict. A plain `Event` gets a new id on each call, so it never repeats another append.
 
 ===========================================================  ============================  ========================
 Events stored with the ids of the append                     Stream                        Answer
@@ -18,10 +18,10 @@ all, in this stream and order, after another version         archived           
 only some, or in another order, or in another stream         any version, or archived      `DuplicateEvent`
 ===========================================================  ============================  ========================
 
-An append to several streams is new or a repeat as a whole: a mix raises `DuplicateEvent`.
+An append to several streams must be new as a whole or a repeat as a whole. A mix raises `DuplicateEvent`.
 
-An append that expects no version looks for its events before it inserts them. If another try of the same append commits
-in between, the insert raises `DuplicateEvent`, and `EventStore.append_all` starts again.
+An append that expects no version looks for its events before it inserts them. If another attempt at the same append
+commits in between, the insert raises `DuplicateEvent`, and `EventStore.append_all` starts again.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,8 +34,8 @@ from es_django.store.errors import ConcurrencyError, DuplicateEvent, StreamArchi
 from es_django.store.writes import Append
 
 Insert = Callable[[Append], list[RecordedEvent] | None]
-"""Inserts the events of one append. Returns None, and inserts nothing, if the stream is archived or at another version
-than the append expects. Raises `DuplicateEvent` if one of the events is stored already."""
+"""Insert the events of one append. Return None and insert nothing if the stream is archived, or is not at the expected
+version. Raise `DuplicateEvent` if one of the events is already stored."""
 
 
 def append_all_once(store: EventStore, appends: Sequence[Append], insert: Insert) -> tuple[list[RecordedEvent], bool]:
@@ -55,7 +55,7 @@ def append_all_once(store: EventStore, appends: Sequence[Append], insert: Insert
 
 
 def _append_once(store: EventStore, append: Append, insert: Insert) -> tuple[list[RecordedEvent], bool]:
-    # With an expected version, the insert itself notices a repeat, and a new append needs no further query.
+    # With an expected version, the insert itself detects a repeat, so a new append needs no query before the insert.
     if append.may_repeat and (stored := _find_repeat(store, append)) is not None:
         return stored, False
     if (inserted := insert(append)) is not None:
@@ -66,8 +66,10 @@ def _append_once(store: EventStore, append: Append, insert: Insert) -> tuple[lis
 
 
 def _find_repeat(store: EventStore, append: Append) -> list[RecordedEvent] | None:
-    """Return the stored events if the append repeats an earlier one. Raise `DuplicateEvent` if its events are stored
-    differently."""
+    """Return the stored events if the append repeats an earlier append, else None.
+
+    Raise `DuplicateEvent` if only some of its events are stored, or if they are in another order or stream.
+    """
     found = store._find_events([event.event_id for event in append.events])
     if not found:
         return None

@@ -155,7 +155,7 @@ class MemoryEventStore(EventStore):
         if append.snapshot is not None:
             schema = append.snapshot.schema
             others = [each for each in self._snapshots.get(append.stream, ()) if each[1].schema != schema]
-            # The newest first; one of another schema stays.
+            # The newest snapshot comes first. The newest snapshot of another schema stays.
             self._snapshots[append.stream] = [(len(stream), append.snapshot), *others[:1]]
         return [stored.recorded for stored in stream[before:]]
 
@@ -244,7 +244,8 @@ class MemoryEventStore(EventStore):
 
     @contextmanager
     def lock(self, stream: StreamId, timeout: float | None) -> Iterator[None]:
-        # A thread with an open transaction is the only writer. The holder of the lock may be waiting for its end.
+        # A thread with an open transaction is the only writer. It must not wait, because the holder of the lock may be
+        # waiting for that transaction to end.
         is_only_writer = self.in_transaction
         with fair_lock((id(self), stream)).held(0 if is_only_writer else timeout) as granted:
             if not granted and not is_only_writer:

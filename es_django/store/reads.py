@@ -1,4 +1,4 @@
-"""What the event store returns to readers: an aggregate's snapshot and events, a page of the log, a share of it."""
+"""The types of reads: the snapshot and events of an aggregate, a page of the log, and a partition of the streams."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -9,10 +9,10 @@ from es_django.core.events import Event, RecordedEvent
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The data from which an aggregate is folded.
+    """The data from which a repository restores an aggregate.
 
-    `snapshot` is a version and the encoded state at that version, or None if no snapshot fits. `tail` has each later
-    version with the events that the upcasters make of it.
+    `snapshot` is a version and the encoded state at that version, or None if no snapshot has the wanted schema. `tail`
+    yields each later version with its events, after upcasting.
     """
 
     snapshot: tuple[int, str] | None
@@ -22,8 +22,8 @@ class Loaded(msgspec.Struct, frozen=True):
 class Page(msgspec.Struct, frozen=True):
     """Some events of the log, in order.
 
-    Read on from `position`. `has_more` says whether more events can be read now. A page without events may have more
-    behind it, since upcasters may drop every event of a page.
+    To read the next page, pass `position` as `after`. `has_more` says whether more events can be read now. Even a page
+    without events may have more events after it, because upcasters may drop every event of a page.
     """
 
     events: Sequence[RecordedEvent]
@@ -32,9 +32,9 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Partition(msgspec.Struct, frozen=True):
-    """One of `count` disjoint shares of all streams. `number` counts from 0. A stream belongs to one partition.
+    """One of `count` disjoint shares of all streams. `number` counts from 0. Each stream belongs to one partition.
 
-    Raises `ValueError` unless 0 <= number < count.
+    Raise `ValueError` unless 0 <= number < count.
     """
 
     number: int
@@ -42,10 +42,10 @@ class Partition(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not 0 <= self.number < self.count:
-            raise ValueError(f"a partition of {self.count} has a number from 0 to {self.count - 1}, not {self.number}")
+            raise ValueError(f"the number of a partition must be from 0 to {self.count - 1}, got {self.number}")
 
     def holds(self, stream_id: int) -> bool:
-        """Return whether the stream with this id belongs to the partition, by the hash that the databases compute."""
+        """Return whether the stream with this id belongs to the partition, by the same hash as in the SQL."""
         # Ids of related streams often differ by a constant, so a plain remainder would crowd them into few partitions.
         return (((stream_id & 0x7FFFFFFF) * 2654435761) >> 16) % self.count == self.number
 

@@ -1,4 +1,4 @@
-"""Turns rows of the database into events."""
+"""Turn rows of the database into events."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ TailRow = tuple[int, str, int, str]
 
 
 def recorded_events(stream: StreamId, row: EventRow) -> list[RecordedEvent]:
-    """Return the stored event as the current code sees it: one event, or as many as its upcasters make of it."""
+    """Return the stored event, decoded by the current code: one event, or as many as its upcasters return."""
     position, version, type, schema_version, data, metadata, correlation, causation, stored_id, at = row
     event_id, known, recorded_at = as_uuid(stored_id), _metadata(metadata, correlation, causation), as_utc(at)
     return [
@@ -30,7 +30,8 @@ def recorded_events(stream: StreamId, row: EventRow) -> list[RecordedEvent]:
     ]
 
 
-# A page of the log has many events of few streams, and checking a StreamId costs as much as decoding an event.
+# The cache pays off because a page of the log has many events of few streams, and checking a StreamId takes as long as
+# decoding an event.
 stream_of: Callable[[str, str], StreamId] = lru_cache(4096)(StreamId)
 
 

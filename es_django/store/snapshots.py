@@ -1,8 +1,9 @@
 """An aggregate's state as JSON, and back.
 
-A snapshot is a cache: code with another schema ignores it. The schema is a digest of `Meta.snapshot_version` and of the
-names and types of the fields of the state and of the events applied. Code is not part of it: raise `snapshot_version`
-when the same events give another state than before. `es_verify` finds the snapshots of a change that was forgotten.
+A snapshot is a cache: code with another schema ignores it. The schema is a digest of `Meta.snapshot_version`, and of
+the names and types of the fields of the state and of the applied events. The schema does not depend on the code of the
+@applies methods. So increase `snapshot_version` when changed code computes a different state from the same events. If
+this was forgotten, `es_verify` finds the wrong snapshots.
 """
 
 import hashlib
@@ -21,13 +22,13 @@ from es_django.core.serialization import encode_payload
 logger: logging.Logger = logging.getLogger("es_django.snapshots")
 
 _WITHOUT_EFFECT: Final = frozenset({"title", "description", "examples", "default", "required"})
-"""Parts of a JSON schema that come from docstrings and default values, which change nothing that is stored."""
+"""Parts of a JSON schema that come from docstrings and default values, which do not change the stored JSON."""
 
 
 class SnapshotCodec:
     """Encodes and decodes the state of one aggregate class.
 
-    Raises `DefinitionError` if JSON cannot hold the type of an annotated attribute.
+    Raise `DefinitionError` if JSON cannot hold the type of an annotated attribute.
     """
 
     def __init__(self, aggregate: type[Aggregate]) -> None:
@@ -44,7 +45,7 @@ class SnapshotCodec:
     def schema(self) -> str:
         """The name of the schema. An upcaster that is registered later changes it.
 
-        Raises `DefinitionError` if JSON cannot hold the type of a field of an event, or two classes claim its name.
+        Raise `DefinitionError` if JSON cannot hold a field of an event, or if two classes claim the name of an event.
         """
         revision = registry.revision
         if self._cached_schema is None or self._cached_schema[0] != revision:
@@ -52,30 +53,35 @@ class SnapshotCodec:
         return self._cached_schema[1]
 
     def encode(self, state: dict[str, Any]) -> str | None:
-        """The state as JSON. Logs a warning and returns None if decoding would give another state."""
+        """Return the state as JSON. Log a warning and return None if decoding would give a different state."""
         if undeclared := state.keys() - self._types.keys():
-            self._warn(f"{_listed(undeclared)} not annotated")
+            self._warn(f"without a type annotation in the class: {_listed(undeclared)}")
             return None
         try:
             encoded = encode_payload(self._state(**state), self.schema)
         except EsDjangoError as error:
             self._warn(str(error))
             return None
-        # After encoding, which finds endless nesting.
+        # This check comes after the encoding, because the encoder detects endless nesting.
         if twice := shared(state):
-            self._warn(f"{_listed(twice)} would come back as copies of a mutable value that is held twice")
+            self._warn(f"a mutable value that occurs twice would come back as two copies: {_listed(twice)}")
             return None
         if others := changed(state, self.decode(encoded) or {}):
-            self._warn(f"{_listed(others)} would come back as another value")
+            self._warn(f"would come back as a different value: {_listed(others)}")
             return None
         return encoded
 
     def _warn(self, reason: str) -> None:
         category = self._aggregate.category
-        logger.warning("aggregates of category %s get no snapshot: %s", category, reason, extra={"category": category})
+        logger.warning(
+            "aggregates of category %s get no snapshot, so each load replays all their events: %s",
+            category,
+            reason,
+            extra={"category": category},
+        )
 
     def decode(self, encoded: str) -> dict[str, Any] | None:
-        """The state; None if the JSON does not fit."""
+        """Return the state, or None if the JSON does not match the annotations of the class."""
         try:
             state = msgspec.json.decode(encoded, type=self._state)
         except msgspec.MsgspecError:
@@ -106,7 +112,7 @@ def _json_type(aggregate: type[Aggregate], hint: Any) -> Any:
     try:
         schema = msgspec.json.schema(hint)
     except TypeError as error:
-        reason = str(error).rsplit("\n", 1)[-1]  # the lines before it are about msgspec's own options
+        reason = str(error).rsplit("\n", 1)[-1]  # the earlier lines are about msgspec's own options
         raise DefinitionError(f"{aggregate.__qualname__} cannot have snapshots: {reason}") from error
     return _without_defaults(schema)
 
@@ -117,7 +123,7 @@ def _without_defaults(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     return {
-        # The keys of these two are the names of fields and classes.
+        # The keys of `properties` and `$defs` are the names of fields and classes.
         key: {name: _without_defaults(each) for name, each in value.items()}
         if key in ("properties", "$defs")
         else _without_defaults(value)

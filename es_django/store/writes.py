@@ -26,7 +26,7 @@ from es_django.store.hooks import any_runs_inline, message_sources
 
 
 class Expected(Enum):
-    """An expectation of a stream other than one version."""
+    """The expected states of a stream, other than one exact version."""
 
     ANY = "any version"
     NO_STREAM = "no stream"
@@ -51,7 +51,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class StreamWrite(msgspec.Struct, frozen=True):
-    """Events to append to one stream if it is at the `expected` version, and a snapshot of the state after them."""
+    """Events to append to a stream that is at the `expected` version, and a snapshot of the state after the events."""
 
     stream: StreamId
     events: Sequence[Event | PendingEvent]
@@ -68,10 +68,10 @@ class Append(msgspec.Struct, frozen=True):
     messages: Sequence[StagedMessage]
     metadata: Mapping[str, str]
     encoded_metadata: str
-    """The metadata without a column of its own, as JSON."""
+    """The metadata that has no column of its own, as JSON."""
     snapshot: Snapshot | None
     may_repeat: bool
-    """Whether the append may repeat an earlier one that the version check cannot detect."""
+    """Whether the append may be a repeat that the version check cannot detect."""
     runs_inline: bool
     """Whether an inline projection applies any of the events."""
 
@@ -84,7 +84,7 @@ class Append(msgspec.Struct, frozen=True):
 
 
 def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> list[Append]:
-    """Check and encode the writes that have events. For invalid input, raise as `EventStore.append_all`."""
+    """Check and encode the writes that have events. For invalid input, raise the errors of `EventStore.append_all`."""
     for write in writes:
         _require_well_formed(write)
     if len(writes) > 1:
@@ -102,7 +102,7 @@ def stage(message: Message, ordinal: int) -> StagedMessage:
     data = encode_payload(message.data, message.type)
     limit = conf.settings().outbox.max_bytes
     if (size := len(data.encode())) > limit:
-        advice = f'more than the {limit} of ES_DJANGO["OUTBOX"]["MAX_BYTES"]: send a reference to it instead'
+        advice = f'more than the {limit} of ES_DJANGO["OUTBOX"]["MAX_BYTES"]: send a reference to the data instead'
         raise PayloadError(message.type, "", f"has {size} bytes of data, {advice}")
     return StagedMessage(message, ordinal, data, encode_payload(message.headers, f"{message.type} headers"))
 
@@ -116,7 +116,7 @@ def _require_distinct_streams(writes: Sequence[StreamWrite]) -> None:
 
 
 def _require_distinct_ids(appends: Sequence[Append]) -> None:
-    # Skips building the lists below for most appends.
+    # Most appends return here, without building the lists below.
     if len(appends) == 1 and len(appends[0].events) == 1 and len(appends[0].messages) < 2:
         return
     if twice := _twice([event.event_id for append in appends for event in append.events]):
@@ -138,7 +138,7 @@ def _require_well_formed(write: StreamWrite) -> None:
     expected = write.expected
     if not isinstance(expected, Expected) and not is_position(expected):
         raise ValueError(
-            f"`expected` must be ANY, NO_STREAM, STREAM_EXISTS or a version (an integer from 0), got {expected!r}"
+            f"`expected` must be ANY, NO_STREAM, STREAM_EXISTS or a version (at least 0), got {expected!r}"
         )
 
 
@@ -162,7 +162,7 @@ def _prepare(write: StreamWrite, metadata: Mapping[str, str], encoded_metadata: 
 
 
 def _encoded(metadata: Mapping[str, str]) -> str:
-    """Return the metadata without a column of its own, as JSON. Raise `PayloadError` if any of it cannot be stored."""
+    """Return the metadata that has no own column, as JSON. Raise `PayloadError` if a name or value cannot be stored."""
     for name in metadata.keys() & METADATA_COLUMNS:
         if not is_name(metadata[name]):
             raise PayloadError("metadata", name, f"{NAME_RULE}, got {metadata[name]!r:.80}")

@@ -94,7 +94,7 @@ class TestStream:
             lambda: event_store.read_stream(stream),
         ]
         for use in uses:
-            with pytest.raises(TypeError, match="a stream is a StreamId"):
+            with pytest.raises(TypeError, match="the stream must be a StreamId"):
                 use()
 
 

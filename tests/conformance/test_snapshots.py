@@ -352,7 +352,7 @@ class TestUncacheableStates:
         assert (type(got), got) == (type(kept), kept)
         comes_back = type(kept) in (int, float, str)
         assert snapshot_version(keeping.stream) == (1 if comes_back else None)
-        assert ("kept would come back as another value" in caplog.text) != comes_back
+        assert ("would come back as a different value: kept" in caplog.text) != comes_back
 
     def test_a_state_that_holds_a_mutable_value_twice_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
         class Aliased(Ledger):
@@ -373,7 +373,7 @@ class TestUncacheableStates:
             assert snapshot_version(ledger.stream) is None
             assert ledgers.get("l-1").notes == ledgers.get("l-1").open_notes == ledger.notes
         assert "aggregates of category aliased get no snapshot" in caplog.text
-        assert "notes, open_notes would come back as copies" in caplog.text
+        assert "a mutable value that occurs twice would come back as two copies: notes, open_notes" in caplog.text
 
     def test_a_state_that_is_not_annotated_is_not_cached(self, caplog: pytest.LogCaptureFixture) -> None:
         class Loose(Ledger):
@@ -387,7 +387,7 @@ class TestUncacheableStates:
         ledger = Loose("l-1")
         ledger.annotate(7)
         Repository(Loose).save(ledger)
-        assert "first, second not annotated" in caplog.text
+        assert "without a type annotation in the class: first, second" in caplog.text
         assert snapshot_version(ledger.stream) is None
         assert Repository(Loose).get("l-1").first == 7
 

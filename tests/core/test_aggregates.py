@@ -220,10 +220,10 @@ class TestRecord:
 
     def test_recording_inside_an_applies_method_is_an_error(self) -> None:
         echoing = Echoing("e-1")
-        with pytest.raises(RuntimeError, match="Echoing records Withdrawn while an event is applied"):
+        with pytest.raises(RuntimeError, match="Echoing records Withdrawn inside an @applies method"):
             echoing.record(Deposited(amount=Decimal(1)))
         assert echoing.pending_events == []
-        with pytest.raises(RuntimeError, match="Echoing records Withdrawn while an event is applied"):
+        with pytest.raises(RuntimeError, match="Echoing records Withdrawn inside an @applies method"):
             echoing._replay([(1, [Deposited(amount=Decimal(1))])])
         assert echoing.pending_events == []
         echoing.record(Withdrawn(amount=Decimal(1)))
@@ -369,7 +369,7 @@ class TestDefinition:
             (_two_for_one_event, "one and two both take Deposited"),
             (_no_annotation, "annotate the event with its Event class"),
             (_any_event, r"Curious\.one: annotate the event with its Event class"),
-            (_event_given_to_the_decorator, r"@applies\(Deposited\): write @applies alone"),
+            (_event_given_to_the_decorator, r"@applies\(Deposited\): write @applies without an argument"),
             (_too_many_parameters, "must take self and the event"),
             (_taken_name, "every aggregate already has version"),
             (_taken_private_name, "Draft: every aggregate already has _mark_saved"),

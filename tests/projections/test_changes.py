@@ -286,7 +286,7 @@ class TestMigrate:
         report("one")
         become("inline")
         ProjectionCheckpoint.objects.filter(name=NAME).delete()
-        line = f"projection {NAME} is new and lacks the events of the past: run manage.py es_rebuild {NAME}"
+        line = f"projection {NAME} is new and has not applied the older events: run manage.py es_rebuild {NAME}"
         assert migrate().splitlines().count(line) == 1
         assert "is new" not in migrate()
         ProjectionCheckpoint.objects.filter(name=NAME).delete()

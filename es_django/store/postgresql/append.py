@@ -1,8 +1,8 @@
 """Assemble the one statement of an append in PostgreSQL, and its parameters.
 
-The statement has only the parts that the append needs, because PostgreSQL takes as long to plan and start a part that
-does nothing as one that does something. Several events travel as one JSON text, and so do messages: Python is slow at
-making arrays.
+The statement has only the parts that the append needs, because PostgreSQL also spends time to plan and start a part
+that has nothing to do. Several events travel as one JSON text, and so do messages, because Python is slow at making
+arrays.
 """
 
 from collections.abc import Sequence
@@ -39,8 +39,8 @@ class _NewMessage(msgspec.Struct, frozen=True):
 def append_statement(append: Append, *, alone: bool) -> tuple[str, dict[str, Any]]:
     """Return the statement of an append and its parameters.
 
-    `alone`: the statement is a transaction of its own. The statement returns position, version and time of each stored
-    event, in any order. It returns no row if the stream is not at the expected version.
+    `alone` says that the statement is a transaction of its own. The statement returns the position, version and time of
+    each stored event, in any order. It returns no row if the stream is archived or not at the expected version.
     """
     version = append.version
     parameters = {

@@ -1,8 +1,8 @@
 """Execute a statement: through libpq where possible, else through Django's cursor.
 
-The fast way in `prepared.py` rests on private parts of Django and psycopg. Where a release no longer has one of them,
-every statement goes through Django's cursor, with the same rows and the same errors. So do the statements that Django
-logs (`DEBUG`), because the log needs the text that Django's cursor makes.
+The fast way in `prepared.py` uses private parts of Django and psycopg. If the installed release lacks one of these
+parts, every statement goes through Django's cursor, with the same rows and errors. Statements that Django logs
+(`DEBUG`) also go through Django's cursor, because the log needs the text that the cursor makes.
 """
 
 import logging
@@ -47,7 +47,8 @@ def _fastest(connection: BaseDatabaseWrapper) -> Fetch:
             return prepared.fetch
         missing = f"without {', '.join(parts)}"
     logger.warning(
-        "statements take Django's cursor, which is slower: Django or psycopg has changed (%s)",
+        "statements go through Django's cursor, which is slower, because Django or psycopg has changed (%s): "
+        "look for a newer es_django",
         missing,
         extra={"database": connection.alias},
     )
@@ -55,4 +56,4 @@ def _fastest(connection: BaseDatabaseWrapper) -> Fetch:
 
 
 _fetch: Fetch = _choose_and_fetch
-"""Chosen at the first statement of the process."""
+"""The function that executes statements. It is chosen at the first statement of the process."""

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 Parameters = Mapping[str, Any]
 Rows = list[tuple[Any, ...]]
 
-IN_PIPELINE = "the result would come too late inside psycopg's pipeline(): leave the pipeline first"
+IN_PIPELINE = "inside psycopg's pipeline() the result of the statement arrives too late: leave the pipeline first"
 
 CANCEL_TIMEOUT = 5.0
-"""Seconds that the server has to confirm a cancellation, as many as psycopg gives it after an interrupt."""
+"""The seconds in which the server must confirm a cancellation. psycopg uses the same number after an interrupt."""
 
 
 def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameters, prepare: bool) -> Rows:
@@ -41,7 +41,7 @@ def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameter
 
 
 class _UtcLoader(TimestamptzLoader):
-    """Loads times in UTC, as prepared.py does. Django's loader uses local time, and drops the zone if USE_TZ is off."""
+    """Load times in UTC, as prepared.py does. Django's loader uses local time, and drops the zone if USE_TZ is off."""
 
     def load(self, data: "Buffer") -> datetime:
         return super().load(data).astimezone(UTC)
@@ -54,7 +54,7 @@ def abandon(connection: BaseDatabaseWrapper) -> None:
     cancellation, the server would go on waiting for locks, and would commit the statement in the end.
     """
     driver: psycopg.Connection[Any] = connection.connection
-    # Django opens a new connection at the next opportunity.
+    # With this flag, Django opens a new connection at the next opportunity.
     connection.errors_occurred = True
     try:
         with suppress(psycopg.Error):

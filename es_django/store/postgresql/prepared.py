@@ -58,7 +58,7 @@ MAX_PREPARED = 100
 
 
 def missing_parts(connection: BaseDatabaseWrapper) -> list[str]:
-    """Return those of `PARTS` that the installed Django and psycopg do not have."""
+    """Return the names in `PARTS` that the installed Django and psycopg lack."""
     driver = connection.connection
     owners: dict[str, object] = {
         "DatabaseWrapper": connection,
@@ -82,7 +82,7 @@ def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameter
 
 
 class PreparedCursor:
-    """Executes one statement; has what Django's wrapper around a cursor, and `execute_wrapper`, ask for."""
+    """A cursor for one statement, with only the attributes that Django's cursor wrapper and `execute_wrapper` use."""
 
     def __init__(self, connection: BaseDatabaseWrapper, prepare: bool) -> None:
         self._connection = connection
@@ -130,8 +130,10 @@ _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 
 class _Session:
-    """The prepared statements and the adapters of one psycopg connection. It does not refer to the connection, so that
-    both can be collected."""
+    """The prepared statements and the adapters of one psycopg connection.
+
+    A session holds no reference to its connection, so that Python can free both.
+    """
 
     def __init__(self, driver: Driver) -> None:
         self._names: dict[bytes, bytes] = {}
@@ -150,7 +152,7 @@ class _Session:
     def _execute_with_begin(
         self, driver: Driver, name: bytes | None, query: bytes, values: Any
     ) -> "PQGen[list[PGresult]]":
-        """Send BEGIN together with the statement. psycopg would wait for the answer to BEGIN first."""
+        """Send BEGIN together with the statement. This saves a round trip: psycopg would await the answer to BEGIN."""
         pgconn = driver.pgconn
         pgconn.enter_pipeline_mode()
         pgconn.send_query_params(driver._get_tx_start_command(), None)
@@ -162,15 +164,15 @@ class _Session:
             yield from fetch_many(pgconn)
             pgconn.exit_pipeline_mode()
         except psycopg.OperationalError:
-            # If the server ended the session, its own error says more.
+            # If the server ended the session, raise the server's error, which says more than this one.
             self._last(results)
             raise
         return results
 
     def _prepare(self, driver: Driver, query: bytes) -> bytes | None:
         """Prepare the statement and return its name, or None if it must not be prepared."""
-        # With a prepare_threshold, psycopg prepares as well, and sometimes deallocates everything. The limit is for
-        # projects whose execute_wrapper makes every statement different.
+        # If the project sets prepare_threshold, psycopg prepares too, and sometimes deallocates all statements. The
+        # limit is for projects whose execute_wrapper makes every statement different.
         is_free = driver.prepare_threshold is None and len(self._names) < MAX_PREPARED
         if not is_free or not conf.settings().prepared_statements:
             return None
@@ -194,8 +196,8 @@ class _Session:
         error = error_from_result(result)
         if not isinstance(error, FeatureNotSupported | InvalidSqlStatementName):
             return error
-        # A column has another type by now, or DISCARD ALL or a pooler removed the statement. The SQLSTATE says that a
-        # retry does not help. It helps, because the statement is prepared again.
+        # The type of a column has changed, or DISCARD ALL or a pooler has removed the statement. By its SQLSTATE, this
+        # error is not retryable. A retry succeeds, though, because it prepares the statement again.
         self._names.clear()
         return psycopg.OperationalError(f"a prepared statement is no longer valid: {error}")
 
@@ -211,5 +213,5 @@ _SUCCESS = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
 _sessions: WeakKeyDictionary[Driver, _Session] = WeakKeyDictionary()
 
-# Each name is new, because a statement that is no longer valid still exists under its old name.
+# A name is never used again, because an invalid statement still exists under its name.
 _numbers = count()

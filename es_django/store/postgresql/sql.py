@@ -1,7 +1,7 @@
 """The SQL of the event store in PostgreSQL.
 
 PostgreSQL draws an event's position before the commit. The highest visible position therefore proves nothing about
-the positions below it: another transaction may hold one of them and commit later. Floors make the log complete:
+the positions below it: another transaction may hold one of them and commit later. Floors show readers where to stop:
 
 1. Before its first position, a writer takes a shared advisory lock. The key of the lock says "all my positions are
    above this number". That number is the writer's floor. Shared locks never wait for each other.
@@ -10,7 +10,7 @@ the positions below it: another transaction may hold one of them and commit late
 """
 
 LOCK_NAMESPACE = 0x6573
-"""The upper bits of a floor's key: they distinguish floors from all other advisory locks on a single number."""
+"""The upper bits of a floor's key. They distinguish floors from all other advisory locks whose key is one number."""
 
 POSITION_BITS = 47
 """The lower bits of a floor's key, which hold the position."""
@@ -18,23 +18,24 @@ POSITION_BITS = 47
 INLINE_PROJECTIONS_LOCK = f"{LOCK_NAMESPACE}, 5"
 """The key of the lock that guards which inline projections an append runs.
 
-Appends that inline projections follow share the lock. A rebuild takes it exclusively, so it waits for every append that
-may have read the projections' statuses before a change. A key of two numbers never equals a key of one number, so it
-never equals a floor.
+Appends that run inline projections share the lock. A rebuild takes the lock exclusively, so it waits for every append
+that may have read the old statuses of the projections. This key has two numbers, so it never equals a floor, whose key
+is one number.
 """
 
 LAST_DRAWN = "coalesce(pg_sequence_last_value('es_django_event_position_seq'), 0)"
 """The SQL expression for the position that was drawn last, 0 if none was drawn.
 
-`pg_sequence_last_value` waits for a `nextval` that is under way. `SELECT last_value FROM <sequence>` does not wait.
-For a moment it can read up to 31 too much: `nextval` first stores the number that it logs ahead, and then the number
-that it drew. A floor or an end of the log that is too high makes readers skip events.
+`pg_sequence_last_value` waits for a `nextval` that is under way. `SELECT last_value FROM <sequence>` does not wait, and
+can for a moment return a number that is up to 31 too high. The reason is that `nextval` first stores the number up to
+which it has logged, and then the number that it drew. A floor or an end of the log that is too high makes readers skip
+events.
 """
 
 _TAKE_FLOOR = f"pg_advisory_xact_lock_shared({LOCK_NAMESPACE << POSITION_BITS} | {LAST_DRAWN})"
 
-# Once per transaction is enough, as the first floor is the lowest. A rollback to a savepoint undoes the setting
-# together with the lock.
+# One floor per transaction is enough, because the first floor is the lowest. A rollback to a savepoint undoes the
+# setting together with the lock.
 _TAKE_FLOOR_ONCE = f"""
 CASE WHEN coalesce(current_setting('es_django.floor', true), '') = ''
      THEN CAST({_TAKE_FLOOR} AS text) || set_config('es_django.floor', 'held', true) END
@@ -48,8 +49,8 @@ FLOOR_ONCE_RUNS_INLINE = f"""
 floor AS MATERIALIZED (SELECT {_TAKE_FLOOR_ONCE}, pg_advisory_xact_lock_shared({INLINE_PROJECTIONS_LOCK}))
 """
 
-# The version check: a new stream, a stream that may be new, a stream that must exist. Each statement advances the
-# version and returns a row only to the one writer that may go on.
+# The version check has three forms: for a new stream, for a stream that may be new, and for a stream that must exist.
+# Each form advances the version, and returns a row only if the writer may go on.
 CREATE_STREAM = """
 stream AS (
     INSERT INTO es_django_stream AS stream (category, key, version, created_at, updated_at)
@@ -110,7 +111,8 @@ event AS (
 """
 
 # The row of the stream stays locked until the commit, so a newer snapshot cannot exist. Two deployments may have two
-# schemas, so the newest snapshot of another schema stays; older ones are deleted, or each release would leave one.
+# schemas, so the newest snapshot of another schema stays. Older snapshots are deleted, because each release would leave
+# one behind.
 PUT_SNAPSHOT = """
 snapshot AS (
     INSERT INTO es_django_snapshot (stream_id, version, schema, state, taken_at)
@@ -149,7 +151,8 @@ END_OF_LOG = f"""
 SELECT {LAST_DRAWN}, current_setting('transaction_isolation'), pg_is_in_recovery()
 """
 
-# The reader's own floors do not count: it sees its own appends, and they commit or roll back together with its work.
+# The reader's own floors do not count, because the reader sees its own appends, and these commit or roll back together
+# with its work.
 LOWEST_FLOOR = f"""
 SELECT min(((classid::bigint << 32) | objid::bigint) & ((1::bigint << {POSITION_BITS}) - 1))
   FROM pg_locks
@@ -197,7 +200,7 @@ VALUES (%(message_id)s, %(destination)s, %(type)s, %(key)s, %(data)s, %(headers)
 RETURNING id
 """
 
-# A key of two numbers never equals a floor, whose key is one number.
+# This key has two numbers, so it never equals a floor, whose key is one number.
 LOCK_STREAM = "SELECT pg_advisory_xact_lock(hashtext(%s), hashtext(%s))"
 
 HOLD_INLINE_PROJECTIONS = f"SELECT pg_advisory_xact_lock({INLINE_PROJECTIONS_LOCK})"

@@ -23,7 +23,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 """The SQLSTATE of a lock that was not granted within `lock_timeout`."""
 
 HOLD_TIMEOUT = "500ms"
-"""How long a rebuild waits for the appends in flight. Appends that arrive meanwhile wait as long."""
+"""The time that a rebuild waits for the appends in flight. Appends that arrive meanwhile wait as long."""
 
 
 class PostgresqlEventStore(DatabaseEventStore):

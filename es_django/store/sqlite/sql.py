@@ -1,10 +1,10 @@
-"""The SQL of the event store in SQLite: the steps of PostgreSQL's one statement, one statement each."""
+"""The SQL of the event store in SQLite. Each step of PostgreSQL's append statement is a statement of its own."""
 
 _TIME_FORMAT = "'%%Y-%%m-%%d %%H:%%M:%%f'"
-"""The format of Django's DateTimeField in SQLite, in milliseconds. Each % is doubled, as in every text for a cursor."""
+"""The format of Django's DateTimeField in SQLite, with milliseconds. A cursor needs each % doubled."""
 
 NOW = f"strftime({_TIME_FORMAT}, 'now')"
-"""The SQL expression for the current time. SQLite answers the same time throughout a statement."""
+"""The SQL expression for the current time. Within one statement, SQLite always returns the same time."""
 
 
 def seconds_from_now(seconds: str) -> str:

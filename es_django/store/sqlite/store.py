@@ -1,7 +1,7 @@
 """The event store in SQLite: the same steps as in PostgreSQL, one statement each, inside BEGIN IMMEDIATE.
 
-SQLite has one writer at a time, so events appear in the order of their positions, and a gap is never filled later. The
-log needs no floors here.
+SQLite has one writer at a time, so events appear in the order of their positions, and a gap is never filled later. So
+the log needs no floors.
 """
 
 import json
@@ -44,7 +44,8 @@ class SqliteEventStore(DatabaseEventStore):
                 cursor.execute(sql.ADVANCE_STREAM, [count, stream_id])
                 if cursor.rowcount == 0:
                     return None
-            # SQLite does not name a violated constraint. No other writer can store these ids after the check.
+            # SQLite does not name a violated constraint, so look for known ids before the inserts. No other writer can
+            # store these ids after the check.
             for known, duplicate, ids in (
                 (sql.KNOWN_EVENTS, DuplicateEvent, [event.event_id for event in append.events]),
                 (sql.KNOWN_MESSAGES, DuplicateMessage, [staged.message.message_id for staged in append.messages]),
