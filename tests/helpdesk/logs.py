@@ -28,7 +28,8 @@ def write_log(path: Path, rows: Iterable[str | bytes], *, header: str = HEADER) 
 def generated_rows(cases: int, *, seed: int = 20121009) -> list[str]:
     """Return rows like those of a real log. A case has a few steps, and some steps occur twice in one second.
 
-    Most cases are closed once, a few twice or never."""
+    Most cases are closed once, a few twice or never.
+    """
     chance = random.Random(seed)
     rows = []
     for number in range(1, cases + 1):

@@ -1,6 +1,7 @@
 """The sample project's settings for the worker of a test: its own queue, and a short lease.
 
-With the short lease, the claims of a killed relay expire soon."""
+With the short lease, the claims of a killed relay expire soon.
+"""
 
 import os
 
