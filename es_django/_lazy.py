@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 def public_names(package: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
@@ -16,7 +17,9 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], object], Call
     `__getattr__` imports the module of a name on first use, so that the package is cheap to import and `INSTALLED_APPS`
     can load it before the app registry is ready.
     """
-    stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
+    # The loader reads the stub from a zip file, too.
+    loader: Any = getattr(sys.modules[package].__spec__, "loader", None)
+    stub = ast.parse(loader.get_data(str(Path(file).with_suffix(".pyi"))))
     modules = {
         alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
@@ -25,7 +28,7 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], object], Call
         module = modules.get(name)
         if module is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        if module == package:
+        if module == package:  # a package in the package
             return import_module(f"{package}.{name}")
         found = getattr(import_module(module), name)
         setattr(sys.modules[package], name, found)

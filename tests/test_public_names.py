@@ -1,9 +1,12 @@
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+from django.conf import settings
 
 import es_django
 from es_django import outbox, projections
@@ -56,6 +59,20 @@ class TestNames:
 
     def test_an_unknown_name_is_an_attribute_error(self) -> None:
         assert not hasattr(es_django, "Nothing")
+
+    def test_public_names_can_be_imported_from_a_zip_file(self, tmp_path: Path) -> None:
+        archive = shutil.make_archive(str(tmp_path / "library"), "zip", settings.BASE_DIR, "es_django")
+        code = "import es_django; es_django.beat_schedule(); print(es_django.__file__)"
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": archive},
+        )
+        assert result.stdout.startswith(archive)
 
 
 class TestImportTime:

@@ -1,15 +1,18 @@
 """Errors of the event model, and the base of every error of this package."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 class EsDjangoError(Exception):
     """The base of every error of this package.
 
     Each error is a dataclass whose fields hold the facts of the failure. `retryable` says whether a retry can succeed.
+    `outcome` is the label of the failed work in metrics and traces.
     """
 
     retryable: bool = False
+    outcome: ClassVar[str] = "failed"
     __match_args__: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -36,8 +36,8 @@ class Work(msgspec.Struct):
 
     `size` is the number of items. Each entry of `causes` is the metadata of an event or the headers of a message.
 
-    The block may set `subject`, and may set `outcomes` to the number of items by outcome. By default all items count as
-    "done", or as "failed" if the block raises an error.
+    The block may set `subject` and `outcomes`, the number of items by outcome. By default all items count as "done". If
+    the block raises, they count as the `outcome` of the error, or as "failed".
     """
 
     kind: Kind
@@ -63,8 +63,9 @@ class Work(msgspec.Struct):
             return
         if error is not None:
             self.error = error
-        if not self.outcomes:
-            self.outcomes = {"done" if error is None else "failed": self.size}
+            self.outcomes = {getattr(error, "outcome", "failed"): self.size}
+        elif not self.outcomes:
+            self.outcomes = {"done": self.size}
         self._entered.__exit__(kind, error, trace)
 
 

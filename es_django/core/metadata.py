@@ -41,7 +41,12 @@ def current_metadata() -> Mapping[str, str]:
     if not current and not sources:
         return {}
     known = {name: value() if callable(value) else value for name, value in current.items()}
-    found = {name: value for name, value in known.items() if value is not None}
+    found = {name: value for name, value in known.items() if value is not None and not _is_blank_id(name, value)}
     for source in sources:
         found.update(source())
     return found
+
+
+def _is_blank_id(name: str, value: object) -> bool:
+    """Return whether another system or a request sent a blank id, which counts as no id."""
+    return name in METADATA_COLUMNS and isinstance(value, str) and not value.strip()

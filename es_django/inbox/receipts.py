@@ -78,7 +78,7 @@ def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, at
 
 def run_handler(handler: HandlerFunction, message: Message) -> None:
     """Run a handler in the caller's transaction, which the caller must roll back if this raises."""
-    with metadata(correlation_id=message.headers.get("correlation_id") or None, causation_id=str(message.message_id)):
+    with metadata(correlation_id=message.headers.get("correlation_id"), causation_id=str(message.message_id)):
         try:
             handler(message)
         except Exception:

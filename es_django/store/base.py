@@ -20,7 +20,7 @@ from es_django.core.registry import registry
 from es_django.core.streams import StreamId, require_stream
 from es_django.core.validation import require_many, require_position
 from es_django.messages.message import Message, StagedMessage
-from es_django.store.errors import AppendInReplay, ConcurrencyError, DuplicateEvent
+from es_django.store.errors import AppendInReplay, DuplicateEvent
 from es_django.store.hooks import is_replaying
 from es_django.store.reads import ALL_STREAMS, Loaded, Page, Partition
 from es_django.store.writes import Append, ExpectedVersion, StreamWrite, prepare_all, stage
@@ -79,16 +79,12 @@ class EventStore(ABC):
                 work.subject = categories.pop() if len(categories) == 1 else SEVERAL_CATEGORIES
                 work.size = sum(len(append.events) for append in appends)
             try:
-                try:
-                    return self._append_all(appends)
-                except DuplicateEvent:
-                    if self.in_transaction or not any(append.may_repeat for append in appends):
-                        raise
-                    # Another attempt at the same append may have committed meanwhile. This call finds its events.
-                    return self._append_all(appends)
-            except ConcurrencyError:
-                work.outcomes = {"conflict": work.size}
-                raise
+                return self._append_all(appends)
+            except DuplicateEvent:
+                if self.in_transaction or not any(append.may_repeat for append in appends):
+                    raise
+                # Another attempt at the same append may have committed meanwhile. This call finds its events.
+                return self._append_all(appends)
 
     @abstractmethod
     def _append_all(self, appends: Sequence[Append]) -> list[RecordedEvent]:

@@ -50,6 +50,7 @@ class tracked_atomic(transaction.Atomic):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         connection, tracker = self._connection, None
+        # Only the outermost block commits. An error after its commit can only come from a callback.
         if connection.run_on_commit and len(connection.atomic_blocks) == 1:
             tracker = CommitTracker(connection)
         try:

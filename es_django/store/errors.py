@@ -13,6 +13,7 @@ class ConcurrencyError(EsDjangoError):
     """The stream is not at the version that the writer expected: reload the aggregate and decide again."""
 
     retryable = True
+    outcome = "conflict"
 
     stream: StreamId
     expected: object

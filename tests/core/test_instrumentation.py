@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 from django.conf import settings
 
+from es_django import ConcurrencyError, StreamId
 from es_django.core import instrumentation
 from es_django.core.instrumentation import Kind, Work
 
@@ -31,6 +32,7 @@ call_command("migrate", verbosity=0)
 
 from es_django import outbox
 from es_django.models import OutboxMessage
+from es_django import ConcurrencyError, StreamId
 from es_django.core import instrumentation
 from es_django.core.instrumentation import listeners
 from es_django.outbox.relay import relay
@@ -89,13 +91,21 @@ class TestWork:
             "{'done': 1, 'failed': 2} None",
         ]
 
-    @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
-    def test_work_that_raises_is_counted_as_failed_and_the_error_propagates(
-        self, reports: list[str], error: BaseException
+    @pytest.mark.parametrize("kind", Kind)
+    @pytest.mark.parametrize(
+        ("error", "outcome"),
+        [
+            (ValueError("no"), "failed"),
+            (KeyboardInterrupt(), "failed"),
+            (ConcurrencyError(StreamId("a", "b"), 1, 2), "conflict"),
+        ],
+    )
+    def test_work_that_raises_counts_as_the_outcome_of_the_error_and_the_error_propagates(
+        self, reports: list[str], kind: Kind, error: BaseException, outcome: str
     ) -> None:
-        with pytest.raises(type(error)), Work(Kind.APPEND, size=2):
+        with pytest.raises(type(error)), Work(kind, size=2):
             raise error
-        assert reports[1] == f"{ {'failed': 2} } {error!r}"
+        assert reports[1] == f"{ {outcome: 2} } {error!r}"
 
 
 class TestWithoutExtras:

@@ -13,6 +13,10 @@ class TestMetadata:
             assert current_metadata() == {"correlation_id": "c-1", "user": "ada"}
         assert current_metadata() == {}
 
+    def test_blank_ids_from_other_systems_count_as_no_id(self) -> None:
+        with metadata(correlation_id="", causation_id=" ", user=""):
+            assert current_metadata() == {"user": ""}
+
     def test_threads_do_not_share_metadata(self) -> None:
         with metadata(user="ada"), ThreadPoolExecutor(1) as executor:
             assert executor.submit(current_metadata).result() == {}

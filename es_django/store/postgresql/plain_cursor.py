@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from django.db import NotSupportedError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
-from psycopg.types.datetime import TimestamptzLoader
 
 if TYPE_CHECKING:
-    from psycopg.abc import Buffer
+    from psycopg.abc import Buffer, Loader
 
 Parameters = Mapping[str, Any]
 Rows = list[tuple[Any, ...]]
@@ -30,7 +30,7 @@ def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameter
         if driver.pgconn.pipeline_status:
             raise NotSupportedError(IN_PIPELINE)
         if connection.timezone is not UTC:
-            cursor.adapters.register_loader("timestamptz", _UtcLoader)
+            cursor.adapters.register_loader("timestamptz", _utc_loader())
         try:
             cursor.execute(statement, parameters)
             return cast("Rows", cursor.fetchall())
@@ -40,11 +40,18 @@ def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameter
             raise
 
 
-class _UtcLoader(TimestamptzLoader):
-    """Load times in UTC, as prepared.py does. Django's loader uses local time, and drops the zone if USE_TZ is off."""
+@cache
+def _utc_loader() -> "type[Loader]":
+    # Imported only here, so that a release of psycopg without this module breaks no project that uses UTC.
+    from psycopg.types.datetime import TimestamptzLoader
 
-    def load(self, data: "Buffer") -> datetime:
-        return super().load(data).astimezone(UTC)
+    class UtcLoader(TimestamptzLoader):
+        """Load times in UTC, as prepared.py does. Django's loader uses local time, or none if USE_TZ is off."""
+
+        def load(self, data: "Buffer") -> datetime:
+            return super().load(data).astimezone(UTC)
+
+    return UtcLoader
 
 
 def abandon(connection: BaseDatabaseWrapper) -> None:

@@ -50,6 +50,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "transaction_status",
     ),
     "Transformer": ("dump_sequence", "load_rows", "set_pgresult"),
+    "capabilities": ("has_pipeline",),
 }
 """The attributes of Django and psycopg that this module uses although their manuals do not promise them."""
 
@@ -65,6 +66,7 @@ def missing_parts(connection: BaseDatabaseWrapper) -> list[str]:
         "Connection": driver,
         "PGconn": driver.pgconn,
         "Transformer": Transformer,
+        "capabilities": capabilities,
     }
     return [f"{owner}.{name}" for owner, names in PARTS.items() for name in names if not hasattr(owners[owner], name)]
 

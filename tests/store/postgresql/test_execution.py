@@ -23,7 +23,6 @@ from django.db import (
     transaction,
 )
 from django.test.utils import CaptureQueriesContext
-from psycopg.adapt import Transformer
 from pytest_django import Settings
 
 from es_django import ANY, Event, StreamId, event_store
@@ -107,7 +106,7 @@ class TestMissingParts:
             pgconn = Without(connection.connection.pgconn, name)
             whole = Without(connection, "", connection=Without(connection.connection, "", pgconn=pgconn))
         else:
-            monkeypatch.setattr(prepared, "Transformer", Without(Transformer, name))
+            monkeypatch.setattr(prepared, owner, Without(getattr(prepared, owner), name))
         assert prepared.missing_parts(whole) == [f"{owner}.{name}"]
 
 
