@@ -53,8 +53,8 @@ class OutboxStore(ABC):
         """Claim up to `limit` messages for `lease` seconds, in order, except those that other workers hold.
 
         1. Abandoned messages come first: their worker died.
-        2. A message may be what killed its worker. If two workers died with it, or if it has only one attempt left, it
-           is claimed alone, so that it cannot take other messages with it.
+        2. A message may be what killed its worker. It is claimed alone after two workers died with it, and for its last
+           attempt. Then no other message loses an attempt with it.
 
         Raises RuntimeError inside an open transaction: a message must not be published if its claim can be rolled back.
         """
