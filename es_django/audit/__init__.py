@@ -1,7 +1,7 @@
 """Audit a database: check that the stored data keep the guarantees of the store.
 
-The store and the constraints of the database normally ensure this. A restore, a manual copy or a migration outside of
-es_django can break it, so run an audit after one of these.
+Normally the store and the constraints of the database keep these guarantees. A restore, a manual copy or a migration
+outside of es_django can break them, so run an audit afterwards.
 """
 
 from es_django.audit.findings import Finding as Finding

@@ -1,4 +1,4 @@
-"""The findings of an audit, and how its steps read tables: page by page, so that memory does not grow with them."""
+"""The findings of an audit, and functions that read a table page by page, so that memory use stays constant."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ BEFORE_ALL = -(2**63)
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One violation: its `kind`, and a sentence with the place and the fact."""
+    """One violation: its `kind`, and a `text` that says where and what it is."""
 
     kind: str
     text: str
@@ -23,12 +23,12 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class AuditContext(msgspec.Struct):
-    """The context of a step of an audit."""
+    """What each step of an audit receives."""
 
     using: str
     """The alias of the database."""
     report: Callable[[int], None]
-    """Report progress: the last primary key that was read."""
+    """Report progress. The argument is the last primary key that was read."""
     counts: Counter[str]
     """The number of rows that were checked, by kind."""
 
@@ -45,7 +45,8 @@ def in_pages(rows: QuerySet[Any], *fields: str) -> Iterator[list[tuple[Any, ...]
 def sql_pages(using: str, statement: str, keys: int = 1) -> Iterator[list[tuple[Any, ...]]]:
     """Yield the rows of a statement, page by page.
 
-    The first `keys` columns are its order. They are its parameters too: each page begins after the last row.
+    The statement must order its rows by its first `keys` columns, and return rows after its `keys` parameters. The
+    parameters are the first columns of the last row of the previous page.
     """
     after: tuple[Any, ...] = (BEFORE_ALL,) * keys
     while True:

@@ -1,4 +1,4 @@
-"""Events that the current code cannot read."""
+"""Find events that the current code cannot read."""
 
 from collections.abc import Iterator
 

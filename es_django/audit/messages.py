@@ -1,4 +1,4 @@
-"""Outbox messages: their events exist, and a relay takes over expired claims."""
+"""Check outbox messages: their events must exist, and a relay must take over expired claims."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,7 +10,7 @@ from es_django.audit.findings import AuditContext, Finding, in_pages, sql_pages
 from es_django.models import OutboxMessage
 
 LONG_AGO = timedelta(hours=1)
-"""The age from which an expired claim is a finding. A relay takes it over within seconds."""
+"""An expired claim of this age is a finding, because a running relay takes over expired claims within seconds."""
 
 SOURCES = """
 SELECT message.id, message.message_id, message.stream_id, message.stream_version, stream.category, stream.key,

@@ -1,4 +1,4 @@
-"""Checkpoints that belong to no projection, or are ahead of the log and would leave out new events."""
+"""Find checkpoints that belong to no projection, or that are ahead of the log and would leave out new events."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from es_django.store.postgresql.sql import LAST_DRAWN
 
 
 def findings(context: AuditContext) -> Iterator[Finding]:
-    # The checkpoints are read before the end of the log, because both advance.
+    # Read the checkpoints before the end of the log. Both advance, so the other order could show a false finding.
     checkpoints = list(ProjectionCheckpoint.objects.using(context.using).order_by("name", "partition"))
     end, known = _end(context.using), registered_projections()
     for each in checkpoints:
@@ -35,7 +35,7 @@ def _end(using: str) -> int:
     newest = StoredEvent.objects.using(using).aggregate(newest=Max("position"))["newest"] or 0
     if connections[using].vendor == "sqlite":
         return int(newest)
-    # A rolled back append leaves a drawn position behind, and a checkpoint may reach it.
+    # An append that was rolled back has used up a position without an event, and a checkpoint may be there.
     with connections[using].cursor() as cursor:
         cursor.execute(f"SELECT {LAST_DRAWN}")
         return max(int(newest), int(cursor.fetchone()[0]))

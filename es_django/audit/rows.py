@@ -1,4 +1,4 @@
-"""Rows that violate a CHECK constraint of their table, which is missing or did not check them."""
+"""Find rows that violate a CHECK constraint of their model. The constraint is missing, or did not check the rows."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The schema of the database: constraints, indexes, sequences, and the trigger that keeps events unchanged."""
+"""Check the schema of the database: constraints, indexes, sequences, and the trigger that keeps events unchanged."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -69,9 +69,9 @@ def _has(present: Mapping[str, Mapping[str, Any]], kind: str, column: str | None
 
 
 def _duplicates(connection: BaseDatabaseWrapper, model: type[Model], fields: Sequence[str]) -> Iterator[Finding]:
-    """Find the duplicates that a missing unique key let in. Without its index the database sorts the table."""
+    """Find the duplicates that a missing unique constraint let in. Without its index, the database sorts the table."""
     if model is StoredEvent and "version" in fields:
-        return  # the step "streams" finds them
+        return  # the step "streams" finds these duplicates
     twice = model._base_manager.using(connection.alias).values(*fields)
     twice = twice.annotate(rows=Count("pk"), first=Min("pk"), last=Max("pk")).filter(rows__gt=1).order_by(*fields)
     for row in twice.iterator():
@@ -91,10 +91,13 @@ def _trigger(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
 
 
 def _sequences(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
-    """Find sequences that a copy left behind: new rows would fail, or get positions that readers have passed."""
+    """Find sequences below the highest stored key, as after a copy of the rows without their sequences.
+
+    New rows would fail, or get positions that readers have already passed.
+    """
     for model in (Stream, StoredEvent, OutboxMessage):
         table, column = model._meta.db_table, model._meta.pk.column
-        # The rows are read before the sequence, because both advance.
+        # Read the rows before the sequence. Both advance, so the other order could show a false finding.
         highest = model._base_manager.using(connection.alias).aggregate(last=Max("pk"))["last"] or 0
         with connection.cursor() as cursor:
             cursor.execute(SEQUENCE, [table, column])

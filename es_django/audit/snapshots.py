@@ -1,4 +1,4 @@
-"""Compares snapshots with a replay of their streams."""
+"""Compare snapshots with a replay of their streams."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ def findings(context: AuditContext) -> Iterator[Finding]:
                 name = f"stream {stream.category!r} {stream.key!r}"
                 yield Finding("snapshot", f"{name} is at version {stream.version}, its snapshot at version {version}")
             elif schema not in readers:
-                # Code of another release may read it; this code ignores it.
+                # The code of another release may read this snapshot. The current code ignores it.
                 context.counts["snapshots of another schema"] += 1
             else:
                 yield from _compare(context, StreamId(stream.category, stream.key), schema, *readers[schema])
@@ -37,7 +37,7 @@ def findings(context: AuditContext) -> Iterator[Finding]:
 
 
 def _readers(base: type[Aggregate]) -> Iterator[tuple[str, Reader]]:
-    """The readers of all aggregate classes that have snapshots, by schema."""
+    """Yield the reader of each aggregate class that has snapshots, with the schema of the snapshots."""
     for cls in base.__subclasses__():
         if cls.snapshot_every is not None:
             try:
@@ -55,7 +55,7 @@ def _compare(
     store = store_for(context.using)
     snapshot = store.load(stream, schema=schema).snapshot
     if snapshot is None:
-        return  # deleted or replaced since the page was read
+        return  # the snapshot was deleted or replaced after the page was read
     version, encoded = snapshot
     where = f"{stream}, version {version}"
     state = codec.decode(encoded)

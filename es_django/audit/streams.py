@@ -1,8 +1,8 @@
-"""Compare streams with their events: one pass over both, ordered by stream id, with one event in memory at a time.
+"""Compare streams with their events, in one pass over both tables in the order of stream ids.
 
-Events may be appended during the audit. Events never vanish and are stored in the order of their versions, so a gap is
-always a finding. If the version of a stream differs from its last event, an append may have come between
-the two reads, so one statement reads the version and the last event again.
+Events may be appended during the audit. Events never vanish, and are stored in the order of their versions. So a gap is
+always a finding. If the version of a stream differs from its last event, an append may have come between the two reads.
+So one statement reads both again, and the difference is a finding only if it is still there.
 """
 
 from collections.abc import Generator, Iterator

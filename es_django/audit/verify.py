@@ -23,14 +23,14 @@ STEPS: dict[str, tuple[Step, type[Model] | None]] = {
     "messages": (messages.findings, OutboxMessage),
     "projections": (projections.findings, None),
 }
-"""Each step by name, with the model whose primary keys measure its progress."""
+"""The function of each step, by name, and the model whose primary keys measure progress."""
 
 
 class Audit:
     """An audit of ES_DJANGO["DATABASE"]. `counts` holds the number of rows checked, by kind.
 
-    The audit only reads, in short statements. It may run while events are appended: a commit during the audit is not a
-    finding. An expired lease is not a finding either, because the next owner takes it over.
+    The audit only reads, in short statements. It may run while events are appended: a commit during the audit does not
+    cause a finding. An expired lease is not a finding, because the next owner takes over the lease.
     """
 
     def __init__(self, on_progress: Callable[[str, int, int], None] = lambda step, done, total: None) -> None:

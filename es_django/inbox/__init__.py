@@ -1,1 +1,1 @@
-"""The inbox: handlers, receipts, and the HTTP ingress."""
+"""The inbox: handlers of messages, receipts of handled messages, and the ingress, which receives events over HTTP."""

@@ -7,7 +7,7 @@ from es_django.core.errors import EsDjangoError
 
 @dataclass(eq=False)
 class HandlerInterrupted(EsDjangoError):
-    """A handler raised an exception that ends more than the handler, such as the `SystemExit` of `sys.exit()`."""
+    """A handler raised an exception that is not an `Exception`, such as the `SystemExit` of `sys.exit()`."""
 
     retryable = True
 
@@ -19,7 +19,7 @@ class HandlerInterrupted(EsDjangoError):
 
 @dataclass(eq=False)
 class NotReplayable(EsDjangoError):
-    """The message cannot be replayed: it is not dead, or nothing handles it. Nothing has changed."""
+    """The message cannot be replayed, because it is not dead or has no handler. Nothing was changed."""
 
     consumer: str
     message_id: str
@@ -30,4 +30,4 @@ class NotReplayable(EsDjangoError):
 
 
 class HandlerRejected(EsDjangoError):
-    """A handler raises this for a message that it will never accept. The message becomes dead without a retry."""
+    """Raise this in a handler to reject a message for good. The message becomes dead without a retry."""

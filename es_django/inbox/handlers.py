@@ -12,7 +12,7 @@ HandlerFunction = Callable[[Message], None]
 HandlerT = TypeVar("HandlerT", bound=HandlerFunction)
 
 UNHANDLED = "es_django.unhandled"
-"""Stands for the consumer in the receipt of a message that has no handler, or of content that is not a message."""
+"""The consumer in the receipt of a message without a handler, or of content that is not a message."""
 
 _handlers: dict[str, dict[str, HandlerFunction]] = {}
 
@@ -24,14 +24,14 @@ def handles(message_type: str, *, consumer: str) -> Callable[[HandlerT], Handler
     outside the database can happen more than once. If the handler raises, its database writes are rolled back:
 
     - After an error that `is_retryable`, the message is handled again.
-    - After any other error, such as `HandlerRejected`, the message is kept as dead and can be replayed.
+    - After any other error, such as `HandlerRejected`, the message is kept as dead. An operator can replay it.
 
-    Messages are published in order, but workers handle them concurrently, and a message that failed is handled again
-    after the next ones. If a handler depends on the order, let it compare `stream_version`, or give it a queue of its
-    own with one worker of one process.
+    Messages are published in order, but may be handled in another order: workers run concurrently, and a message that
+    failed is handled again after later messages. If a handler depends on the order, compare `stream_version` in it, or
+    give it a queue of its own with a single worker process.
 
-    Raises `DefinitionError` unless both names are valid, the function is synchronous, and it is the consumer's only
-    handler for this type.
+    Raise `DefinitionError` unless both names are valid, the function is synchronous, and the function is the
+    consumer's only handler for this type.
     """
     for field, value in (("message type", message_type), ("consumer", consumer)):
         require_name(f"@handles: the {field}", value, DefinitionError)
@@ -42,7 +42,7 @@ def handles(message_type: str, *, consumer: str) -> Callable[[HandlerT], Handler
 
     def register(function: HandlerT) -> HandlerT:
         if iscoroutinefunction(function):
-            raise DefinitionError(f"@handles: {function.__qualname__} must be a plain function, not an async one")
+            raise DefinitionError(f"@handles: {function.__qualname__} must be a plain function, not an async function")
         known = _handlers.setdefault(message_type, {}).setdefault(consumer, function)
         if (known.__module__, known.__qualname__) != (function.__module__, function.__qualname__):
             raise DefinitionError(f"consumer {consumer!r} has two handlers for {message_type!r}")

@@ -1,6 +1,7 @@
-"""Receives CloudEvents over HTTP. The response is sent after the events were handled, so that it can be trusted.
+"""Receive CloudEvents over HTTP. Respond only after the events were handled, so that the sender can trust the status.
 
-The sender keeps an event until a 2xx response, and sends it again after a 503. Receipts make repeated events harmless.
+The sender keeps an event until it gets a 2xx response, and sends the event again after a 503. Receipts make repeated
+events harmless.
 """
 
 import logging
@@ -20,9 +21,9 @@ from es_django.messages.signatures import is_signed
 logger: logging.Logger = logging.getLogger("es_django.inbox")
 
 RETRY_AFTER = 30
-"""Seconds that a sender must wait before it sends an event again."""
+"""Seconds for which a sender must wait before it sends a request again."""
 MAX_LENGTH_DIGITS = 18
-"""A Content-Length with more digits is above every limit, and is not parsed."""
+"""A Content-Length with more digits exceeds every limit, so it is not parsed."""
 
 
 @csrf_exempt
@@ -33,17 +34,18 @@ def ingress(request: HttpRequest) -> HttpResponse:
     | status | |
     | --- | --- |
     | 204 | each event has been handled, now or earlier |
-    | 202 | no handler takes this type, and the ingress is not strict |
+    | 202 | no handler takes this type, and the setting STRICT is off: the event is dropped |
     | 400 | the body is not a CloudEvent, or an event cannot be stored; no event of the request was handled |
     | 401 | the signature is not valid |
     | 403 | no secret is configured |
-    | 404 | no handler takes this type |
+    | 404 | no handler takes this type, and the setting STRICT is on |
     | 413 | the body is longer than MAX_BYTES |
-    | 422 | a handler failed permanently; the event is kept as dead |
+    | 422 | a handler failed with an error that is not retryable; the event is kept as dead |
     | 503 | the sender must send the request again after `Retry-After` seconds |
 
-    Each event of a batch is handled independently of the others. The worst result decides about the status: 503, then
-    422, then 404. The signature covers the body, and not the attributes of a binary event, which are headers.
+    Each event of a batch is handled independently of the others. The worst result decides the status: 503, then 422,
+    then 404 or 202. The signature covers only the body. In binary mode the attributes of an event are headers, so they
+    are not signed.
     """
     try:
         return _respond(request)
@@ -54,7 +56,8 @@ def ingress(request: HttpRequest) -> HttpResponse:
         return _send_again()
 
 
-# Each message has a transaction of its own, which must be committed before the response is sent.
+# Each message has a transaction of its own, which must commit before the response is sent. So the view opts out of
+# ATOMIC_REQUESTS.
 for _alias in connections:
     ingress = transaction.non_atomic_requests(using=_alias)(ingress)
 

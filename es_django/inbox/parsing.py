@@ -1,4 +1,4 @@
-"""Reads the CloudEvents in an HTTP request: binary, structured or batched. Malformed events are rejected."""
+"""Read the CloudEvents in an HTTP request: binary, structured or batched. Reject malformed events."""
 
 import base64
 import json
@@ -22,9 +22,9 @@ STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-bat
 
 
 def read_messages(headers: Mapping[str, str], body: bytes) -> list[Message]:
-    """Return the messages of a request's CloudEvents. Without a batch it is one message.
+    """Return the messages of a request's CloudEvents: one message, or several if the request is a batch.
 
-    Raises `InvalidCloudEvent` if an event is malformed, or if a database cannot store it.
+    Raise `InvalidCloudEvent` if an event is malformed, or if a database cannot store it.
     """
     content_type = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
     media_type = content_type.partition(";")[0].strip().lower()
@@ -51,10 +51,10 @@ def read_messages(headers: Mapping[str, str], body: bytes) -> list[Message]:
 
 
 class _StrictJSON(JSONFormat):
-    """The JSON format of the cloudevents package, without its leniency.
+    """The JSON format of the cloudevents package, with strict checks.
 
-    The package accepts duplicate names, takes broken JSON for plain text, skips invalid characters in base64, and
-    allows attributes of any type.
+    The package itself accepts duplicate names, treats broken JSON as plain text, skips invalid characters in base64,
+    and allows attributes of any type. This class rejects all four.
     """
 
     def read(self, event_factory: EventFactory | None, data: str | bytes) -> BaseCloudEvent:
@@ -101,7 +101,7 @@ def _event(fields: object) -> BaseCloudEvent:
 
 
 def _strict_json(text: str | bytes) -> Any:
-    # The specification allows UTF-8 only; `json.loads` would detect other encodings.
+    # Decode here, because the specification allows only UTF-8, and `json.loads` would accept other encodings.
     decoded = text if isinstance(text, str) else text.decode()
     return json.loads(decoded, object_pairs_hook=_require_unique_names)
 

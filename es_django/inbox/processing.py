@@ -1,6 +1,6 @@
-"""Handles messages: each consumer handles a message once, and a message that cannot be handled is kept as dead.
+"""Handle messages: each consumer handles a message once, and a message that cannot be handled is kept as dead.
 
-A delivered message is never lost: its sender is asked to send it again, or it is kept here in a dead receipt.
+A delivered message is never lost: either the sender is asked to send it again, or a dead receipt keeps it.
 """
 
 import json
@@ -20,16 +20,16 @@ from es_django.messages.message import Message, from_wire, to_wire
 logger: logging.Logger = logging.getLogger("es_django.inbox")
 
 NOT_MESSAGES = UUID("6d0b4f0e-1f3a-5d51-9f0e-0f8a3c2f7b61")
-"""The namespace of the ids under which content that is not a message is kept. Each id is made from the content."""
+"""The UUID namespace for content that is not a message. Such content is kept under an id made from the content."""
 REDELIVERED = "a worker stopped or died while it had this message"
 
 
 def handle(message: Message, *, attempt: int = 1, last: bool = False) -> Outcome:
     """Run the handler of each consumer of a message, and return the most severe outcome.
 
-    If a handler fails with an error that is not retryable, or at the `last` attempt with any error, the message is kept
-    as dead for its consumer. Consumers are independent: after POSTPONED, the next attempt runs the handlers that have
-    not succeeded.
+    If a handler fails with an error that is not retryable, the message is kept as dead for that consumer. At the `last`
+    attempt, any error has this effect. Consumers are independent: after POSTPONED, the next attempt runs only handlers
+    whose consumer has no receipt yet.
     """
     outcomes = [
         _handle(consumer, message, handler, attempt=attempt, last=last)
@@ -45,12 +45,15 @@ def receive(delivered: object, *, attempt: int, last: bool, redelivered: bool = 
     | --- | --- |
     | not a message | dead at once |
     | no handler for its type | postponed, because a deployment may add one; dead at the `last` attempt |
-    | `redelivered` | no handler runs; unless the message was handled: postponed, or dead at the `last` attempt |
+    | `redelivered`, already has a receipt | repeated, or dead as before |
+    | `redelivered`, without a receipt | no handler runs: postponed, or dead at the `last` attempt |
+    | any other | as `handle` |
 
-    A delivery is `redelivered` if its former worker ended before it acknowledged the message.
+    A delivery is `redelivered` if a previous worker ended before it acknowledged the message. That attempt counts as
+    failed, because the message may have killed the worker.
     """
     try:
-        message = from_wire(delivered)  # type: ignore[arg-type]  # it raises for any other type
+        message = from_wire(delivered)  # type: ignore[arg-type]  # `from_wire` raises for any other type
     except (msgspec.ValidationError, InvalidStreamId) as error:
         kept_as = str(uuid5(NOT_MESSAGES, json.dumps(delivered, default=repr)))
         reason = f"not a message: {error}"

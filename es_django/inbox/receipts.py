@@ -1,7 +1,7 @@
-"""Handles a message once for each consumer: the receipt and the handler's writes commit together.
+"""Handle a message once for each consumer: the receipt and the handler's writes commit together.
 
-If the process crashes before the commit, neither is stored, and the message is handled again. If it crashes after the
-commit, both are stored, and another delivery of the message has no effect.
+- If the process crashes before the commit, nothing is stored, and the message is handled again.
+- If the process crashes after the commit, the receipt and the writes are stored. Another delivery has no effect.
 """
 
 import json
@@ -28,19 +28,19 @@ from es_django.store.error_translation import require_healthy_transaction, stora
 
 
 class Outcome(IntEnum):
-    """What became of a message, in rising order of severity, so that `max` combines several outcomes."""
+    """The outcomes of a message, in rising order of severity, so that `max` combines several outcomes."""
 
     REPEATED = 1
     """The message was handled earlier; the handler did not run."""
     HANDLED = 2
     NO_HANDLER = 3
     DEAD = 4
-    """The message is kept as dead, now or since earlier."""
+    """The message is kept as dead, since this delivery or an earlier one."""
     POSTPONED = 5
     """The message must be delivered again; nothing was stored."""
 
 
-# Waits for a concurrent insert of the same receipt, and inserts nothing if that one commits.
+# This waits for a concurrent insert of the same receipt. If the concurrent insert commits, this inserts nothing.
 INSERT_RECEIPT = """
 INSERT INTO es_django_inboxreceipt (consumer, message_id, status, attempts, last_error, handled_at)
 VALUES (%s, %s, 'handled', %s, '', CURRENT_TIMESTAMP)
@@ -55,14 +55,14 @@ SELECT status FROM es_django_inboxreceipt WHERE consumer = %s AND message_id = %
 def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, attempt: int = 1) -> Outcome:
     """Run the handler unless this consumer has a receipt for the message.
 
-    Returns HANDLED if the handler ran, or the status of the receipt: REPEATED or DEAD. If a message is delivered twice
-    at the same time, the second delivery waits for the first. If the handler raises, its writes are rolled back.
+    Return HANDLED if the handler ran, otherwise the status of the receipt: REPEATED or DEAD. If a message is delivered
+    twice at the same time, the second delivery waits for the first. If the handler raises, its writes are rolled back.
 
     Raises:
         ValueError: the consumer or the message id is not a valid name.
         StorageError: the database failed.
         HandlerInterrupted: the handler raised an exception that is not an `Exception`, such as the `SystemExit` of
-            `sys.exit()`. Exceptions that end the process pass unchanged.
+            `sys.exit()`. An exception that must end the process is raised unchanged.
         Exception: any other error of the handler.
     """
     using, receipt = conf.settings().database, _identity(consumer, message)
@@ -77,7 +77,7 @@ def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, at
 
 
 def run_handler(handler: HandlerFunction, message: Message) -> None:
-    """Run a handler in the caller's transaction, which the caller must roll back if this raises."""
+    """Run a handler in the caller's transaction. If this raises, the caller must roll the transaction back."""
     with metadata(correlation_id=message.headers.get("correlation_id"), causation_id=str(message.message_id)):
         try:
             handler(message)
@@ -93,13 +93,13 @@ def run_handler(handler: HandlerFunction, message: Message) -> None:
 def dead_letter(consumer: str, message: Message, error: BaseException, *, attempt: int) -> Outcome:
     """Keep a message that the consumer will not handle as dead, with its content.
 
-    Returns DEAD, or REPEATED if another delivery of the message has been handled in the meantime.
+    Return DEAD, or REPEATED if another delivery of the message has been handled in the meantime.
     """
     return insert_dead_receipt(*_identity(consumer, message), to_wire(message), storable_text(error), attempt=attempt)
 
 
 def insert_dead_receipt(consumer: str, message_id: str, content: object, reason: str, *, attempt: int) -> Outcome:
-    """Insert a dead receipt unless the message has a receipt. Return DEAD or REPEATED. Raises `StorageError`."""
+    """Insert a dead receipt unless the message has a receipt. Return DEAD or REPEATED. Raise `StorageError`."""
     with storage_errors("store a dead message", connections[conf.settings().database]):
         receipt, _ = InboxReceipt.objects.using(conf.settings().database).get_or_create(
             consumer=consumer,
@@ -115,7 +115,7 @@ def insert_dead_receipt(consumer: str, message_id: str, content: object, reason:
 
 
 def outcome_of_receipt(consumer: str, message_id: str) -> Outcome | None:
-    """Return the status of the receipt as REPEATED or DEAD, or None without a receipt. Raises `StorageError`."""
+    """Return the status of the receipt as REPEATED or DEAD, or None without a receipt. Raise `StorageError`."""
     receipts = InboxReceipt.objects.using(conf.settings().database).filter(consumer=consumer, message_id=message_id)
     with storage_errors("look up a receipt", connections[conf.settings().database]):
         status = receipts.values_list("status", flat=True).first()
@@ -125,22 +125,23 @@ def outcome_of_receipt(consumer: str, message_id: str) -> Outcome | None:
 
 
 def content_of(receipt: InboxReceipt) -> Any:
-    """Return the content of a dead receipt, as it was given to `insert_dead_receipt`."""
+    """Return the content of a dead receipt: the `content` that `insert_dead_receipt` received."""
     return json.loads(receipt.message) if isinstance(receipt.message, str) else receipt.message
 
 
 def prune_receipts(older_than: timedelta, *, batch_size: int = 1000, seconds: float = 10.0) -> int:
     """Delete the receipts of messages that were handled longer than `older_than` ago, and return their number.
 
-    Dead receipts stay. Each batch has a transaction of its own, and none begins after `seconds`. A message without a
-    receipt is handled again if it is delivered again.
+    Keep dead receipts. Each batch has a transaction of its own, and no batch begins after `seconds`. After its receipt
+    is deleted, a message would be handled again if it were delivered again. So choose `older_than` longer than any
+    sender retries.
     """
     using, deadline, deleted = conf.settings().database, time.monotonic() + seconds, 0
     receipts = InboxReceipt.objects.using(using)
     old = receipts.filter(status=InboxReceipt.Status.HANDLED, handled_at__lt=Now() - older_than).order_by("handled_at")
     while True:
         with storage_errors("delete old receipts", connections[using]), transaction.atomic(using=using, durable=True):
-            # Without this, two concurrent runs would wait for each other's rows.
+            # Skip locked rows, because two concurrent runs would otherwise wait for each other's rows.
             batch = list(old.select_for_update(skip_locked=True).values_list("pk", flat=True)[:batch_size])
             receipts.filter(pk__in=batch).delete()
         deleted += len(batch)
@@ -156,7 +157,10 @@ def _identity(consumer: str, message: Message) -> tuple[str, str]:
 
 
 def _storable(content: object) -> object:
-    """Return the content, or its JSON as text if it holds null characters or lone surrogates, which JSON escapes."""
+    """Return the content, or its JSON as text if the content has characters that the databases cannot store.
+
+    These are null characters and lone surrogates. The text holds them as JSON escapes.
+    """
     try:
         encode_payload(content, "message")
     except PayloadError:

@@ -1,4 +1,4 @@
-"""Replays dead messages."""
+"""Replay dead messages of the inbox."""
 
 import logging
 from uuid import UUID
@@ -25,12 +25,12 @@ logger: logging.Logger = logging.getLogger("es_django.inbox")
 def replay(consumer: str, message_id: UUID | str) -> None:
     """Run the consumer's handler on a dead message again.
 
-    If the handler succeeds, the receipt becomes handled in the same commit. Otherwise the message stays dead, with the
-    new error and one more attempt. If a message is replayed twice at the same time, the second replay waits for the
-    first.
+    If the handler succeeds, its writes and the new status of the receipt, `handled`, commit together. If the handler
+    fails, the message stays dead, with the new error and one more attempt. If a message is replayed twice at the same
+    time, the second replay waits for the first.
 
-    A message without a consumer is kept for `es_django.unhandled`. All handlers that its type has now must succeed, or
-    none takes effect.
+    A message that had no handler is kept for the consumer `es_django.unhandled`. Its replay runs all handlers that the
+    type has now, in one transaction: if one of them fails, none takes effect.
 
     Raises:
         NotReplayable: the message is not dead, or has no handler.
@@ -51,7 +51,13 @@ def replay(consumer: str, message_id: UUID | str) -> None:
     ids = {"consumer": consumer, "message_id": message_id}
     if failure is not None:
         reason = storable_text(failure)
-        logger.warning("replay of message %s failed in consumer %s: %s", message_id, consumer, reason, extra=ids)
+        logger.warning(
+            "replay of message %s failed in consumer %s, and the message stays dead: %s",
+            message_id,
+            consumer,
+            reason,
+            extra=ids,
+        )
         raise failure
     logger.info("replay of dead message %s succeeded in consumer %s", message_id, consumer, extra=ids)
 

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and their errors: each on one line."""
+"""Arguments that several commands share, and errors of commands on one line."""
 
 import math
 import os
@@ -11,8 +11,10 @@ from es_django.management.terminal import printable
 
 
 def add_by(parser: ArgumentParser) -> None:
-    """Add `--by`, the person who asks for the change. The default is the user of this shell."""
-    parser.add_argument("--by", type=_person, default=_user(), help="who asks for it, for the log (default: you)")
+    """Add `--by`, the person who asks for the change. The default is the user of the operating system."""
+    parser.add_argument(
+        "--by", type=_person, default=_user(), help="who asks for the change, for the log (default: your user name)"
+    )
 
 
 def _person(text: str) -> str:
@@ -24,7 +26,7 @@ def _person(text: str) -> str:
 def _user() -> str:
     try:
         return getuser()
-    except (KeyError, OSError):  # as in a container whose user has no name
+    except (KeyError, OSError):  # for example in a container whose user has no name
         return f"uid {os.getuid()}"
 
 

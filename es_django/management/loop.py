@@ -1,4 +1,4 @@
-"""The loop of the commands that work until they are stopped."""
+"""The loop of commands that run until they are stopped."""
 
 import signal
 import time
@@ -12,13 +12,13 @@ from es_django.core.errors import EsDjangoError
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 NAP: Final = 0.5
-"""Seconds between two checks for a signal during a pause. A signal does not end a sleep."""
+"""Seconds between two checks for a signal during a pause. A signal does not end `time.sleep`."""
 
 
 class Loop:
     """Repeats work until SIGTERM or SIGINT (Ctrl-C).
 
-    The first signal lets the current work end. A second one ends the process at once, in case the work hangs.
+    After the first signal, the current work ends normally. If the work hangs, a second signal ends the process at once.
     """
 
     def __init__(self, interval: float, stderr: OutputWrapper) -> None:
@@ -33,7 +33,7 @@ class Loop:
         """Call `work` again and again, and return the sum of its results.
 
         After a result of 0, pause for the interval, or end if `once` is set. After a retryable error, print the error
-        and pause; if `once` is set, raise it.
+        and pause, or raise the error if `once` is set. Raise any other error.
         """
         total = 0
         before = {number: signal.signal(number, self._stop) for number in SIGNALS}

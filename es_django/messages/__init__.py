@@ -1,1 +1,1 @@
-"""Messages and their formats: CloudEvents, and the signatures of Standard Webhooks."""
+"""Messages, their conversion to CloudEvents, and the signatures of Standard Webhooks."""

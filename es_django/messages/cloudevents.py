@@ -1,16 +1,17 @@
-"""Converts messages to CloudEvents 1.0 and back without loss.
+"""Convert messages to CloudEvents 1.0 and back without loss.
 
 | CloudEvent | message |
 | --- | --- |
 | `id`, `type`, `data` | `message_id`, `type`, `data` |
 | `source` | "/" and the percent-encoded `destination` |
 | `partitionkey` | `key` |
-| `streamcategory`, `streamkey`, `streamversion`; `subject` for people | `stream`, `stream_version` |
+| `streamcategory`, `streamkey`, `streamversion` | `stream`, `stream_version` |
+| `subject`, for people to read | `stream` |
 | `correlationid`, `causationid` | the headers `correlation_id`, `causation_id` |
-| any other extension attribute | the header of that name |
+| any other extension attribute | the header of the same name |
 | `otherheaders`, a JSON object | the headers that cannot be extension attributes |
 
-A message has no time, so the event has no `time`. Send events in structured mode, where the data can be any JSON value.
+A message has no time, so its event has no `time`. Send events in structured mode: there, data can be any JSON value.
 """
 
 import json
@@ -46,7 +47,7 @@ _EXTENSION_NAME = re.compile(r"[a-z0-9]{1,20}")
 
 
 def to_cloudevent(message: Message) -> CloudEvent:
-    """Return the event of a message whose data is decoded JSON."""
+    """Return the CloudEvent of a message. The data of the message must be decoded JSON."""
     attributes: dict[str, Any] = {
         "specversion": "1.0",
         "id": str(message.message_id),
@@ -61,7 +62,7 @@ def to_cloudevent(message: Message) -> CloudEvent:
         attributes["streamcategory"] = message.stream.category
         attributes["streamkey"] = message.stream.key
     if message.stream_version is not None:
-        # As text, because the integers of CloudEvents have 32 bits.
+        # As text, because an integer attribute of a CloudEvent has 32 bits.
         attributes["streamversion"] = str(message.stream_version)
     others = {}
     for name, value in message.headers.items():
@@ -77,8 +78,9 @@ def to_cloudevent(message: Message) -> CloudEvent:
 def make_cloudevent(attributes: dict[str, Any], data: Any) -> CloudEvent:
     """Return an event that has only these attributes.
 
-    The class itself adds a new id and time to each event that lacks them, so that a repeat would differ. Raises
-    `cloudevents.core.exceptions.CloudEventValidationError`.
+    Without an id or time, `CloudEvent` itself adds a new one, and a repeated event would differ from the first. This
+    function adds none. Raise `cloudevents.core.exceptions.CloudEventValidationError` if an attribute is missing or
+    invalid.
     """
     event = CloudEvent({"id": None, "specversion": None, **attributes}, data)
     if "time" not in attributes:
@@ -90,12 +92,12 @@ def from_cloudevent(event: BaseCloudEvent) -> Message:
     """Return the message of an event that es_django or any other producer made.
 
     - An id that is a UUID becomes the message id. Any other id is unique only within its source, so the message id is a
-      UUID derived from both, and the id is kept as the header `id`.
-    - Attributes without a field become headers: `source`, `subject`, `time`, `dataschema`, and a `datacontenttype`
-      other than JSON.
-    - Bytes become base64, with the header `datacontentencoding`.
+      UUID derived from the source and the id. The header `id` keeps the original id.
+    - Attributes that are not fields of a message become headers: `source`, `subject`, `time`, `dataschema`, and a
+      `datacontenttype` other than JSON.
+    - Binary data becomes base64 text, with the header `datacontentencoding`.
 
-    Raises `InvalidCloudEvent`.
+    Raise `InvalidCloudEvent` if an attribute is invalid.
     """
     attributes = dict(event.get_attributes())
     source, given_id = attributes["source"], attributes.pop("id")

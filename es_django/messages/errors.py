@@ -7,7 +7,7 @@ from es_django.core.errors import EsDjangoError
 
 @dataclass(eq=False)
 class InvalidCloudEvent(EsDjangoError):
-    """The content is not a valid CloudEvent; `reason` tells its sender why."""
+    """The content is not a valid CloudEvent. `reason` explains the fault to the sender."""
 
     reason: str
 

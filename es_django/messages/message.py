@@ -1,4 +1,4 @@
-"""Messages to other systems: as they are written, and as they are sent."""
+"""Messages to other systems: as code writes them, as they are stored, and as built-in types for JSON."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -15,9 +15,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A message to another system.
 
     - `data` is any JSON value.
-    - `key`: messages of one destination with the same key are published in order. Messages without a key are not.
-    - `delay`: the message is not published before this time has passed.
-    - `stream` and `stream_version` identify the event that the message was made from, if any. The store sets them.
+    - `key`: messages with the same destination and key are published in order. Messages without a key have no order.
+    - `delay`: the message is published after this time has passed.
+    - `stream` and `stream_version` identify the event from which the message was made, if any. The store sets them.
     """
 
     type: str
@@ -38,7 +38,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class StagedMessage(msgspec.Struct, frozen=True):
     """An encoded message that is about to be stored.
 
-    `ordinal` is the number of its event within the append, counted from 1; 0 if the message has no event.
+    `ordinal` is the number of the message's event within the append, counted from 1, or 0 without an event.
     """
 
     message: Message
@@ -55,5 +55,5 @@ def to_wire(message: Message) -> dict[str, Any]:
 
 
 def from_wire(fields: dict[str, Any]) -> Message:
-    """Return the message that `to_wire` encoded. Raises `msgspec.ValidationError` if `fields` is not a message."""
+    """Return the message that `to_wire` encoded. Raise `msgspec.ValidationError` if `fields` is not a message."""
     return msgspec.convert(fields, type=Message)

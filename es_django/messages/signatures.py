@@ -1,4 +1,4 @@
-"""Signatures of Standard Webhooks, with one parser of secrets for messages that are sent and that are received."""
+"""Signatures of Standard Webhooks, for messages that are sent and for messages that are received."""
 
 import base64
 import binascii
@@ -15,8 +15,8 @@ PREFIX = "whsec_"
 def signer(secret: str, name: str) -> Webhook:
     """Return the object that signs and verifies with a secret.
 
-    Raises `ImproperlyConfigured`, which shows `name` and not the secret, unless the secret is "whsec_" followed by the
-    base64 of 24 to 64 bytes.
+    A secret is "whsec_" followed by the base64 of 24 to 64 bytes. If it is malformed, raise `ImproperlyConfigured`. The
+    error shows `name`, but never the secret.
     """
     encoded = secret.removeprefix(PREFIX)
     try:
@@ -33,9 +33,9 @@ def ingress_signer(index: int, secret: str) -> Webhook:
 
 
 def is_signed(headers: Mapping[str, str], body: bytes) -> bool:
-    """Return whether a secret of the ingress signed the body, and the headers' id and time, within five minutes.
+    """Return whether a secret of the ingress signed the body and the headers' id and time at most five minutes ago.
 
-    Raises `ImproperlyConfigured` if one of the secrets is malformed, whichever of them signed.
+    Raise `ImproperlyConfigured` if any secret is malformed, even if another secret made the signature.
     """
     signers = [ingress_signer(index, secret) for index, secret in enumerate(conf.settings().ingress.secrets)]
     return any(_verifies(signer, headers, body) for signer in signers)
@@ -45,6 +45,6 @@ def _verifies(signer: Webhook, headers: Mapping[str, str], body: bytes) -> bool:
     try:
         signer.verify(body, dict(headers), json_parse=False)
     except Exception:
-        # The package raises any kind of exception for a malformed header.
+        # For a malformed header, standardwebhooks raises exceptions of many classes.
         return False
     return True

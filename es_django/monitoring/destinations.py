@@ -1,7 +1,7 @@
-"""How many messages to each destination are in which state, seen from the database.
+"""The number of messages in each state, for each destination, read from the database.
 
-So the claims of a relay that died are counted as well, and messages to a destination that was removed from the
-settings. Of each destination and status, the `lag.MOST` oldest messages are looked at.
+The numbers include the claims of relays that died, and messages to destinations that were removed from the settings.
+For each destination and status, only the `lag.MOST` oldest messages are counted.
 """
 
 from collections.abc import Iterator
@@ -29,9 +29,10 @@ WAITING_SINCE = {
 class DestinationHealth(msgspec.Struct, frozen=True):
     """The messages to one destination.
 
-    `is_known` is False if the settings do not have the destination. `counts` has the number of messages in each of the
-    `COUNTED_STATES`. `due_seconds` is for how long the oldest ready or abandoned message has been due, and
-    `backing_off_seconds` is the age of the oldest message that is backing off.
+    - `is_known` is False if the settings do not have the destination.
+    - `counts` holds the number of messages in each of the `COUNTED_STATES`.
+    - `due_seconds` is the time for which the oldest ready or abandoned message has been due.
+    - `backing_off_seconds` is the age of the oldest message that is backing off.
     """
 
     name: str
@@ -46,14 +47,14 @@ class DestinationHealth(msgspec.Struct, frozen=True):
 
 
 def destinations() -> list[DestinationHealth]:
-    """The configured destinations in the order of the settings, then the others that have open or dead messages."""
+    """Return the configured destinations in the order of the settings, then others that have open or dead messages."""
     known = list(conf.settings().destinations)
     others = {name for status in COUNTED_STATUSES for name in _destinations(status)} - {*known}
     return [_destination(name, name in known) for name in [*known, *sorted(others)]]
 
 
 def problems_of(destination: DestinationHealth, max_lag: float) -> Iterator[str]:
-    """One sentence for each problem of a destination; a lag of more than `max_lag` seconds is one."""
+    """Yield one sentence for each problem of a destination. A lag of more than `max_lag` seconds is a problem."""
     name, counts = destination.name, destination.counts
     if destination.has_open_messages and not destination.is_known:
         yield f'messages to {name} wait, but ES_DJANGO["DESTINATIONS"] does not have it: configure it, or discard them'
@@ -95,7 +96,7 @@ def _destination(name: str, is_known: bool) -> DestinationHealth:
 
 
 def _destinations(status: Status) -> Iterator[str]:
-    """The destinations that have messages of this status; one index step finds each, however many messages it has."""
+    """Yield the destinations that have messages of this status, each with one lookup in the index."""
     names = _messages(status).order_by("destination").values_list("destination", flat=True)
     name = names.first()
     while name is not None:

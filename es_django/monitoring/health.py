@@ -1,7 +1,7 @@
 """The health of the store: the lag of each projection and destination, the safe end of the log, and dead messages.
 
-A lag is measured against the newest committed event, on the database's clock. So a runner that hangs shows a growing
-lag, and so does an append that never ends. Counting stops at `lag.MOST`.
+A lag is measured against the newest committed event, on the database's clock. So the lag grows while a runner hangs, or
+while an append does not end. Counting stops at `lag.MOST`.
 """
 
 import msgspec
@@ -25,7 +25,10 @@ from es_django.store.error_translation import storage_errors
 
 
 class LogHealth(msgspec.Struct, frozen=True):
-    """The position of the newest event, the safe end, and the events that appends in flight hold back."""
+    """The position of the newest event, the safe end of the log, and the committed events after the safe end.
+
+    Appends in flight hold these events back: readers get them only after the appends have ended.
+    """
 
     newest: int
     safe_end: int
@@ -63,9 +66,9 @@ class Health(msgspec.Struct, frozen=True):
 
 
 def status(*, max_lag: float = 60.0) -> Health:
-    """Read the health. A lag of more than `max_lag` seconds is a problem; so is a failed projection or a dead message.
+    """Read the health. A lag of more than `max_lag` seconds, a failed projection and a dead message are problems.
 
-    Raises `StorageError` if the database fails, and in a transaction in which the log cannot be read.
+    Raise `StorageError` if the database fails, or inside a transaction that does not permit reading the log.
     """
     with storage_errors("read the status", connections[conf.settings().database]):
         log = _log()
@@ -97,7 +100,7 @@ def _lag(events: QuerySet[StoredEvent]) -> Lag:
 def _log() -> LogHealth:
     newest = newest_position()
     end = store_for().safe_end()
-    # Events that were committed since `newest` was read are not held back, so they are left out.
+    # Leave out events that were committed after `newest` was read: nothing is known to hold them back.
     return LogHealth(newest, end, _lag(_events().filter(position__gt=end, position__lte=newest)))
 
 

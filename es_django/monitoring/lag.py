@@ -1,4 +1,4 @@
-"""How far a reader is behind, counted up to a bound."""
+"""The lag of a reader of the log, counted up to a limit."""
 
 from datetime import timedelta
 from typing import Final
@@ -6,11 +6,11 @@ from typing import Final
 import msgspec
 
 MOST: Final = 10_000
-"""Counting stops at this number, so that a long queue does not make it slow."""
+"""Counting stops at this number, so that a long queue does not make counting slow."""
 
 
 class Lag(msgspec.Struct, frozen=True):
-    """How many events are waiting, at most `MOST`, and for how many seconds the oldest one has been waiting."""
+    """The number of waiting events, at most `MOST`, and the seconds for which the oldest event has been waiting."""
 
     count: int
     seconds: float
@@ -20,5 +20,5 @@ NO_LAG: Final = Lag(0, 0.0)
 
 
 def seconds_of(age: timedelta) -> float:
-    """An age in seconds, to the millisecond. It is not negative, even if clocks disagree."""
+    """Return an age in seconds, rounded to milliseconds. If clocks disagree and the age is negative, return 0."""
     return max(0.0, round(age.total_seconds(), 3))

@@ -1,9 +1,9 @@
-"""Metrics for Prometheus, in its default registry. Imported if `prometheus-client` is installed.
+"""Metrics for Prometheus, in its default registry. es_django imports this module if `prometheus-client` is installed.
 
 - Counters and durations are recorded when this process does the work, whether or not its transaction commits.
-- The gauges of the health are read from the database at each scrape.
+- Gauges are read from the database at each scrape, through `health.status()`.
 
-In prometheus-client's multiprocess mode each scrape has a registry of its own: register `HealthCollector()` there.
+In prometheus-client's multiprocess mode, each scrape has a registry of its own. Register `HealthCollector()` in it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -69,14 +69,14 @@ class HealthCollector(Collector):
             yield _gauge("up", "1 if the database answered, 0 if it failed", [], [([], 0)])
             return
         finally:
-            # A scrape may run in a thread without a request, where nothing else closes the connection.
+            # A scrape may run in a thread without a request. Django closes connections only at the end of a request.
             if not was_open:
                 connection.close()
         yield _gauge("up", "1 if the database answered, 0 if it failed", [], [([], 1)])
         yield from _gauges(health)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, so that registering the collector does not query the database."""
+        """Return no metrics, so that registering the collector does not query the database."""
         return []
 
 

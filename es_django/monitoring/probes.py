@@ -1,7 +1,7 @@
-"""Liveness and readiness of a web process, for an orchestrator.
+"""Liveness and readiness of a web process, for an orchestrator such as Kubernetes.
 
-`path("health/", include("es_django.monitoring.probes"))` adds `health/live` and `health/ready`. Neither needs a login,
-and neither reveals internals.
+Add `path("health/", include("es_django.monitoring.probes"))` to the URLs to get `health/live` and `health/ready`. Both
+work without a login, so they reveal no internals.
 """
 
 from functools import cache
@@ -21,18 +21,18 @@ from es_django import conf
 @require_safe
 @never_cache
 def liveness(request: HttpRequest) -> HttpResponse:
-    """200 if the process answers. The database is not queried, since a restart of this process would not repair it."""
+    """Return 200 if the process answers. Do not query the database: restarting this process would not repair it."""
     return HttpResponse("alive\n", content_type="text/plain")
 
 
 @require_safe
 @never_cache
 def readiness(request: HttpRequest) -> JsonResponse:
-    """200 if the database answers and has the migrations of es_django, otherwise 503.
+    """Return 200 if the database answers and has the migrations of es_django, otherwise 503.
 
-    The body has both results, as in `{"database": true, "migrations": false}`. Problems of `health.status()` do not
-    count: a lagging projection or a dead message is not a reason to take web processes out of service. Watch those with
-    `es_status` or the metrics.
+    The body holds the two results, as in `{"database": true, "migrations": false}`. The problems of `health.status()`
+    do not count: a lagging projection or a dead message is not a reason to take web processes out of service. Watch
+    such problems with `es_status` or the metrics.
     """
     answers = _answers()
     ready = {"database": answers, "migrations": answers and is_migrated()}
@@ -50,7 +50,7 @@ urlpatterns: list[URLPattern] = [path("live", liveness, name="live"), path("read
 
 
 def is_migrated() -> bool:
-    """Whether the database has every migration of es_django that this release has."""
+    """Return whether every es_django migration of this release has been applied to the database."""
     recorder = MigrationRecorder(connections[conf.settings().database])
     try:
         applied = set(recorder.migration_qs.filter(app="es_django").values_list("name", flat=True))

@@ -1,8 +1,8 @@
-"""Spans for OpenTelemetry, linked to the spans of their causes. Imported if `opentelemetry-api` is installed.
+"""Spans for OpenTelemetry, linked to the spans of their causes.
 
-The span of an append or a send is stored as `traceparent`, in the metadata of its events and the headers of its
-messages. Publishing, projecting and handling happen later, for many causes at once. So their spans are not children of
-the stored spans, but have links to them.
+es_django imports this module if `opentelemetry-api` is installed. The span of an append or a send is stored as
+`traceparent`, in the metadata of the events and the headers of the messages. Publishing, projecting and handling happen
+later, for many causes at once. So the later spans are not children of the stored spans, but link to them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ from es_django.core.instrumentation import Kind, Work, listeners
 
 TRACEPARENT = "traceparent"
 MOST_LINKS = 128
-"""OpenTelemetry's default limit of links in a span."""
+"""OpenTelemetry's default limit for the links of a span."""
 
 _KINDS = {
     Kind.APPEND: SpanKind.INTERNAL,
@@ -32,7 +32,7 @@ _propagator = TraceContextTextMapPropagator()
 
 @contextmanager
 def traced(work: Work) -> Iterator[None]:
-    """A span around the work. It has the class of an error, but not its text, which may quote a payload."""
+    """Open a span around the work. Record the class of an error, but not its text, which may quote a payload."""
     name = f"es_django.{work.kind.value}"
     with _tracer.start_as_current_span(
         name, kind=_KINDS[work.kind], record_exception=False, set_status_on_exception=False
@@ -53,7 +53,7 @@ def traced(work: Work) -> Iterator[None]:
 
 
 def traceparent() -> Mapping[str, str]:
-    """The current span, for the metadata of the events and messages that are written in it."""
+    """Return the current span, for the metadata of events and messages that are written during the span."""
     carrier: dict[str, str] = {}
     if get_current_span().is_recording():
         _propagator.inject(carrier)

@@ -1,4 +1,4 @@
-"""The transactional outbox: messages are stored in the transaction of a change, and published after its commit."""
+"""The transactional outbox: a message is stored in the transaction of a change, and published after the commit."""
 
 from es_django._lazy import public_names
 

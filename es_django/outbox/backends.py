@@ -1,4 +1,4 @@
-"""Finds the outbox that is in use."""
+"""Find the outbox that is in use."""
 
 from functools import cache
 
@@ -11,7 +11,7 @@ from es_django.store.memory import MemoryEventStore
 
 
 def outbox_store() -> OutboxStore:
-    """The outbox in ES_DJANGO["DATABASE"], or in memory while a test uses the event store in memory."""
+    """Return the outbox in ES_DJANGO["DATABASE"], or the outbox in memory if the event store in memory is in use."""
     store = store_for()
     if isinstance(store, MemoryEventStore):
         return memory_outbox(store)

@@ -1,6 +1,6 @@
 """Circuit breakers: while a destination is unreachable, its messages wait and lose no attempts.
 
-Each process has its own, since one process may reach a destination that another cannot.
+Each process has its own circuit breakers, because one process may reach a destination that another cannot reach.
 """
 
 import logging
@@ -26,22 +26,22 @@ _circuits: dict[str, _Circuit] = {}
 
 
 def is_open(destination: str) -> bool:
-    """Whether it is too early to try the destination again."""
+    """Return whether it is too early to try the destination again."""
     circuit = _circuits.get(destination)
     return circuit is not None and time.monotonic() < circuit.open_until
 
 
 def unreachable_destinations() -> dict[str, DestinationUnreachable]:
-    """The destinations that were unreachable when they were last tried, each with the error."""
+    """Return the destinations that were unreachable at the last attempt, each with its error."""
     return {destination: circuit.error for destination, circuit in list(_circuits.items())}
 
 
 def record_failure(destination: str, error: DestinationUnreachable) -> None:
-    """Open the circuit, for longer with each failure in a row. Only the first one is logged."""
+    """Open the circuit, for longer after each consecutive failure. Log only the first failure."""
     before = _circuits.get(destination)
     if before is None:
         ids = {"destination": destination}
-        logger.error("destination %s cannot be reached, its messages wait: %s", destination, error, extra=ids)
+        logger.error("destination %s cannot be reached, and its messages wait: %s", destination, error, extra=ids)
     failures = before.failures + 1 if before is not None else 1
     open_until = time.monotonic() + seconds_open(failures, conf.settings().outbox)
     _circuits[destination] = _Circuit(failures, open_until, error)

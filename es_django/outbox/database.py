@@ -1,4 +1,4 @@
-"""The outbox in PostgreSQL or SQLite: one statement claims a batch, one settles it, on the database's clock."""
+"""The outbox in PostgreSQL or SQLite. One statement claims a batch, and one settles it. Times are the database's."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,7 +78,8 @@ class DatabaseOutbox(OutboxStore):
 
     @contextmanager
     def _transaction(self, operation: str) -> Iterator[CursorWrapper]:
-        # Durable, since a message must not be published inside a transaction that could still be rolled back.
+        # `durable` refuses to run inside another transaction. If that one rolled back a claim, its message could be
+        # published twice.
         with (
             storage_errors(operation, connections[self.using]),
             transaction.atomic(using=self.using, durable=True),

@@ -31,7 +31,7 @@ class ClaimLost(EsDjangoError):
 
 
 class PublishError(EsDjangoError):
-    """A message could not be published. Leave it retryable if the outcome is unknown."""
+    """A message could not be published. Set `retryable` to False only if the message certainly has not arrived."""
 
     def __init__(self, reason: object, *, retryable: bool = True) -> None:
         self.reason: str = str(reason)
@@ -40,9 +40,9 @@ class PublishError(EsDjangoError):
 
 
 class DestinationUnreachable(PublishError):
-    """The destination cannot be reached, so the message was not even handed over.
+    """The destination cannot be reached, so the message was not sent.
 
-    It does not count as an attempt: all messages of the destination wait until it can be reached again.
+    No attempt is counted. All messages of the destination wait until the destination can be reached again.
     """
 
     def __init__(self, reason: object) -> None:

@@ -1,6 +1,6 @@
-"""Renews a worker's claims in the background while their messages are being published.
+"""Renew a worker's claims in the background while their messages are being published.
 
-Without it, a batch that takes longer than its lease would be claimed and published by other workers as well.
+Without renewal, the lease of a slow batch would expire, and other workers would publish its messages as well.
 """
 
 import logging
@@ -19,11 +19,14 @@ logger: logging.Logger = logging.getLogger("es_django.outbox")
 
 THREAD_NAME = "es_django claim heartbeat"
 PATIENCE = 10.0
-"""One call of a publisher may last this many leases. After that it counts as hanging, and its claims run out."""
+"""How many leases one call of a publisher may last. After that the call counts as hanging, and its claims run out."""
 
 
 class Heartbeat:
-    """Keeps the worker's claims within its block, as long as `record_progress` is called now and then."""
+    """Renews the claims of a worker inside a `with` block.
+
+    Call `record_progress` after each call of the publisher. After `PATIENCE` leases without it, renewal ends.
+    """
 
     def __init__(
         self, store: OutboxStore, worker: str, claims: Sequence[Claim], *, claimed_at: float, lease: float
@@ -49,10 +52,10 @@ class Heartbeat:
         self._thread.join()
 
     def holds(self, claim: Claim) -> bool:
-        """Whether the worker still holds the claim, as far as is known.
+        """Return whether the worker still holds the claim, without asking the store.
 
-        A claim counts as lost if its last renewal is older than the lease, because the renewal hangs or the process was
-        suspended.
+        A claim whose last renewal is older than the lease counts as lost. This happens if the renewal hangs, or if the
+        process was suspended.
         """
         return claim.id in self._held and time.monotonic() < self._renewed_at + self._lease
 
@@ -85,6 +88,11 @@ class Heartbeat:
             self._held = self._store.extend(self._worker, self._claims, lease=self._lease)
             self._renewed_at = now
         except EsDjangoError as error:
-            logger.warning("worker %s could not renew its claims: %s", self._worker, error, extra=self._ids)
+            logger.warning(
+                "worker %s could not renew its claims, and tries again until they expire: %s",
+                self._worker,
+                error,
+                extra=self._ids,
+            )
             if now - self._renewed_at > self._lease:
                 self._held = set()

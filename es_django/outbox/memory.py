@@ -1,4 +1,4 @@
-"""The outbox of the event store in memory, for tests. It is the shortest complete implementation of the port."""
+"""The outbox of the event store in memory, for tests: the shortest complete implementation of the port."""
 
 import sys
 import threading
@@ -19,7 +19,7 @@ from es_django.store.memory import MemoryEventStore
 
 
 class Row(msgspec.Struct):
-    """A message and its status. Times are seconds of the monotonic clock."""
+    """A message and its status. Times are in seconds on the monotonic clock."""
 
     id: int
     message: Message
@@ -37,7 +37,7 @@ class Row(msgspec.Struct):
 
 
 class MemoryOutbox(OutboxStore):
-    """The outbox of one event store in memory. `rows` has every committed message, with its status."""
+    """The outbox of one event store in memory. `rows` holds every committed message with its status."""
 
     def __init__(self, store: MemoryEventStore) -> None:
         self._store = proxy(store)
@@ -54,7 +54,7 @@ class MemoryOutbox(OutboxStore):
 
     def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
         if self._store.in_transaction:
-            raise RuntimeError("messages are claimed outside any transaction")
+            raise RuntimeError("messages cannot be claimed inside a transaction: claim them after it has ended")
         with self._lock:
             claims: list[Claim] = []
             for row in self._batch(destination, limit, time.monotonic()):
@@ -68,7 +68,7 @@ class MemoryOutbox(OutboxStore):
         open_rows = [row for row in self.rows if row.message.destination == destination and row.status in OPEN]
 
         def claimable(status: Status, attempts: range) -> list[Row]:
-            """The due messages of this status, except those behind an open message of their key that is not taken."""
+            """Return the due messages of this status, except later ones of a key whose open message is left out."""
             taken: list[Row] = []
             held_back: set[str] = set()
             for row in open_rows:
@@ -131,5 +131,5 @@ _outboxes: "WeakKeyDictionary[MemoryEventStore, MemoryOutbox]" = WeakKeyDictiona
 
 
 def memory_outbox(store: MemoryEventStore) -> MemoryOutbox:
-    """The outbox of an event store in memory."""
+    """Return the outbox of an event store in memory."""
     return _outboxes.setdefault(store, MemoryOutbox(store))

@@ -1,4 +1,4 @@
-"""The transitions that an operator may ask for. Each changed message is logged, with the operator's name."""
+"""The transitions that an operator may ask for. Each changed message is logged with the operator's name."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -15,24 +15,32 @@ CHUNK = 500
 
 
 def requeue(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
-    """Make dead messages due at once, with their attempts set back to 0. Other messages are left alone.
+    """Make dead messages due at once, and reset their attempts to 0. Leave messages of another status unchanged.
 
-    Later messages of their keys may have been published before them. `by` names the operator, for the log. Returns the
-    ids of the requeued messages. Raises `StorageError` if the database fails, and ValueError if `by` is blank.
+    A requeued message may be published after later messages of its key. `by` names the operator, for the log. Return
+    the ids of the requeued messages.
+
+    Raises:
+        StorageError: the database failed.
+        ValueError: `by` is blank.
     """
     return _change_status(message_ids, Transition.REQUEUE, by)
 
 
 def release(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
-    """Make pending and claimed messages due at once, with at least one attempt left. Otherwise as `requeue`.
+    """Make pending and claimed messages due at once, with at least one attempt left.
 
-    The worker of a claimed message can no longer settle it. If that worker still runs, the message may arrive twice.
+    The worker of a claimed message can no longer settle the claim. If that worker still runs, the message may arrive
+    twice. The argument `by`, the result and the errors are those of `requeue`.
     """
     return _change_status(message_ids, Transition.RELEASE, by)
 
 
 def discard(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
-    """Give up pending and dead messages for good. Later messages of their keys go on. Otherwise as `requeue`."""
+    """Give up pending and dead messages for good. They no longer hold back later messages of their keys.
+
+    The argument `by`, the result and the errors are those of `requeue`.
+    """
     return _change_status(message_ids, Transition.DISCARD, by)
 
 

@@ -1,10 +1,10 @@
 """The port of the outbox: workers claim messages, and settle the claims.
 
 - A claim is a lease, measured on the store's clock.
-- Settling is fenced: it needs the same worker, the same attempt and a live lease. So a worker that was slow or cut off
-  cannot change a message that another worker has claimed since.
-- A message is claimed only together with, or after, all earlier open messages of its destination and key. So no message
-  overtakes an earlier one that fails.
+- Settling is fenced: it requires the same worker, the same attempt and an unexpired lease. A worker that was slow or
+  cut off therefore cannot change a message that another worker has claimed since.
+- A message is claimed with or after all earlier open messages of its destination and key, never before one. So no
+  message overtakes an earlier message that fails.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ from es_django.outbox.states import Transition
 class Claim(msgspec.Struct, frozen=True):
     """A worker's right to publish a message and settle it.
 
-    `attempts` includes this attempt; `last_error` is the error of an earlier one.
+    `attempts` includes this attempt. `last_error` is the error of the last attempt that failed, or empty.
     """
 
     id: int
@@ -31,10 +31,14 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """The result of a claim: published if `error` is None.
+    """The result of a claim.
 
-    With `tried=False` no attempt is counted: the publisher did not get the message, or its destination was unreachable.
-    `error` is the reason, if there is one.
+    | `tried` | `error` | the message |
+    | --- | --- | --- |
+    | True | None | was published |
+    | True | an error | was not published |
+    | False | None | was not handed to the publisher; no attempt is counted |
+    | False | an error | was not tried for this reason, such as an unreachable destination; no attempt is counted |
     """
 
     claim: Claim
@@ -46,38 +50,41 @@ class OutboxStore(ABC):
     """Claims messages, renews and settles claims, and carries out the transitions that operators ask for."""
 
     is_concurrent = False
-    """Whether the store serves one worker while another one publishes, so that two workers are faster than one."""
+    """Whether two workers of one relay are faster than one: the store serves one while the other publishes."""
 
     @abstractmethod
     def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
-        """Claim up to `limit` messages for `lease` seconds, in order, except those that other workers hold.
+        """Claim up to `limit` messages for `lease` seconds, in order. Skip messages that other workers hold.
 
-        1. Abandoned messages come first: their worker died.
-        2. A message may be what killed its worker. It is claimed alone after two workers died with it, and for its last
-           attempt. Then no other message loses an attempt with it.
+        1. Abandoned messages, whose worker died, come first.
+        2. An abandoned message may have killed its worker. It is claimed alone after two workers died with it, and for
+           its last attempt. Then no other message loses an attempt with it.
 
-        Raises RuntimeError inside an open transaction: a message must not be published if its claim can be rolled back.
+        Raise RuntimeError inside an open transaction: a message must not be published if its claim can be rolled back.
         """
 
     @abstractmethod
     def extend(self, worker: str, claims: Sequence[Claim], *, lease: float) -> set[int]:
-        """Renew claims for `lease` seconds from now. Return the ids of the claims that the worker still held."""
+        """Renew the claims that the worker still holds for `lease` seconds from now. Return their ids."""
 
     @abstractmethod
     def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[ClaimLost | None]:
         """Store the results of a worker's claims, as `retry_policy.decide` says.
 
-        Returns `ClaimLost` for each claim that the worker no longer held, and None for the others, in the same order.
-        A lost claim changes nothing.
+        Return `ClaimLost` for each claim that the worker no longer held, and None for the others, in the same order.
+        The result of a lost claim is dropped, and its message stays unchanged.
         """
 
     @abstractmethod
     def change_status(self, message_ids: Iterable[UUID], transition: Transition) -> list[UUID]:
-        """Carry out an operator's transition. Return the ids of the messages whose status was one of its origins."""
+        """Carry out an operator's transition on the messages whose status is one of its origins. Return their ids."""
 
 
 def lost_claims(worker: str, claims: Sequence[Claim], settled: Set[int]) -> list[ClaimLost | None]:
-    """`ClaimLost` for each claim that was not settled. If a message has two claims, only the later one was settled."""
+    """Return `ClaimLost` for each claim that was not settled, and None for the others.
+
+    `settled` holds the ids of settled messages. If two claims are for one message, only the later one was settled.
+    """
     latest = {claim.id: claim for claim in sorted(claims, key=lambda claim: claim.attempts)}
     return [
         None if claim.id in settled and latest[claim.id] is claim else ClaimLost(claim.message.message_id, worker)

@@ -1,8 +1,8 @@
-"""The relay: claims messages, publishes them, and settles the claims.
+"""The relay: it claims messages, publishes them, and settles the claims.
 
-Publishing happens outside any transaction. If the process dies at any point, its claims run out and their messages are
-published again: delivery is at least once. A message is sent only when no earlier message of its destination and key
-is still to be published.
+Publishing happens outside any transaction. If the process dies at any point, its claims expire, and another relay
+publishes their messages again: delivery is at least once. A message is sent only after all earlier messages of its
+destination and key have been published or given up.
 """
 
 import logging
@@ -31,9 +31,9 @@ from es_django.store.errors import StorageError
 logger: logging.Logger = logging.getLogger("es_django.outbox")
 
 CALL_SIZE = 100
-"""The most messages in one call of a publisher."""
+"""The highest number of messages in one call of a publisher."""
 SETTLE_PAUSE = 0.5
-"""Seconds before the next try, after the database failed to settle."""
+"""Seconds to wait before claims are settled again, after the database failed."""
 
 
 def relay(
@@ -41,16 +41,16 @@ def relay(
 ) -> int:
     """Publish the messages that are due, to one destination or to all. Return how many were published.
 
-    Ends when no message is left to claim, after about `seconds`, or when `is_stopped` returns True. Claims whose
-    messages were not handed to the publisher by then are returned.
+    End when no message is left to claim, after about `seconds`, or when `is_stopped` returns True. Give back
+    claims whose messages were not handed to the publisher: other relays can claim these messages at once.
 
     - Any number of relays may run at the same time.
-    - No message is claimed for an unreachable destination, until it is tried again after some seconds.
+    - After a destination was unreachable, no message to it is claimed for some seconds. Then the relay tries again.
     - While full batches are due, a second thread relays too. It has its own connections, and also calls `is_stopped`.
-    - If a publisher cannot be made, this is logged and the other destinations go on. For the one `destination` that was
-      asked for, the error is raised.
+    - If a publisher cannot be created, the error is logged, and the relay goes on with the other destinations. If
+      `destination` is given, the error is raised.
 
-    Raises `StorageError` if the database fails, and RuntimeError inside an open transaction.
+    Raise `StorageError` if the database fails, and RuntimeError inside an open transaction.
     """
     deadline = time.monotonic() + seconds
 
@@ -96,11 +96,11 @@ def _deserves_second_worker(claimed: int) -> bool:
 
 
 def _relay_batch(destination: str, is_over: Callable[[], bool]) -> tuple[int, int]:
-    """Relay one batch. Return how many messages were claimed, and how many of them were published."""
+    """Relay one batch. Return the number of claimed messages and the number of published messages."""
     publisher = publisher_for(destination)
     limits = conf.settings().outbox
     store = outbox_store()
-    # Each batch has a new worker name, so that no other batch can settle its claims.
+    # Each batch has a new worker name, so that no other batch can settle the claims of this batch.
     worker = f"{socket.gethostname()[:200]}:{os.getpid()}:{uuid4().hex[:8]}"
     claimed_at = time.monotonic()
     claims = store.claim(destination, worker, limit=limits.batch_size, lease=limits.lease)
@@ -123,8 +123,8 @@ def _publish(
 ) -> Iterator[Settlement]:
     """Publish the messages in waves, and yield the settlements of their claims.
 
-    A wave has at most one message of each key, so that a failed message holds back the later ones of its key. Claims
-    that the worker no longer holds have no settlement.
+    A wave has at most one message of each key. So when a message fails, later messages of its key are not sent yet,
+    and are held back. Claims that the worker no longer holds have no settlement.
     """
     out_of_attempts = exhausted(claims, conf.settings().outbox)
     held_back: set[str] = set()
@@ -143,7 +143,7 @@ def _publish(
             elif over or claim.message.key in held_back:
                 yield Settlement(claim, tried=False)
             elif claim.id in out_of_attempts:
-                reason = claim.last_error or "all attempts are used up, and none of them finished"
+                reason = claim.last_error or "all attempts are used up, and no attempt finished"
                 yield Settlement(claim, PublishError(reason, retryable=False), tried=False)
                 hold_back(claim)
             else:
@@ -177,7 +177,7 @@ def _waves(claims: Sequence[Claim]) -> Iterator[list[Claim]]:
             waves.append([])
         waves[wave].append(claim)
     for each in waves:
-        # Between two calls the relay can notice that its time is over, or that its claims are lost.
+        # Calls are small: only between calls, the relay notices that its time is over or its claims are lost.
         for start in range(0, len(each), CALL_SIZE):
             yield each[start : start + CALL_SIZE]
 
@@ -196,7 +196,7 @@ def _outcomes(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[Publish
 
 
 def _call(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishError | None]:
-    """Call the publisher, which is code of the project: whatever it raises or returns becomes outcomes."""
+    """Call the publisher. Turn exceptions and invalid results into outcomes, because any project can write one."""
     name = type(publisher).__name__
     try:
         outcomes = list(publisher.publish([claim.message for claim in claims]))
@@ -218,7 +218,7 @@ def _call(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishErro
 
 
 def _outage(outcomes: Sequence[PublishError | None]) -> DestinationUnreachable | None:
-    # If any message arrived, or failed in another way, the destination was reached.
+    # The destination was reached if any message arrived, or failed with another error.
     unreachable = [error for error in outcomes if isinstance(error, DestinationUnreachable)]
     return unreachable[0] if unreachable and len(unreachable) == len(outcomes) else None
 
@@ -234,7 +234,7 @@ def _settle(
             if not error.retryable or not any(heartbeat.holds(settlement.claim) for settlement in settlements):
                 raise
             ids = {"worker": worker, "destination": settlements[0].claim.message.destination}
-            logger.warning("worker %s could not settle its claims yet: %s", worker, error, extra=ids)
+            logger.warning("worker %s could not settle its claims, and tries again: %s", worker, error, extra=ids)
             time.sleep(SETTLE_PAUSE)
 
 

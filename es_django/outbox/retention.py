@@ -1,4 +1,4 @@
-"""Deletes old messages that were published or discarded."""
+"""Delete old messages that were published or discarded."""
 
 import time
 from datetime import datetime, timedelta
@@ -17,9 +17,9 @@ FINISHED = (Status.PUBLISHED, Status.DISCARDED)
 def prune_messages(older_than: timedelta, *, batch_size: int = 1000, seconds: float = 20.0) -> int:
     """Delete messages that were published or discarded longer ago than `older_than`. Return how many were deleted.
 
-    Walks the table by id in batches, up to the first message that was written after that time. So it reads little more
-    than it deletes, and needs no index of its own. Each batch is a short transaction. Ends after about `seconds`; the
-    next call goes on. Raises `StorageError` if the database fails.
+    Read the table by id in batches, and stop at a batch that ends with a message newer than `older_than`. So this reads
+    few rows that it does not delete, and needs no index of its own. Each batch is a short transaction. End after about
+    `seconds`; the next call deletes the rest. Raise `StorageError` if the database fails.
     """
     messages = OutboxMessage.objects.using(conf.settings().database)
     limit = timezone.now() - older_than

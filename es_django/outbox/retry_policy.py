@@ -1,6 +1,6 @@
-"""Decides whether a message is tried again, and when. Every such decision of the outbox is in this module.
+"""Decide whether and when a message is tried again. Every such decision of the outbox is in this module.
 
-The functions are pure, except for the jitter: the limits of ES_DJANGO["OUTBOX"] are an argument.
+The functions take the limits of ES_DJANGO["OUTBOX"] as an argument. They are pure, except for random jitter.
 """
 
 import random
@@ -14,11 +14,11 @@ from es_django.outbox.port import Claim, Settlement
 from es_django.outbox.states import Transition
 
 LONGEST_OPEN = 10.0
-"""Seconds after which an unreachable destination is tried again at the latest, so that delivery resumes soon."""
+"""The longest pause before an unreachable destination is tried again, in seconds, so that delivery resumes soon."""
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """How a settlement changes its message: the attempts that count, and the seconds until the next one."""
+    """How a settlement changes its message. `attempts` are those that count; `delay` is the seconds until a retry."""
 
     transition: Transition
     attempts: int
@@ -36,7 +36,7 @@ def decide(settlement: Settlement, limits: OutboxSettings) -> Decision:
     | failed, attempts are used up     | DEAD_LETTER | with this one    |
     | failed and is not retryable      | DEAD_LETTER | with this one    |
     | not tried                        | RETURN      | without this one |
-    | not tried, and never will be     | DEAD_LETTER | without this one |
+    | not tried and is not retryable   | DEAD_LETTER | without this one |
     """
     error = settlement.error
     text = "" if error is None else storable_text(str(error))
@@ -52,20 +52,20 @@ def decide(settlement: Settlement, limits: OutboxSettings) -> Decision:
 
 
 def exhausted(claims: Iterable[Claim], limits: OutboxSettings) -> set[int]:
-    """The ids of claims that are one attempt too many: workers died in the allowed ones, or the limit was lowered."""
+    """Return the ids of claims above `max_attempts`: workers died in the allowed attempts, or the limit was lowered."""
     return {claim.id for claim in claims if claim.attempts > limits.max_attempts}
 
 
 def suspect_from(limits: OutboxSettings) -> int:
-    """The number of attempts from which on an abandoned message is suspected to kill workers, and is claimed alone."""
+    """Return the attempts after which an abandoned message is suspected of killing workers, and is claimed alone."""
     return min(2, limits.max_attempts - 1)
 
 
 def attempts_after_release(limits: OutboxSettings) -> int:
-    """The highest number of attempts that a released message keeps, so that it has at least one left."""
+    """Return the highest number of used attempts that a released message keeps, so that at least one is left."""
     return limits.max_attempts - 1
 
 
 def seconds_open(failures: int, limits: OutboxSettings) -> float:
-    """For how long a circuit stays open after so many failures in a row."""
+    """Return for how many seconds a circuit stays open after this number of consecutive failures."""
     return min(LONGEST_OPEN, limits.backoff.after(failures))

@@ -1,6 +1,7 @@
-"""A second relay thread: while one thread publishes, the database claims and settles for the other.
+"""A second relay thread: while one thread publishes, the other claims and settles in the database.
 
-To the database they are two relays. Their claims keep them apart, and keep the order of each key, as with any two.
+For the database, the threads are two separate relays. As between any two relays, claims keep the threads from taking
+the same message, and keep the messages of each key in order.
 """
 
 import os
@@ -17,10 +18,10 @@ THREAD_NAME = "es_django second relay worker"
 
 
 class SecondWorker:
-    """Does the same work in a second thread, once it is started. The block ends when both threads have ended.
+    """A context manager that runs `work` in a second thread after `start`. The block ends when both threads have ended.
 
-    `work` gets a function that returns True when the block has failed: the work must end then, too. It returns how many
-    messages it published.
+    `work` receives a function that returns True after the block has raised; then `work` must end. `work` returns the
+    number of messages that it published.
     """
 
     def __init__(self, work: Callable[[Callable[[], bool]], int]) -> None:
@@ -39,11 +40,11 @@ class SecondWorker:
             if error is None and self._future is not None and not self._future.cancel():
                 self.published = self._future.result()
         finally:
-            # After an error the block does not wait for the thread, whose publisher may hang for the same reason.
+            # After an error, do not wait for the second thread: its publisher may hang for the same reason.
             self._block_ended.set()
 
     def start(self) -> None:
-        """Start the thread, unless it was started before."""
+        """Start the second thread, unless it has already been started."""
         if self._future is None:
             self._future = _threads.submit(copy_context().run, self._run)
 
@@ -58,7 +59,7 @@ def _one_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix=THREAD_NAME)
 
 
-# The thread outlives the relay, since publishers keep one connection for each thread.
+# The thread outlives the relay, because publishers keep one connection for each thread, which the next run reuses.
 _threads = _one_thread()
 
 
@@ -67,5 +68,5 @@ def _replace_threads() -> None:
     _threads = _one_thread()
 
 
-# Threads do not survive a fork.
+# A forked process has no copy of the thread, so it starts a new one.
 os.register_at_fork(after_in_child=_replace_threads)

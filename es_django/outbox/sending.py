@@ -1,4 +1,4 @@
-"""Writes messages: one with `send`, or one for every event of a type with `@publishes`."""
+"""Write messages to the outbox: a single one with `send`, or one for each event of a class with `@publishes`."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -26,7 +26,7 @@ MadeT = TypeVar("MadeT", bound="Message | dict[str, Any] | None", covariant=True
 Publication = Callable[[StagedEvent], "Message | dict[str, Any] | None"]
 
 METADATA_HEADERS = (*METADATA_COLUMNS, "traceparent")
-"""The metadata that becomes headers of a message."""
+"""The names of the metadata that become headers of a message."""
 
 publications: list[tuple[type[Event], str, Publication]] = []
 """Each published event class, with its destination and the function that makes the message."""
@@ -44,8 +44,8 @@ def send(
 ) -> UUID:
     """Store a message for `destination` in the caller's transaction. Return its id.
 
-    The message is published after the commit, or `delay` after now: at least once, and in order among the messages of
-    the same destination and `key`.
+    After the commit, and not before `delay` has passed, the message is published at least once. Messages with the same
+    destination and `key` are published in order.
 
     Raises:
         UnknownDestination: ES_DJANGO["DESTINATIONS"] does not have `destination`.
@@ -72,7 +72,7 @@ async def asend(
     delay: timedelta | None = None,
     message_id: UUID | None = None,
 ) -> UUID:
-    """As `send`."""
+    """Store a message as `send` does, from asynchronous code."""
     sending = sync_to_async(send)
     return await sending(
         destination, type=type, data=data, key=key, headers=headers, delay=delay, message_id=message_id
@@ -90,11 +90,11 @@ def publishes(
 def publishes(
     *event_classes: type[Event], destination: str
 ) -> Callable[[Callable[[StagedEvent[Any]], MadeT]], Callable[[StagedEvent[Any]], MadeT]]:
-    """Register a function that makes a message of each event of these classes, stored in the same commit.
+    """Register a function that makes a message from each event of these classes. Both commit together.
 
-    The function gets the `StagedEvent`. It returns the data of the message, a `Message` for full control, or None for
-    no message. By default the message's type is the event's stored name and its key is the key of the stream, so that
-    the messages of one stream are published in order.
+    The function receives the `StagedEvent`. It returns the data of the message, or None for no message. By default, the
+    type of the message is the stored name of the event, and its key is the key of the stream. So the messages of one
+    stream are published in order. To set other fields, return a `Message`.
     """
 
     def register(function: Callable[[StagedEvent[Any]], MadeT]) -> Callable[[StagedEvent[Any]], MadeT]:

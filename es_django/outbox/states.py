@@ -1,6 +1,6 @@
 """The statuses of an outbox message, the transitions between them, and the states that an operator sees.
 
-The admin, the health and the checks take their queries from here, so that their numbers agree.
+The admin, `monitoring.health` and the checks take their queries from this module, so that their numbers agree.
 """
 
 from enum import Enum, StrEnum
@@ -14,11 +14,11 @@ Status = OutboxMessage.Status
 
 
 class Transition(Enum):
-    """A change of status from one of the `origins` to the `target`; `value` is its past participle, for texts."""
+    """A change of status from one of the `origins` to the `target`. `value` is a past participle for use in texts."""
 
     # By a relay
     CLAIM = "claimed", {Status.PENDING, Status.CLAIMED}, Status.CLAIMED
-    """A claimed message can be claimed again once its lease has run out."""
+    """A claimed message can be claimed again once its lease has expired."""
     PUBLISH = "published", {Status.CLAIMED}, Status.PUBLISHED
     RETRY = "postponed", {Status.CLAIMED}, Status.PENDING
     RETURN = "returned", {Status.CLAIMED}, Status.PENDING
@@ -46,9 +46,10 @@ OPEN = Transition.CLAIM.origins
 
 
 class MessageState(StrEnum):
-    """What a message waits for, or how it ended: its status and, where the status is open, its times.
+    """What a message waits for, or how it ended.
 
-    Every message is in exactly one state, and `query` finds the messages of a state.
+    Pending and claimed messages are divided into states by their times. Every message is in exactly one state. `query`
+    finds the messages in a state.
     """
 
     READY = "ready", Status.PENDING, Q(available_at__lte=Now())

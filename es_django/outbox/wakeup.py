@@ -1,7 +1,8 @@
-"""Wakes the relay as soon as a transaction that wrote messages has committed.
+"""Wake the relay as soon as a transaction that wrote messages has committed.
 
-A wakeup is only a hint: the messages are safe in the database, and the next sweep finds the messages of a lost wakeup.
-A thread of its own sends the wakeups. So a broker never fails or delays a request, and many commits share one wakeup.
+A wakeup is only a hint: the messages are safe in the database. If a wakeup is lost, the next scheduled run of the relay
+(a sweep) finds its messages. A separate thread sends the wakeups. So the broker never fails or delays a request, and
+many commits share one wakeup.
 """
 
 import logging
@@ -9,7 +10,7 @@ import os
 import time
 from threading import Event, Lock, Thread
 
-import celery.app.amqp  # noqa: F401  # imported here, since a fork could interrupt an import in the thread
+import celery.app.amqp  # noqa: F401  # imported here, because a fork could interrupt an import in the thread
 import kombu
 from celery import current_app
 from django.db import connections
@@ -21,17 +22,17 @@ logger: logging.Logger = logging.getLogger("es_django.outbox")
 
 RELAY_TASK = "es_django.relay_outbox"
 EXPIRES = 5.0
-"""Seconds after which a wakeup is dropped: a sweep has run by then."""
+"""Seconds after which the broker drops a wakeup, because a sweep has run by then."""
 INTERVAL = 0.1
-"""The least number of seconds between two wakeups of a process."""
+"""The shortest time between two wakeups of a process, in seconds."""
 BROKER_PAUSE = 5.0
-"""Seconds to wait after a broker did not take a wakeup."""
+"""Seconds to wait after the broker did not accept a wakeup."""
 
 
 class Waker:
-    """Sends wakeups from its thread, which starts with the first one.
+    """Sends wakeups from a thread of its own, which starts at the first wakeup.
 
-    Where threads do not run, as in uWSGI without `enable-threads`, only sweeps find the messages.
+    Under a server that does not run threads, such as uWSGI without `enable-threads`, only sweeps find the messages.
     """
 
     def __init__(self) -> None:
@@ -41,7 +42,7 @@ class Waker:
         self._connection = BrokerPerThread(_impatient_connection)
 
     def wake(self) -> None:
-        """Have a wakeup sent soon. Several calls in a short time share one wakeup."""
+        """Ask the thread to send a wakeup soon. Several calls in a short time share one wakeup."""
         self._wanted.set()
         with self._starting:
             if self._thread is None or not self._thread.is_alive():
@@ -84,12 +85,12 @@ os.register_at_fork(after_in_child=_replace_waker)
 
 
 def wake_relay() -> None:
-    """Have the relay's task sent soon."""
+    """Ask the thread to send the task of the relay soon."""
     _waker.wake()
 
 
 def wake_relay_on_commit(using: str) -> None:
-    """Wake the relay once after the current transaction, and not at all if its savepoint is rolled back."""
+    """Wake the relay once after the current transaction. If the current savepoint is rolled back, do not wake it."""
     connection = connections[using]
     if connection.run_on_commit:
         alive = set(connection.savepoint_ids)

@@ -54,7 +54,7 @@ def recorded(
 
 
 def message(type: str, data: object, *, key: str | None = None, headers: Mapping[str, str] | None = None) -> Message:
-    """Return the message as a handler receives it, after its data went through JSON.
+    """Return the message as a handler receives it, with its data encoded to JSON and decoded again.
 
     Raise `PayloadError` if the data cannot be encoded.
     """

@@ -1,4 +1,4 @@
-"""Run code that saves and loads aggregates without a database."""
+"""Run code that saves and loads aggregates, without a database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from es_django.store.memory import MemoryEventStore
 
 @contextmanager
 def in_memory() -> Iterator[MemoryEventStore]:
-    """Make every repository and `event_store` use a new store in memory, which the block receives.
+    """Inside a `with` block, make every repository and `event_store` use a new store in memory. Yield this store.
 
-    `outbox_messages` returns the messages that were sent. Inline projections run, and still need a database if they
-    write to one.
+    `outbox_messages` returns the messages that were sent. Inline projections run. If they write to a
+    database, the test still needs the database.
     """
     store = MemoryEventStore()
     with replaced_store(store):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def outbox_messages() -> list[Message]:
     """Return all messages that were written to the outbox, oldest first, with data and headers decoded from JSON.
 
-    Messages that were published since are included; messages of a rolled back transaction are not. This reads the
-    store in memory if one is in use, and the database otherwise, also within the test's transaction.
+    Include messages that have been published since, but not messages of a transaction that was rolled back. Read the
+    event store in memory if it is in use. Otherwise read the database, where the test's own transaction is visible.
     """
     store = store_for()
     if isinstance(store, MemoryEventStore):
@@ -29,7 +29,7 @@ def outbox_messages() -> list[Message]:
 
 
 def _as_written(row: "OutboxMessage") -> Message:
-    # The database read its clock twice, so the two times differ by a little more than the delay.
+    # The database read its clock for each of the two times, so they differ by slightly more than the delay.
     delay = round((row.available_at - row.created_at).total_seconds(), 2)
     return Message(
         type=row.type,

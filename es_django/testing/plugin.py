@@ -1,4 +1,4 @@
-"""The pytest plugin, which is installed with the package."""
+"""The pytest plugin of es_django. pytest finds it through the entry point of the package."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ def memory_event_store() -> Iterator["MemoryEventStore"]:
 
 @pytest.fixture
 def outbox_messages() -> "Callable[[], list[Message]]":
-    """Return `es_django.testing.outbox_messages`. Call it to get the messages that were written to the outbox."""
+    """Return the function `es_django.testing.outbox_messages`, which returns the messages in the outbox."""
     from es_django.testing import outbox_messages
 
     return outbox_messages

@@ -1,4 +1,4 @@
-"""Tests of an aggregate: given these events, when a command runs, then these events or this error follow."""
+"""Test an aggregate: given some events, when a command runs, then expect events or an error."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ class Scenario(Generic[A]):
         """
         self._expect_no_error()
         if inspect.iscoroutinefunction(command):
-            raise TypeError(f"{command!r} must be a plain function, not an async one")
+            raise TypeError(f"{command!r} must be a plain function, not an async function")
         before = len(self.aggregate.pending_events)
         try:
             command(self.aggregate)
@@ -77,6 +77,6 @@ def given(aggregate: type[A], *events: Event, key: str = "key") -> Scenario[A]:
 
 def _replayed(aggregate: type[A], key: str, events: Sequence[Event]) -> A:
     instance = aggregate(key)
-    # Copies, as if the events came from a store: the state must not share a list with an event.
+    # `PendingEvent` copies each event, as a store does, so that the state does not share a list with an event.
     instance._replay((version, [PendingEvent(event).event]) for version, event in enumerate(events, start=1))
     return instance

@@ -261,7 +261,7 @@ class TestFailingMessages:
                 expire_leases()
         assert deaths == 3
         assert [each.status for each in rows()] == [Status.PUBLISHED, Status.DEAD, Status.PUBLISHED, Status.PUBLISHED]
-        assert rows()[1][1:3] == (3, "all attempts are used up, and none of them finished")
+        assert rows()[1][1:3] == (3, "all attempts are used up, and no attempt finished")
 
     def test_an_exhausted_message_becomes_dead_and_keeps_its_last_error(
         self, recorder: type[Recorder], settings: Settings
@@ -426,7 +426,7 @@ class TestUnreachableDestinations:
         assert relay() == 3
         assert numbers(recorder.published) == [0, 2, 1]
         assert [record.getMessage() for record in caplog.records] == [
-            "destination tests cannot be reached, its messages wait: refused",
+            "destination tests cannot be reached, and its messages wait: refused",
             "destination tests can be reached again",
         ]
 

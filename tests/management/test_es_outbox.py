@@ -40,7 +40,10 @@ class TestOperations:
         first, second = send("noted", "noted")
         relay()
         (third,) = send("noted")
-        assert run("requeue", first, third, str(uuid4())) == "1 message was requeued; 2 skipped: not dead"
+        assert (
+            run("requeue", first, third, str(uuid4()))
+            == "1 message was requeued; 2 skipped: not found, or status is not dead"
+        )
         assert statuses() == ["pending", "dead", "pending"]
         assert second not in {first, third}
 

@@ -29,8 +29,10 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("operation", choices=OPERATIONS)
         parser.add_argument("message_ids", nargs="*", type=UUID, metavar="message-id")
-        parser.add_argument("--destination", help="all messages to this destination that the operation applies to")
-        parser.add_argument("--type", help="with --destination: only messages of this type")
+        parser.add_argument(
+            "--destination", help="change all messages to this destination whose status permits the operation"
+        )
+        parser.add_argument("--type", help="with --destination: change only messages of this type")
         add_by(parser)
 
     def handle(
@@ -55,7 +57,7 @@ class Command(BaseCommand):
         messages = "1 message was" if count == 1 else f"{count} messages were"
         line = f"{messages} {transition.value}"
         if skipped := len(wanted) - count:
-            line += f"; {skipped} skipped: not {' or '.join(sorted(transition.origins))}"
+            line += f"; {skipped} skipped: not found, or status is not {' or '.join(sorted(transition.origins))}"
         self.stdout.write(line)
 
     def _require_destination(self, destination: str) -> None:

@@ -20,13 +20,13 @@ from es_django.store.error_translation import storage_errors
 TURN = 2.0
 """Seconds of work between two checks for a signal."""
 LONG_TURN = 20.0
-"""Seconds of work at a time with `--once`, which ends at the end of the log."""
+"""Seconds of work between two checks of the end of the log, with `--once`."""
 
 
 class Command(BaseCommand):
     help = (
         "Run the asynchronous projections until SIGTERM or Ctrl-C, for projects without Celery. Any number of these "
-        "processes may run at once. With --pause, --resume or --skip, change one projection and end."
+        "processes may run at once. With --pause, --resume or --skip, change one projection and exit."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -38,7 +38,7 @@ class Command(BaseCommand):
         action.add_argument(
             "--once",
             action="store_true",
-            help="stop when every projection has reached the end of the log; exit with 1 if one has not",
+            help="exit at the end of the log; exit with 1 if a projection has not reached it",
         )
         action.add_argument("--pause", metavar="NAME", help="pause a projection until it is resumed")
         action.add_argument("--resume", metavar="NAME", help="resume a projection that is paused or failed")
@@ -68,7 +68,7 @@ class Command(BaseCommand):
         while not is_done:
             deadline = time.monotonic() + LONG_TURN
             end = store_for().safe_end()
-            # Passing over events that no projection follows takes time too, and counts as 0 events applied.
+            # A result of 0 is not enough: a run may use up its time on events that no projection follows.
             is_done = not run_projections(seconds=LONG_TURN) and time.monotonic() < deadline
         with storage_errors("read the checkpoints", connections[conf.settings().database]):
             behind = list(_behind(end))

@@ -23,8 +23,8 @@ TURN = 1.0
 
 class Command(BaseCommand):
     help = (
-        "Rebuild a projection's read model: empty its models and replay the log. A rebuild that was interrupted is "
-        "continued. A rebuild never sends a message again."
+        "Rebuild a projection's read model: empty its models and replay the log. Continue a rebuild that was "
+        "interrupted. A rebuild never sends a message again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -38,7 +38,7 @@ class Command(BaseCommand):
                 applied = self._rebuild(name, by)
         except KeyboardInterrupt as interrupt:
             raise CommandError(
-                f"Interrupted. Workers continue the rebuild of {name}; so does running this command again.",
+                f"Interrupted. Workers continue the rebuild of {name}. To watch it, run this command again.",
                 returncode=INTERRUPTED,
             ) from interrupt
         except EsDjangoError as error:
@@ -61,7 +61,7 @@ class Command(BaseCommand):
                 # The bar shows the slowest partition.
                 progress.update(bar, completed=min((each.position for each in rebuilding), default=end), total=end)
                 if rebuilding and not done:
-                    time.sleep(PAUSE)  # another process runs the projection, or an event waits for its retry
+                    time.sleep(PAUSE)  # another process runs the projection, or a failed event waits for its retry
         return applied
 
     def _progress(self) -> Progress:

@@ -13,8 +13,8 @@ from es_django.outbox.relay import relay
 
 class Command(BaseCommand):
     help = (
-        "Publish outbox messages until SIGTERM or Ctrl-C, for projects without Celery. The first signal lets the relay "
-        "finish the messages that it has handed to a publisher, and return the other ones."
+        "Publish outbox messages until SIGTERM or Ctrl-C, for projects without Celery. After the first signal, finish "
+        "the messages that a publisher already has, give back other claims, and exit. A second signal ends it at once."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -25,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--once",
             action="store_true",
-            help="end when no message is due; exit with 1 if the database fails or a destination is unreachable",
+            help="exit when no message is due; exit with 1 if the database fails or a destination is unreachable",
         )
 
     def handle(self, *, destination: str | None, interval: float, once: bool, **options: Any) -> None:

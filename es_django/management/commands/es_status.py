@@ -22,13 +22,17 @@ class Command(BaseCommand):
         "of dead inbox messages. Exit with 1 if there is a problem, or if the database fails."
     )
 
-    # Django's own checks may query the database. If it is down, this command must be the one to say so.
+    # Django's checks may query the database, and would fail first if it is down. This command must report that itself.
     requires_system_checks: tuple[str, ...] = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--format", choices=["table", "json"], default="table")
         parser.add_argument(
-            "--max-lag", type=float, default=60.0, metavar="SECONDS", help="a longer lag is a problem (default: 60)"
+            "--max-lag",
+            type=float,
+            default=60.0,
+            metavar="SECONDS",
+            help="report a longer lag as a problem (default: 60)",
         )
 
     def handle(self, *args: Any, format: str, max_lag: float, **options: Any) -> None:

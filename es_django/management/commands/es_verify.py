@@ -15,9 +15,9 @@ from es_django.monitoring.probes import is_migrated
 class Command(BaseCommand):
     help = (
         "Audit the database. Compare streams with their events, events with the current code, and snapshots with a "
-        "replay; check messages, claims and checkpoints; look for constraints and triggers that a restore or a manual "
-        "migration lost. The audit only reads, and may run while events are appended. Print one line for each finding, "
-        "and exit with 1 if there are any."
+        "replay. Check messages, claims and checkpoints. Look for constraints and triggers that a restore or a manual "
+        "migration lost. The audit only reads, and may run while events are appended. Print one line for each finding. "
+        "Exit with 1 if there is a finding."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -13,10 +13,10 @@ from es_django.messages.message import Message
 from es_django.outbox.errors import PublishError, UnknownDestination
 
 _EXTRA_OF_PACKAGE = {"httpx": "webhooks", "standardwebhooks": "webhooks", "nats": "nats", "redis": "redis"}
-"""The extra of es_django that installs a package."""
+"""For each optional package, the extra of es-django that installs it."""
 
 Outcomes = dict[int, PublishError | None]
-"""The outcomes of a batch that are known so far, by the index of the message: None, or why it was not published."""
+"""The known outcomes of a batch, by the index of the message: None if it was published, otherwise the error."""
 
 
 class Publisher(ABC):
@@ -29,17 +29,18 @@ class Publisher(ABC):
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
         """Publish the messages in their order, and return an outcome for each.
 
-        No two of the messages share a key. An exception counts as a retryable error of every message.
+        Each message has another key, or none. If `publish` raises, the exception counts as a retryable error of every
+        message.
 
         | outcome | |
         | --- | --- |
         | None | the message has certainly arrived |
         | `PublishError` | the message was not published; `retryable` says whether another attempt may succeed |
-        | `DestinationUnreachable` | the destination accepts no message at all, as when it refuses connections |
+        | `DestinationUnreachable` | the destination accepts no message at all; for example, it refuses connections |
 
-        If every outcome is `DestinationUnreachable`, or if `publish` raises it, the messages lose no attempt, and the
-        relay pauses the destination. If some outcomes differ, `DestinationUnreachable` counts as an ordinary retryable
-        error.
+        If every outcome is `DestinationUnreachable`, or if `publish` raises `DestinationUnreachable`, no attempt is
+        counted, and the relay pauses the destination. If some outcomes differ, `DestinationUnreachable` counts as an
+        ordinary retryable error.
         """
 
 

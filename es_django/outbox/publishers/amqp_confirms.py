@@ -1,7 +1,7 @@
 """A channel of RabbitMQ that sends many messages before it waits for the first confirm.
 
-RabbitMQ confirms a message once its queues have it. Confirms come in any order, and one confirm may cover several
-messages. RabbitMQ returns a message that no queue takes, and then confirms it.
+RabbitMQ confirms a message once its queues have stored it. Confirms arrive in any order, and one confirm may cover
+several messages. If no queue takes a message, RabbitMQ returns the message, and then confirms it as well.
 """
 
 import struct
@@ -21,7 +21,7 @@ from es_django.outbox.publishers.amqp_frames import Delivery, frames_of
 MAX_UNCONFIRMED = 100
 """How many messages may wait for their confirms at once."""
 WRITE_SIZE = 4096
-"""Bytes that are written at once. While the broker works on them, the next frames are built."""
+"""Frames are written to the socket once this many bytes are ready. While the broker reads them, Python builds more."""
 
 
 class ConfirmingChannel:
@@ -43,8 +43,8 @@ class ConfirmingChannel:
     def publish(self, deliveries: Iterable[tuple[int, Delivery]], *, timeout: float, outcomes: Outcomes) -> None:
         """Publish each delivery, and write its outcome to `outcomes` under its index.
 
-        Returns when the broker has confirmed or refused every delivery. A delivery without an outcome may have arrived
-        or not.
+        Return when the broker has confirmed or refused every delivery. If this raises, a delivery without an outcome
+        may have arrived or not.
 
         Raises:
             TimeoutError: `timeout` seconds have passed.
@@ -60,7 +60,8 @@ class ConfirmingChannel:
                 continue
             self._unwritten += frames
             self._delivery_tag += 1
-            # Confirms of an interrupted batch arrive during the next one, whose indexes are the same.
+            # Late confirms of an interrupted batch arrive during the next batch, which has the same indexes. So each
+            # tag remembers the outcomes of its own batch.
             self._unconfirmed[self._delivery_tag] = outcomes, index, delivery.properties.get("message_id", "")
             if len(self._unwritten) >= WRITE_SIZE:
                 self._write()
@@ -69,7 +70,7 @@ class ConfirmingChannel:
         self._wait()
 
     def seconds_left(self) -> float:
-        """Return the time left for the current batch. Raises `TimeoutError` if it is used up."""
+        """Return the seconds left for the current batch. Raise `TimeoutError` if none are left."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the broker did not confirm the messages in time")
@@ -79,7 +80,8 @@ class ConfirmingChannel:
         self._connection.collect()
 
     def _write(self) -> None:
-        # The broker may have closed the connection; and it stops reading while its own frames are not read.
+        # Read before writing, for two reasons: to notice that the broker has closed the connection, and because the
+        # broker stops reading while its own frames are not read.
         with suppress(TimeoutError):
             while True:
                 self._connection.drain_events(timeout=0)
@@ -92,7 +94,7 @@ class ConfirmingChannel:
         if self._unwritten:
             self._write()
         while self._unconfirmed:
-            # `drain_events` would start its timeout again at each heartbeat of the broker.
+            # `drain_events` would not do: each heartbeat of the broker restarts its timeout.
             self._channel.connection.blocking_read(self.seconds_left())
 
     def _returned(self, error: Exception, exchange: str, routing_key: str, message: amqp.Message) -> None:

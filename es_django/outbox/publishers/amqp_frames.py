@@ -1,7 +1,7 @@
 """Messages as frames of AMQP 0-9-1, so that many messages can be written at once.
 
-py-amqp writes each message by itself, and polls for data from the broker before each. That costs more CPU time than
-the rest of a relay.
+py-amqp writes each message separately, and polls for data from the broker before each write. This costs more CPU time
+than the rest of a relay.
 """
 
 from functools import lru_cache
@@ -21,12 +21,12 @@ PERSISTENT = 2
 
 
 class Delivery(NamedTuple):
-    """A message on its way to an exchange."""
+    """A message for an exchange, with its properties and encoded body."""
 
     exchange: str
     routing_key: str
     properties: dict[str, Any]
-    """Properties that are set, by their names in `amqp.Message`."""
+    """The properties that are set, by their names in `amqp.Message`."""
     body: bytes
     mandatory: bool = True
     """Whether the broker returns the message if no queue takes it."""
@@ -44,7 +44,7 @@ def frames_of(delivery: Delivery, *, channel: int, frame_max: int) -> bytes:
     header = pack(">HHQH", BASIC, 0, len(body), flags) + dumps(kinds, values)
     longest = frame_max - OVERHEAD
     if len(header) > longest:
-        raise FrameSyntaxError(f"the headers are longer than the {longest} bytes of a frame")
+        raise FrameSyntaxError(f"the headers are longer than a frame, which holds {longest} bytes")
     pieces = (body[start : start + longest] for start in range(0, len(body), longest))
     frames = [
         _publish(channel, exchange, routing_key, mandatory),
@@ -56,7 +56,7 @@ def frames_of(delivery: Delivery, *, channel: int, frame_max: int) -> bytes:
 
 @lru_cache
 def _layout(properties: tuple[str, ...]) -> tuple[int, str, tuple[str, ...]]:
-    """Return the flags of properties, their types, and their names in the order of the header."""
+    """Return the header's flags for these properties, and the types and names of the properties in its order."""
     bits = [bit for bit, (name, _) in enumerate(amqp.Message.PROPERTIES) if name in properties]
     names, kinds = zip(*(amqp.Message.PROPERTIES[bit] for bit in bits), strict=True) if bits else ((), ())
     return sum(0x8000 >> bit for bit in bits), "".join(kinds), tuple(names)

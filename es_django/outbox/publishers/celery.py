@@ -1,4 +1,4 @@
-"""Sends each message as a Celery task, over the project's own broker."""
+"""Send each message as a Celery task, over the project's own broker."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
@@ -20,7 +20,7 @@ from es_django.outbox.publishers.thread_local import SOCKET_TIMEOUT, PerThread, 
 
 HANDLER_TASK = "es_django.handle_message"
 EVENT_INDEX = -1
-"""The index of the events that Celery publishes beside tasks. Their outcomes are not read."""
+"""The index of the `task-sent` events that Celery publishes after its tasks. Their outcomes are not read."""
 
 Send = Callable[[Message, kombu.Producer], None]
 
@@ -33,7 +33,7 @@ class CeleryPublisher(Publisher):
     | `task` | the name of the task; `es_django.handle_message` if absent |
     | `queue` | the queue; the one that Celery's routes choose if absent |
 
-    RabbitMQ confirms each task. Logs and monitors show the message's type and id, and not its data.
+    RabbitMQ confirms each task. Celery's logs and monitors show the message's type and id, but not its data.
     """
 
     def __init__(self, task: str = HANDLER_TASK, queue: str | None = None) -> None:
@@ -46,10 +46,11 @@ class CeleryPublisher(Publisher):
         unknown = PublishError("the broker has not confirmed the task")
         tasks = self._connection.get()
         try:
-            # A confirm that takes longer would arrive after the claim has expired.
+            # A later confirm could arrive after the claim has expired.
             tasks.publish(messages, self._send, timeout=conf.settings().outbox.lease / 2, outcomes=outcomes)
             if any(outcomes.values()):
-                # The queue may be gone, and Celery declares a queue once for each connection.
+                # The queue may have been deleted. Celery declares a queue once per connection, so a new connection
+                # declares it again.
                 self._connection.discard()
         except Exception as error:
             self._connection.discard()
@@ -60,7 +61,7 @@ class CeleryPublisher(Publisher):
         current_app.send_task(
             self._task,
             args=[to_wire(message)],
-            # Workers log it and monitors show it, so it must not hold the message's data.
+            # Workers log `argsrepr` and monitors show it, so it must not contain the message's data.
             argsrepr=f"({message.type} {message.message_id})",
             task_id=str(message.message_id),
             queue=self._queue,
@@ -72,7 +73,7 @@ class CeleryPublisher(Publisher):
 
 
 class _ConfirmedTasks:
-    """Celery builds and routes the tasks; a confirming channel sends them. Not safe for use by several threads."""
+    """Has Celery build and route the tasks, and sends them on a `ConfirmingChannel`. Not thread-safe."""
 
     def __init__(self, connection: kombu.Connection) -> None:
         self._recorder = _RecordingChannel(cast("Any", connection).connection)
@@ -97,14 +98,15 @@ class _ConfirmedTasks:
         for index, message in enumerate(messages):
             recorded = self._recorder.recorded = []
             try:
-                # Celery declares a queue before its first task, and py-amqp would wait for the reply without end.
+                # Celery declares a queue before its first task. Without this timeout, py-amqp would wait for the reply
+                # for ever.
                 with self._recorder.connection.transport.having_timeout(self._channel.seconds_left()):
                     send(message, producer)
             except self._fatal:
                 raise
             except Exception as error:
                 outcomes[index] = PublishError(repr(error))
-            # With task_send_sent_event an event follows the task.
+            # If `task_send_sent_event` is set, Celery sends an event after the task.
             for task in recorded[:1]:
                 task.properties["message_id"] = str(message.message_id)
                 yield index, task
@@ -135,13 +137,13 @@ class _RecordingChannel(pyamqp.Channel):
 
 
 class _UnconfirmedTasks:
-    """Sends tasks to a broker that creates a queue on first use and keeps all that it has accepted."""
+    """Sends tasks to a broker such as Redis, which creates queues on first use and keeps every accepted message."""
 
     def __init__(self, connection: kombu.Connection) -> None:
         self._connection = connection
 
     def publish(self, messages: Sequence[Message], send: Send, *, timeout: float, outcomes: Outcomes) -> None:
-        """As `_ConfirmedTasks.publish`, except that the time is limited by the broker's own settings."""
+        """Publish as `_ConfirmedTasks.publish` does, except that the broker's own settings limit the time."""
         producer = current_app.amqp.Producer(self._connection)
         for index, message in enumerate(messages):
             send(message, producer)

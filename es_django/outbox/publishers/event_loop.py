@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for client libraries that are asynchronous only."""
+"""An event loop in a thread of its own, for client libraries that have only an asynchronous interface."""
 
 import asyncio
 import os
@@ -32,12 +32,12 @@ def _replace_thread() -> None:
     _thread = _LoopThread()
 
 
-# Threads do not survive a fork.
+# A forked process has no copy of the thread, so it starts a new one.
 os.register_at_fork(after_in_child=_replace_thread)
 
 
 def run(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Run a coroutine in the event loop and return its result. Cancel it if the calling thread is interrupted."""
+    """Run a coroutine in the event loop, and return its result. If the caller is interrupted, cancel the coroutine."""
     future = asyncio.run_coroutine_threadsafe(coroutine, _thread.loop())
     try:
         return future.result()

@@ -1,4 +1,4 @@
-"""Sends messages to an exchange of RabbitMQ, which confirms each of them."""
+"""Send messages to an exchange of RabbitMQ, which confirms each message."""
 
 from collections.abc import Iterator, Sequence
 
@@ -22,12 +22,12 @@ class KombuPublisher(Publisher):
 
     | option | |
     | --- | --- |
-    | `url` | the broker, as `amqp://` or `amqps://` |
-    | `exchange` | an exchange, which must exist; the default exchange if absent |
-    | `routing_key` | the message's type if absent |
+    | `url` | the URL of the broker: `amqp://` or `amqps://` |
+    | `exchange` | an existing exchange; by default, the broker's default exchange |
+    | `routing_key` | the routing key; by default, the message's type |
     | `format` | "cloudevents" (in structured mode) or "json" |
 
-    A message that no queue takes is an error, because RabbitMQ would drop it.
+    If no queue takes a message, RabbitMQ drops it. Such a message counts as not published, and is retried.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class KombuPublisher(Publisher):
         try:
             channel.publish(
                 self._deliveries(messages, outcomes),
-                # A confirm that takes longer would arrive after the claim has expired.
+                # A later confirm could arrive after the claim has expired.
                 timeout=conf.settings().outbox.lease / 2,
                 outcomes=outcomes,
             )

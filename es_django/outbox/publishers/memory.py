@@ -12,10 +12,10 @@ def _succeed(message: Message) -> PublishError | None:
 
 
 class MemoryPublisher(Publisher):
-    """Keeps the published messages in `published`, and the messages of each call in `calls`, also those that failed.
+    """Keeps the published messages in `published`, and the messages of each call in `calls`, even if they failed.
 
-    `publisher_for(destination)` returns a destination's publisher. To make messages fail, set its attribute `fail` to a
-    function that takes a message and returns its error or None.
+    Get the publisher of a destination with `publisher_for(destination)`. To make messages fail, set the publisher's
+    attribute `fail` to a function that takes a message and returns an error or None.
     """
 
     def __init__(self) -> None:
@@ -30,5 +30,5 @@ class MemoryPublisher(Publisher):
         return outcomes
 
     def reset(self) -> None:
-        """Empty `published` and `calls`, and let messages succeed again."""
+        """Empty `published` and `calls`, and let all messages succeed again."""
         self.published, self.calls, self.fail = [], [], _succeed

@@ -1,4 +1,4 @@
-"""Sends messages to NATS JetStream, whose streams acknowledge each of them."""
+"""Send messages to NATS JetStream, whose streams acknowledge each message."""
 
 import asyncio
 import re
@@ -30,18 +30,18 @@ class NatsPublisher(Publisher):
 
     | option | |
     | --- | --- |
-    | `url` | a server, or a list of servers |
-    | `prefix` | the start of the subject; if absent, the subject is the message's type |
+    | `url` | the URL of a server, or a list of URLs: `nats://` or `tls://` |
+    | `prefix` | the start of the subject; without a prefix, the subject is the message's type |
     | `format` | "cloudevents" (in structured mode) or "json" |
 
-    A message has arrived when a stream has acknowledged it. A stream does not store a message again that is repeated
-    within its `duplicate_window`. If no stream has the subject, the error is retryable, because a stream without a
-    leader looks the same.
+    A message counts as published when a stream has acknowledged it. If a message is sent twice within the stream's
+    `duplicate_window`, the stream stores it once. If no stream has the subject, the error is retryable, because a
+    stream that has lost its leader gives the same error.
     """
 
     def __init__(self, url: str | Sequence[str], prefix: str = "", format: str = "cloudevents") -> None:
         if prefix and not SUBJECT.fullmatch(prefix):
-            raise ImproperlyConfigured(f"the option prefix must start a subject, like shop.orders, not {prefix!r}")
+            raise ImproperlyConfigured(f"the option prefix must start a NATS subject, like shop.orders, not {prefix!r}")
         servers = [url] if isinstance(url, str) else list(url)
         if not servers or not all(_is_server(server) for server in servers):
             # The URL may hold a password, so the message does not show it.
@@ -51,7 +51,7 @@ class NatsPublisher(Publisher):
         self._connection = PerThread(lambda: run(_Connection.open(servers)), lambda connection: run(connection.close()))
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
-        # An acknowledgement that takes longer would arrive after the claim has expired.
+        # A later acknowledgement could arrive after the claim has expired.
         timeout = conf.settings().outbox.lease / 2
         connection = self._connection.get()
         try:
@@ -72,8 +72,8 @@ class NatsPublisher(Publisher):
         either: list[asyncio.Future[Any]] = [sent, lost]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         lost.cancel()
-        # The client itself would wait for the acknowledgements of a lost connection until they time out.
-        unsent = PublishError("the connection was lost")
+        # After a lost connection, the client itself would wait for each acknowledgement until its timeout.
+        unsent = PublishError("the connection was lost before the stream acknowledged the message")
         outcomes = [task.result() if task.done() else unsent for task in sending]
         sent.cancel()
         return outcomes
@@ -81,7 +81,7 @@ class NatsPublisher(Publisher):
     async def _send(self, connection: "_Connection", message: Message, timeout: float) -> PublishError | None:
         subject = f"{self._prefix}.{message.type}" if self._prefix else message.type
         if not SUBJECT.fullmatch(subject):
-            return PublishError(f"the message's type makes an invalid NATS subject: {subject!r}", retryable=False)
+            return PublishError(f"the message's type gives an invalid NATS subject: {subject!r}", retryable=False)
         headers = {Header.MSG_ID.value: str(message.message_id), "Content-Type": self._format.content_type}
         try:
             await connection.publish(subject, self._format.encode(message), headers, timeout)
@@ -116,7 +116,7 @@ class _Connection:
             Exception: any error of the client.
         """
         size = len(body) + HEADERS_OVERHEAD + sum(len(name) + len(value) + 4 for name, value in headers.items())
-        # The server would close the connection, and all other messages would fail too.
+        # If this were sent, the server would close the connection, and all other messages would fail too.
         if size > self._client.max_payload:
             raise PublishError(
                 f"the message has {size} bytes, and the server accepts {self._client.max_payload}", retryable=False

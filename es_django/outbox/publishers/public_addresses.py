@@ -1,7 +1,7 @@
-"""Keeps URLs that outsiders choose from reaching the private network.
+"""Keep URLs that other people choose from reaching the private network.
 
-The name is resolved here, all its addresses are checked, and the connection goes to a checked address. So a name that
-resolves to another address a moment later (DNS rebinding) gains nothing.
+This module resolves the host name, checks all its addresses, and connects to a checked address. So DNS rebinding fails:
+it does not matter if the name resolves to a private address a moment later.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class PublicTransport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
         host = url.raw_host.decode("ascii")
-        # The certificate must match the name, not the address. The Host header already has the name.
+        # The certificate must match the host name, not the address. The Host header already holds the name.
         extensions = {**request.extensions, "sni_hostname": host}
         failure: httpx.TransportError = httpx.ConnectError("the host name has no address")
         for address in await _public_addresses(host):
@@ -45,12 +45,12 @@ async def _public_addresses(host: str) -> list[str]:
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     addresses = [str(address[0]) for *_, address in found]
     if not all(is_public(ip_address(address)) for address in addresses):
-        raise PrivateAddress("the host has an address that is not public; the option allow_private permits that")
+        raise PrivateAddress("the host has a private address; to send there, set the option allow_private")
     return addresses
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Return whether the address, and an IPv4 address embedded in it, belong to the public Internet."""
+    """Return whether the address belongs to the public Internet. If it embeds an IPv4 address, that one decides."""
     if isinstance(address, IPv6Address):
         embedded = address.ipv4_mapped or address.sixtofour
         if address in NAT64:

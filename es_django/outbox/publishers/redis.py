@@ -1,10 +1,10 @@
-"""Sends messages to a queue that kombu and Celery keep in Redis."""
+"""Send messages to a queue in Redis, in the format that kombu and Celery use."""
 
 from collections.abc import Sequence
 from typing import Any, cast
 
 import kombu
-import redis  # noqa: F401  # kombu would report that it is missing only when it connects
+import redis  # noqa: F401  # if the package is missing, fail here; kombu would fail only when it connects
 from django.core.exceptions import ImproperlyConfigured
 
 from es_django import conf
@@ -18,16 +18,17 @@ CONNECT_TIMEOUT = 5
 
 
 class RedisPublisher(Publisher):
-    """Pushes each message, in kombu's format, to the list of a queue. kombu's consumers read it there.
+    """Pushes each message in kombu's format to the Redis list of a queue, from which kombu's consumers read.
 
     | option | |
     | --- | --- |
-    | `url` | the broker, as `redis://` or `rediss://` |
+    | `url` | the URL of the broker: `redis://` or `rediss://` |
     | `queue` | the name of the queue |
     | `format` | "cloudevents" (in structured mode) or "json" |
 
-    A message has arrived when Redis has added it to the list. Redis creates a missing queue, whose messages wait for a
-    consumer. How safe they are depends on the persistence that Redis is configured for.
+    A message counts as published when Redis has added it to the list. Redis creates a missing queue, so check the name:
+    messages wait there until a consumer reads them. Whether messages survive a restart depends on the persistence
+    settings of Redis.
     """
 
     def __init__(self, url: str, queue: str, format: str = "cloudevents") -> None:
@@ -43,7 +44,7 @@ class RedisPublisher(Publisher):
         connection = self._connection.get()
         try:
             producer = cast("Any", kombu.Producer(connection))
-            # One pipeline: either all messages are pushed, or none is known to be.
+            # One pipeline for all messages: if it fails, it is unknown which messages were pushed, so all are retried.
             with producer.batch():
                 for _, message, body in encode_all(messages, self._format, outcomes):
                     producer.publish(
@@ -63,6 +64,6 @@ class RedisPublisher(Publisher):
 
 
 def _connection(url: str) -> kombu.Connection:
-    # A reply that takes longer would arrive after the claim has expired.
+    # A later reply could arrive after the claim has expired.
     timeouts = {"socket_timeout": conf.settings().outbox.lease / 2, "socket_connect_timeout": CONNECT_TIMEOUT}
     return kombu.Connection(url, transport_options=timeouts)

@@ -1,7 +1,8 @@
-"""The formats in which messages are written for other systems: CloudEvents, or plain JSON of the message's own fields.
+"""The formats of messages for other systems: CloudEvents, or plain JSON of the message's own fields.
 
-In both formats the body holds the whole message, also its headers. So the body is the same on every transport, and a
-signature of the body covers the whole message. This is why CloudEvents are sent in structured mode only.
+In both formats the body holds the whole message, including its headers. So the body is the same on every transport, and
+a signature of the body covers the whole message. The structured mode of CloudEvents does this, the binary mode does
+not; so only the structured mode is used.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from es_django.outbox.publishers import Outcomes
 class Format(NamedTuple):
     content_type: str
     encode: Callable[[Message], bytes]
-    """Raises a permanent `PublishError` if the format cannot express the message."""
+    """Return the body. Raise a `PublishError` that is not retryable if the format cannot express the message."""
 
 
 def _encode_cloudevent(message: Message) -> bytes:
@@ -41,15 +42,14 @@ FORMATS = {
 
 
 def format_named(name: str) -> Format:
-    """Return the format with this name. Raises `ImproperlyConfigured` if it does not exist."""
+    """Return the format with this name. Raise `ImproperlyConfigured` if there is no such format."""
     if name not in FORMATS:
         raise ImproperlyConfigured(f"the option format must be {' or '.join(map(repr, FORMATS))}, not {name!r}")
     return FORMATS[name]
 
 
 def encode_all(messages: Sequence[Message], format: Format, outcomes: Outcomes) -> Iterator[tuple[int, Message, bytes]]:
-    """Yield each message with its index and body. Skip those that cannot be encoded, and write their errors to
-    `outcomes`."""
+    """Yield the index, the message and its body. If a message cannot be encoded, store its error in `outcomes`."""
     for index, message in enumerate(messages):
         try:
             body = format.encode(message)

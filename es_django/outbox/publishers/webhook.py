@@ -1,4 +1,4 @@
-"""Sends messages to an HTTP endpoint, signed as Standard Webhooks."""
+"""Send messages to an HTTP endpoint, signed as Standard Webhooks."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from es_django.outbox.publishers.serializers import format_named
 from es_django.outbox.publishers.thread_local import PerThread
 
 MAX_CONCURRENT = 10
-"""How many messages of a batch are sent at the same time."""
+"""The most messages of a batch that are sent at the same time."""
 MAX_RESPONSE_BYTES = 65536
-"""How much of a response's body is read."""
+"""At most this much of a response's body is read."""
 MAX_RESPONSE_SECONDS = 1.0
-"""How long a response's body is read."""
+"""The longest time for which a response's body is read."""
 RETRYABLE_STATUSES = frozenset({408, 425, 429})
 
 
@@ -33,20 +33,22 @@ class WebhookPublisher(Publisher):
 
     | option | |
     | --- | --- |
-    | `url` | the endpoint |
-    | `secret` | signs the messages: "whsec_" and the base64 of 24 to 64 bytes |
-    | `timeout` | seconds within which the response to a message must begin |
-    | `allow_private` | whether to connect to addresses outside the public Internet |
+    | `url` | the URL of the endpoint |
+    | `secret` | the key that signs the messages: "whsec_" and the base64 of 24 to 64 bytes |
+    | `timeout` | the longest wait for the start of a response, in seconds |
+    | `allow_private` | True permits addresses outside the public Internet |
     | `format` | "cloudevents" (in structured mode) or "json" |
 
     | response | outcome |
     | --- | --- |
-    | 2xx | the message has arrived |
-    | 408, 425, 429, 5xx, none | a retryable error |
-    | any other, also a redirect | a permanent error |
-    | no connection | the destination is unreachable |
+    | 2xx | the message was published |
+    | 408, 425, 429, 5xx | a retryable error |
+    | no response in time | a retryable error |
+    | any other status, including a redirect | an error that is not retryable |
+    | no connection | `DestinationUnreachable` |
+    | no connection, because the address is private | an error that is not retryable |
 
-    A private address is a permanent error. Proxies of the environment are not used.
+    Proxy settings in environment variables are ignored.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class WebhookPublisher(Publisher):
         try:
             body = self._format.encode(message)
             request = client.build_request("POST", self._url, content=body, headers=self._headers(message, body))
-            # httpx limits each read and write by itself: a server that sends byte by byte would never time out.
+            # httpx limits only each single read and write. A server that sends byte by byte would never time out.
             async with asyncio.timeout(self._timeout):
                 response = await client.send(request, stream=True)
         except PublishError as error:
@@ -114,7 +116,7 @@ class WebhookPublisher(Publisher):
 
 def _client(transport: httpx.AsyncBaseTransport, timeout: float) -> httpx.AsyncClient:
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-    # Connecting gets less time, so that other addresses of the name can be tried.
+    # Each connection attempt gets a quarter of the time, so that other addresses of the host can be tried.
     steps = httpx.Timeout(timeout, connect=timeout / 4)
     return httpx.AsyncClient(transport=transport, cookies=no_cookies, timeout=steps, trust_env=False)
 
@@ -122,11 +124,11 @@ def _client(transport: httpx.AsyncBaseTransport, timeout: float) -> httpx.AsyncC
 def _outcome(status: int) -> PublishError | None:
     if 200 <= status < 300:
         return None
-    return PublishError(f"the response was {status}", retryable=status >= 500 or status in RETRYABLE_STATUSES)
+    return PublishError(f"the response had status {status}", retryable=status >= 500 or status in RETRYABLE_STATUSES)
 
 
 async def _read_rest(response: httpx.Response) -> None:
-    """Read the body of a short response, so that its connection can be used again."""
+    """Read the body, so that the connection can be reused. If the body is long or slow, stop."""
     left = MAX_RESPONSE_BYTES
     with suppress(httpx.HTTPError, TimeoutError):
         async with asyncio.timeout(MAX_RESPONSE_SECONDS):
@@ -138,7 +140,7 @@ async def _read_rest(response: httpx.Response) -> None:
 
 
 def _describe(error: BaseException) -> str:
-    # Only the names of classes: an error's message may quote the URL or a header.
+    # Only class names are shown, because an error's message may quote the URL or a header.
     cause = error
     while (deeper := cause.__cause__ or cause.__context__) is not None:
         cause = deeper

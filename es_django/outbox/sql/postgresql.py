@@ -2,18 +2,22 @@
 
 # The parts of a claim. A message is open while it is pending or claimed.
 #
-# suspect:   the first abandoned message whose workers died in so many attempts, if it is the first open one of its key.
-#            It may be what killed them, so it is claimed alone.
-# abandoned: without a suspect, the messages whose worker died. A message is left out if the first open message of
-#            its key is still held, or waits.
+# suspect:   the first abandoned message with %(suspect_from)s or more attempts, if it is the first open message of its
+#            key. It may have killed its workers, so it is claimed alone.
+# abandoned: if there is no suspect, the messages whose worker died. A message is left out if the first open message of
+#            its key is still held by a worker, or waits.
 # busy:      the keys whose first open message is held by another worker, or is not due yet. They are looked up once, so
-# that a claim skips a long queue behind such a message fast. There are at most 1,000 of each kind, so that they always
-# fit a hash table. For any other key, each due message looks up the first open message of its key. due:       if no
-# message is abandoned, the messages that are due. A message is left out if the first open message of its key cannot be
-# claimed. Rows that another transaction claims or settles at this moment are skipped. hole:      for each key of the
-# batch, the first open message that is not in the batch, because it is held back or was skipped.  A claim leaves out
-# every message behind a hole. Two simultaneous claims never wait for each other: each sees the holes in its own
-# snapshot, so a claim that skipped the first message of a key takes no other message of that key.
+#            that a claim skips a long queue behind such a message fast. At most 1,000 held and 1,000 waiting messages
+#            are looked up, so that their keys always fit a hash table. For any other key, each due message looks up the
+#            first open message of its key.
+# due:       if there is no suspect and no abandoned message, the messages that are due. A message is left out if the
+#            first open message of its key cannot be claimed. Rows that another transaction is claiming or settling are
+#            skipped.
+# hole:      for each key of the batch, the first open message that is not in the batch, because it is held back or was
+#            skipped.
+#
+# A claim leaves out every message behind a hole. Two simultaneous claims never wait for each other: each sees the holes
+# in its own snapshot. So a claim that skipped the first message of a key takes no other message of that key.
 CLAIM = """
 WITH suspect AS MATERIALIZED (
     SELECT message.id, message.key
@@ -110,8 +114,8 @@ SELECT claimed.id, claimed.attempts, claimed.message_id, claimed.type, claimed.k
  ORDER BY claimed.id
 """
 
-# SETTLE and EXTEND lock their rows in the order of ids, as the operators' transitions do. Otherwise they could
-# deadlock.
+# SETTLE, EXTEND and the operators' transitions all lock their rows in the order of ids. Without a common order, they
+# could deadlock.
 SETTLE = """
 WITH settlement AS MATERIALIZED (
     SELECT given.*

@@ -1,4 +1,4 @@
-"""The statements of the outbox in SQLite. Each runs inside BEGIN IMMEDIATE, so no other writer interferes."""
+"""The statements of the outbox in SQLite. Each runs inside BEGIN IMMEDIATE, which locks out all other writers."""
 
 from es_django.store.sqlite.sql import NOW, seconds_from_now
 

@@ -133,7 +133,7 @@ class TestServerFailures:
             outcomes = publisher.publish(sent)
             proxy.thaw()
             assert all(retryable(outcome) for outcome in outcomes)
-            assert str(outcomes[0]) == "the connection was lost"
+            assert str(outcomes[0]) == "the connection was lost before the stream acknowledged the message"
             assert publisher.publish(news(1)) == [None]
             publisher._connection.discard()
 

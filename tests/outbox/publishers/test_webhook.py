@@ -130,7 +130,7 @@ class TestResponses:
         endpoint.respond = lambda handler, request: handler.reply(status, b"s3cret")
         (outcome,) = publisher.publish(news(1))
         assert retryable(outcome)
-        assert str(outcome) == f"the response was {status}"
+        assert str(outcome) == f"the response had status {status}"
 
     @pytest.mark.parametrize("status", [300, 304, 400, 401, 403, 404, 405, 409, 410, 413, 422])
     def test_a_response_that_will_not_change_is_a_permanent_error(
@@ -151,7 +151,7 @@ class TestResponses:
         statuses = (204, 500, 204, 410)
         endpoint.respond = lambda handler, request: handler.reply(statuses[json.loads(request.body)["data"]["number"]])
         assert [str(outcome) for outcome in publisher.publish(news(4))] == [
-            *("None", "the response was 500", "None", "the response was 410")
+            *("None", "the response had status 500", "None", "the response had status 410")
         ]
 
     def test_a_message_that_cannot_be_encoded_fails_alone(
