@@ -14,7 +14,8 @@ from es_django.outbox.relay import relay
 class Command(BaseCommand):
     help = (
         "Publish outbox messages until SIGTERM or Ctrl-C, for projects without Celery. After the first signal, finish "
-        "the messages that a publisher already has, give back other claims, and exit. A second signal ends it at once."
+        "the messages that a publisher already has, give back other claims, and exit. A second signal ends the command "
+        "at once."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
