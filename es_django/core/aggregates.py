@@ -145,7 +145,7 @@ class Aggregate:
         if self._applying:
             raise RuntimeError(
                 f"{type(self).__name__} records {type(event).__name__} inside an @applies method, which may change "
-                "only attributes: record both events in the command"
+                f"only attributes: record {type(event).__name__} in the method that records the event being applied"
             )
         pending = PendingEvent(event)
         apply = self._appliers.get(type(event))

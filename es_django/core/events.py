@@ -56,7 +56,9 @@ class PendingEvent(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not isinstance(self.event, Event) or type(self.event) is Event:
-            raise TypeError(f"{self.event!r} is not an Event: record and append instances of Event subclasses")
+            raise TypeError(
+                f"{self.event!r} is not an instance of an Event subclass; only those can be recorded or appended"
+            )
         event_type = registry.of(type(self.event))
         data = jsonb_form(encode_payload(self.event, event_type.name))
         # Keep a copy, because the caller may change a list inside `event` before the append.

@@ -43,8 +43,9 @@ def encode_payload(payload: object, owner: str) -> str:
         and _depth(encoded) > MAX_DEPTH
     ):
         raise PayloadError(owner, "", f"nested more than {MAX_DEPTH} levels deep")
-    # Searching all values is slow, so search only payloads that may contain NaN, which is encoded as null, or a null
-    # character. An escaped backslash can look like a null character.
+    # Searching all values is slow, so search only if the JSON text shows a sign of a value that cannot be stored:
+    # `null` (msgspec encodes NaN so) or `\u0000`. Either can be a false alarm: a None, or an escaped backslash before
+    # u0000.
     if b"null" in encoded or rb"\u0000" in encoded:
         for field, reason in _unstorable_values(payload, ""):
             raise PayloadError(owner, field, reason)

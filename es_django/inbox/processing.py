@@ -126,5 +126,10 @@ def _keep_unhandled(message_id: str, content: object, reason: str, attempt: int)
 
 def _postpone(message_id: str, failure: EsDjangoError) -> Outcome:
     # Without a dead receipt the message would be lost.
-    logger.warning("message %s cannot be kept as dead: %s", message_id, failure, extra={"message_id": message_id})
+    logger.warning(
+        "message %s could not be stored as a dead letter, so it is handled again later: %s",
+        message_id,
+        failure,
+        extra={"message_id": message_id},
+    )
     return Outcome.POSTPONED

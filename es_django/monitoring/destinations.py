@@ -1,7 +1,7 @@
-"""The number of messages in each state, for each destination, read from the database.
+"""The number of messages in each `MessageState`, for each destination, read from the database.
 
 The numbers include the claims of relays that died, and messages to destinations that were removed from the settings.
-For each destination and status, only the `lag.MOST` oldest messages are counted.
+A status is divided into states, which are counted among the `lag.MOST` oldest messages of the status and destination.
 """
 
 from collections.abc import Iterator

@@ -22,5 +22,7 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
 def transition(checkpoint: ProjectionCheckpoint, status: CheckpointStatus) -> None:
     """Change a checkpoint's status without saving it. Raise `ProjectionStatusError` if `TRANSITIONS` forbids it."""
     if status not in TRANSITIONS[checkpoint.status]:
-        raise ProjectionStatusError(checkpoint.name, status, f"it is {checkpoint.status}")
+        raise ProjectionStatusError(
+            checkpoint.name, f"changed to status {status}", f"its status is {checkpoint.status}"
+        )
     checkpoint.status = status

@@ -143,10 +143,11 @@ class EventStore(ABC):
 
     @abstractmethod
     def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
-        """Return the snapshot with this `schema`, if the stream has one, and the events after the snapshot.
+        """Return what an aggregate is folded from.
 
-        Without `schema`, return the first `limit` events, or all events if `limit` is None. A snapshot whose version is
-        above the version of the stream is ignored.
+        With `schema`, return the snapshot of this schema and all events after it, or all events if there is no such
+        snapshot; `limit` is ignored. Without `schema`, return the first `limit` events, or all events if it is None. A
+        snapshot whose version is above the version of the stream is ignored.
         """
 
     @abstractmethod

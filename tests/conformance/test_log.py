@@ -199,7 +199,7 @@ class TestAppendsInFlight:
 
 
 class TestFloorLock:
-    """On PostgreSQL, an append in flight limits the log by an advisory lock."""
+    """On PostgreSQL, the advisory lock of an append in flight holds back the safe end of the log."""
 
     @pytest.mark.requires_postgresql
     def test_each_transaction_of_a_connection_takes_its_own_lock(self) -> None:
@@ -228,7 +228,7 @@ class TestFloorLock:
             assert cursor.fetchone() == (1,)
 
     @pytest.mark.requires_postgresql
-    def test_a_savepoint_that_was_rolled_back_does_not_limit_the_log(self) -> None:
+    def test_a_savepoint_that_was_rolled_back_does_not_hold_back_the_safe_end(self) -> None:
         appended, go_on = Signal(), Signal()
         with threads(1) as submit:
             slow = submit(lambda: append_and_wait("undone", appended, go_on, undo=True))

@@ -262,7 +262,7 @@ class TestRecord:
         ledger = Ledger.open("l-1")
         with pytest.raises(TypeError, match="no @applies method for Ignored"):
             ledger.record(Ignored())
-        with pytest.raises(TypeError, match="is not an Event"):
+        with pytest.raises(TypeError, match="is not an instance of an Event subclass"):
             ledger.record("deposited")  # type: ignore[arg-type]
         assert ledger.version == 1
 

@@ -74,5 +74,5 @@ class TestPendingEvent:
         assert PendingEvent(Measured(), given).event_id == given
 
     def test_an_instance_of_the_base_class_is_rejected(self) -> None:
-        with pytest.raises(TypeError, match="is not an Event"):
+        with pytest.raises(TypeError, match="is not an instance of an Event subclass"):
             PendingEvent(Event())

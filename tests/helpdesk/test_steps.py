@@ -26,7 +26,7 @@ def open_tickets() -> set[str]:
 
 
 class TestStepCounts:
-    def test_counts_match_the_log(self, generated_log: Path) -> None:
+    def test_counts_match_the_steps_in_the_csv_file(self, generated_log: Path) -> None:
         load(generated_log)
         assert counts() == Counter(column(generated_log, "concept:name"))
 

@@ -24,5 +24,7 @@ class TestTransition:
             transition(state, after)
             assert state.status == after
         else:
-            with pytest.raises(ProjectionStatusError, match=f"cannot be {after}: it is {before}"):
+            with pytest.raises(
+                ProjectionStatusError, match=f"cannot be changed to status {after}: its status is {before}"
+            ):
                 transition(state, after)

@@ -18,8 +18,9 @@ from es_django.monitoring.lag import MOST, Lag
 
 class Command(BaseCommand):
     help = (
-        "Show the lag of each projection and of each outbox destination, how far the log is held back, and the number "
-        "of dead inbox messages. Exit with 1 if there is a problem, or if the database fails."
+        "Show the lag of each projection and of each outbox destination, the number of events above the safe end "
+        "(readers wait for an open append), and the number of dead inbox messages. Exit with 1 if there is a problem, "
+        "or if the database fails."
     )
 
     # Django's checks may query the database, and would fail first if it is down. This command must report that itself.

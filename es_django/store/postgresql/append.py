@@ -1,8 +1,8 @@
 """Assemble the one statement of an append in PostgreSQL, and its parameters.
 
-The statement has only the parts that the append needs, because PostgreSQL also spends time to plan and start a part
-that has nothing to do. Several events travel as one JSON text, and so do messages, because Python is slow at making
-arrays.
+The statement leaves out the parts that the append does not need, because PostgreSQL spends time on planning and
+starting even a part that does nothing. Several events are one JSON parameter, and so are several messages: an array
+parameter for each column would be slower to build in Python.
 """
 
 from collections.abc import Sequence

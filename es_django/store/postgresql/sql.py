@@ -110,9 +110,9 @@ event AS (
 )
 """
 
-# The row of the stream stays locked until the commit, so a newer snapshot cannot exist. Two deployments may have two
-# schemas, so the newest snapshot of another schema stays. Older snapshots are deleted, because each release would leave
-# one behind.
+# The row of the stream stays locked until the commit, so a newer snapshot cannot exist. While two
+# releases run at once, each may use its own snapshot schema, so the newest snapshot of another schema stays. Older ones
+# are deleted, because each release would leave one behind.
 PUT_SNAPSHOT = """
 snapshot AS (
     INSERT INTO es_django_snapshot (stream_id, version, schema, state, taken_at)

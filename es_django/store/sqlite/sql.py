@@ -46,7 +46,7 @@ VALUES (%s, %s, %s, %s, {NOW})
    SET version = excluded.version, state = excluded.state, taken_at = excluded.taken_at
 """
 
-# Two deployments may have two schemas, so the newest snapshot of another schema stays.
+# While two releases run at once, each may use its own snapshot schema, so the newest snapshot of another schema stays.
 PRUNE_SNAPSHOTS = """
 DELETE FROM es_django_snapshot
  WHERE stream_id = %(stream)s AND schema <> %(schema)s
