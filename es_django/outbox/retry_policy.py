@@ -35,8 +35,8 @@ def decide(settlement: Settlement, limits: OutboxSettings) -> Decision:
     | failed, attempts are left        | RETRY       | with this one    |
     | failed, attempts are used up     | DEAD_LETTER | with this one    |
     | failed and is not retryable      | DEAD_LETTER | with this one    |
-    | not tried                        | RETURN      | without this one |
-    | not tried and is not retryable   | DEAD_LETTER | without this one |
+    | `tried` is False                 | RETURN      | without this one |
+    | the same, and not retryable      | DEAD_LETTER | without this one |
     """
     error = settlement.error
     text = "" if error is None else storable_text(str(error))

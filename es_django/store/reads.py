@@ -42,7 +42,10 @@ class Partition(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if not 0 <= self.number < self.count:
-            raise ValueError(f"the number of a partition must be from 0 to {self.count - 1}, got {self.number}")
+            raise ValueError(
+                f"the number of a partition must be at least 0 and less than the count, got number {self.number} of "
+                f"{self.count}"
+            )
 
     def holds(self, stream_id: int) -> bool:
         """Return whether the stream with this id belongs to the partition, by the same hash as in the SQL."""

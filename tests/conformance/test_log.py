@@ -380,5 +380,5 @@ class TestPartitions:
 
     @pytest.mark.parametrize(("number", "count"), [(3, 3), (-1, 3), (0, 0)])
     def test_a_partition_number_out_of_range_is_an_error(self, number: int, count: int) -> None:
-        with pytest.raises(ValueError, match="number of a partition must be from 0 to"):
+        with pytest.raises(ValueError, match=f"at least 0 and less than the count, got number {number} of {count}"):
             Partition(number, count)
