@@ -17,7 +17,8 @@ class EsDjangoConfig(AppConfig):
     def ready(self) -> None:
         from celery import current_app
 
-        from es_django import celery_metadata, checks  # noqa: F401  # importing them registers signals and checks
+        # Importing these modules registers signals and checks.
+        from es_django import celery_metadata, checks, database_checks  # noqa: F401
 
         for library, module in (("prometheus_client", "monitoring.metrics"), ("opentelemetry", "monitoring.tracing")):
             if find_spec(library):

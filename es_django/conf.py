@@ -76,7 +76,9 @@ class IngressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, r
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
     database: str = "default"
-    prepared_statements: bool = True
+    prepared_statements: bool | None = None
+    """None: prepare, except behind a pooler. True also prepares behind a pooler, which must then track the statements.
+    """
     destinations: dict[str, Destination] = {}
     outbox: OutboxSettings = OutboxSettings()
     projections: ProjectionSettings = ProjectionSettings()

@@ -11,6 +11,9 @@ from django.db.models import Count, ForeignKey, Max, Min, Model, UniqueConstrain
 from es_django.audit.findings import AuditContext, Finding
 from es_django.models import OutboxMessage, StoredEvent, Stream
 
+MOST_DUPLICATES = 1000
+"""The number of duplicates of one constraint that are reported."""
+
 APPEND_ONLY = "es_django_event_append_only"
 
 TRIGGER = {
@@ -74,7 +77,8 @@ def _duplicates(connection: BaseDatabaseWrapper, model: type[Model], fields: Seq
         return  # the step "streams" finds these duplicates
     twice = model._base_manager.using(connection.alias).values(*fields)
     twice = twice.annotate(rows=Count("pk"), first=Min("pk"), last=Max("pk")).filter(rows__gt=1).order_by(*fields)
-    for row in twice.iterator():
+    # A server-side cursor would not work behind a pooler.
+    for row in twice[:MOST_DUPLICATES]:
         value = ", ".join(f"{field} {row[field]}" for field in fields)
         ids = f"{model._meta.pk.name} {row['first']} to {row['last']}"
         yield Finding("duplicate", f"{model._meta.db_table} has {value} {row['rows']} times, from {ids}")

@@ -23,7 +23,7 @@ def is_retryable(error: BaseException) -> bool:
     The exception may come from any code, such as this package, Django, a database driver or a broker client:
 
     - An error of this package is judged by its attribute `retryable`.
-    - A database error is judged by its SQLSTATE or SQLite error code, never by its text.
+    - A database error is judged by its SQLSTATE or SQLite error code. Only `forbids_transactions` needs its text.
     - Any other error is judged by the names of its class and base classes. Lost connections, refused connections and
       timeouts are retryable.
     """
@@ -32,11 +32,21 @@ def is_retryable(error: BaseException) -> bool:
     driver_error = error.__cause__ if _is_a(error, "Error") and error.__cause__ is not None else error
     sqlstate: str | None = getattr(driver_error, "sqlstate", None)
     if sqlstate is not None:
+        if forbids_transactions(driver_error):
+            return False
         return sqlstate in _RETRYABLE_SQLSTATES or sqlstate.startswith(_RETRYABLE_SQLSTATE_CLASSES)
     sqlite_code: int | None = getattr(driver_error, "sqlite_errorcode", None)
     if sqlite_code is not None:
         return sqlite_code & 0xFF in (_SQLITE_BUSY, _SQLITE_LOCKED)
     return _is_a(driver_error, *_RETRYABLE_NAMES)
+
+
+def forbids_transactions(driver_error: BaseException | None) -> bool:
+    """Return whether PgBouncer refused a transaction because its `pool_mode` is `statement`.
+
+    PgBouncer gives all its errors the same SQLSTATE, so only the text shows that a retry cannot succeed.
+    """
+    return getattr(driver_error, "sqlstate", None) == "08P01" and "statement pooling mode" in str(driver_error)
 
 
 def _is_a(error: BaseException, *names: str) -> bool:

@@ -12,7 +12,7 @@ from django.db import Error as DatabaseFailure
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from es_django.core.errors import EsDjangoError
-from es_django.core.retryability import is_retryable
+from es_django.core.retryability import forbids_transactions, is_retryable
 from es_django.store.commit_tracking import is_after_commit
 from es_django.store.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, StorageError
 
@@ -95,6 +95,8 @@ def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
     if diagnosis is not None and (duplicate := _DUPLICATES.get(diagnosis.constraint_name)):
         return duplicate([UUID(found) for found in _UUID.findall(diagnosis.message_detail or "")])
     reason = diagnosis.message_primary if diagnosis is not None and diagnosis.message_primary else str(failure)
+    if forbids_transactions(failure.__cause__):
+        reason += ". es_django needs transactions: set the pooler's pool_mode to transaction or session"
     return StorageError(operation, is_retryable(failure), reason)
 
 

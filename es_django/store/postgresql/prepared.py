@@ -7,7 +7,7 @@ psycopg to convert values, to wait for the server and to make errors, but sends 
 
 import re
 from functools import lru_cache
-from itertools import count
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -16,12 +16,18 @@ from django.db import NotSupportedError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import capabilities
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, error_from_result
+from psycopg.errors import (
+    DuplicatePreparedStatement,
+    FeatureNotSupported,
+    InvalidSqlStatementName,
+    error_from_result,
+)
 from psycopg.generators import execute, fetch_many
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 
 from es_django import conf
 from es_django.store.postgresql.plain_cursor import IN_PIPELINE, Parameters, Rows, abandon
+from es_django.store.postgresql.poolers import is_direct
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
@@ -39,6 +45,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "Connection": ("_get_tx_start_command", "_start_query", "adapters", "lock", "prepare_threshold", "wait"),
     "PGconn": (
+        "backend_pid",
         "enter_pipeline_mode",
         "exit_pipeline_mode",
         "parameter_status",
@@ -56,6 +63,12 @@ PARTS: dict[str, tuple[str, ...]] = {
 
 MAX_PREPARED = 100
 """The number of prepared statements per connection, the same as psycopg's own limit."""
+
+REMEDY = (
+    "If DISCARD ALL, DEALLOCATE ALL or a migration made it invalid, a retry prepares it again. If a pooler shares "
+    'server connections between clients, remove ES_DJANGO["PREPARED_STATEMENTS"] or set it to False, or let the pooler '
+    "track prepared statements (PgBouncer 1.21 and newer: max_prepared_statements)"
+)
 
 
 def missing_parts(connection: BaseDatabaseWrapper) -> list[str]:
@@ -139,17 +152,35 @@ class _Session:
 
     def __init__(self, driver: Driver) -> None:
         self._names: dict[bytes, bytes] = {}
+        self._generation = 0
+        self._keeps_statements: bool | None = None
         self.utf8 = Transformer(driver.adapters)
 
     def result(self, driver: Driver, query: bytes, values: Any, prepare: bool) -> "PGresult":
+        stands_alone = driver.autocommit and driver.pgconn.transaction_status == TransactionStatus.IDLE
+        name = None
+        try:
+            if prepare:
+                name = self._names.get(query) or self._prepare(driver, query)
+            return self._execute(driver, name, query, values)
+        except (DuplicatePreparedStatement, InvalidSqlStatementName, FeatureNotSupported) as error:
+            if name is None and not isinstance(error, DuplicatePreparedStatement):
+                raise
+            self._forget(error)
+            if not stands_alone:
+                # By its SQLSTATE, the error is not retryable. A retry of the transaction succeeds, though.
+                raise psycopg.OperationalError(f"a prepared statement is not valid: {error}. {REMEDY}") from error
+        # The statement was a transaction of its own and did nothing.
+        return self._execute(driver, None, query, values)
+
+    def _execute(self, driver: Driver, name: bytes | None, query: bytes, values: Any) -> "PGresult":
         pgconn = driver.pgconn
-        name = (self._names.get(query) or self._prepare(driver, query)) if prepare else None
         if pgconn.transaction_status == TransactionStatus.IDLE and not driver.autocommit:
             if capabilities.has_pipeline():
-                return self._last(driver.wait(self._execute_with_begin(driver, name, query, values)))
+                return _last(driver.wait(self._execute_with_begin(driver, name, query, values)))
             driver.wait(driver._start_query())
         _send(pgconn, name, query, values)
-        return self._last(driver.wait(execute(pgconn)))
+        return _last(driver.wait(execute(pgconn)))
 
     def _execute_with_begin(
         self, driver: Driver, name: bytes | None, query: bytes, values: Any
@@ -167,7 +198,7 @@ class _Session:
             pgconn.exit_pipeline_mode()
         except psycopg.OperationalError:
             # If the server ended the session, raise the server's error, which says more than this one.
-            self._last(results)
+            _last(results)
             raise
         return results
 
@@ -175,33 +206,46 @@ class _Session:
         """Prepare the statement and return its name, or None if it must not be prepared."""
         # If the project sets prepare_threshold, psycopg prepares too, and sometimes deallocates all statements. The
         # limit is for projects whose execute_wrapper makes every statement different.
-        is_free = driver.prepare_threshold is None and len(self._names) < MAX_PREPARED
-        if not is_free or not conf.settings().prepared_statements:
+        wanted = conf.settings().prepared_statements
+        if wanted is False or driver.prepare_threshold is not None or len(self._names) >= MAX_PREPARED:
             return None
-        name = b"es_django_%d" % next(_numbers)
+        if self._keeps_statements is None:
+            self._keeps_statements = wanted is True or is_direct(driver)
+        if not self._keeps_statements:
+            return None
+        name = _name(query, self._generation)
         driver.pgconn.send_prepare(name, query)
-        self._last(driver.wait(execute(driver.pgconn)))
+        _last(driver.wait(execute(driver.pgconn)))
         self._names[query] = name
         return name
 
-    def _last(self, results: "list[PGresult]") -> "PGresult":
-        """Return the last result, or raise the error of the first that failed.
-
-        A statement that commits by itself can fail at the commit, after its rows.
-        """
-        for result in results:
-            if result.status not in _SUCCESS:
-                raise self._error(result)
-        return results[-1]
-
-    def _error(self, result: "PGresult") -> psycopg.Error:
-        error = error_from_result(result)
-        if not isinstance(error, FeatureNotSupported | InvalidSqlStatementName):
-            return error
-        # The type of a column has changed, or DISCARD ALL or a pooler has removed the statement. By its SQLSTATE, this
-        # error is not retryable. A retry succeeds, though, because it prepares the statement again.
+    def _forget(self, error: psycopg.Error) -> None:
+        # An invalid statement may still exist under its name, so the next names differ.
         self._names.clear()
-        return psycopg.OperationalError(f"a prepared statement is no longer valid: {error}")
+        self._generation += 1
+        if isinstance(error, DuplicatePreparedStatement):
+            # Only another client of a pooler can have prepared the statement in this session.
+            self._keeps_statements = False
+
+
+def _name(query: bytes, generation: int) -> bytes:
+    """Return a name that no other statement can have.
+
+    Clients of a pooler share sessions. So the name must mean the same statement in each process, whatever the process
+    prepared before. PostgreSQL itself analyses the statement again after the search_path has changed.
+    """
+    return f"es_django_{sha256(query).hexdigest()[:32]}_{generation}".encode()
+
+
+def _last(results: "list[PGresult]") -> "PGresult":
+    """Return the last result, or raise the error of the first that failed.
+
+    A statement that commits by itself can fail at the commit, after its rows.
+    """
+    for result in results:
+        if result.status not in _SUCCESS:
+            raise error_from_result(result)
+    return results[-1]
 
 
 def _send(pgconn: "PGconn", name: bytes | None, query: bytes, values: Any) -> None:
@@ -214,6 +258,3 @@ def _send(pgconn: "PGconn", name: bytes | None, query: bytes, values: Any) -> No
 _SUCCESS = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
 _sessions: WeakKeyDictionary[Driver, _Session] = WeakKeyDictionary()
-
-# A name is never used again, because an invalid statement still exists under its name.
-_numbers = count()
