@@ -22,7 +22,10 @@ from es_django.models import InboxReceipt
 
 @admin.register(InboxReceipt)
 class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
-    list_display: tuple[str, ...] = ("status_and_shape", "message_id", "consumer", "attempts", "handled")
+    list_display: tuple[str, ...] = (
+        *("status_and_shape", "message_id", "consumer"),
+        *("attempts", "next_attempt", "handled"),
+    )
     list_display_links: tuple[str, ...] = ("message_id",)
     list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (StatusFilter,)
     ordering: ClassVar[tuple[str, ...]] = ("-id",)
@@ -34,9 +37,15 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
     def status_and_shape(self, receipt: InboxReceipt) -> SafeString:
         return status_badge(receipt.status)
 
+    @admin.display(description="next attempt")
+    def next_attempt(self, receipt: InboxReceipt) -> SafeString | str:
+        if receipt.status != InboxReceipt.Status.RETRYING or receipt.retry_at is None:
+            return ""
+        return time_element(receipt.retry_at)
+
     @admin.display(description="handled")
-    def handled(self, receipt: InboxReceipt) -> SafeString:
-        return time_element(receipt.handled_at)
+    def handled(self, receipt: InboxReceipt) -> SafeString | str:
+        return "" if receipt.retry_at is not None else time_element(receipt.handled_at)
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return [*self.list_display, error_column(request)]
@@ -47,7 +56,8 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
     def facts(self, request: HttpRequest, receipt: InboxReceipt) -> list[Fact]:
         return [
             ("Status", status_badge(receipt.status)),
-            ("Handled", time_element(receipt.handled_at)),
+            ("Handled", self.handled(receipt)),
+            ("Next attempt", self.next_attempt(receipt)),
             ("Attempts", receipt.attempts),
             ("Last error", error_text(error_shown(request, receipt.last_error))),
             ("Consumer", receipt.consumer),

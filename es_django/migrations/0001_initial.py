@@ -148,11 +148,21 @@ class Migration(migrations.Migration):
                 ("message_id", models.CharField(max_length=255)),
                 (
                     "status",
-                    models.CharField(choices=[("handled", "Handled"), ("dead", "Dead")], max_length=7),
+                    models.CharField(
+                        choices=[
+                            ("handled", "Handled"),
+                            ("dead", "Dead"),
+                            ("handling", "Handling"),
+                            ("retrying", "Retrying"),
+                        ],
+                        max_length=8,
+                    ),
                 ),
                 ("attempts", models.PositiveIntegerField(default=1)),
                 ("last_error", models.TextField(blank=True, default="")),
                 ("message", models.JSONField(blank=True, null=True)),
+                ("route", models.JSONField(blank=True, null=True)),
+                ("retry_at", models.DateTimeField(blank=True, null=True)),
                 ("handled_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={
@@ -163,6 +173,11 @@ class Migration(migrations.Migration):
                         condition=models.Q(("status", "handled")), fields=["handled_at"], name="es_django_inbox_handled"
                     ),
                     models.Index(condition=models.Q(("status", "dead")), fields=["id"], name="es_django_inbox_dead"),
+                    models.Index(
+                        condition=models.Q(("status__in", ("handling", "retrying"))),
+                        fields=["retry_at"],
+                        name="es_django_inbox_open",
+                    ),
                 ],
                 "constraints": [
                     models.UniqueConstraint(fields=("consumer", "message_id"), name="es_django_inbox_once"),
@@ -172,6 +187,14 @@ class Migration(migrations.Migration):
                             models.Q(("message_id", ""), _negated=True),
                         ),
                         name="es_django_inbox_not_empty",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("retry_at__isnull", True), ("status__in", ("handled", "dead"))),
+                            models.Q(("retry_at__isnull", False), ("status__in", ("handling", "retrying"))),
+                            _connector="OR",
+                        ),
+                        name="es_django_inbox_status_fits",
                     ),
                 ],
             },

@@ -4,22 +4,31 @@ from typing import Any, ClassVar
 from django.db import models
 from django.db.models.functions import Now
 
-from es_django.models.field_types import Integer, Json, Text, Time
+from es_django.models.field_types import Integer, Json, OptionalTime, Text, Time
 
 
 class InboxReceipt(models.Model):
-    """The record that a consumer has handled a message, written in the same transaction as the handler's effects."""
+    """What a consumer has done with a message: it has handled it, tries again later, or has given it up.
+
+    `handled` is written in the same transaction as the handler's effects. `handling` and `retrying` are open: the
+    receipt keeps the message until a handler succeeds or the message is dead. `retry_at` is the time of the next
+    attempt, and for `handling` the time from which a handler without an open transaction counts as lost.
+    """
 
     class Status(models.TextChoices):
         HANDLED = "handled"
         DEAD = "dead"
+        HANDLING = "handling"
+        RETRYING = "retrying"
 
     consumer: Text = models.CharField(max_length=255)
     message_id: Text = models.CharField(max_length=255)
-    status: Text = models.CharField(max_length=7, choices=Status.choices)
+    status: Text = models.CharField(max_length=8, choices=Status.choices)
     attempts: Integer = models.PositiveIntegerField(default=1)
     last_error: Text = models.TextField(default="", blank=True)
     message: Json = models.JSONField(null=True, blank=True)
+    route: Json = models.JSONField(null=True, blank=True)
+    retry_at: OptionalTime = models.DateTimeField(null=True, blank=True)
     handled_at: Time = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -28,11 +37,21 @@ class InboxReceipt(models.Model):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["handled_at"], condition=models.Q(status="handled"), name="es_django_inbox_handled"),
             models.Index(fields=["id"], condition=models.Q(status="dead"), name="es_django_inbox_dead"),
+            models.Index(
+                fields=["retry_at"],
+                condition=models.Q(status__in=("handling", "retrying")),
+                name="es_django_inbox_open",
+            ),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["consumer", "message_id"], name="es_django_inbox_once"),
             models.CheckConstraint(
                 condition=~models.Q(consumer="") & ~models.Q(message_id=""), name="es_django_inbox_not_empty"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status__in=("handled", "dead"), retry_at__isnull=True)
+                | models.Q(status__in=("handling", "retrying"), retry_at__isnull=False),
+                name="es_django_inbox_status_fits",
             ),
         ]
 
