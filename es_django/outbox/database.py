@@ -52,6 +52,8 @@ class DatabaseOutbox(OutboxStore):
     def extend(self, worker: str, claims: Sequence[Claim], *, lease: float) -> set[int]:
         rows = [{"id": claim.id, "attempts": claim.attempts} for claim in claims]
         with self._transaction("renew claims") as cursor:
+            if claims and (path := claims[0].search_path) is not None:
+                cursor.execute("SELECT set_config('search_path', %s, true)", [path])
             cursor.execute(self._sql.EXTEND, {"worker": worker, "claims": json.dumps(rows), "lease": lease})
             return {id for (id,) in cursor.fetchall()}
 
@@ -103,7 +105,7 @@ def _changes(transition: Transition) -> dict[str, Any]:
 
 
 def _claim(destination: str, row: tuple[Any, ...]) -> Claim:
-    id, attempts, message_id, type, key, data, headers, category, stream_key, stream_version, last_error = row
+    id, attempts, message_id, type, key, data, headers, category, stream_key, stream_version, last_error, path = row
     message = Message(
         message_id=message_id if isinstance(message_id, UUID) else UUID(message_id),
         destination=destination,
@@ -114,7 +116,7 @@ def _claim(destination: str, row: tuple[Any, ...]) -> Claim:
         stream=StreamId(category, stream_key) if category is not None else None,
         stream_version=stream_version,
     )
-    return Claim(id, attempts, message, last_error)
+    return Claim(id, attempts, message, last_error, path)
 
 
 def _settlement_row(claim: Claim, decision: Decision) -> dict[str, Any]:

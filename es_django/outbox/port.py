@@ -21,13 +21,15 @@ from es_django.outbox.states import Transition
 class Claim(msgspec.Struct, frozen=True):
     """A worker's right to publish a message and settle it.
 
-    `attempts` includes this attempt. `last_error` is the error of the last attempt that failed, or empty.
+    `attempts` includes this attempt. `last_error` is the error of the last attempt that failed, or empty. `search_path`
+    is that of the connection that claimed, because another thread may renew the claim, and needs the same tables.
     """
 
     id: int
     attempts: int
     message: Message
     last_error: str = ""
+    search_path: str | None = None
 
 
 class Settlement(msgspec.Struct, frozen=True):

@@ -14,6 +14,9 @@ from typing import Self
 
 from django.db import connections
 
+from es_django import conf
+from es_django.store.search_path import search_path, with_search_path
+
 THREAD_NAME = "es_django second relay worker"
 
 
@@ -46,11 +49,13 @@ class SecondWorker:
     def start(self) -> None:
         """Start the second thread, unless it has already been started."""
         if self._future is None:
-            self._future = _threads.submit(copy_context().run, self._run)
+            using = conf.settings().database
+            self._future = _threads.submit(copy_context().run, self._run, using, search_path(using))
 
-    def _run(self) -> int:
+    def _run(self, using: str, path: str | None) -> int:
         try:
-            return self._work(self._block_ended.is_set)
+            with with_search_path(using, path):
+                return self._work(self._block_ended.is_set)
         finally:
             connections.close_all()
 

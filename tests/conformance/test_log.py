@@ -283,8 +283,12 @@ class TestFloorLock:
     @pytest.mark.requires_postgresql
     @pytest.mark.parametrize(
         "lock",
-        ["pg_advisory_xact_lock_shared(0)", f"pg_advisory_xact_lock_shared({postgresql.LOCK_NAMESPACE << 15}, 0)"],
-        ids=["one number", "two numbers"],
+        [
+            "pg_advisory_xact_lock_shared(0)",
+            f"pg_advisory_xact_lock_shared(({postgresql.LOCK_NAMESPACE} << 15)::int, 0)",
+            f"pg_advisory_xact_lock_shared({postgresql.LOCK_NAMESPACE} << 47)",
+        ],
+        ids=["one number", "two numbers", "the namespace of a floor, but no append"],
     )
     def test_an_unrelated_advisory_lock_does_not_limit_the_log(self, lock: str) -> None:
         locked, go_on = Signal(), Signal()

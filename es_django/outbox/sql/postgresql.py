@@ -109,7 +109,7 @@ claimed AS (
     RETURNING message.*
 )
 SELECT claimed.id, claimed.attempts, claimed.message_id, claimed.type, claimed.key, claimed.data, claimed.headers,
-       stream.category, stream.key, claimed.stream_version, claimed.last_error
+       stream.category, stream.key, claimed.stream_version, claimed.last_error, current_setting('search_path')
   FROM claimed LEFT JOIN es_django_stream AS stream ON stream.id = claimed.stream_id
  ORDER BY claimed.id
 """

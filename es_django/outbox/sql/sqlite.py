@@ -92,7 +92,7 @@ UPDATE es_django_outboxmessage
 RETURNING id, attempts, message_id, type, key, data, headers,
           (SELECT category FROM es_django_stream AS stream WHERE stream.id = stream_id),
           (SELECT key FROM es_django_stream AS stream WHERE stream.id = stream_id),
-          stream_version, last_error
+          stream_version, last_error, NULL
 """
 
 SETTLE = f"""

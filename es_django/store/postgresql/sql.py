@@ -3,20 +3,24 @@
 PostgreSQL draws an event's position before the commit. The highest visible position therefore proves nothing about
 the positions below it: another transaction may hold one of them and commit later. Floors show readers where to stop:
 
-1. Before its first position, a writer takes a shared advisory lock. The key of the lock says "all my positions are
-   above this number". That number is the writer's floor. Shared locks never wait for each other.
+1. Before its first position, a writer takes a shared advisory lock. The key of the lock says "all my positions in this
+   table are above this number". That number is the writer's floor. Shared locks never wait for each other.
 2. PostgreSQL makes a commit visible before it releases the locks of the transaction.
 3. A reader reads the last drawn position, then the lowest floor, and stops at the smaller of the two.
 """
 
-LOCK_NAMESPACE = 0x6573
-"""The upper bits of a floor's key. They distinguish floors from all other advisory locks whose key is one number."""
-
 POSITION_BITS = 47
 """The lower bits of a floor's key, which hold the position."""
 
-INLINE_PROJECTIONS_LOCK = f"{LOCK_NAMESPACE}, 5"
-"""The key of the lock that guards which inline projections an append runs.
+# PostgreSQL computes these constants when it plans a statement, and again after the search_path has changed.
+LOCK_NAMESPACE = "(32768 | (hashoid('es_django_event'::regclass) & 32767))::bigint"
+"""The SQL expression for the upper bits of a floor's key: a hash of the event table's OID.
+
+Each schema of a database may have tables of its own. The highest bit is always set, so that no small number is a floor.
+"""
+
+INLINE_PROJECTIONS_LOCK = "'es_django_projectioncheckpoint'::regclass::oid::int, 25971"
+"""The key of the lock that guards which inline projections an append runs: the OID of their table, and a fixed number.
 
 Appends that run inline projections share the lock. A rebuild takes the lock exclusively, so it waits for every append
 that may have read the old statuses of the projections. This key has two numbers, so it never equals a floor, whose key
@@ -32,13 +36,15 @@ which it has logged, and then the number that it drew. A floor or an end of the 
 events.
 """
 
-_TAKE_FLOOR = f"pg_advisory_xact_lock_shared({LOCK_NAMESPACE << POSITION_BITS} | {LAST_DRAWN})"
+_TAKE_FLOOR = f"pg_advisory_xact_lock_shared({LOCK_NAMESPACE} << {POSITION_BITS} | {LAST_DRAWN})"
 
-# One floor per transaction is enough, because the first floor is the lowest. A rollback to a savepoint undoes the
-# setting together with the lock.
+# One floor per transaction and table is enough, because the first floor is the lowest. The setting lists the tables
+# whose floors the transaction holds. A rollback to a savepoint undoes the setting together with the lock.
+_FLOORS_HELD = "coalesce(current_setting('es_django.floors', true), '')"
+_TABLE = "(',' || 'es_django_event'::regclass::oid::text || ',')"
 _TAKE_FLOOR_ONCE = f"""
-CASE WHEN coalesce(current_setting('es_django.floor', true), '') = ''
-     THEN CAST({_TAKE_FLOOR} AS text) || set_config('es_django.floor', 'held', true) END
+CASE WHEN strpos({_FLOORS_HELD}, {_TABLE}) = 0
+     THEN CAST({_TAKE_FLOOR} AS text) || set_config('es_django.floors', {_FLOORS_HELD} || {_TABLE}, true) END
 """
 
 # An append is one statement, assembled from the parts below. It inserts events only from a join with the one row of
@@ -152,13 +158,24 @@ SELECT {LAST_DRAWN}, current_setting('transaction_isolation'), pg_is_in_recovery
 """
 
 # The reader's own floors do not count, because the reader sees its own appends, and these commit or roll back together
-# with its work.
+# with its work. A floor counts only if its transaction writes to this very event table, because other tables can have
+# the same namespace. PostgreSQL locks the table before it executes the append, so a floor without that lock was taken
+# after this statement began, and is not below the last drawn position that the reader has read before.
 LOWEST_FLOOR = f"""
+WITH held AS MATERIALIZED (
+    SELECT locktype, mode, relation, classid, objid, objsubid, virtualtransaction, pid
+      FROM pg_locks
+     WHERE locktype IN ('advisory', 'relation')
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
 SELECT min(((classid::bigint << 32) | objid::bigint) & ((1::bigint << {POSITION_BITS}) - 1))
-  FROM pg_locks
+  FROM held
  WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >> {POSITION_BITS - 32} = {LOCK_NAMESPACE}
-   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND pid IS DISTINCT FROM pg_backend_pid()
+   AND virtualtransaction IN (SELECT virtualtransaction
+                                FROM held
+                               WHERE locktype = 'relation' AND mode = 'RowExclusiveLock'
+                                 AND relation = 'es_django_event'::regclass)
 """
 
 # Similar streams often have neighbouring ids. The multiplication spreads them over all partitions.
@@ -200,8 +217,12 @@ VALUES (%(message_id)s, %(destination)s, %(type)s, %(key)s, %(data)s, %(headers)
 RETURNING id
 """
 
-# This key has two numbers, so it never equals a floor, whose key is one number.
-LOCK_STREAM = "SELECT pg_advisory_xact_lock(hashtext(%s), hashtext(%s))"
+# The key is a hash of the stream table's OID, the category and the stream's key, in two halves. A key of two numbers
+# never equals a floor, whose key is one number.
+LOCK_STREAM = """
+SELECT pg_advisory_xact_lock((hash >> 32)::int, ((hash << 32) >> 32)::int)
+  FROM (SELECT hashtextextended(%s, hashtextextended(%s, 'es_django_stream'::regclass::oid::bigint))) AS stream (hash)
+"""
 
 HOLD_INLINE_PROJECTIONS = f"SELECT pg_advisory_xact_lock({INLINE_PROJECTIONS_LOCK})"
 

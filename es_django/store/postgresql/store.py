@@ -47,7 +47,7 @@ class PostgresqlEventStore(DatabaseEventStore):
                 with storage_errors("lock a stream", self.connection):
                     block.enter_context(self.transaction())
                     limit = "0" if timeout is None else f"{max(1, round(timeout * 1000))}ms"
-                    self._take_lock(limit, sql.LOCK_STREAM, [stream.category, stream.key])
+                    self._take_lock(limit, sql.LOCK_STREAM, [stream.key, stream.category])
             except StorageError as error:
                 if timeout is not None and getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE:
                     raise LockTimeout(stream, timeout) from error
