@@ -17,6 +17,7 @@ from es_django.admin.html import code, error_text, status_badge, time_element
 from es_django.admin.masking import error_column, error_shown
 from es_django.core.serialization import storable_text
 from es_django.inbox.errors import NotReplayable
+from es_django.messages.cloudevents import message_id_of
 from es_django.models import InboxReceipt
 
 
@@ -29,7 +30,7 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
     list_display_links: tuple[str, ...] = ("message_id",)
     list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (StatusFilter,)
     ordering: ClassVar[tuple[str, ...]] = ("-id",)
-    search_help_text: ClassVar[str] = "A complete message id."
+    search_help_text: ClassVar[str] = "A complete message id, or the source and the id of a CloudEvent: /shop 17."
     documents: ClassVar[Mapping[str, str]] = {"message": "Message"}
     actions: tuple[str, ...] = ("replay_selected",)
 
@@ -51,7 +52,11 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
         return [*self.list_display, error_column(request)]
 
     def search_lookups(self, term: str) -> Iterator[Q]:
-        yield Q(message_id=term.strip())
+        term = term.strip()
+        source, _, given_id = term.partition(" ")
+        if given_id:
+            yield Q(message_id=str(message_id_of(source, given_id.strip())))
+        yield Q(message_id=term)
 
     def facts(self, request: HttpRequest, receipt: InboxReceipt) -> list[Fact]:
         return [
@@ -62,6 +67,7 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
             ("Last error", error_text(error_shown(request, receipt.last_error))),
             ("Consumer", receipt.consumer),
             ("Message id", code(receipt.message_id)),
+            ("Refused", "Other content with this message id was handled before." if receipt.conflict else ""),
         ]
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
@@ -87,7 +93,7 @@ class InboxReceiptAdmin(ConfirmingAdmin[InboxReceipt]):
         counts = {"replayed": 0, "failed again": 0, "skipped": 0}
         for receipt in receipts:
             try:
-                replay(receipt.consumer, receipt.message_id)
+                replay(receipt.consumer, receipt.message_id, conflict=receipt.conflict)
             except NotReplayable as error:
                 counts["skipped"] += 1
                 self.message_user(request, f"Message {receipt} was skipped: {error.reason}.", messages.WARNING)

@@ -39,13 +39,14 @@ def ingress(request: HttpRequest) -> HttpResponse:
     | 401 | the signature is not valid |
     | 403 | no secret is configured |
     | 404 | no handler takes this type, and the setting STRICT is on |
+    | 409 | other content with the same source and id was handled before; this event is refused, and kept as dead |
     | 413 | the body is longer than MAX_BYTES |
     | 422 | a handler failed with an error that is not retryable; the event is kept as dead |
     | 503 | the sender must send the request again after `Retry-After` seconds |
 
-    Each event of a batch is handled independently of the others. The worst result decides the status: 503, then 422,
-    then 404 or 202. The signature covers only the body. In binary mode the attributes of an event are headers, so they
-    are not signed.
+    Each event of a batch is handled independently of the others. The worst result decides the status: 503, then 409,
+    then 422, then 404 or 202. The signature covers only the body. In binary mode the attributes of an event are
+    headers, so they are not signed.
     """
     try:
         return _respond(request)
@@ -78,6 +79,8 @@ def _respond(request: HttpRequest) -> HttpResponse:
     outcome = max((handle(message) for message in messages), default=Outcome.HANDLED)
     if outcome is Outcome.POSTPONED:
         return _send_again()
+    if outcome is Outcome.CONFLICT:
+        return _refusal(409, "an event with this source and id was handled before, with other content: use a new id")
     if outcome is Outcome.DEAD:
         return _refusal(422, "a handler failed permanently: do not send the event again")
     if outcome is Outcome.NO_HANDLER:

@@ -14,7 +14,16 @@ from es_django.core.instrumentation import Kind, Work
 from es_django.core.retryability import is_retryable
 from es_django.core.serialization import storable_text
 from es_django.inbox.handlers import UNHANDLED, HandlerFunction, handlers_of
-from es_django.inbox.receipts import Outcome, dead_letter, handle_once, insert_dead_receipt, outcome_of_receipt
+from es_django.inbox.receipts import (
+    Outcome,
+    dead_letter,
+    handle_once,
+    has_other_content,
+    insert_dead_receipt,
+    keep_conflict,
+    outcome_of_receipt,
+)
+from es_django.messages.fingerprint import fingerprint_of
 from es_django.messages.message import Message, from_wire, to_wire
 
 logger: logging.Logger = logging.getLogger("es_django.inbox")
@@ -58,7 +67,7 @@ def receive(delivered: object, *, attempt: int, last: bool, redelivered: bool = 
         kept_as = str(uuid5(NOT_MESSAGES, json.dumps(delivered, default=repr)))
         reason = f"not a message: {error}"
         logger.error("a delivery is kept as dead: %s", storable_text(reason), extra={"message_id": kept_as})
-        return _keep_unhandled(kept_as, delivered, reason, attempt)
+        return _keep_unhandled(kept_as, delivered, reason, attempt, "")
     outcome = (_handle_redelivered if redelivered else handle)(message, attempt=attempt, last=last)
     if outcome is not Outcome.NO_HANDLER:
         return outcome
@@ -67,7 +76,7 @@ def receive(delivered: object, *, attempt: int, last: bool, redelivered: bool = 
     logger.warning("message %s: %s", message.message_id, storable_text(reason), extra=ids)
     if not last:
         return Outcome.POSTPONED
-    return _keep_unhandled(str(message.message_id), delivered, reason, attempt)
+    return _keep_unhandled(str(message.message_id), delivered, reason, attempt, fingerprint_of(message))
 
 
 def _handle_redelivered(message: Message, *, attempt: int, last: bool) -> Outcome:
@@ -82,7 +91,9 @@ def _fail_attempt(consumer: str, message: Message, *, attempt: int, last: bool) 
     with Work(Kind.HANDLE, consumer, 1, [message.headers]) as work:
         try:
             if last:
-                outcome = insert_dead_receipt(consumer, message_id, to_wire(message), REDELIVERED, attempt=attempt)
+                outcome = dead_letter(consumer, message, REDELIVERED, attempt=attempt)
+            elif has_other_content(message_id, content := fingerprint_of(message)):
+                outcome = keep_conflict(consumer, message_id, content, to_wire(message))
             else:
                 outcome = outcome_of_receipt(consumer, message_id) or Outcome.POSTPONED
         except EsDjangoError as failure:
@@ -117,9 +128,11 @@ def _failed(consumer: str, message: Message, error: Exception, *, attempt: int, 
         return _postpone(str(message.message_id), failure)
 
 
-def _keep_unhandled(message_id: str, content: object, reason: str, attempt: int) -> Outcome:
+def _keep_unhandled(message_id: str, content: object, reason: str, attempt: int, fingerprint: str) -> Outcome:
     try:
-        return insert_dead_receipt(UNHANDLED, message_id, content, storable_text(reason), attempt=attempt)
+        return insert_dead_receipt(
+            UNHANDLED, message_id, content, storable_text(reason), attempt=attempt, fingerprint=fingerprint
+        )
     except EsDjangoError as failure:
         return _postpone(message_id, failure)
 

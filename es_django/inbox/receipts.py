@@ -5,6 +5,7 @@
 """
 
 import json
+import logging
 import time
 from datetime import timedelta
 from enum import IntEnum
@@ -21,10 +22,18 @@ from es_django.core.serialization import encode_payload, storable_text
 from es_django.core.streams import require_name
 from es_django.inbox.errors import HandlerInterrupted
 from es_django.inbox.handlers import HandlerFunction
+from es_django.messages.fingerprint import fingerprint_of
 from es_django.messages.message import Message, to_wire
 from es_django.models import InboxReceipt
 from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.error_translation import require_healthy_transaction, storage_errors
+
+logger: logging.Logger = logging.getLogger("es_django.inbox")
+
+OTHER_CONTENT = (
+    "another message with the same id was handled before, with other content. If the sender used the id twice by "
+    "mistake, replay this message to have it handled as well"
+)
 
 
 class Outcome(IntEnum):
@@ -36,19 +45,20 @@ class Outcome(IntEnum):
     NO_HANDLER = 3
     DEAD = 4
     """The message is kept as dead, since this delivery or an earlier one."""
-    POSTPONED = 5
+    CONFLICT = 5
+    """Other content under the message's id was handled before. This content is refused, and kept as dead."""
+    POSTPONED = 6
     """The message must be delivered again; nothing was stored."""
 
 
 # This waits for a concurrent insert of the same receipt. If the concurrent insert commits, this inserts nothing.
+# It also inserts nothing if any consumer has a receipt for other content under the same message id.
 INSERT_RECEIPT = """
-INSERT INTO es_django_inboxreceipt (consumer, message_id, status, attempts, last_error, handled_at)
-VALUES (%s, %s, 'handled', %s, '', CURRENT_TIMESTAMP)
-    ON CONFLICT (consumer, message_id) DO NOTHING
-"""
-
-STATUS_OF_RECEIPT = """
-SELECT status FROM es_django_inboxreceipt WHERE consumer = %s AND message_id = %s
+INSERT INTO es_django_inboxreceipt (consumer, message_id, fingerprint, status, attempts, last_error, handled_at)
+SELECT %s, %s, %s, 'handled', %s, '', CURRENT_TIMESTAMP
+ WHERE NOT EXISTS (SELECT 1 FROM es_django_inboxreceipt
+                    WHERE message_id = %s AND conflict = '' AND fingerprint NOT IN ('', %s))
+    ON CONFLICT (message_id, consumer, conflict) DO NOTHING
 """
 
 
@@ -57,6 +67,8 @@ def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, at
 
     Return HANDLED if the handler ran, otherwise the status of the receipt: REPEATED or DEAD. If a message is delivered
     twice at the same time, the second delivery waits for the first. If the handler raises, its writes are rolled back.
+
+    Return CONFLICT if any consumer has a receipt for other content under the message's id. The content is kept as dead.
 
     Raises:
         ValueError: the consumer or the message id is not a valid name.
@@ -68,10 +80,13 @@ def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, at
     using, receipt = conf.settings().database, _identity(consumer, message)
     with storage_errors("handle a message", connections[using]), tracked_atomic(connections[using]):
         with connections[using].cursor() as cursor:
-            cursor.execute(INSERT_RECEIPT, [*receipt, attempt])
-            if cursor.rowcount == 0:
-                cursor.execute(STATUS_OF_RECEIPT, receipt)
-                return Outcome.DEAD if cursor.fetchone() == (InboxReceipt.Status.DEAD,) else Outcome.REPEATED
+            content = fingerprint_of(message)
+            cursor.execute(INSERT_RECEIPT, [*receipt, content, attempt, receipt[1], content])
+            is_new = cursor.rowcount == 1
+        if not is_new:
+            if has_other_content(receipt[1], content):
+                return keep_conflict(*receipt, content, to_wire(message))
+            return outcome_of_receipt(*receipt) or Outcome.POSTPONED
         run_handler(handler, message)
     return Outcome.HANDLED
 
@@ -90,33 +105,86 @@ def run_handler(handler: HandlerFunction, message: Message) -> None:
     require_healthy_transaction("handle a message", connections[conf.settings().database])
 
 
-def dead_letter(consumer: str, message: Message, error: BaseException, *, attempt: int) -> Outcome:
+def dead_letter(consumer: str, message: Message, error: object, *, attempt: int) -> Outcome:
     """Keep a message that the consumer will not handle as dead, with its content.
 
-    Return DEAD, or REPEATED if another delivery of the message has been handled in the meantime.
+    Return DEAD, REPEATED if another delivery of the message has been handled in the meantime, or CONFLICT if other
+    content has.
     """
-    return insert_dead_receipt(*_identity(consumer, message), to_wire(message), storable_text(error), attempt=attempt)
+    return insert_dead_receipt(
+        *_identity(consumer, message),
+        to_wire(message),
+        storable_text(error),
+        attempt=attempt,
+        fingerprint=fingerprint_of(message),
+    )
 
 
-def insert_dead_receipt(consumer: str, message_id: str, content: object, reason: str, *, attempt: int) -> Outcome:
-    """Insert a dead receipt unless the message has a receipt. Return DEAD or REPEATED. Raise `StorageError`."""
+def has_other_content(message_id: str, fingerprint: str) -> bool:
+    """Return whether any consumer has a receipt for other content under this message id. Raise `StorageError`."""
+    receipts = InboxReceipt.objects.using(conf.settings().database).filter(message_id=message_id, conflict="")
+    with storage_errors("look up a receipt", connections[conf.settings().database]):
+        return receipts.exclude(fingerprint__in=("", fingerprint)).exists()
+
+
+def keep_conflict(consumer: str, message_id: str, fingerprint: str, content: object) -> Outcome:
+    """Keep content that is refused because its message id has other content, in a dead receipt of its own.
+
+    Return CONFLICT, or REPEATED if an operator has replayed this content. Raise `StorageError`.
+    """
+    kept = insert_dead_receipt(
+        consumer, message_id, content, OTHER_CONTENT, attempt=1, fingerprint=fingerprint, conflict=fingerprint
+    )
+    if kept is Outcome.REPEATED:
+        return kept
+    logger.error(
+        "message %s of consumer %s is refused and kept as dead: %s",
+        message_id,
+        consumer,
+        OTHER_CONTENT,
+        extra={"consumer": consumer, "message_id": message_id},
+    )
+    return Outcome.CONFLICT
+
+
+def insert_dead_receipt(
+    consumer: str,
+    message_id: str,
+    content: object,
+    reason: str,
+    *,
+    attempt: int,
+    fingerprint: str = "",
+    conflict: str = "",
+) -> Outcome:
+    """Insert a dead receipt unless the message has a receipt. Return DEAD or REPEATED. Raise `StorageError`.
+
+    If the receipt has another fingerprint, keep this content as a conflict and return CONFLICT. Content that is not a
+    message has no fingerprint.
+    """
     with storage_errors("store a dead message", connections[conf.settings().database]):
         receipt, _ = InboxReceipt.objects.using(conf.settings().database).get_or_create(
             consumer=consumer,
             message_id=message_id,
+            conflict=conflict,
             defaults={
+                "fingerprint": fingerprint,
                 "status": InboxReceipt.Status.DEAD,
                 "attempts": attempt,
                 "last_error": reason,
                 "message": _storable(content),
             },
         )
+    if fingerprint and receipt.fingerprint not in ("", fingerprint):
+        return keep_conflict(consumer, message_id, fingerprint, content)
     return Outcome.DEAD if receipt.status == InboxReceipt.Status.DEAD else Outcome.REPEATED
 
 
 def outcome_of_receipt(consumer: str, message_id: str) -> Outcome | None:
     """Return the status of the receipt as REPEATED or DEAD, or None without a receipt. Raise `StorageError`."""
-    receipts = InboxReceipt.objects.using(conf.settings().database).filter(consumer=consumer, message_id=message_id)
+    receipts = InboxReceipt.objects.using(conf.settings().database).filter(
+        consumer=consumer, message_id=message_id, conflict=""
+    )
     with storage_errors("look up a receipt", connections[conf.settings().database]):
         status = receipts.values_list("status", flat=True).first()
     if status is None:

@@ -22,12 +22,15 @@ from es_django.store.error_translation import storage_errors
 logger: logging.Logger = logging.getLogger("es_django.inbox")
 
 
-def replay(consumer: str, message_id: UUID | str) -> None:
+def replay(consumer: str, message_id: UUID | str, *, conflict: str = "") -> None:
     """Run the consumer's handler on a dead message again.
 
     If the handler succeeds, its writes and the new status of the receipt, `handled`, commit together. If the handler
     fails, the message stays dead, with the new error and one more attempt. If a message is replayed twice at the same
     time, the second replay waits for the first.
+
+    `conflict` is the column of that name of a receipt whose content was refused because its message id had other
+    content: the handler runs on this content as well.
 
     A message that had no handler is kept for the consumer `es_django.unhandled`. Its replay runs all handlers that the
     type has now, in one transaction: if one of them fails, none takes effect.
@@ -39,9 +42,8 @@ def replay(consumer: str, message_id: UUID | str) -> None:
     using = conf.settings().database
     receipts = InboxReceipt.objects.using(using)
     with storage_errors("replay a message", connections[using]), tracked_atomic(connections[using]):
-        receipt = receipts.select_for_update().filter(consumer=consumer, message_id=str(message_id)).first()
-        message, handler = _replayable(consumer, str(message_id), receipt)
-        this = receipts.filter(consumer=consumer, message_id=str(message_id))
+        this = receipts.filter(consumer=consumer, message_id=str(message_id), conflict=conflict)
+        message, handler = _replayable(consumer, str(message_id), this.select_for_update().first())
         failure = _failure(handler, message, using)
         if failure is None:
             done = InboxReceipt.Status.HANDLED

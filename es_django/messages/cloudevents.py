@@ -1,4 +1,4 @@
-"""Convert messages to CloudEvents 1.0 and back without loss.
+"""Convert messages to CloudEvents 1.0 and back.
 
 | CloudEvent | message |
 | --- | --- |
@@ -10,6 +10,9 @@
 | `correlationid`, `causationid` | the headers `correlation_id`, `causation_id` |
 | any other extension attribute | the header of the same name |
 | `otherheaders`, a JSON object | the headers that cannot be extension attributes |
+
+A message that was received has an id of its own, made from the event's `source` and `id`. So two events of different
+sources are different messages, whatever their ids. The headers `id` and `source` keep what the sender wrote.
 
 A message has no time, so its event has no `time`. Send events in structured mode: there, data can be any JSON value.
 """
@@ -33,8 +36,8 @@ from es_django.messages.errors import InvalidCloudEvent
 from es_django.messages.message import Message
 
 JSON = "application/json"
-FOREIGN_ID_NAMESPACE = UUID("3ba9afb8-9f0b-4b1e-8c1b-5d5f3d1b7d0e")
-"""The UUID namespace of message ids that are derived from the (source, id) of another producer's event."""
+EVENT_NAMESPACE = UUID("3ba9afb8-9f0b-4b1e-8c1b-5d5f3d1b7d0e")
+"""The UUID namespace of message ids that are derived from the (source, id) of an event."""
 
 _ATTRIBUTE_OF_HEADER = {"correlation_id": "correlationid", "causation_id": "causationid"}
 _HEADER_OF_ATTRIBUTE = {attribute: header for header, attribute in _ATTRIBUTE_OF_HEADER.items()}
@@ -91,8 +94,8 @@ def make_cloudevent(attributes: dict[str, Any], data: Any) -> CloudEvent:
 def from_cloudevent(event: BaseCloudEvent) -> Message:
     """Return the message of an event that es_django or any other producer made.
 
-    - An id that is a UUID becomes the message id. Any other id is unique only within its source, so the message id is a
-      UUID derived from the source and the id. The header `id` keeps the original id.
+    - An id is unique only within its source, even if it is a UUID. So the message id is a UUID derived from the source
+      and the id. The headers `id` and `source` keep both.
     - Attributes that are not fields of a message become headers: `source`, `subject`, `time`, `dataschema`, and a
       `datacontenttype` other than JSON.
     - Binary data becomes base64 text, with the header `datacontentencoding`.
@@ -100,16 +103,12 @@ def from_cloudevent(event: BaseCloudEvent) -> Message:
     Raise `InvalidCloudEvent` if an attribute is invalid.
     """
     attributes = dict(event.get_attributes())
-    source, given_id = attributes["source"], attributes.pop("id")
-    message_id = _message_id(source, given_id)
     content_type = attributes.pop("datacontenttype", JSON)
     del attributes["specversion"]
     others = _decoded_headers(attributes.pop(_OTHER_HEADERS, "{}"))
     key, version = attributes.pop("partitionkey", None), attributes.pop("streamversion", None)
     message_type, stream = attributes.pop("type"), _pop_stream(attributes)
     headers = {_HEADER_OF_ATTRIBUTE.get(name, name): _text(value) for name, value in attributes.items()}
-    if str(message_id) != given_id:
-        headers["id"] = given_id
     if content_type != JSON:
         headers["datacontenttype"] = content_type
     data: Any = event.get_data()
@@ -121,10 +120,15 @@ def from_cloudevent(event: BaseCloudEvent) -> Message:
         data=data,
         key=None if key is None else _text(key),
         headers={**headers, **others},
-        message_id=message_id,
+        message_id=message_id_of(attributes["source"], attributes["id"]),
         stream=stream,
         stream_version=None if version is None else _integer("streamversion", version),
     )
+
+
+def message_id_of(source: str, given_id: str) -> UUID:
+    """Return the message id of the event that has this source and id."""
+    return uuid5(EVENT_NAMESPACE, json.dumps([source, given_id]))
 
 
 def _can_be_attribute(name: str, value: str) -> bool:
@@ -146,16 +150,6 @@ def _pop_stream(attributes: dict[str, Any]) -> StreamId | None:
     if attributes.get("subject") == _subject(stream):
         del attributes["subject"]
     return stream
-
-
-def _message_id(source: str, given: str) -> UUID:
-    try:
-        known = UUID(given)
-    except ValueError:
-        known = None
-    if known is not None and str(known) == given:
-        return known
-    return uuid5(FOREIGN_ID_NAMESPACE, json.dumps([source, given]))
 
 
 def _decoded_headers(text: object) -> Mapping[str, str]:

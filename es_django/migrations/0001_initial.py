@@ -146,6 +146,8 @@ class Migration(migrations.Migration):
                 ),
                 ("consumer", models.CharField(max_length=255)),
                 ("message_id", models.CharField(max_length=255)),
+                ("conflict", models.CharField(blank=True, db_default="", default="", max_length=32)),
+                ("fingerprint", models.CharField(blank=True, db_default="", default="", max_length=32)),
                 (
                     "status",
                     models.CharField(
@@ -180,7 +182,7 @@ class Migration(migrations.Migration):
                     ),
                 ],
                 "constraints": [
-                    models.UniqueConstraint(fields=("consumer", "message_id"), name="es_django_inbox_once"),
+                    models.UniqueConstraint(fields=("message_id", "consumer", "conflict"), name="es_django_inbox_once"),
                     models.CheckConstraint(
                         condition=models.Q(
                             models.Q(("consumer", ""), _negated=True),

@@ -13,6 +13,10 @@ class InboxReceipt(models.Model):
     `handled` is written in the same transaction as the handler's effects. `handling` and `retrying` are open: the
     receipt keeps the message until a handler succeeds or the message is dead. `retry_at` is the time of the next
     attempt, and for `handling` the time from which a handler without an open transaction counts as lost.
+
+    `fingerprint` identifies the content of the message. Other content that comes under the same message id is refused
+    and kept in a dead receipt of its own, whose `conflict` is the fingerprint of that content; otherwise `conflict` is
+    empty.
     """
 
     class Status(models.TextChoices):
@@ -23,6 +27,8 @@ class InboxReceipt(models.Model):
 
     consumer: Text = models.CharField(max_length=255)
     message_id: Text = models.CharField(max_length=255)
+    conflict: Text = models.CharField(max_length=32, default="", db_default="", blank=True)
+    fingerprint: Text = models.CharField(max_length=32, default="", db_default="", blank=True)
     status: Text = models.CharField(max_length=8, choices=Status.choices)
     attempts: Integer = models.PositiveIntegerField(default=1)
     last_error: Text = models.TextField(default="", blank=True)
@@ -44,7 +50,8 @@ class InboxReceipt(models.Model):
             ),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["consumer", "message_id"], name="es_django_inbox_once"),
+            # The message id comes first, because operators search for a message id alone.
+            models.UniqueConstraint(fields=["message_id", "consumer", "conflict"], name="es_django_inbox_once"),
             models.CheckConstraint(
                 condition=~models.Q(consumer="") & ~models.Q(message_id=""), name="es_django_inbox_not_empty"
             ),

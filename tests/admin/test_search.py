@@ -5,6 +5,7 @@ from django.test import override_settings
 
 from es_django.admin import streams
 from es_django.admin.categories import stored_categories
+from es_django.messages.cloudevents import message_id_of
 from es_django.models import InboxReceipt, OutboxMessage, StoredEvent, Stream
 from tests.admin.builders import list_url, message, notes, receipt
 from tests.admin.pages import Page
@@ -106,6 +107,12 @@ class TestOtherModels:
         wanted = receipt(consumer="wanted")
         receipt(consumer="other")
         assert get(list_url(InboxReceipt), q=wanted.message_id).column("consumer") == ["wanted"]
+
+    def test_fault_e6_search_finds_a_receipt_by_source_and_id(self, get: Get) -> None:
+        for source in ("/shop", "/bank"):
+            receipt(consumer=f"of {source}", message_id=str(message_id_of(source, "17")))
+        for term in ("/shop 17", " /shop  17 "):
+            assert get(list_url(InboxReceipt), q=term).column("consumer") == ["of /shop"]
 
     def test_status_and_destination_filters_can_be_combined(self, get: Get) -> None:
         for status in ("dead", "published"):

@@ -112,7 +112,7 @@ class TestRedelivery:
             raise StorageError("look up a receipt", True)
 
         monkeypatch.setattr(processing, "outcome_of_receipt", unreachable)
-        monkeypatch.setattr(processing, "insert_dead_receipt", unreachable)
+        monkeypatch.setattr(processing, "dead_letter", unreachable)
         consumer("mailer")
         with pytest.raises(Retry):
             deliver(to_wire(make_message()), retries=retries, redelivered=True)
