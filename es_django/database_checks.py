@@ -3,11 +3,38 @@
 from collections.abc import Collection
 from typing import Any
 
-from django.core.checks import CheckMessage, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
+from django.utils.connection import ConnectionDoesNotExist
 
 from es_django import conf
+from es_django.core.errors import EsDjangoError
+from es_django.store.backends import store_for
+from es_django.store.database import DatabaseEventStore
+
+
+@register(Tags.database)
+def check_order(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        database = conf.settings().database
+        store = store_for(database)
+    except (ImproperlyConfigured, ConnectionDoesNotExist):
+        return []
+    if database not in (databases or ()) or not isinstance(store, DatabaseEventStore):
+        return []
+    try:
+        problems = store.order_problems()
+    except EsDjangoError:
+        return []  # before the first migration
+    return [
+        Error(
+            f"Events of the database {database!r} could be skipped: {problem}.",
+            hint="Until then, reading the log raises LogOutOfOrder. Afterwards, run manage.py es_verify.",
+            id="es_django.E040",
+        )
+        for problem in problems
+    ]
 
 
 @register(Tags.database)

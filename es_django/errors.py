@@ -38,5 +38,6 @@ from es_django.store.errors import DuplicateStream as DuplicateStream
 from es_django.store.errors import LeaseLost as LeaseLost
 from es_django.store.errors import LeaseTaken as LeaseTaken
 from es_django.store.errors import LockTimeout as LockTimeout
+from es_django.store.errors import LogOutOfOrder as LogOutOfOrder
 from es_django.store.errors import StorageError as StorageError
 from es_django.store.errors import StreamArchived as StreamArchived

@@ -9,7 +9,7 @@ from es_django.audit.findings import AuditContext, Finding
 from es_django.models import ProjectionCheckpoint, StoredEvent
 from es_django.projections.base import registered_projections
 from es_django.projections.side_effects import done_until
-from es_django.store.postgresql.sql import LAST_DRAWN
+from es_django.store.postgresql.sequences import facts
 
 
 def findings(context: AuditContext) -> Iterator[Finding]:
@@ -37,5 +37,6 @@ def _end(using: str) -> int:
         return int(newest)
     # An append that was rolled back has used up a position without an event, and a checkpoint may be there.
     with connections[using].cursor() as cursor:
-        cursor.execute(f"SELECT {LAST_DRAWN}")
-        return max(int(newest), int(cursor.fetchone()[0]))
+        cursor.execute(facts("es_django_event", "position"))
+        last_drawn, *_ = cursor.fetchone()
+        return max(int(newest), int(last_drawn or 0))

@@ -10,6 +10,9 @@ from django.db.models import Count, ForeignKey, Max, Min, Model, UniqueConstrain
 
 from es_django.audit.findings import AuditContext, Finding
 from es_django.models import OutboxMessage, StoredEvent, Stream
+from es_django.store.backends import store_for
+from es_django.store.database import DatabaseEventStore
+from es_django.store.postgresql.sequences import facts, problems
 
 MOST_DUPLICATES = 1000
 """The number of duplicates of one constraint that are reported."""
@@ -24,11 +27,6 @@ TRIGGER = {
     "sqlite": "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'es_django_event' AND name = %s",
 }
 
-SEQUENCE = """
-SELECT sequence IS NOT NULL, pg_sequence_last_value(sequence)
-  FROM CAST(pg_get_serial_sequence(%s, %s) AS regclass) AS sequence
-"""
-
 
 def findings(context: AuditContext) -> Iterator[Finding]:
     connection = connections[context.using]
@@ -37,6 +35,10 @@ def findings(context: AuditContext) -> Iterator[Finding]:
     yield from _trigger(connection)
     if connection.vendor == "postgresql":
         yield from _sequences(connection)
+    else:
+        store = store_for(context.using)
+        if isinstance(store, DatabaseEventStore):
+            yield from (Finding("sequence", problem) for problem in store.order_problems())
 
 
 def models() -> Iterable[type[Model]]:
@@ -95,20 +97,13 @@ def _trigger(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
 
 
 def _sequences(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
-    """Find sequences below the highest stored key, as after a copy of the rows without their sequences.
+    """Find sequences that are below the highest stored key, as after a copy of the rows, or draw numbers out of order.
 
     New rows would fail, or get positions that readers have already passed.
     """
     for model in (Stream, StoredEvent, OutboxMessage):
-        table, column = model._meta.db_table, model._meta.pk.column
-        # Read the rows before the sequence. Both advance, so the other order could show a false finding.
-        highest = model._base_manager.using(connection.alias).aggregate(last=Max("pk"))["last"] or 0
+        table, column = model._meta.db_table, str(model._meta.pk.column)
         with connection.cursor() as cursor:
-            cursor.execute(SEQUENCE, [table, column])
-            exists, last_drawn = cursor.fetchone()
-        drawn = last_drawn or 0
-        if not exists:
-            yield Finding("sequence", f"{table}.{column} has no sequence")
-        elif drawn < highest:
-            text = f"the sequence of {table}.{column} is at {drawn}, but {highest} is stored: set it to {highest}"
-            yield Finding("sequence", text)
+            cursor.execute(facts(table, column))
+            for problem in problems(table, column, *cursor.fetchone()):
+                yield Finding("sequence", problem)

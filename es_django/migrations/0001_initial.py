@@ -437,6 +437,13 @@ class Migration(migrations.Migration):
                 condition=models.Q(("version__gt", 0)), name="es_django_event_version_positive"
             ),
         ),
+        migrations.AddConstraint(
+            model_name="storedevent",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("position__gt", 0), ("position__lt", 140737488355328)),
+                name="es_django_event_position_fits",
+            ),
+        ),
         migrations.CreateModel(
             name="Lease",
             fields=[

@@ -74,6 +74,10 @@ class StoredEvent(models.Model):
             models.UniqueConstraint(fields=["stream", "version"], name="es_django_event_version"),
             models.UniqueConstraint(fields=["event_id"], name="es_django_event_id"),
             models.CheckConstraint(condition=models.Q(version__gt=0), name="es_django_event_version_positive"),
+            # Readers begin after position 0, and the floors of PostgreSQL have 47 bits for a position.
+            models.CheckConstraint(
+                condition=models.Q(position__gt=0, position__lt=2**47), name="es_django_event_position_fits"
+            ),
         ]
 
     def __str__(self) -> str:

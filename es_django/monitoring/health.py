@@ -22,17 +22,20 @@ from es_django.projections.checkpoints import newest_position, stored_or_new
 from es_django.projections.errors import ModeChanged
 from es_django.store.backends import store_for
 from es_django.store.error_translation import storage_errors
+from es_django.store.errors import LogOutOfOrder
 
 
 class LogHealth(msgspec.Struct, frozen=True):
     """The position of the newest event, the safe end of the log, and the committed events after the safe end.
 
-    Appends in flight hold these events back: readers get them only after the appends have ended.
+    Appends in flight hold these events back: readers get them only after the appends have ended. `error` says why the
+    log cannot be read, else it is empty. Then readers get nothing, and `safe_end` is 0.
     """
 
     newest: int
     safe_end: int
     held_back: Lag
+    error: str = ""
 
 
 class ProjectionHealth(msgspec.Struct, frozen=True):
@@ -99,7 +102,10 @@ def _lag(events: QuerySet[StoredEvent]) -> Lag:
 
 def _log() -> LogHealth:
     newest = newest_position()
-    end = store_for().safe_end()
+    try:
+        end = store_for().safe_end()
+    except LogOutOfOrder as error:
+        return LogHealth(newest, 0, NO_LAG, str(error))
     # Leave out events that were committed after `newest` was read: nothing is known to hold them back.
     return LogHealth(newest, end, _lag(_events().filter(position__gt=end, position__lte=newest)))
 
@@ -128,6 +134,8 @@ def _dead_receipts() -> int:
 
 
 def _log_problems(log: LogHealth, max_lag: float) -> list[str]:
+    if log.error:
+        return [log.error]
     if log.held_back.seconds <= max_lag:
         return []
     return [

@@ -150,6 +150,13 @@ class DatabaseEventStore(EventStore):
         return {name for (name,) in self._fetch(sql.PROJECTIONS_RUN_FROM_CHECKPOINT, {})}
 
     @abstractmethod
+    def order_problems(self) -> list[str]:
+        """Return a sentence for each fact that makes the order of the log untrue, with its remedy.
+
+        While there is one, reading the log raises `LogOutOfOrder`.
+        """
+
+    @abstractmethod
     def hold_inline_projections(self) -> None:
         """Wait for the appends in flight that run inline projections, and block later ones until the transaction ends.
 

@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from es_django.core.errors import EsDjangoError
 from es_django.core.retryability import forbids_transactions, is_retryable
 from es_django.store.commit_tracking import is_after_commit
-from es_django.store.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, StorageError
+from es_django.store.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, LogOutOfOrder, StorageError
 
 
 # This is a class, because every append uses it, and a generator-based context manager takes several times as long.
@@ -95,6 +95,13 @@ def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
     if diagnosis is not None and (duplicate := _DUPLICATES.get(diagnosis.constraint_name)):
         return duplicate([UUID(found) for found in _UUID.findall(diagnosis.message_detail or "")])
     reason = diagnosis.message_primary if diagnosis is not None and diagnosis.message_primary else str(failure)
+    if diagnosis is not None and (advice := _OUT_OF_ORDER.get(diagnosis.constraint_name)):
+        return LogOutOfOrder(operation, False, f"{reason}. {advice}")
+    if getattr(failure.__cause__, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
+        reason += (
+            ". The role of the connection needs SELECT, INSERT, UPDATE and DELETE on the tables of es_django, and "
+            "USAGE on their sequences"
+        )
     if forbids_transactions(failure.__cause__):
         reason += ". es_django needs transactions: set the pooler's pool_mode to transaction or session"
     return StorageError(operation, is_retryable(failure), reason)
@@ -102,6 +109,15 @@ def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
 
 _IN_ERROR = 3
 """The value of psycopg.pq.TransactionStatus.INERROR. It is not imported, because SQLite projects may lack psycopg."""
+
+_INSUFFICIENT_PRIVILEGE = "42501"
+
+_OUT_OF_ORDER = {
+    "es_django_event_pkey": "The sequence of positions is behind the table: run manage.py es_verify, which names the "
+    "remedy",
+    "es_django_event_position_fits": "Positions end at 2^47. Run manage.py es_verify, which looks at the sequence",
+}
+"""The advice for each constraint that a position violates."""
 
 _CONFLICTS = frozenset({"40001", "40P01"})
 

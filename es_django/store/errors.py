@@ -40,6 +40,17 @@ class StorageError(EsDjangoError):
 
 
 @dataclass(eq=False)
+class LogOutOfOrder(StorageError):
+    """Positions are not drawn in rising order, so readers of the log could skip events. `reason` names the remedy.
+
+    A restored or replicated table whose sequence was not restored is the usual cause.
+    """
+
+    def __str__(self) -> str:
+        return f"the log cannot be trusted to be in order: {self.reason}"
+
+
+@dataclass(eq=False)
 class StreamArchived(EsDjangoError):
     """The stream is archived, so it accepts no more events."""
 

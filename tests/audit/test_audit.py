@@ -481,5 +481,6 @@ class TestSchema:
         newest = StoredEvent.objects.latest("pk").pk
         execute(f"SELECT setval('es_django_event_position_seq', {newest - 1})")
         assert texts("sequence") == [
-            f"the sequence of es_django_event.position is at {newest - 1}, but {newest} is stored: set it to {newest}"
+            f"the sequence of es_django_event.position is at {newest - 1}, but {newest} is stored: set it to {newest}, "
+            f"with SELECT setval('es_django_event_position_seq', {newest})"
         ]

@@ -9,8 +9,7 @@ the positions below it: another transaction may hold one of them and commit late
 3. A reader reads the last drawn position, then the lowest floor, and stops at the smaller of the two.
 """
 
-POSITION_BITS = 47
-"""The lower bits of a floor's key, which hold the position."""
+from es_django.store.postgresql.sequences import POSITION_BITS, facts
 
 # PostgreSQL computes these constants when it plans a statement, and again after the search_path has changed.
 LOCK_NAMESPACE = "(32768 | (hashoid('es_django_event'::regclass) & 32767))::bigint"
@@ -27,8 +26,16 @@ that may have read the old statuses of the projections. This key has two numbers
 is one number.
 """
 
-LAST_DRAWN = "coalesce(pg_sequence_last_value('es_django_event_position_seq'), 0)"
+_SEQUENCE = "'es_django_event_position_seq'"
+
+LAST_DRAWN = f"""
+coalesce(pg_sequence_last_value({_SEQUENCE}),
+         CASE WHEN has_sequence_privilege({_SEQUENCE}, 'USAGE, SELECT') THEN 0 ELSE currval({_SEQUENCE}) END)
+"""
 """The SQL expression for the position that was drawn last, 0 if none was drawn.
+
+Without rights on the sequence, `pg_sequence_last_value` returns NULL in newer versions of PostgreSQL. `currval` then
+raises the error that older versions raise.
 
 `pg_sequence_last_value` waits for a `nextval` that is under way. `SELECT last_value FROM <sequence>` does not wait, and
 can for a moment return a number that is up to 31 too high. The reason is that `nextval` first stores the number up to
@@ -153,9 +160,7 @@ message AS (
 
 SELECT_STORED = "SELECT position, version, recorded_at FROM event"
 
-END_OF_LOG = f"""
-SELECT {LAST_DRAWN}, current_setting('transaction_isolation'), pg_is_in_recovery()
-"""
+END_OF_LOG = facts("es_django_event", "position", "current_setting('transaction_isolation')", "pg_is_in_recovery()")
 
 # The reader's own floors do not count, because the reader sees its own appends, and these commit or roll back together
 # with its work. A floor counts only if its transaction writes to this very event table, because other tables can have

@@ -10,11 +10,12 @@ from es_django.core.events import RecordedEvent
 from es_django.core.streams import StreamId
 from es_django.store.database import DatabaseEventStore
 from es_django.store.error_translation import storage_errors
-from es_django.store.errors import LockTimeout, StorageError
+from es_django.store.errors import LockTimeout, LogOutOfOrder, StorageError
 from es_django.store.postgresql import sql
 from es_django.store.postgresql.append import append_statement
 from es_django.store.postgresql.execution import fetch
 from es_django.store.postgresql.plain_cursor import Parameters
+from es_django.store.postgresql.sequences import problems as problems_of_sequence
 from es_django.store.reads import Partition
 from es_django.store.row_mapping import recorded_from
 from es_django.store.writes import Append
@@ -69,18 +70,24 @@ class PostgresqlEventStore(DatabaseEventStore):
             self._take_lock(HOLD_TIMEOUT, sql.HOLD_INLINE_PROJECTIONS)
 
     def safe_end(self) -> int:
-        with storage_errors("read the log", self.connection), self.connection.cursor() as cursor:
-            cursor.execute(sql.END_OF_LOG)
-            last_drawn, isolation, is_replica = cursor.fetchone()
+        with storage_errors("read the log", self.connection):
+            ((*facts, isolation, is_replica),) = self._fetch(sql.END_OF_LOG, {})
             if isolation != "read committed":
                 reason = f"events could be skipped in a {isolation} transaction: read the log under READ COMMITTED"
                 raise StorageError("read the log", False, reason)
             if is_replica:
                 reason = "a replica does not know which appends are in flight: read the log on the primary"
                 raise StorageError("read the log", False, reason)
-            cursor.execute(sql.LOWEST_FLOOR)
-            (floor,) = cursor.fetchone()
-        return cast("int", last_drawn if floor is None else min(last_drawn, floor))
+            if problems := problems_of_sequence("es_django_event", "position", *facts):
+                raise LogOutOfOrder("read the log", False, "; ".join(problems))
+            ((floor,),) = self._fetch(sql.LOWEST_FLOOR, {})
+        last_drawn: int = facts[0]
+        return last_drawn if floor is None else min(last_drawn, cast("int", floor))
+
+    def order_problems(self) -> list[str]:
+        with storage_errors("check the log", self.connection):
+            ((*facts, _, _),) = self._fetch(sql.END_OF_LOG, {})
+        return problems_of_sequence("es_django_event", "position", *facts)
 
     def _select_log(
         self,

@@ -102,4 +102,10 @@ VALUES (%(message_id)s, %(destination)s, %(type)s, %(key)s, %(data)s, %(headers)
 RETURNING id
 """
 
-END_OF_LOG = "SELECT coalesce(max(position), 0) FROM es_django_event"
+# SQLite draws the number after the larger one of both. Without sqlite_sequence, it would draw the position of a deleted
+# event again.
+END_OF_LOG = """
+SELECT coalesce(max(position), 0),
+       coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'es_django_event'), 0)
+  FROM es_django_event
+"""

@@ -17,7 +17,7 @@ from es_django.core.registry import registry
 from es_django.core.streams import StreamId
 from es_django.store.database import DatabaseEventStore
 from es_django.store.error_translation import storage_errors
-from es_django.store.errors import DuplicateEvent, DuplicateMessage, LockTimeout, StorageError
+from es_django.store.errors import DuplicateEvent, DuplicateMessage, LockTimeout, LogOutOfOrder, StorageError
 from es_django.store.fair_lock import fair_lock
 from es_django.store.reads import Partition
 from es_django.store.row_mapping import as_utc, recorded_from
@@ -96,9 +96,22 @@ class SqliteEventStore(DatabaseEventStore):
         """Do nothing: the caller's transaction is the only writer."""
 
     def safe_end(self) -> int:
-        with storage_errors("read the log", self.connection), self.connection.cursor() as cursor:
+        newest, problems = self._end_of_log("read the log")
+        if problems:
+            raise LogOutOfOrder("read the log", False, "; ".join(problems))
+        return newest
+
+    def order_problems(self) -> list[str]:
+        return self._end_of_log("check the log")[1]
+
+    def _end_of_log(self, operation: str) -> tuple[int, list[str]]:
+        with storage_errors(operation, self.connection), self.connection.cursor() as cursor:
             cursor.execute(sql.END_OF_LOG)
-            return cast("int", cursor.fetchone()[0])
+            newest, last_drawn = cursor.fetchone()
+        if last_drawn >= newest:
+            return newest, []
+        remedy = f"replace its rows of that name by one with seq {newest}"
+        return newest, [f"sqlite_sequence has es_django_event at {last_drawn}, but {newest} is stored: {remedy}"]
 
     def _select_log(
         self,

@@ -16,6 +16,7 @@ from es_django.outbox.relay import relay
 from es_django.store.backends import store_for
 from es_django.store.database import DatabaseEventStore
 from es_django.store.postgresql import sql
+from es_django.store.postgresql.sequences import POSITION_BITS
 from tests.domain import Ledger
 from tests.publishers import Recorder
 from tests.tenants import in_schema, schemas
@@ -124,7 +125,7 @@ class TestLog:
         def hold_the_floor_of_a() -> None:
             append("b open")
             with connection.cursor() as cursor, in_schema("tenant_a"):
-                cursor.execute(f"SELECT pg_advisory_xact_lock_shared({sql.LOCK_NAMESPACE} << {sql.POSITION_BITS})")
+                cursor.execute(f"SELECT pg_advisory_xact_lock_shared({sql.LOCK_NAMESPACE} << {POSITION_BITS})")
 
         with in_other_thread("tenant_b", hold_the_floor_of_a), in_schema("tenant_a"):
             append("a")
