@@ -11,11 +11,12 @@ from django.utils.connection import ConnectionDoesNotExist
 from es_django import conf
 from es_django.core.errors import EsDjangoError
 from es_django.store.backends import store_for
-from es_django.store.database import DatabaseEventStore
 
 
 @register(Tags.database)
 def check_order(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    from es_django.store.database import DatabaseEventStore  # a program that only starts does not need it
+
     try:
         database = conf.settings().database
         store = store_for(database)

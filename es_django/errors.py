@@ -41,3 +41,4 @@ from es_django.store.errors import LockTimeout as LockTimeout
 from es_django.store.errors import LogOutOfOrder as LogOutOfOrder
 from es_django.store.errors import StorageError as StorageError
 from es_django.store.errors import StreamArchived as StreamArchived
+from es_django.store.errors import TooManyLocks as TooManyLocks

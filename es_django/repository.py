@@ -75,7 +75,7 @@ class Repository(Generic[A]):
         return aggregate
 
     def get_many(self, keys: Iterable[str]) -> dict[str, A]:
-        """Load the aggregates of these keys in one query. The result has no entry for a key without events.
+        """Load the aggregates of these keys, 500 in a query. The result has no entry for a key without events.
 
         Raise a `ReplayError` if a stored event cannot be read.
         """

@@ -77,6 +77,7 @@ RETRYABLE: list[Exception] = [
 
 PERMANENT: list[Exception] = [
     errors.StorageError("append", False),
+    errors.TooManyLocks(STREAM, 1000),
     errors.LogOutOfOrder("read the log", False, "the sequence is behind"),
     errors.ReplayError(*REPLAY),
     errors.UnknownEventType(*REPLAY),

@@ -15,6 +15,8 @@ from es_django.admin.base import ModelT, ReadOnlyAdmin
 from es_django.admin.pagination import column_value
 
 CONFIRMED = "confirmed"
+MAX_SELECTED = 500
+"""The number of rows of one action, so that its statements have few parameters."""
 
 
 class SelectedRow(NamedTuple):
@@ -41,7 +43,10 @@ class ConfirmingAdmin(ReadOnlyAdmin[ModelT]):
         Ignore "Select all", because it could mean the whole table. Ignore filters, because they would silently drop a
         row that has changed since the list showed it.
         """
-        keys = set(_ticked(request))
+        keys = set(_ticked(request)[:MAX_SELECTED])
+        if len(_ticked(request)) > MAX_SELECTED:
+            text = f"Only the first {MAX_SELECTED} of the selected rows are included."
+            self.message_user(request, text, messages.WARNING)
         rows = list(self.get_queryset(request).filter(pk__in=keys).order_by(*self.ordering or ()))
         if gone := len(keys) - len(rows):
             rows_skipped = "1 row was" if gone == 1 else f"{gone} rows were"

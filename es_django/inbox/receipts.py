@@ -15,6 +15,7 @@ from django.db import connections, transaction
 from django.db.models.functions import Now
 
 from es_django import conf
+from es_django.core.chunks import chunks
 from es_django.core.errors import PayloadError
 from es_django.core.metadata import metadata
 from es_django.core.retryability import ends_process
@@ -211,7 +212,8 @@ def prune_receipts(older_than: timedelta, *, batch_size: int = 1000, seconds: fl
         with storage_errors("delete old receipts", connections[using]), transaction.atomic(using=using, durable=True):
             # Skip locked rows, because two concurrent runs would otherwise wait for each other's rows.
             batch = list(old.select_for_update(skip_locked=True).values_list("pk", flat=True)[:batch_size])
-            receipts.filter(pk__in=batch).delete()
+            for chunk in chunks(batch):
+                receipts.filter(pk__in=chunk).delete()
         deleted += len(batch)
         if len(batch) < batch_size or time.monotonic() >= deadline:
             return deleted

@@ -1,17 +1,15 @@
 """The transitions that an operator may ask for. Each changed message is logged with the operator's name."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from uuid import UUID
 
+from es_django.core.chunks import chunks
 from es_django.core.validation import require_operator
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.states import Transition
 
 logger: logging.Logger = logging.getLogger("es_django.outbox")
-
-CHUNK = 500
 
 
 def requeue(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
@@ -47,15 +45,9 @@ def discard(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:
 def _change_status(message_ids: Iterable[UUID], transition: Transition, by: str) -> list[UUID]:
     require_operator(by)
     changed: list[UUID] = []
-    for chunk in _chunks(message_ids):
+    for chunk in chunks(message_ids):
         for message_id in outbox_store().change_status(chunk, transition):
             ids = {"message_id": message_id, "by": by}
             logger.info("message %s was %s by %s", message_id, transition.value, by, extra=ids)
             changed.append(message_id)
     return changed
-
-
-def _chunks(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
-    iterator = iter(ids)
-    while chunk := list(islice(iterator, CHUNK)):
-        yield chunk

@@ -7,6 +7,7 @@ from django.db import connections
 from django.utils import timezone
 
 from es_django import conf
+from es_django.core.chunks import chunks
 from es_django.models import OutboxMessage
 from es_django.outbox.states import Status
 from es_django.store.error_translation import storage_errors
@@ -30,7 +31,7 @@ def prune_messages(older_than: timedelta, *, batch_size: int = 1000, seconds: fl
             batch = messages.filter(id__gt=last, status__in=FINISHED).order_by("id")[:batch_size]
             rows = list(batch.only("status", "created_at", "published_at", "failed_at"))
             old = [row.id for row in rows if _finished_before(limit, row)]
-            deleted += messages.filter(id__in=old).delete()[0]
+            deleted += sum(messages.filter(id__in=chunk).delete()[0] for chunk in chunks(old))
         if len(rows) < batch_size or rows[-1].created_at >= limit:
             break
         last = rows[-1].id

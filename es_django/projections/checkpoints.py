@@ -6,6 +6,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from es_django import conf
+from es_django.core.chunks import CHUNK
 from es_django.models import CheckpointStatus, ProjectionCheckpoint, StoredEvent
 from es_django.projections.base import Projection, registered_projections
 from es_django.projections.errors import ModeChanged, PartitionsChanged
@@ -51,7 +52,8 @@ def ensure_inline_checkpoints() -> list[str]:
 
 def create_checkpoints(projection: Projection, status: CheckpointStatus | None = None) -> None:
     """Create a checkpoint for each partition that has none. By default `mode` decides the status."""
-    checkpoints_of(projection.name).bulk_create(_new_checkpoints(projection, status), ignore_conflicts=True)
+    new = _new_checkpoints(projection, status)
+    checkpoints_of(projection.name).bulk_create(new, ignore_conflicts=True, batch_size=CHUNK)
 
 
 def stored_or_new(projection: Projection) -> list[ProjectionCheckpoint]:

@@ -12,6 +12,7 @@ from itertools import groupby
 from django.db import connections
 
 from es_django import conf
+from es_django.core.chunks import chunks
 from es_django.core.events import RecordedEvent
 from es_django.core.instrumentation import Kind, Work
 from es_django.models import ProjectionCheckpoint, StoredEvent
@@ -58,10 +59,11 @@ def _done_positions(side_effects: SideEffects, own: Partition, events: Sequence[
     # If the number of partitions has changed, the stream of an event shows in which old partition the event was.
     unclear = {position for position in positions - done if position <= done_until(side_effects)}
     if unclear and any(partitions != own.count for _, partitions, _ in side_effects):
-        log = StoredEvent.objects.using(conf.settings().database).filter(position__in=unclear)
-        for position, stream in log.values_list("position", "stream_id"):
-            if any(position <= until and Partition(*share).holds(stream) for *share, until in side_effects):
-                done.add(position)
+        log = StoredEvent.objects.using(conf.settings().database)
+        for chunk in chunks(unclear):
+            for position, stream in log.filter(position__in=chunk).values_list("position", "stream_id"):
+                if any(position <= until and Partition(*share).holds(stream) for *share, until in side_effects):
+                    done.add(position)
     return done
 
 

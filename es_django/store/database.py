@@ -17,6 +17,7 @@ from django.db.transaction import TransactionManagementError
 
 from es_django import conf
 from es_django.core.aggregates import IsCommitted, already_committed
+from es_django.core.chunks import chunks
 from es_django.core.events import Event, RecordedEvent
 from es_django.core.registry import registry
 from es_django.core.replay_errors import ReplayError
@@ -204,16 +205,17 @@ class DatabaseEventStore(EventStore):
         return Loaded((version, state), self._tail(stream, rows, None))
 
     def load_many(self, category: str, keys: Sequence[str], *, schema: str | None = None) -> dict[str, Loaded]:
-        with storage_errors("load streams", self.connection):
-            rows = self._select_many(category, list(keys), schema)
         loaded = {}
-        for key, of_stream in groupby(rows, key=itemgetter(0)):
-            tail = [row[1:] for row in of_stream]
-            snapshot = None
-            if tail[0][1] is None:
-                version, _, _, state = tail.pop(0)
-                snapshot = (version, state)
-            loaded[key] = Loaded(snapshot, decoded_tail(StreamId(category, key), tail))
+        for chunk in chunks(keys):
+            with storage_errors("load streams", self.connection):
+                rows = self._select_many(category, chunk, schema)
+            for key, of_stream in groupby(rows, key=itemgetter(0)):
+                tail = [row[1:] for row in of_stream]
+                snapshot = None
+                if tail[0][1] is None:
+                    version, _, _, state = tail.pop(0)
+                    snapshot = (version, state)
+                loaded[key] = Loaded(snapshot, decoded_tail(StreamId(category, key), tail))
         return loaded
 
     def contains(self, event_id: UUID) -> bool:
@@ -289,6 +291,9 @@ class DatabaseEventStore(EventStore):
         return version, archived_at is not None
 
     def _find_events(self, event_ids: Sequence[UUID]) -> list[tuple[StreamId, int, UUID]]:
-        found = StoredEvent.objects.using(self.using).filter(event_id__in=event_ids).order_by("version")
-        rows = found.values_list("stream__category", "stream__key", "version", "event_id")
-        return [(StreamId(category, key), version, event_id) for category, key, version, event_id in rows]
+        found: list[tuple[str, str, int, UUID]] = []
+        for chunk in chunks(event_ids):
+            events = StoredEvent.objects.using(self.using).filter(event_id__in=chunk)
+            found += events.values_list("stream__category", "stream__key", "version", "event_id")
+        found.sort(key=itemgetter(2))
+        return [(StreamId(category, key), version, event_id) for category, key, version, event_id in found]

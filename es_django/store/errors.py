@@ -119,6 +119,20 @@ class LockTimeout(EsDjangoError):
 
 
 @dataclass(eq=False)
+class TooManyLocks(EsDjangoError):
+    """One transaction locked more than `limit` streams, which would use up the lock table of the server."""
+
+    stream: StreamId
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"the transaction holds the locks of {self.limit} streams, the most that one transaction may hold, so it "
+            f"cannot lock {self.stream}: split the work into several transactions"
+        )
+
+
+@dataclass(eq=False)
 class AggregateNotFound(EsDjangoError):
     """The aggregate's stream has no events, or none at `version`.
 

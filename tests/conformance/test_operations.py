@@ -8,6 +8,7 @@ import pytest
 from pytest_django import Settings
 
 from es_django import outbox
+from es_django.core import chunks
 from es_django.errors import PublishError
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.port import Settlement
@@ -83,10 +84,8 @@ class TestEveryOperation:
         def ids() -> Iterable[UUID]:
             yield from sent
 
-        from es_django.outbox import operations
-
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(operations, "CHUNK", 3)
+            patch.setattr(chunks, "CHUNK", 3)
             assert outbox.discard(ids(), by="ada") == sent
         end_pauses()
         assert {each.status for each in rows()} == {Status.DISCARDED}

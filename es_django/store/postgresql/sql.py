@@ -225,9 +225,18 @@ RETURNING id
 # The key is a hash of the stream table's OID, the category and the stream's key, in two halves. A key of two numbers
 # never equals a floor, whose key is one number.
 LOCK_STREAM = """
-SELECT pg_advisory_xact_lock((hash >> 32)::int, ((hash << 32) >> 32)::int)
+SELECT pg_advisory_xact_lock((hash >> 32)::int, ((hash << 32) >> 32)::int),
+       set_config('es_django.stream_locks',
+                  (coalesce(nullif(current_setting('es_django.stream_locks', true), ''), '0')::int + 1)::text, true)
   FROM (SELECT hashtextextended(%s, hashtextextended(%s, 'es_django_stream'::regclass::oid::bigint))) AS stream (hash)
 """
+
+# The setting counts a lock twice that was taken twice, but these queries are needed only beyond the limit.
+COUNT_LOCKS = """
+SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND pid = pg_backend_pid()
+"""
+
+SET_NUMBER_OF_LOCKS = "SELECT set_config('es_django.stream_locks', %s, true)"
 
 HOLD_INLINE_PROJECTIONS = f"SELECT pg_advisory_xact_lock({INLINE_PROJECTIONS_LOCK})"
 

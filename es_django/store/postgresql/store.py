@@ -10,7 +10,7 @@ from es_django.core.events import RecordedEvent
 from es_django.core.streams import StreamId
 from es_django.store.database import DatabaseEventStore
 from es_django.store.error_translation import storage_errors
-from es_django.store.errors import LockTimeout, LogOutOfOrder, StorageError
+from es_django.store.errors import LockTimeout, LogOutOfOrder, StorageError, TooManyLocks
 from es_django.store.postgresql import sql
 from es_django.store.postgresql.append import append_statement
 from es_django.store.postgresql.execution import fetch
@@ -22,6 +22,10 @@ from es_django.store.writes import Append
 
 LOCK_NOT_AVAILABLE = "55P03"
 """The SQLSTATE of a lock that was not granted within `lock_timeout`."""
+
+MAX_STREAM_LOCKS = 1000
+"""The number of streams that one transaction may lock. All transactions of a server share one lock table, which holds
+about 6,400 locks by default."""
 
 HOLD_TIMEOUT = "500ms"
 """The time that a rebuild waits for the appends in flight. Appends that arrive meanwhile wait as long."""
@@ -48,7 +52,9 @@ class PostgresqlEventStore(DatabaseEventStore):
                 with storage_errors("lock a stream", self.connection):
                     block.enter_context(self.transaction())
                     limit = "0" if timeout is None else f"{max(1, round(timeout * 1000))}ms"
-                    self._take_lock(limit, sql.LOCK_STREAM, [stream.key, stream.category])
+                    _, locks = self._take_lock(limit, sql.LOCK_STREAM, [stream.key, stream.category])
+                    if int(locks) > MAX_STREAM_LOCKS:
+                        self._require_few_locks(stream)
             except StorageError as error:
                 if timeout is not None and getattr(error.__cause__, "sqlstate", None) == LOCK_NOT_AVAILABLE:
                     raise LockTimeout(stream, timeout) from error
@@ -57,13 +63,23 @@ class PostgresqlEventStore(DatabaseEventStore):
             with storage_errors("commit the work under a lock", self.connection):
                 block.close()
 
-    def _take_lock(self, timeout: str, lock: str, parameters: Sequence[str] = ()) -> None:
+    def _require_few_locks(self, stream: StreamId) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql.COUNT_LOCKS)
+            (locks,) = cursor.fetchone()
+            if locks > MAX_STREAM_LOCKS:
+                raise TooManyLocks(stream, MAX_STREAM_LOCKS)
+            cursor.execute(sql.SET_NUMBER_OF_LOCKS, [str(locks)])
+
+    def _take_lock(self, timeout: str, lock: str, parameters: Sequence[str] = ()) -> tuple[Any, ...]:
         with self.connection.cursor() as cursor:
             cursor.execute(sql.GET_LOCK_TIMEOUT)
             (before,) = cursor.fetchone()
             cursor.execute(sql.SET_LOCK_TIMEOUT, [timeout])
             cursor.execute(lock, parameters)
+            row = cast("tuple[Any, ...]", cursor.fetchone())
             cursor.execute(sql.SET_LOCK_TIMEOUT, [before])
+            return row
 
     def hold_inline_projections(self) -> None:
         with storage_errors("wait for the appends in flight", self.connection):
