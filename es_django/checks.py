@@ -21,7 +21,7 @@ from es_django.outbox.publishers import publisher_for
 from es_django.outbox.sending import publications
 from es_django.outbox.states import OPEN
 from es_django.projections.base import registered_projections
-from es_django.projections.foreign_keys import blocking_foreign_keys
+from es_django.projections.emptying import blocking_foreign_keys
 
 
 @register("es_django")
@@ -242,10 +242,10 @@ def _check_foreign_keys() -> Iterator[CheckMessage]:
     for projection in registered_projections().values():
         for field in blocking_foreign_keys(projection.models):
             yield Error(
-                f"{field} refers to a model of projection {projection.name}, whose rows a rebuild deletes. The rebuild "
-                "would fail, or delete the referring rows too.",
-                hint="Set on_delete=DO_NOTHING and db_constraint=False, or use a plain field. If only the projection "
-                "writes the referring model, add it to Meta.models.",
+                f"{field} ties a model of projection {projection.name} to rows of a model that is not in its "
+                "Meta.models. A rebuild would change or need these rows, so it is refused.",
+                hint="Set db_constraint=False, or use a plain field. If only the projection writes the other model, "
+                "add it to Meta.models.",
                 id="es_django.E023",
             )
 

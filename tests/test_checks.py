@@ -21,7 +21,7 @@ from es_django.errors import PublishError
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.port import Settlement
 from es_django.outbox.publishers import publisher_for
-from es_django.projections.foreign_keys import blocking_foreign_keys
+from es_django.projections.emptying import blocking_foreign_keys
 from testproject.bank.models import Balance
 from tests.inbox.sender import SECRET
 from tests.outbox import published

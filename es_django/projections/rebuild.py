@@ -13,8 +13,8 @@ from es_django.core.validation import require_operator
 from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections.base import Projection, projection_named
 from es_django.projections.checkpoints import ACTIVE, checkpoints_of, create_checkpoints, save
+from es_django.projections.emptying import empty, obstacles
 from es_django.projections.errors import ProjectionStatusError
-from es_django.projections.foreign_keys import blocking_foreign_keys
 from es_django.projections.handover import take_from_appends
 from es_django.projections.side_effects import merged_side_effects
 from es_django.projections.states import transition
@@ -36,18 +36,18 @@ def start_rebuild(name: str, *, by: str) -> bool:
     Raises:
         UnknownProjection: No projection has this name.
         ModeChanged: The projection ran inline and is asynchronous now.
-        ProjectionStatusError: The projection has no `Meta.models`, or another model has a foreign key to one of them
-            with CASCADE, PROTECT or RESTRICT.
+        ProjectionStatusError: The projection has no `Meta.models`, or emptying them would reach rows of other models:
+            through a foreign key that the database enforces, a parent model, or a trigger. Nothing was changed.
         StorageError: The database failed, or appends that run inline projections did not end in time (retryable).
     """
     projection = projection_named(name)
     require_operator(by)
     if not projection.models:
         raise ProjectionStatusError(name, "rebuilt", "it has no models to empty: list them in Meta.models")
-    if blocking := blocking_foreign_keys(projection.models):
-        reason = f"other models would lose rows or block the rebuild, by these foreign keys: {', '.join(blocking)}"
-        raise ProjectionStatusError(name, "rebuilt", reason)
-    with storage_errors("start a rebuild", connections[conf.settings().database]):
+    database = conf.settings().database
+    with storage_errors("start a rebuild", connections[database]):
+        if reasons := obstacles(projection.models, database):
+            raise ProjectionStatusError(name, "rebuilt", "; ".join(reasons))
         take_from_appends(projection)
         is_started = _empty_and_reset(projection)
     if is_started:
@@ -61,8 +61,7 @@ def _empty_and_reset(projection: Projection) -> bool:
         checkpoints = list(checkpoints_of(projection.name).select_for_update())
         if _is_under_way(projection, checkpoints):
             return False
-        for model in projection.models:
-            model._base_manager.using(database).all().delete()
+        empty(projection.models, database)
         _reset(projection, checkpoints)
     return True
 
