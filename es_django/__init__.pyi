@@ -11,6 +11,7 @@ from es_django.core.replay_errors import ReplayError as ReplayError
 from es_django.core.streams import StreamId as StreamId
 from es_django.core.upcasting import upcasts as upcasts
 from es_django.inbox.errors import HandlerRejected as HandlerRejected
+from es_django.inbox.errors import HandlerRetry as HandlerRetry
 from es_django.inbox.handlers import handles as handles
 from es_django.messages.message import Message as Message
 from es_django.outbox.sending import publishes as publishes

@@ -1,3 +1,4 @@
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TextIO
@@ -15,17 +16,17 @@ class EsDjangoConfig(AppConfig):
     default_auto_field: str = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from celery import current_app
-
         # Importing these modules registers signals and checks.
         from es_django import celery_metadata, checks, database_checks  # noqa: F401
+        from es_django.celery_app import NoCeleryApp, project_app
 
         for library, module in (("prometheus_client", "monitoring.metrics"), ("opentelemetry", "monitoring.tracing")):
             if find_spec(library):
                 import_module(f"es_django.{module}")
         # Celery keeps the current app for each thread. Without this call, a thread that serves requests would use
         # Celery's default app, and send tasks to the wrong broker.
-        current_app.set_default()
+        with suppress(NoCeleryApp):
+            project_app().set_default()
         autodiscover_modules("events", "aggregates", "projections", "outbox", "handlers")
         post_migrate.connect(record_inline_projections, sender=self)
 

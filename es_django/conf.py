@@ -63,7 +63,14 @@ class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ren
 
     The inbox handles a message twice if its second delivery comes after `retention_days`. So `retention_days` must be
     longer than brokers and senders retry, and longer than operators take to requeue a dead outbox message.
+
+    A handler that fails runs again after `backoff`, up to `max_attempts` times in all. The defaults span two days.
+    `retry_on` has the import paths of exception classes that are retryable in every handler.
     """
+
+    max_attempts: Count = 12
+    backoff: Backoff = Backoff(factor=4.0, max=43_200.0)
+    retry_on: tuple[str, ...] = ()
 
     retention_days: Annotated[float, msgspec.Meta(gt=0, le=36_500)] = 30.0
 

@@ -18,6 +18,7 @@ from es_django.core.replay_errors import UpcastError as UpcastError
 from es_django.core.retryability import is_retryable as is_retryable
 from es_django.inbox.errors import HandlerInterrupted as HandlerInterrupted
 from es_django.inbox.errors import HandlerRejected as HandlerRejected
+from es_django.inbox.errors import HandlerRetry as HandlerRetry
 from es_django.inbox.errors import NotReplayable as NotReplayable
 from es_django.messages.errors import InvalidCloudEvent as InvalidCloudEvent
 from es_django.outbox.errors import ClaimLost as ClaimLost

@@ -3,26 +3,32 @@
 from typing import Any
 
 
-def beat_schedule() -> dict[str, dict[str, Any]]:
+def beat_schedule(
+    *,
+    relay: float = 5.0,
+    projections: float = 2.0,
+    retries: float = 5.0,
+    prune: float = 600.0,
+    queue: str | None = None,
+) -> dict[str, dict[str, Any]]:
     """Return the entries to merge into CELERY_BEAT_SCHEDULE.
 
-    The entries relay the outbox, advance the projections, and prune old rows. Each task expires, so that tasks do not
-    pile up while no worker runs.
+    `relay`, `projections`, `retries` and `prune` are the seconds between two runs of each task: the relay of the
+    outbox, asynchronous projections, handlers that are due again, and the deletion of old rows. A run that finds
+    nothing to do costs one query. `queue` is the queue of the tasks; by default, the queue that Celery's routes choose.
+
+    The tasks expire by themselves, so that they do not pile up while no worker runs.
+
+    Raise ValueError unless the seconds are numbers above 0.
     """
-    return {
-        "es_django.relay_outbox": {
-            "task": "es_django.relay_outbox",
-            "schedule": 5.0,
-            "options": {"expires": 5.0},
-        },
-        "es_django.prune": {
-            "task": "es_django.prune",
-            "schedule": 600.0,
-            "options": {"expires": 600.0},
-        },
-        "es_django.run_projections": {
-            "task": "es_django.run_projections",
-            "schedule": 2.0,
-            "options": {"expires": 2.0},
-        },
+    paces = {
+        "es_django.relay_outbox": relay,
+        "es_django.run_projections": projections,
+        "es_django.retry_handlers": retries,
+        "es_django.prune": prune,
     }
+    for task, seconds in paces.items():
+        if not 0 < seconds < float("inf"):
+            raise ValueError(f"beat_schedule: the seconds between two runs of {task} must be above 0, got {seconds!r}")
+    options = {} if queue is None else {"options": {"queue": queue}}
+    return {task: {"task": task, "schedule": float(seconds), **options} for task, seconds in paces.items()}

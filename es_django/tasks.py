@@ -4,15 +4,19 @@ Work that must not run twice at once is guarded in the database, never by the sc
 """
 
 import logging
+import time
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, Final
 
 from celery import Task, shared_task
-from celery.exceptions import Reject, Retry
+from celery.exceptions import Reject
 
 from es_django import conf
-from es_django.inbox.processing import receive
-from es_django.inbox.receipts import Outcome, prune_receipts
+from es_django.inbox import retries
+from es_django.inbox.delivery import receive
+from es_django.inbox.receipts import prune_receipts
+from es_django.inbox.retries import Retry
 from es_django.outbox.publishers.celery import confirming_connection
 from es_django.outbox.publishers.thread_local import BrokerPerThread
 from es_django.outbox.relay import relay
@@ -22,11 +26,42 @@ from es_django.store.errors import StorageError
 
 logger: logging.Logger = logging.getLogger("es_django.outbox")
 
+REQUEUE_PAUSE = 5.0
+"""Seconds for which a worker keeps a message that the database cannot take, before the broker delivers it again."""
+
+# The tasks that beat sends. Each option is set here, because the project's setting for all tasks could stop them:
+# - The time limits free a worker whose publisher or projection hangs, and the next run repeats the work. Celery refuses
+#   to send a task whose soft limit is above its hard limit, so both are set.
+# - A task that finds no worker expires, so that a night without workers does not leave thousands. The expiry stands
+#   here, because the database scheduler of django-celery-beat drops the expiry of a schedule's entry.
+SWEEP: Final[dict[str, Any]] = {
+    "ignore_result": True,
+    "soft_time_limit": 300,
+    "time_limit": 330,
+    "expires": 60,
+    "rate_limit": 0,
+    "serializer": "json",
+    "track_started": False,
+}
+
+# The broker keeps a delivery until its message is in the database, whatever the project's settings for all tasks are.
+# From then on, the receipt keeps the message.
+DELIVERY: Final[dict[str, Any]] = {
+    "ignore_result": True,
+    "track_started": False,
+    "serializer": "json",
+    "acks_late": True,
+    "acks_on_failure": False,
+    "acks_on_timeout": False,
+    "reject_on_worker_lost": True,
+    "retry_on_worker_lost": False,
+    "Request": "es_django.inbox.celery_request:HandlerRequest",
+}
+
 _retry_connection = BrokerPerThread(confirming_connection)
 
 
-# The time limits free a worker whose publisher or projection hangs. The next run of the task repeats the work.
-@shared_task(name="es_django.relay_outbox", ignore_result=True, soft_time_limit=300)
+@shared_task(name="es_django.relay_outbox", **SWEEP)
 def relay_outbox(destination: str | None = None) -> None:
     """Publish the outbox messages that are due, of one destination or of all."""
     try:
@@ -39,19 +74,19 @@ def relay_outbox(destination: str | None = None) -> None:
         )
 
 
-@shared_task(name="es_django.run_projections", ignore_result=True, soft_time_limit=300)
+@shared_task(name="es_django.run_projections", **SWEEP)
 def run_projections() -> None:
     """Advance every asynchronous projection, and every rebuild, to the end of the log."""
     runner.run_projections()
 
 
-@shared_task(name="es_django.run_projection", ignore_result=True, soft_time_limit=300)
+@shared_task(name="es_django.run_projection", **SWEEP)
 def run_projection(name: str) -> None:
     """Advance one asynchronous projection to the end of the log."""
     runner.run_projection(name)
 
 
-@shared_task(name="es_django.prune", ignore_result=True)
+@shared_task(name="es_django.prune", **{**SWEEP, "expires": 600})
 def prune() -> None:
     """Delete finished messages and receipts that are older than their `RETENTION_DAYS`. Stop after a time limit."""
     settings = conf.settings()
@@ -59,46 +94,70 @@ def prune() -> None:
     prune_receipts(timedelta(days=settings.inbox.retention_days))
 
 
-# The acknowledgement is late, because the broker must keep the message until the receipt is committed.
-@shared_task(
-    name="es_django.handle_message",
-    bind=True,
-    ignore_result=True,
-    acks_late=True,
-    reject_on_worker_lost=True,
-    max_retries=None,
-)
-def handle_message(self: Task[Any, Any], message: object) -> None:
-    """Run the handler of each consumer of the message once. Retry after a pause if an error is retryable.
+@shared_task(name="es_django.retry_handlers", **SWEEP)
+def retry_handlers() -> None:
+    """Send the messages whose handlers are due again to their queues, and find handlers whose worker was lost."""
+    retries.hand_over(_send_retries)
 
-    If a worker ends while it runs this task, the broker delivers the message again. This redelivery counts as a failed
-    attempt and runs no handler, because a message that killed its worker could kill the next workers too.
 
-    A restart of a worker also causes redeliveries: the worker returns the messages that it has not begun. So the first
-    redelivery alone never makes a message dead.
+@shared_task(name="es_django.handle_message", bind=True, **DELIVERY)
+def handle_message(
+    self: Task[Any, Any], message: object, consumer: str | None = None, after: int | None = None
+) -> None:
+    """Run the handler of each consumer of the message once, or for a retry, the handler of one consumer.
+
+    If a handler fails, the message waits in its receipt until `retry_handlers` sends it again. If the worker ends, the
+    receipt shows that the handler had begun, and `retry_handlers` brings the message back. An attempt counts only if
+    its handler had begun.
     """
-    limits = conf.settings().outbox
-    attempt = (self.request.retries or 0) + 1
-    redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
-    limit = max(2, limits.max_attempts) if redelivered else limits.max_attempts
-    if receive(message, attempt=attempt, last=attempt >= limit, redelivered=redelivered) is Outcome.POSTPONED:
-        _retry(self, limits.backoff.after(attempt))
-
-
-def _retry(task: Any, countdown: float) -> NoReturn:
-    if task.request.called_directly or task.request.is_eager:
-        raise task.retry(countdown=countdown)  # the task runs without a broker
+    request: Any = self.request
+    is_delivered = not (request.called_directly or request.is_eager)
     try:
-        producer = task.app.amqp.Producer(_retry_connection.get())
-        raise task.retry(
-            countdown=countdown,
-            producer=producer,
-            confirm_timeout=conf.settings().outbox.lease / 2,
-            argsrepr=task.request.argsrepr,
-        )
-    except Retry:
-        raise
+        receive(message, consumer=consumer, after=after, route=_route(request) if is_delivered else None)
     except Exception as error:
-        # The broker did not accept the retry. Without this requeue, the message would be lost.
-        _retry_connection.discard()
-        raise Reject(error.args[0] if isinstance(error, Reject) else error, requeue=True) from error
+        if not is_delivered:
+            raise
+        logging.getLogger("es_django.inbox").exception(
+            "a message could not be stored, so the broker delivers it again in %.0f s",
+            REQUEUE_PAUSE,
+            extra={"message_id": request.id},
+        )
+        time.sleep(REQUEUE_PAUSE)
+        raise Reject(error, requeue=True) from error
+
+
+def _route(request: Any) -> dict[str, Any]:
+    delivery = request.delivery_info or {}
+    return {name: delivery[name] for name in ("exchange", "routing_key", "priority") if delivery.get(name) is not None}
+
+
+def _send_retries(due: Sequence[Retry]) -> list[Exception | None]:
+    """Send each message to the queue from which it came, and wait for the broker's confirm."""
+    outcomes: list[Exception | None] = []
+    for retry in due:
+        try:
+            _send_retry(retry)
+            outcomes.append(None)
+        except Exception as error:
+            _retry_connection.discard()
+            outcomes.append(error)
+    return outcomes
+
+
+def _send_retry(retry: Retry) -> None:
+    options: dict[str, Any] = dict(retry.route or {})
+    if not options.get("exchange") and "routing_key" in options:
+        options.pop("exchange", None)
+        options["queue"] = options.pop("routing_key")  # the default exchange routes by the name of the queue
+    task: Any = handle_message
+    if not task.app.conf.task_always_eager:
+        options["producer"] = task.app.amqp.Producer(_retry_connection.get())
+    task.apply_async(
+        args=[retry.content],
+        kwargs={"consumer": retry.consumer, "after": retry.after},
+        argsrepr=f"({retry.content.get('type')} {retry.message_id})",
+        mandatory=True,
+        retry=False,
+        confirm_timeout=conf.settings().outbox.lease / 2,
+        **options,
+    )

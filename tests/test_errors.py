@@ -58,6 +58,7 @@ RETRYABLE: list[Exception] = [
     *map(with_sqlstate, ["40001", "40P01", "53000", "53100", "53200", "53300", "53400", "55P03"]),
     *map(with_sqlstate, ["57P01", "57P02", "57P03"]),
     from_driver(django.db.OperationalError, PoolTimeout("no connection came free")),
+    errors.HandlerRetry("later"),
     errors.HandlerInterrupted("SystemExit(1)"),
     from_driver(django.db.OperationalError, psycopg.OperationalError("the connection is lost")),
     from_driver(django.db.InterfaceError, psycopg.InterfaceError("the connection is closed")),

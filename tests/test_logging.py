@@ -26,8 +26,10 @@ from es_django import (
     publishes,
 )
 from es_django.errors import PublishError
-from es_django.inbox.processing import handle, receive
+from es_django.inbox.delivery import receive
+from es_django.inbox.handlers import UNHANDLED
 from es_django.inbox.replay import replay
+from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.relay import relay
@@ -158,15 +160,15 @@ def whispering() -> Message:
 
 def a_handler_fails() -> None:
     consumer("mailer", book)
-    handle(whispering(), attempt=2)
+    receive(to_wire(whispering()))
 
 
 def a_message_has_no_handler() -> None:
-    receive({"type": "unknown", "data": SECRET, "message_id": str(MESSAGE)}, attempt=1, last=False)
+    receive({"type": "unknown", "data": SECRET, "message_id": str(MESSAGE)})
 
 
 def content_that_is_not_a_message_is_delivered() -> None:
-    receive({"type": ["whispered"], "data": SECRET}, attempt=1, last=False)
+    receive({"type": ["whispered"], "data": SECRET})
 
 
 def a_dead_message_is_replayed() -> None:
@@ -222,8 +224,8 @@ class TestRecords:
                     *[{**PROJECTION, "by": "ada"}] * 3,
                 ],
             ),
-            (a_handler_fails, [{"consumer": "mailer", "message_id": MESSAGE, "attempt": 2}]),
-            (a_message_has_no_handler, [{"message_id": MESSAGE, "attempt": 1}]),
+            (a_handler_fails, [{"consumer": "mailer", "message_id": str(MESSAGE), "attempt": 1}]),
+            (a_message_has_no_handler, [{"consumer": UNHANDLED, "message_id": str(MESSAGE), "attempt": 1}]),
             (content_that_is_not_a_message_is_delivered, [{"message_id": ...}]),
             (a_dead_message_is_replayed, [{"consumer": "mailer", "message_id": MESSAGE}] * 2),
             (a_snapshot_is_not_taken, [{"category": "whispers"}]),

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from celery import current_app
 from django.conf import settings
 
 import es_django
@@ -94,6 +95,24 @@ class TestImportTime:
 
 
 class TestBeatSchedule:
-    def test_every_entry_expires_before_the_next_one(self) -> None:
+    def test_fault_f6_every_task_expires_by_itself_whatever_scheduler_sends_it(self) -> None:
+        current_app.loader.import_default_modules()
         for entry in es_django.beat_schedule().values():
-            assert entry["options"]["expires"] <= entry["schedule"]
+            task = current_app.tasks[entry["task"]]
+            assert task.expires is not None
+            assert "expires" not in entry.get("options", {})
+
+    def test_fault_f7_pace_and_queue_are_parameters(self) -> None:
+        schedule = es_django.beat_schedule(relay=30, projections=20, retries=10, prune=3600, queue="sweeps")
+        assert {task: entry["schedule"] for task, entry in schedule.items()} == {
+            "es_django.relay_outbox": 30,
+            "es_django.run_projections": 20,
+            "es_django.retry_handlers": 10,
+            "es_django.prune": 3600,
+        }
+        assert {entry["options"]["queue"] for entry in schedule.values()} == {"sweeps"}
+
+    @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+    def test_fault_f7_an_invalid_pace_is_rejected(self, seconds: float) -> None:
+        with pytest.raises(ValueError, match=r"es_django\.relay_outbox must be above 0"):
+            es_django.beat_schedule(relay=seconds)

@@ -1,5 +1,6 @@
 """Decide whether an exception is retryable, and whether it ends the process."""
 
+from es_django.core.client_errors import client_error_is_retryable
 from es_django.core.errors import EsDjangoError
 
 _RETRYABLE_SQLSTATE_CLASSES = ("08", "53")
@@ -24,6 +25,7 @@ def is_retryable(error: BaseException) -> bool:
 
     - An error of this package is judged by its attribute `retryable`.
     - A database error is judged by its SQLSTATE or SQLite error code. Only `forbids_transactions` needs its text.
+    - An error of a common HTTP, mail or cloud client is judged by its class and by the status of its response.
     - Any other error is judged by the names of its class and base classes. Lost connections, refused connections and
       timeouts are retryable.
     """
@@ -38,7 +40,8 @@ def is_retryable(error: BaseException) -> bool:
     sqlite_code: int | None = getattr(driver_error, "sqlite_errorcode", None)
     if sqlite_code is not None:
         return sqlite_code & 0xFF in (_SQLITE_BUSY, _SQLITE_LOCKED)
-    return _is_a(driver_error, *_RETRYABLE_NAMES)
+    known = client_error_is_retryable(driver_error)
+    return _is_a(driver_error, *_RETRYABLE_NAMES) if known is None else known
 
 
 def forbids_transactions(driver_error: BaseException | None) -> bool:

@@ -49,7 +49,7 @@ class Outcome(IntEnum):
     CONFLICT = 5
     """Other content under the message's id was handled before. This content is refused, and kept as dead."""
     POSTPONED = 6
-    """The message must be delivered again; nothing was stored."""
+    """The message is handled again later: its receipt waits, or without a receipt its sender must deliver it again."""
 
 
 # This waits for a concurrent insert of the same receipt. If the concurrent insert commits, this inserts nothing.
@@ -66,8 +66,9 @@ SELECT %s, %s, %s, 'handled', %s, '', CURRENT_TIMESTAMP
 def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, attempt: int = 1) -> Outcome:
     """Run the handler unless this consumer has a receipt for the message.
 
-    Return HANDLED if the handler ran, otherwise the status of the receipt: REPEATED or DEAD. If a message is delivered
-    twice at the same time, the second delivery waits for the first. If the handler raises, its writes are rolled back.
+    Return HANDLED if the handler ran, otherwise the outcome of the receipt: REPEATED, DEAD or POSTPONED. If a message
+    is delivered twice at the same time, the second delivery waits for the first. If the handler raises, its writes are
+    rolled back.
 
     Return CONFLICT if any consumer has a receipt for other content under the message's id. The content is kept as dead.
 
@@ -78,7 +79,7 @@ def handle_once(consumer: str, message: Message, handler: HandlerFunction, *, at
             `sys.exit()`. An exception that must end the process is raised unchanged.
         Exception: any other error of the handler.
     """
-    using, receipt = conf.settings().database, _identity(consumer, message)
+    using, receipt = conf.settings().database, identity_of(consumer, message)
     with storage_errors("handle a message", connections[using]), tracked_atomic(connections[using]):
         with connections[using].cursor() as cursor:
             content = fingerprint_of(message)
@@ -109,11 +110,11 @@ def run_handler(handler: HandlerFunction, message: Message) -> None:
 def dead_letter(consumer: str, message: Message, error: object, *, attempt: int) -> Outcome:
     """Keep a message that the consumer will not handle as dead, with its content.
 
-    Return DEAD, REPEATED if another delivery of the message has been handled in the meantime, or CONFLICT if other
-    content has.
+    Return DEAD, the outcome of the receipt that another delivery has stored in the meantime, or CONFLICT if the receipt
+    has other content.
     """
     return insert_dead_receipt(
-        *_identity(consumer, message),
+        *identity_of(consumer, message),
         to_wire(message),
         storable_text(error),
         attempt=attempt,
@@ -158,7 +159,7 @@ def insert_dead_receipt(
     fingerprint: str = "",
     conflict: str = "",
 ) -> Outcome:
-    """Insert a dead receipt unless the message has a receipt. Return DEAD or REPEATED. Raise `StorageError`.
+    """Insert a dead receipt unless the message has a receipt. Return its outcome. Raise `StorageError`.
 
     If the receipt has another fingerprint, keep this content as a conflict and return CONFLICT. Content that is not a
     message has no fingerprint.
@@ -173,28 +174,39 @@ def insert_dead_receipt(
                 "status": InboxReceipt.Status.DEAD,
                 "attempts": attempt,
                 "last_error": reason,
-                "message": _storable(content),
+                "message": storable_content(content),
             },
         )
     if fingerprint and receipt.fingerprint not in ("", fingerprint):
         return keep_conflict(consumer, message_id, fingerprint, content)
-    return Outcome.DEAD if receipt.status == InboxReceipt.Status.DEAD else Outcome.REPEATED
+    return outcome_of_status(receipt.status)
 
 
 def outcome_of_receipt(consumer: str, message_id: str) -> Outcome | None:
-    """Return the status of the receipt as REPEATED or DEAD, or None without a receipt. Raise `StorageError`."""
+    """Return the outcome of the receipt, or None without a receipt. Raise `StorageError`."""
     receipts = InboxReceipt.objects.using(conf.settings().database).filter(
         consumer=consumer, message_id=message_id, conflict=""
     )
     with storage_errors("look up a receipt", connections[conf.settings().database]):
         status = receipts.values_list("status", flat=True).first()
-    if status is None:
-        return None
-    return Outcome.DEAD if status == InboxReceipt.Status.DEAD else Outcome.REPEATED
+    return None if status is None else outcome_of_status(status)
+
+
+def outcome_of_status(status: str) -> Outcome:
+    """Return the outcome of a delivery whose message has a receipt with this status."""
+    return _OUTCOMES[InboxReceipt.Status(status)]
+
+
+_OUTCOMES = {
+    InboxReceipt.Status.HANDLED: Outcome.REPEATED,
+    InboxReceipt.Status.DEAD: Outcome.DEAD,
+    InboxReceipt.Status.HANDLING: Outcome.POSTPONED,
+    InboxReceipt.Status.RETRYING: Outcome.POSTPONED,
+}
 
 
 def content_of(receipt: InboxReceipt) -> Any:
-    """Return the content of a dead receipt: the `content` that `insert_dead_receipt` received."""
+    """Return the content of a receipt that is not handled: the delivery from which it was made."""
     return json.loads(receipt.message) if isinstance(receipt.message, str) else receipt.message
 
 
@@ -219,14 +231,15 @@ def prune_receipts(older_than: timedelta, *, batch_size: int = 1000, seconds: fl
             return deleted
 
 
-def _identity(consumer: str, message: Message) -> tuple[str, str]:
+def identity_of(consumer: str, message: Message) -> tuple[str, str]:
+    """Return the names by which a receipt is found. Raise ValueError unless both are valid."""
     identity = consumer, str(message.message_id)
     for field, value in zip(("consumer", "message id"), identity, strict=True):
         require_name(f"the {field}", value, ValueError)
     return identity
 
 
-def _storable(content: object) -> object:
+def storable_content(content: object) -> object:
     """Return the content, or its JSON as text if the content has characters that the databases cannot store.
 
     These are null characters and lone surrogates. The text holds them as JSON escapes.

@@ -85,7 +85,7 @@ def _replayable(consumer: str, message_id: str, receipt: InboxReceipt | None) ->
         message = from_wire(content_of(receipt))
     except (msgspec.ValidationError, InvalidStreamId) as error:
         raise not_replayable(f"the content is not a message: {error}") from error
-    handlers = handlers_of(message.type)
+    handlers: dict[str, HandlerFunction] = {**handlers_of(message.type)}
     if consumer != UNHANDLED:
         handlers = {consumer: handlers[consumer]} if consumer in handlers else {}
     if not handlers:

@@ -4,6 +4,8 @@ A lag is measured against the newest committed event, on the database's clock. S
 while an append does not end. Counting stops at `lag.MOST`.
 """
 
+from datetime import timedelta
+
 import msgspec
 from django.db import connections
 from django.db.models import F, QuerySet
@@ -87,6 +89,7 @@ def status(*, max_lag: float = 60.0) -> Health:
         problems.append(
             ngettext("%d inbox message is dead", "%d inbox messages are dead", dead_receipts) % dead_receipts
         )
+    problems += _overdue_retries(max_lag)
     return Health(log, projections, found, dead_receipts, problems)
 
 
@@ -131,6 +134,24 @@ def _partition(checkpoint: ProjectionCheckpoint) -> ProjectionHealth:
 def _dead_receipts() -> int:
     receipts = InboxReceipt.objects.using(conf.settings().database)
     return receipts.filter(status=InboxReceipt.Status.DEAD)[: lag.MOST].count()
+
+
+def _overdue_retries(max_lag: float) -> list[str]:
+    # A handler that is alive has the status `handling`, for as long as it runs. The index holds both.
+    handling, retrying = InboxReceipt.Status.HANDLING, InboxReceipt.Status.RETRYING
+    overdue = InboxReceipt.objects.using(conf.settings().database).filter(
+        status__in=(handling, retrying), retry_at__lt=Now() - timedelta(seconds=max_lag)
+    )
+    overdue = overdue.filter(status=retrying)
+    count = overdue[: lag.MOST].count()
+    if not count:
+        return []
+    text = ngettext(
+        "%d inbox message has been due for its retry for more than %.0f s",
+        "%d inbox messages have been due for their retry for more than %.0f s",
+        count,
+    )
+    return [f"{text % (count, max_lag)}: does Celery beat run es_django.retry_handlers, and does a worker take it?"]
 
 
 def _log_problems(log: LogHealth, max_lag: float) -> list[str]:

@@ -12,9 +12,9 @@ from threading import Event, Lock, Thread
 
 import celery.app.amqp  # noqa: F401  # imported here, because a fork could interrupt an import in the thread
 import kombu
-from celery import current_app
 from django.db import connections
 
+from es_django.celery_app import project_app
 from es_django.outbox.publishers.thread_local import BrokerPerThread
 from es_django.store.hooks import after_messages
 
@@ -56,8 +56,8 @@ class Waker:
 
     def _send(self) -> bool:
         try:
-            producer = current_app.amqp.Producer(self._connection.get())
-            current_app.send_task(RELAY_TASK, producer=producer, expires=EXPIRES, retry=False, ignore_result=True)
+            producer = project_app().amqp.Producer(self._connection.get())
+            project_app().send_task(RELAY_TASK, producer=producer, expires=EXPIRES, retry=False, ignore_result=True)
         except Exception as error:
             self._connection.discard()
             ids = {"task": RELAY_TASK}
@@ -71,7 +71,7 @@ class Waker:
 
 
 def _impatient_connection() -> kombu.Connection:
-    return current_app.connection_for_write().clone(connect_timeout=1)
+    return project_app().connection_for_write().clone(connect_timeout=1)
 
 
 def _replace_waker() -> None:

@@ -75,7 +75,7 @@ def pages() -> dict[str, tuple[str, dict[str, Any], int]]:
     """Yield the address of each page, its query string, and the number of SQL queries that it needs."""
     event, stream = stored_event(50_000), Stream.objects.get(pk=1)
     return {
-        "overview": (reverse("admin:app_list", args=["es_django"]), {}, 26 + (connection.vendor == "postgresql")),
+        "overview": (reverse("admin:app_list", args=["es_django"]), {}, 27 + (connection.vendor == "postgresql")),
         "events": (list_url(StoredEvent), {"after": event.pk}, 1),
         "events of a correlation": (list_url(StoredEvent), {"q": "request-99999"}, 1),
         "event": (page_url(event), {}, 7),

@@ -8,9 +8,11 @@ from django.test import override_settings
 from pytest_django import Settings
 
 from es_django import ANY, Message, StreamId, event_store, handles
+from es_django.inbox.retries import hand_over
 from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt, OutboxMessage
 from es_django.tasks import handle_message
+from tests.inbox.deliveries import make_due
 from tests.outbox.published import Announced
 from tests.processes import die, run_processes
 
@@ -44,7 +46,11 @@ def handle_and_die(barrier: Barrier, es_django: dict[str, Any], message: dict[st
 
 
 def effects() -> list[int]:
-    return [event_store.version(STREAM), OutboxMessage.objects.count(), InboxReceipt.objects.count()]
+    return [
+        event_store.version(STREAM),
+        OutboxMessage.objects.count(),
+        InboxReceipt.objects.filter(status="handled").count(),
+    ]
 
 
 class TestKilledHandler:
@@ -54,6 +60,9 @@ class TestKilledHandler:
         with pytest.raises(RuntimeError, match="exit code -9"):
             run_processes(handle_and_die, [(settings.ES_DJANGO, message, point)])
         assert effects() == [POINTS[point]] * 3
+        make_due()
+        hand_over(lambda due: [None] * len(due))  # this finds that the handler was lost
+        make_due()
         for _ in range(2):
             handle_message(message)
             assert effects() == [1, 1, 1]

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
 from es_django import Message, handles
 from es_django.inbox.receipts import dead_letter
 from es_django.models import InboxReceipt, ProjectionCheckpoint
@@ -31,17 +34,24 @@ def failing(error: BaseException) -> Callable[[Message], None]:
     return fail
 
 
-def consumer(name: str, function: Callable[[Message], None] = have_an_effect, *, type: str = TYPE) -> None:
+def consumer(
+    name: str, function: Callable[[Message], None] = have_an_effect, *, type: str = TYPE, **policy: Any
+) -> None:
     """Register a handler, and replace the consumer's former handler."""
     from es_django.inbox import handlers
 
     handlers._handlers.get(type, {}).pop(name, None)
-    handles(type, consumer=name)(function)
+    handles(type, consumer=name, **policy)(function)
 
 
 def dead(message: Message, name: str = "mailer") -> InboxReceipt:
     dead_letter(name, message, ValueError("a bug"), attempt=3)
     return InboxReceipt.objects.get(consumer=name, message_id=str(message.message_id))
+
+
+def make_due(waiting: "QuerySet[InboxReceipt] | None" = None) -> None:
+    """Let the time of each retry, and the lease of each handler, have come."""
+    (InboxReceipt.objects.all() if waiting is None else waiting).filter(retry_at__isnull=False).update(retry_at=Now())
 
 
 def receipts() -> dict[str, str]:

@@ -4,11 +4,12 @@ from multiprocessing.synchronize import Barrier
 from uuid import uuid4
 
 import pytest
+from pytest_django import Settings
 
 from es_django import Message, handles
 from es_django.errors import NotReplayable
+from es_django.inbox.delivery import receive
 from es_django.inbox.handlers import UNHANDLED
-from es_django.inbox.processing import receive
 from es_django.inbox.receipts import handle_once
 from es_django.inbox.replay import replay
 from es_django.messages.message import to_wire
@@ -103,16 +104,17 @@ class TestNotReplayable:
         assert InboxReceipt.objects.get().attempts == 3
 
     def test_content_that_is_not_a_message_cannot_be_replayed_and_stays(self) -> None:
-        receive({"number": 1}, attempt=1, last=False)
+        receive({"number": 1})
         with pytest.raises(NotReplayable, match="the content is not a message"):
             replay(UNHANDLED, InboxReceipt.objects.get().message_id)
         assert receipts() == {UNHANDLED: "dead"}
 
 
 class TestUnhandledMessages:
-    def test_an_unhandled_message_is_handled_by_all_current_consumers(self) -> None:
+    def test_an_unhandled_message_is_handled_by_all_current_consumers(self, settings: Settings) -> None:
         message = make_message()
-        receive(to_wire(message), attempt=10, last=True)
+        settings.ES_DJANGO = {"INBOX": {"MAX_ATTEMPTS": 1}}
+        receive(to_wire(message))
         with pytest.raises(NotReplayable, match="no handler"):
             replay(UNHANDLED, message.message_id)
         consumer("mailer")
@@ -121,9 +123,10 @@ class TestUnhandledMessages:
         assert receipts() == {UNHANDLED: "handled", "mailer": "handled", "printer": "handled"}
         assert effects() == 2
 
-    def test_an_unhandled_message_is_handled_by_all_consumers_or_none(self) -> None:
+    def test_an_unhandled_message_is_handled_by_all_consumers_or_none(self, settings: Settings) -> None:
         message = make_message()
-        receive(to_wire(message), attempt=10, last=True)
+        settings.ES_DJANGO = {"INBOX": {"MAX_ATTEMPTS": 1}}
+        receive(to_wire(message))
         consumer("mailer")
         consumer("printer", failing(ValueError("a bug")))
         with pytest.raises(ValueError, match="a bug"):

@@ -1,4 +1,4 @@
-"""The Celery task that handles messages: redeliveries after a worker died, and retries."""
+"""The Celery task that handles messages: what it leaves with the broker, and how retries are sent."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -7,150 +7,134 @@ from uuid import uuid4
 import kombu
 import pytest
 from celery import current_app
-from celery.exceptions import Reject, Retry
+from celery.exceptions import Reject
 from celery.signals import before_task_publish
-from pytest_django import Settings
 
 from es_django import StorageError, tasks
-from es_django.inbox import processing
+from es_django.inbox import attempts
+from es_django.inbox.handlers import UNHANDLED
 from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt
-from es_django.tasks import handle_message
-from tests.inbox.deliveries import consumer, effects, make_message, receipts
+from es_django.tasks import handle_message, retry_handlers
+from tests.inbox.deliveries import consumer, effects, failing, make_due, make_message, receipts
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-SHOWN = "(noted m-1)"
+@pytest.fixture(autouse=True)
+def _without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "REQUEUE_PAUSE", 0)
 
 
-def deliver(message: Any, *, retries: int = 0, redelivered: bool = False, queue: str = "celery") -> None:
+def deliver(message: Any, *, queue: str = "celery", redelivered: bool = False, **arguments: Any) -> None:
     """Run the task as a worker does for a delivery of the broker."""
-    delivery = {"exchange": "", "routing_key": queue, "redelivered": redelivered}
-    request = {"retries": retries, "delivery_info": delivery, "called_directly": False, "argsrepr": SHOWN}
+    delivery = {"exchange": "", "routing_key": queue, "priority": 0, "redelivered": redelivered}
     task = cast("Any", handle_message)
-    task.push_request(args=[message], kwargs={}, **request)
+    task.push_request(args=[message], kwargs=arguments, delivery_info=delivery, called_directly=False)
     try:
-        task.run(message)
+        task.run(message, **arguments)
     finally:
         task.pop_request()
 
 
 @pytest.fixture
-def full_queue(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[kombu.Queue]:
+def queue(rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[kombu.Queue]:
     """A queue that accepts one message."""
     monkeypatch.setenv("CELERY_BROKER_URL", rabbitmq_url)
     tasks._retry_connection.discard()
     with kombu.Connection(rabbitmq_url) as connection:
-        queue = kombu.Queue(
+        found = kombu.Queue(
             f"es_django.tests.{uuid4().hex}",
             queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"},
             channel=connection.default_channel,
         )
-        queue.declare()
-        monkeypatch.setitem(current_app.amqp.queues, queue.name, queue)
-        yield queue
+        found.declare()
+        monkeypatch.setitem(current_app.amqp.queues, found.name, found)
+        yield found
         tasks._retry_connection.discard()
-        queue.delete()
+        found.delete()
 
 
 class TestRedelivery:
-    def test_a_message_whose_worker_died_waits_and_is_handled_later(self, settings: Settings) -> None:
-        settings.ES_DJANGO = {"OUTBOX": {"BACKOFF": {"base": 7}}}
+    @pytest.mark.parametrize("redelivered", [False, True])
+    def test_fault_b3_a_message_that_no_worker_had_begun_is_handled_at_once(self, redelivered: bool) -> None:
         consumer("mailer")
-        message = to_wire(make_message())
-        with pytest.raises(Retry) as retry:
-            deliver(message, redelivered=True)
-        assert retry.value.when == 7
-        assert (effects(), receipts()) == (0, {})
-        deliver(message, retries=1)
+        deliver(to_wire(make_message()), redelivered=redelivered)
         assert (effects(), receipts()) == (1, {"mailer": "handled"})
+        assert InboxReceipt.objects.get().attempts == 1
 
-    def test_a_message_whose_workers_all_died_becomes_dead(self, settings: Settings) -> None:
-        settings.ES_DJANGO = {"OUTBOX": {"MAX_ATTEMPTS": 3}}
-        consumer("mailer")
-        deliver(to_wire(make_message()), retries=2, redelivered=True)
-        receipt = InboxReceipt.objects.get()
-        assert (receipt.status, receipt.attempts, effects()) == ("dead", 3, 0)
-        assert receipt.last_error == "a worker stopped or died while it had this message"
-
-    @pytest.mark.parametrize("retries", [0, 9])
-    def test_a_message_that_was_handled_before_its_worker_died_is_not_handled_again(self, retries: int) -> None:
+    def test_a_message_that_was_handled_before_its_worker_died_is_not_handled_again(self) -> None:
         consumer("mailer")
         message = to_wire(make_message())
         deliver(message)
-        deliver(message, retries=retries, redelivered=True)
+        deliver(message, redelivered=True)
         assert (effects(), receipts()) == (1, {"mailer": "handled"})
 
-    def test_a_redelivered_message_gets_a_second_attempt_even_if_one_is_the_limit(
-        self, settings: Settings, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        settings.ES_DJANGO = {"OUTBOX": {"MAX_ATTEMPTS": 1}}
-        consumer("mailer")
-        message = make_message()
-        with pytest.raises(Retry):
-            deliver(to_wire(message), redelivered=True)
-        (record,) = (record for record in caplog.records if record.name == "es_django.inbox")
-        assert (
-            record.getMessage() == f"message {message.message_id}: a worker stopped or died while it had this message"
-        )
-        assert record.exc_info is None
-        deliver(to_wire(message), retries=1)
-        assert (effects(), receipts()) == (1, {"mailer": "handled"})
-
-    def test_a_message_that_is_redelivered_twice_is_dead(self, settings: Settings) -> None:
-        settings.ES_DJANGO = {"OUTBOX": {"MAX_ATTEMPTS": 1}}
-        consumer("mailer")
-        deliver(to_wire(make_message()), retries=1, redelivered=True)
-        assert (effects(), receipts()) == (0, {"mailer": "dead"})
-
-    @pytest.mark.parametrize("retries", [0, 9])
-    def test_a_redelivered_message_is_retried_if_the_database_fails(
-        self, retries: int, monkeypatch: pytest.MonkeyPatch
+    def test_a_message_that_the_database_cannot_store_goes_back_to_the_broker(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def unreachable(*args: object, **kwargs: object) -> None:
-            raise StorageError("look up a receipt", True)
+            raise StorageError("begin an attempt", True)
 
-        monkeypatch.setattr(processing, "outcome_of_receipt", unreachable)
-        monkeypatch.setattr(processing, "dead_letter", unreachable)
+        monkeypatch.setattr(attempts, "begin", unreachable)
         consumer("mailer")
-        with pytest.raises(Retry):
-            deliver(to_wire(make_message()), retries=retries, redelivered=True)
+        with pytest.raises(Reject) as rejected:
+            deliver(to_wire(make_message()))
+        assert rejected.value.requeue  # type: ignore[attr-defined]
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        with pytest.raises(StorageError):
+            handle_message(to_wire(make_message()))
 
 
 class TestRetry:
-    def test_a_retry_shows_no_more_of_its_message_than_the_first_attempt(self) -> None:
+    def test_fault_b3_a_retry_goes_to_the_queue_of_its_message_and_shows_no_data(self, queue: kombu.Queue) -> None:
         shown: list[str] = []
 
         def note(headers: Any, **kwargs: object) -> None:
             shown.append(headers["argsrepr"])
 
+        consumer("mailer", failing(TimeoutError("later")))
+        message = make_message()
+        deliver(to_wire(message), queue=queue.name)
+        make_due()
         before_task_publish.connect(note)
         try:
-            with pytest.raises(Retry):
-                deliver(to_wire(make_message()), redelivered=True)
+            retry_handlers()
         finally:
             before_task_publish.disconnect(note)
-        assert shown == [SHOWN]
+        assert shown == [f"(tests.noted {message.message_id})"]
+        task = queue.get(no_ack=True)
+        assert task is not None
+        (delivered,), arguments, _ = task.decode()
+        consumer("mailer")
+        deliver(delivered, **arguments)
+        assert (effects(), receipts()) == (1, {"mailer": "handled"})
 
-    def test_a_retry_that_the_broker_refuses_leaves_the_message_with_the_broker(
-        self, full_queue: kombu.Queue, settings: Settings
-    ) -> None:
-        message = to_wire(make_message("nobody.handles_this"))
-        with pytest.raises(Retry):
-            deliver(message, queue=full_queue.name)
-        with pytest.raises(Reject) as rejected:
-            deliver(message, queue=full_queue.name)
-        assert rejected.value.requeue  # type: ignore[attr-defined]
-        assert full_queue.get(no_ack=True) is not None
-        with pytest.raises(Retry):
-            deliver(message, queue=full_queue.name)
+    def test_fault_b3_a_retry_that_the_broker_refuses_waits_in_the_database(self, queue: kombu.Queue) -> None:
+        for _ in range(2):
+            deliver(to_wire(make_message("nobody.handles_this")), queue=queue.name)
+        make_due()
+        retry_handlers()
+        assert queue.get(no_ack=True) is not None
+        assert queue.get(no_ack=True) is None
+        assert set(InboxReceipt.objects.values_list("status", "consumer", "attempts")) == {("retrying", UNHANDLED, 1)}
+        make_due()
+        retry_handlers()
+        assert queue.get(no_ack=True) is not None
 
-    def test_a_retry_that_cannot_be_sent_leaves_the_message_with_the_broker(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_fault_b3_a_retry_that_cannot_be_sent_waits_in_the_database(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        deliver(to_wire(make_message("nobody.handles_this")))
         monkeypatch.setenv("CELERY_BROKER_URL", "amqp://guest:guest@127.0.0.1:1//")
         tasks._retry_connection.discard()
-        with pytest.raises(Reject, match="refused") as rejected:
-            deliver(to_wire(make_message("nobody.handles_this")))
-        assert rejected.value.requeue  # type: ignore[attr-defined]
+        make_due()
+        retry_handlers()
+        assert receipts() == {UNHANDLED: "retrying"}
+
+    def test_fault_e1_an_eager_retry_runs_in_the_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(cast("Any", current_app.conf), "task_always_eager", True)
+        consumer("mailer", failing(TimeoutError("later")))
+        handle_message(to_wire(make_message()))
+        consumer("mailer")
+        make_due()
+        retry_handlers()
+        assert (effects(), receipts()) == (1, {"mailer": "handled"})

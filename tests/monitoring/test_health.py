@@ -92,6 +92,12 @@ def add_dead_receipts(*message_ids: str) -> None:
         InboxReceipt.objects.create(consumer="mailer", message_id=message_id, status="dead", message={})
 
 
+def add_retry(due: timedelta) -> None:
+    InboxReceipt.objects.create(
+        consumer="mailer", message_id=f"{due}", status="retrying", message={}, retry_at=timezone.now() + due
+    )
+
+
 def es_status(*options: str) -> tuple[int, str]:
     out = StringIO()
     try:
@@ -353,3 +359,12 @@ class TestEsStatus:
     def test_an_invalid_lag_is_rejected(self, wrong: str) -> None:
         with pytest.raises(CommandError, match="--max-lag must be more than 0 seconds"):
             es_status(f"--max-lag={wrong}")
+
+
+class TestRetries:
+    def test_fault_e2_a_retry_that_no_sweep_hands_over_is_a_problem(self) -> None:
+        add_retry(HOUR)
+        assert health.status().problems == []
+        add_retry(-HOUR)
+        (problem,) = health.status().problems
+        assert problem.startswith("1 inbox message has been due for its retry for more than 60 s: does Celery beat run")

@@ -12,8 +12,11 @@ from django.test.utils import CaptureQueriesContext
 from es_django import ANY, Message, StorageError, StreamId, StreamWrite, event_store
 from es_django.core.events import PendingEvent
 from es_django.errors import LockTimeout
-from es_django.inbox.receipts import handle_once, insert_dead_receipt, outcome_of_receipt
+from es_django.inbox import attempts
+from es_django.inbox.attempts import Attempt
+from es_django.inbox.receipts import handle_once, insert_dead_receipt
 from es_django.inbox.replay import replay
+from es_django.inbox.retries import hand_over
 from es_django.leases import lease_lock
 from es_django.models import Snapshot, Stream
 from es_django.monitoring.health import status
@@ -56,7 +59,9 @@ OPERATIONS: list[tuple[str, Callable[[], Any]]] = [
     ("change the status of messages", lambda: outbox_store().change_status([PENDING.event_id], Transition.DISCARD)),
     ("handle a message", lambda: handle_once("tests", MESSAGE, lambda message: None)),
     ("replay a message", lambda: replay("tests", "m-1")),
-    ("look up a receipt", lambda: outcome_of_receipt("tests", "m-1")),
+    ("begin an attempt", lambda: attempts.begin("tests", MESSAGE, None, None)),
+    ("store a failed attempt", lambda: attempts.settle(Attempt("tests", "m-1", 1), "tests", None)),
+    ("find messages to retry", lambda: hand_over(lambda retries: [])),
     ("store a dead message", lambda: insert_dead_receipt("tests", "m-1", None, "tests", attempt=1)),
     ("read the end of the log", lambda: wait_for("statements")),
     ("read the status", lambda: status()),

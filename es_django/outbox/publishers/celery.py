@@ -5,12 +5,12 @@ from typing import Any, cast
 
 import amqp
 import kombu
-from celery import current_app
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from kombu.transport import pyamqp
 
 from es_django import conf
+from es_django.celery_app import project_app
 from es_django.messages.message import Message, to_wire
 from es_django.outbox.errors import PublishError
 from es_django.outbox.publishers import Outcomes, Publisher
@@ -58,13 +58,16 @@ class CeleryPublisher(Publisher):
         return [outcomes.get(index, unknown) for index in range(len(messages))]
 
     def _send(self, message: Message, producer: kombu.Producer) -> None:
-        current_app.send_task(
+        project_app().send_task(
             self._task,
             args=[to_wire(message)],
             # Workers log `argsrepr` and monitors show it, so it must not contain the message's data.
             argsrepr=f"({message.type} {message.message_id})",
             task_id=str(message.message_id),
             queue=self._queue,
+            # The project's settings for all tasks could choose a format that its workers refuse, or lose a message.
+            serializer="json",
+            delivery_mode="persistent",
             producer=producer,
             mandatory=True,
             retry=False,
@@ -94,7 +97,7 @@ class _ConfirmedTasks:
     def _deliveries(
         self, messages: Sequence[Message], send: Send, outcomes: Outcomes
     ) -> Iterator[tuple[int, Delivery]]:
-        producer = current_app.amqp.Producer(self._recorder)
+        producer = project_app().amqp.Producer(self._recorder)
         for index, message in enumerate(messages):
             recorded = self._recorder.recorded = []
             try:
@@ -144,7 +147,7 @@ class _UnconfirmedTasks:
 
     def publish(self, messages: Sequence[Message], send: Send, *, timeout: float, outcomes: Outcomes) -> None:
         """Publish as `_ConfirmedTasks.publish` does, except that the broker's own settings limit the time."""
-        producer = current_app.amqp.Producer(self._connection)
+        producer = project_app().amqp.Producer(self._connection)
         for index, message in enumerate(messages):
             send(message, producer)
             outcomes[index] = None
@@ -154,7 +157,7 @@ class _UnconfirmedTasks:
 
 
 def _connect() -> _ConfirmedTasks | _UnconfirmedTasks:
-    connection = current_app.connection_for_write()
+    connection = project_app().connection_for_write()
     if connection.transport.driver_name != "py-amqp":
         return _UnconfirmedTasks(open_channel(open_connection(connection)))
     options = {"read_timeout": SOCKET_TIMEOUT, "write_timeout": SOCKET_TIMEOUT, **(connection.transport_options or {})}
@@ -166,6 +169,6 @@ def confirming_connection() -> kombu.Connection:
 
     Without confirms RabbitMQ silently drops a message that it cannot accept.
     """
-    connection = current_app.connection_for_write()
+    connection = project_app().connection_for_write()
     options = connection.transport_options or {}
     return connection.clone(transport_options={**options, "confirm_publish": True})
