@@ -22,6 +22,7 @@ from es_django.outbox.retry_policy import Decision, attempts_after_release, deci
 from es_django.outbox.sql import postgresql, sqlite
 from es_django.outbox.states import Transition
 from es_django.store.error_translation import storage_errors
+from es_django.store.search_path import acts_on_cursors
 
 
 class DatabaseOutbox(OutboxStore):
@@ -31,7 +32,9 @@ class DatabaseOutbox(OutboxStore):
         self.using = using
         vendor = connections[using].vendor
         self._sql = {"postgresql": postgresql, "sqlite": sqlite}[vendor]
-        self.is_concurrent: bool = vendor == "postgresql"
+        # The second thread of a relay has a connection of its own. A backend that chooses the schema for each cursor
+        # would choose another one there.
+        self.is_concurrent: bool = vendor == "postgresql" and not acts_on_cursors(type(connections[using]))
 
     def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
         if limit < 1:

@@ -28,6 +28,7 @@ from psycopg.pq import ExecStatus, Format, TransactionStatus
 from es_django import conf
 from es_django.store.postgresql.plain_cursor import IN_PIPELINE, Parameters, Rows, abandon
 from es_django.store.postgresql.poolers import is_direct
+from es_django.store.search_path import acts_on_cursors
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
@@ -91,6 +92,9 @@ def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameter
     if connection.connection is None:
         connection.ensure_connection()
     connection.validate_thread_sharing()
+    if acts_on_cursors(type(connection)):
+        with connection.cursor():
+            pass
     cursor = PreparedCursor(connection, prepare)
     connection.make_cursor(cursor).execute(statement, parameters)  # type: ignore[arg-type]
     return cursor.rows

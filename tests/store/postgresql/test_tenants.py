@@ -2,16 +2,18 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
+from django.db.backends.postgresql.base import DatabaseWrapper
 
 from es_django import ANY, NO_STREAM, Event, Repository, StreamId, event_store, outbox
 from es_django.models import OutboxMessage
 from es_django.monitoring.health import status
 from es_django.outbox import heartbeat
+from es_django.outbox.backends import _database_outbox
 from es_django.outbox.relay import relay
 from es_django.store.backends import store_for
 from es_django.store.database import DatabaseEventStore
@@ -155,6 +157,62 @@ class TestSwitches:
         else:
             work()
         assert event_store.version(STREAM) == 0
+
+
+class TenantBackend(DatabaseWrapper):
+    """Sets the search_path when a cursor is opened, and not before, as django-tenants does."""
+
+    schema = "public"
+
+    def _cursor(self, name: str | None = None) -> Any:
+        cursor = super()._cursor(name)  # type: ignore[misc]
+        cursor.execute("SELECT set_config('search_path', %s, false)", [self.schema])
+        return cursor
+
+
+@pytest.fixture
+def tenant_backend() -> Iterator[TenantBackend]:
+    """Replace the connection of this thread by one of the tenants' backend."""
+    before = connections["default"]
+    backend = TenantBackend(before.settings_dict, "default")
+    connections["default"] = backend
+    _database_outbox.cache_clear()
+    try:
+        yield backend
+    finally:
+        backend.close()
+        connections["default"] = before
+        _database_outbox.cache_clear()
+
+
+class TestLazySwitches:
+    @pytest.mark.parametrize("in_transaction", [False, True])
+    def test_fault_a2_a_backend_that_switches_with_the_next_cursor_never_uses_another_schema(
+        self, in_transaction: bool, tenant_backend: TenantBackend
+    ) -> None:
+        with transaction.atomic() if in_transaction else nullcontext():
+            for number in range(1, 4):
+                for schema in ("tenant_a", "tenant_b"):
+                    tenant_backend.schema = schema
+                    append(schema)
+                    tenant_backend.schema = "tenant_b" if schema == "tenant_a" else "tenant_a"
+                    event_store.version(STREAM)
+                    tenant_backend.schema = schema
+                    assert names() == [schema] * number
+        for schema in ("tenant_a", "tenant_b"):
+            tenant_backend.schema = schema
+            assert event_store.version(STREAM) == 3
+
+    def test_fault_a2_a_relay_of_such_a_backend_uses_one_thread(
+        self, recorder: type[Recorder], settings: Any, tenant_backend: TenantBackend
+    ) -> None:
+        settings.ES_DJANGO = {**settings.ES_DJANGO, "OUTBOX": {"BATCH_SIZE": 110}}
+        tenant_backend.schema = "tenant_a"
+        for _ in range(250):
+            outbox.send("tests", type="tenants.sent", data={})
+        assert relay() == 250
+        tenant_backend.schema = "tenant_b"
+        assert relay() == 0
 
 
 class TestLocks:
