@@ -34,7 +34,7 @@ class DatabaseOutbox(OutboxStore):
         self._sql = {"postgresql": postgresql, "sqlite": sqlite}[vendor]
         # The second thread of a relay has a connection of its own. A backend that chooses the schema for each cursor
         # would choose another one there.
-        self.is_concurrent: bool = vendor == "postgresql" and not acts_on_cursors(type(connections[using]))
+        self.is_concurrent: bool = vendor == "postgresql" and not acts_on_cursors(connections[using])
 
     def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
         if limit < 1:

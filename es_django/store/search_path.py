@@ -6,20 +6,18 @@ uses depends on its `search_path`, and each thread has a connection of its own.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from django.db import connections
 
 
-@cache
-def acts_on_cursors(backend: Any) -> bool:
-    """Return whether this class of connections does something when a cursor is opened.
+def acts_on_cursors(connection: Any) -> bool:
+    """Return whether the project's database backend does something when a cursor is opened.
 
     django-tenants only notes a switch of the tenant. It sets the `search_path` when the next cursor is opened.
     """
-    methods = backend.cursor, backend._cursor
-    return not all(method.__module__.startswith("django.") for method in methods)
+    modules: tuple[str, str] = connection.cursor.__module__, connection._cursor.__module__
+    return not (modules[0].startswith("django.") and modules[1].startswith("django."))
 
 
 def search_path(using: str) -> str | None:

@@ -92,7 +92,7 @@ def fetch(connection: BaseDatabaseWrapper, statement: str, parameters: Parameter
     if connection.connection is None:
         connection.ensure_connection()
     connection.validate_thread_sharing()
-    if acts_on_cursors(type(connection)):
+    if acts_on_cursors(connection):
         with connection.cursor():
             pass
     cursor = PreparedCursor(connection, prepare)
