@@ -19,28 +19,40 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 class Backoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The seconds before the next attempt.
 
-    The pause is `base` after the first failure. Each further failure multiplies it by `factor`, up to `max`.
+    With a `schedule`, its first number is the pause after the first failure, and so on. Its last number repeats.
+    Without a schedule, the pause is `base` after the first failure. Each further failure multiplies it by `factor`, up
+    to `max`.
     """
 
     base: Seconds = 1.0
     factor: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 2.0
     max: Seconds = 3600.0
+    schedule: tuple[Seconds, ...] = ()
 
     def after(self, attempts: int) -> float:
         """Return the seconds to wait after this number of failed attempts, or the upper limit of a wait with jitter."""
+        if self.schedule:
+            return self.schedule[min(attempts, len(self.schedule)) - 1]
         return float(min(self.max, self.base * self.factor ** min(attempts - 1, 64)))
+
+
+STANDARD_WEBHOOKS = Backoff(schedule=(5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400))
+"""The pauses that Standard Webhooks recommends. Ten attempts take more than two days, even with all jitter."""
 
 
 class Destination(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
     publisher: str
     options: dict[str, Any] = {}
+    batch_size: Count | None = None
+    max_attempts: Count | None = None
+    backoff: Backoff | None = None
 
 
 class OutboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
     batch_size: Count = 500
     lease: Seconds = 30.0
     max_attempts: Count = 10
-    backoff: Backoff = Backoff()
+    backoff: Backoff = STANDARD_WEBHOOKS
     retention_days: Days = 7.0
     max_bytes: Count = 2**20
 
@@ -91,6 +103,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     projections: ProjectionSettings = ProjectionSettings()
     inbox: InboxSettings = InboxSettings()
     ingress: IngressSettings = IngressSettings()
+
+    def outbox_of(self, destination: str) -> OutboxSettings:
+        """Return the settings of the outbox for a destination, whose own settings come first."""
+        own = self.destinations.get(destination)
+        if own is None:
+            return self.outbox
+        policy = {"batch_size": own.batch_size, "max_attempts": own.max_attempts, "backoff": own.backoff}
+        return msgspec.structs.replace(self.outbox, **{name: set for name, set in policy.items() if set is not None})
 
 
 @lru_cache(maxsize=1)

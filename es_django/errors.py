@@ -22,6 +22,7 @@ from es_django.inbox.errors import HandlerRetry as HandlerRetry
 from es_django.inbox.errors import NotReplayable as NotReplayable
 from es_django.messages.errors import InvalidCloudEvent as InvalidCloudEvent
 from es_django.outbox.errors import ClaimLost as ClaimLost
+from es_django.outbox.errors import DestinationRefuses as DestinationRefuses
 from es_django.outbox.errors import DestinationUnreachable as DestinationUnreachable
 from es_django.outbox.errors import PublishError as PublishError
 from es_django.outbox.errors import UnknownDestination as UnknownDestination

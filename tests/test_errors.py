@@ -53,6 +53,7 @@ RETRYABLE: list[Exception] = [
     errors.StorageError("append", True),
     errors.ProjectionTimeout("balances", 7, 5.0, "status: running, position 6"),
     errors.PublishError("not known"),
+    errors.DestinationRefuses("401"),
     errors.DestinationUnreachable("refused"),
     *map(with_sqlstate, ["08000", "08001", "08003", "08004", "08006", "08P01"]),
     *map(with_sqlstate, ["40001", "40P01", "53000", "53100", "53200", "53300", "53400", "55P03"]),

@@ -47,7 +47,7 @@ class DatabaseOutbox(OutboxStore):
                     "worker": worker,
                     "limit": limit,
                     "lease": lease,
-                    "suspect_from": suspect_from(conf.settings().outbox),
+                    "suspect_from": suspect_from(conf.settings().outbox_of(destination)),
                 },
             )
             return sorted((_claim(destination, row) for row in cursor.fetchall()), key=lambda claim: claim.id)
@@ -63,7 +63,7 @@ class DatabaseOutbox(OutboxStore):
     def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[ClaimLost | None]:
         if not settlements:
             return []
-        limits = conf.settings().outbox
+        limits = conf.settings().outbox_of(settlements[0].claim.message.destination)
         rows = [_settlement_row(settlement.claim, decide(settlement, limits)) for settlement in settlements]
         with self._transaction("settle messages") as cursor:
             cursor.execute(self._sql.SETTLE, {"worker": worker, "settlements": json.dumps(rows)})
@@ -77,9 +77,11 @@ class DatabaseOutbox(OutboxStore):
             storage_errors("change the status of messages", connections[self.using]),
             transaction.atomic(using=self.using),
         ):
-            found = dict(wanted.select_for_update(no_key=True).values_list("id", "message_id"))
-            messages.filter(id__in=found).update(status=transition.target, **_changes(transition))
-        return list(found.values())
+            found = list(wanted.select_for_update(no_key=True).values_list("id", "message_id", "destination"))
+            for destination in sorted({destination for _, _, destination in found}):
+                ids = [id for id, _, its_destination in found if its_destination == destination]
+                messages.filter(id__in=ids).update(status=transition.target, **_changes(transition, destination))
+        return [message_id for _, message_id, _ in found]
 
     @contextmanager
     def _transaction(self, operation: str) -> Iterator[CursorWrapper]:
@@ -93,11 +95,11 @@ class DatabaseOutbox(OutboxStore):
             yield cursor
 
 
-def _changes(transition: Transition) -> dict[str, Any]:
+def _changes(transition: Transition, destination: str) -> dict[str, Any]:
     changes: dict[Transition, dict[str, Any]] = {
         Transition.REQUEUE: {"attempts": 0, "failed_at": None, "available_at": Now()},
         Transition.RELEASE: {
-            "attempts": Least(F("attempts"), attempts_after_release(conf.settings().outbox)),
+            "attempts": Least(F("attempts"), attempts_after_release(conf.settings().outbox_of(destination))),
             "claimed_by": None,
             "claimed_until": None,
             "available_at": Now(),

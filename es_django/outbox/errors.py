@@ -40,10 +40,24 @@ class PublishError(EsDjangoError):
 
 
 class DestinationUnreachable(PublishError):
-    """The destination cannot be reached, so the message was not sent.
+    """The destination accepts no message now: it is down, full, not set up, or asks for a pause.
 
-    No attempt is counted. All messages of the destination wait until the destination can be reached again.
+    No attempt is counted, and all messages of the destination wait. If another message of the call had another outcome,
+    the error may concern its own message alone, and counts as an attempt. Set `is_certain` if the error is surely not
+    about the message: then it is an outage, whatever the other outcomes are.
+
+    `retry_after` is the pause in seconds for which the destination asked, if it did.
     """
 
-    def __init__(self, reason: object) -> None:
+    def __init__(self, reason: object, *, is_certain: bool = False, retry_after: float | None = None) -> None:
         super().__init__(reason)
+        self.is_certain = is_certain
+        self.retry_after = retry_after
+
+
+class DestinationRefuses(PublishError):
+    """The destination does not know the sender or the address, such as a webhook with status 401, 403 or 404.
+
+    An attempt is counted. If all messages of a call, and at least `retry_policy.MANY`, have this outcome, the
+    destination counts as unreachable: then no attempt is counted, and all messages wait.
+    """

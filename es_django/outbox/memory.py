@@ -79,7 +79,7 @@ class MemoryOutbox(OutboxStore):
                     held_back.add(key)
             return taken
 
-        first_suspect = suspect_from(conf.settings().outbox)
+        first_suspect = suspect_from(conf.settings().outbox_of(destination))
         suspects = claimable(Status.CLAIMED, range(first_suspect, sys.maxsize))
         abandoned = claimable(Status.CLAIMED, range(first_suspect))
         due = claimable(Status.PENDING, range(sys.maxsize))
@@ -93,11 +93,11 @@ class MemoryOutbox(OutboxStore):
             return held
 
     def settle(self, worker: str, settlements: Sequence[Settlement]) -> list[ClaimLost | None]:
-        limits = conf.settings().outbox
         with self._lock:
             settled: set[int] = set()
             for settlement in settlements:
                 if self._is_held(worker, settlement.claim):
+                    limits = conf.settings().outbox_of(settlement.claim.message.destination)
                     decision, row = decide(settlement, limits), self._rows[settlement.claim.id - 1]
                     row.status, row.attempts = decision.transition.target, decision.attempts
                     row.claimed_by = None
@@ -121,7 +121,8 @@ class MemoryOutbox(OutboxStore):
                 if transition is Transition.REQUEUE:
                     row.attempts = 0
                 if transition is Transition.RELEASE:
-                    row.attempts = min(row.attempts, attempts_after_release(conf.settings().outbox))
+                    limits = conf.settings().outbox_of(row.message.destination)
+                    row.attempts = min(row.attempts, attempts_after_release(limits))
                 if row.status is Status.PENDING:
                     row.available_at = time.monotonic()
             return [row.message.message_id for row in found]

@@ -41,11 +41,14 @@ class Settlement(msgspec.Struct, frozen=True):
     | True | an error | was not published |
     | False | None | was not handed to the publisher; no attempt is counted |
     | False | an error | was not tried for this reason, such as an unreachable destination; no attempt is counted |
+
+    A message that is returned is due again after `delay` seconds.
     """
 
     claim: Claim
     error: PublishError | None = None
     tried: bool = True
+    delay: float = 0.0
 
 
 class OutboxStore(ABC):

@@ -24,7 +24,7 @@ from es_django.outbox.errors import ClaimLost, DestinationUnreachable, PublishEr
 from es_django.outbox.heartbeat import Heartbeat
 from es_django.outbox.port import Claim, OutboxStore, Settlement
 from es_django.outbox.publishers import Publisher, publisher_for
-from es_django.outbox.retry_policy import exhausted
+from es_django.outbox.retry_policy import exhausted, is_about_destination, outage
 from es_django.outbox.second_worker import SecondWorker
 from es_django.store.errors import StorageError
 
@@ -86,24 +86,26 @@ def _relay_in_turn(
             published += done
             if claimed == 0 or circuit_breaker.is_open(name):
                 waiting.remove(name)
-            elif _deserves_second_worker(claimed):
+            elif _deserves_second_worker(name, claimed):
                 start_second_worker()
     return published
 
 
-def _deserves_second_worker(claimed: int) -> bool:
-    return outbox_store().is_concurrent and CALL_SIZE < claimed == conf.settings().outbox.batch_size
+def _deserves_second_worker(destination: str, claimed: int) -> bool:
+    return outbox_store().is_concurrent and CALL_SIZE < claimed == conf.settings().outbox_of(destination).batch_size
 
 
 def _relay_batch(destination: str, is_over: Callable[[], bool]) -> tuple[int, int]:
     """Relay one batch. Return the number of claimed messages and the number of published messages."""
     publisher = publisher_for(destination)
-    limits = conf.settings().outbox
+    limits = conf.settings().outbox_of(destination)
+    # After an outage, a single message finds out whether the destination accepts messages again.
+    limit = 1 if circuit_breaker.is_probing(destination) else limits.batch_size
     store = outbox_store()
     # Each batch has a new worker name, so that no other batch can settle the claims of this batch.
     worker = f"{socket.gethostname()[:200]}:{os.getpid()}:{uuid4().hex[:8]}"
     claimed_at = time.monotonic()
-    claims = store.claim(destination, worker, limit=limits.batch_size, lease=limits.lease)
+    claims = store.claim(destination, worker, limit=limit, lease=limits.lease)
     if not claims:
         return 0, 0
     with Heartbeat(store, worker, claims, claimed_at=claimed_at, lease=limits.lease) as heartbeat:
@@ -126,7 +128,7 @@ def _publish(
     A wave has at most one message of each key. So when a message fails, later messages of its key are not sent yet,
     and are held back. Claims that the worker no longer holds have no settlement.
     """
-    out_of_attempts = exhausted(claims, conf.settings().outbox)
+    out_of_attempts = exhausted(claims, conf.settings().outbox_of(destination))
     held_back: set[str] = set()
 
     def hold_back(claim: Claim) -> None:
@@ -149,19 +151,26 @@ def _publish(
             else:
                 ready.append(claim)
         outcomes = _outcomes(publisher, ready)
-        outage = _outage(outcomes)
-        for claim, error in zip(ready, outcomes, strict=True):
-            if error is not None:
-                hold_back(claim)
-                if outage is None:
-                    known = claim.message.message_id, claim.attempts
-                    logger.warning("message %s was not published, attempt %s: %s", *known, error, extra=_ids(claim))
-            yield Settlement(claim, error, tried=outage is None)
-        if outage is not None:
-            circuit_breaker.record_failure(destination, outage)
+        is_probe = circuit_breaker.is_probing(destination)
+        failure = outage(outcomes, is_probe=is_probe)
+        delay = 0.0
+        if failure is not None:
+            circuit_breaker.record_failure(destination, failure)
+            delay = circuit_breaker.pause_of_probe(destination)
             over = True
         elif outcomes:
             circuit_breaker.record_success(destination)
+        for claim, error in zip(ready, outcomes, strict=True):
+            if error is not None:
+                hold_back(claim)
+                if failure is None or not is_about_destination(error):
+                    known = claim.message.message_id, claim.attempts
+                    logger.warning("message %s was not published, attempt %s: %s", *known, error, extra=_ids(claim))
+            yield (
+                Settlement(claim, error, tried=False, delay=delay)
+                if failure is not None and is_about_destination(error)
+                else Settlement(claim, error)
+            )
         heartbeat.record_progress()
 
 
@@ -215,12 +224,6 @@ def _call(publisher: Publisher, claims: Sequence[Claim]) -> Sequence[PublishErro
         else PublishError(f"{name} returned {type(outcome).__name__} as an outcome")
         for outcome in outcomes
     ]
-
-
-def _outage(outcomes: Sequence[PublishError | None]) -> DestinationUnreachable | None:
-    # The destination was reached if any message arrived, or failed with another error.
-    unreachable = [error for error in outcomes if isinstance(error, DestinationUnreachable)]
-    return unreachable[0] if unreachable and len(unreachable) == len(outcomes) else None
 
 
 def _settle(

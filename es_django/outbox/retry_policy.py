@@ -4,17 +4,21 @@ The functions take the limits of ES_DJANGO["OUTBOX"] as an argument. They are pu
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from es_django.conf import OutboxSettings
 from es_django.core.serialization import storable_text
+from es_django.outbox.errors import DestinationRefuses, DestinationUnreachable, PublishError
 from es_django.outbox.port import Claim, Settlement
 from es_django.outbox.states import Transition
 
 LONGEST_OPEN = 10.0
 """The longest pause before an unreachable destination is tried again, in seconds, so that delivery resumes soon."""
+
+MANY = 5
+"""How many messages a destination must refuse in one call, and accept none, so that the refusal concerns them all."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -42,13 +46,40 @@ def decide(settlement: Settlement, limits: OutboxSettings) -> Decision:
     text = "" if error is None else storable_text(str(error))
     attempts = settlement.claim.attempts if settlement.tried else settlement.claim.attempts - 1
     if not settlement.tried and (error is None or error.retryable):
-        return Decision(Transition.RETURN, attempts, text)
+        return Decision(Transition.RETURN, attempts, text, settlement.delay)
     if error is None:
         return Decision(Transition.PUBLISH, attempts)
     if not error.retryable or attempts >= limits.max_attempts:
         return Decision(Transition.DEAD_LETTER, attempts, text)
     longest = limits.backoff.after(attempts)
     return Decision(Transition.RETRY, attempts, text, random.uniform(longest / 2, longest))  # noqa: S311
+
+
+def outage(outcomes: Sequence[PublishError | None], *, is_probe: bool = False) -> PublishError | None:
+    """Return the error of an outage, if the outcomes of one call show that the destination accepts no message.
+
+    | outcomes of the call                                       | an outage? |
+    | ---------------------------------------------------------- | ---------- |
+    | any is `DestinationUnreachable` with `is_certain`          | yes        |
+    | all are `DestinationUnreachable`                           | yes        |
+    | all are that or `DestinationRefuses`, of `MANY` messages   | yes        |
+    | the same, and the call was the first after an outage       | yes        |
+    | otherwise                                                  | no         |
+    """
+    unreachable = [error for error in outcomes if isinstance(error, DestinationUnreachable)]
+    for error in unreachable:
+        if error.is_certain:
+            return error
+    concerned = [error for error in outcomes if is_about_destination(error)]
+    if not concerned or len(concerned) < len(outcomes):
+        return None
+    is_outage = is_probe or len(concerned) >= MANY or len(unreachable) == len(outcomes)
+    return concerned[0] if is_outage else None
+
+
+def is_about_destination(error: PublishError | None) -> bool:
+    """Return whether an outcome is a kind of error that can concern all messages of the destination."""
+    return isinstance(error, DestinationUnreachable | DestinationRefuses)
 
 
 def exhausted(claims: Iterable[Claim], limits: OutboxSettings) -> set[int]:

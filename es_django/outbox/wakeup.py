@@ -8,7 +8,9 @@ many commits share one wakeup.
 import logging
 import os
 import time
+import weakref
 from threading import Event, Lock, Thread
+from typing import Any
 
 import celery.app.amqp  # noqa: F401  # imported here, because a fork could interrupt an import in the thread
 import kombu
@@ -89,14 +91,41 @@ def wake_relay() -> None:
     _waker.wake()
 
 
+class _Wakeup:
+    """The wakeup of one transaction: the callback, and the savepoints whose rollback makes Django drop the callback."""
+
+    def __init__(self, connection: Any) -> None:
+        self._has_run = False
+
+        def wake() -> None:
+            self._has_run = True
+            wake_relay()
+
+        self._callback = weakref.ref(wake)
+        self._savepoints: set[Any] = set()
+        connection.on_commit(wake, robust=True)
+        if connection.run_on_commit and connection.run_on_commit[-1][1] is wake:
+            self._savepoints = connection.run_on_commit[-1][0]
+
+    def covers(self, connection: Any) -> bool:
+        """Return whether the callback still waits, so that it also serves messages of the current savepoint."""
+        if self._has_run or self._callback() is None:
+            return False
+        # A savepoint that has ended was released, otherwise Django would have dropped the callback. It cannot be rolled
+        # back any more. Only the savepoints that are still open can drop the callback.
+        self._savepoints.intersection_update(connection.savepoint_ids)
+        return True
+
+
 def wake_relay_on_commit(using: str) -> None:
-    """Wake the relay once after the current transaction. If the current savepoint is rolled back, do not wake it."""
-    connection = connections[using]
-    if connection.run_on_commit:
-        alive = set(connection.savepoint_ids)
-        if any(entry[1] is wake_relay and entry[0] <= alive for entry in connection.run_on_commit):
-            return
-    connection.on_commit(wake_relay, robust=True)
+    """Wake the relay once after the current transaction. If all its messages are rolled back, do not wake it.
+
+    The cost is the same for each message, however many savepoints and callbacks the transaction has.
+    """
+    connection: Any = connections[using]
+    waiting: _Wakeup | None = getattr(connection, "_es_django_wakeup", None)
+    if waiting is None or not waiting.covers(connection):
+        connection._es_django_wakeup = _Wakeup(connection)
 
 
 after_messages.append(wake_relay_on_commit)

@@ -12,13 +12,22 @@ from django.db import connection
 from pytest_django import Settings
 
 from es_django import Message, StreamId, event_store, outbox
-from es_django.errors import DestinationUnreachable, PayloadError, PublishError, StorageError, UnknownDestination
+from es_django.errors import (
+    DestinationRefuses,
+    DestinationUnreachable,
+    PayloadError,
+    PublishError,
+    StorageError,
+    UnknownDestination,
+)
 from es_django.outbox import heartbeat
 from es_django.outbox.backends import outbox_store
+from es_django.outbox.circuit_breaker import SAME_PROBE
 from es_django.outbox.heartbeat import THREAD_NAME
 from es_django.outbox.port import OutboxStore
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.relay import relay
+from es_django.outbox.retry_policy import MANY
 from es_django.outbox.states import OPEN, Status
 from es_django.store.backends import store_for
 from tests.outbox.published import Announced
@@ -421,14 +430,56 @@ class TestUnreachableDestinations:
             assert relay() == 0
             end_circuit_pauses()
         assert rows() == [(Status.PENDING, 0, reason, True) for reason in ("refused", "", "refused")]
-        assert [numbers(call) for call in recorder.calls] == [[0, 2]] * 5
+        assert [numbers(call) for call in recorder.calls] == [[0, 2], *[[0]] * 4]
         recorder.fail = fails()
         assert relay() == 3
-        assert numbers(recorder.published) == [0, 2, 1]
+        assert numbers(recorder.published) == [0, 1, 2]
         assert [record.getMessage() for record in caplog.records] == [
             "destination tests cannot be reached, and its messages wait: refused",
             "destination tests can be reached again",
         ]
+
+    def test_fault_b2_many_refusals_are_an_outage_and_few_are_attempts(
+        self, recorder: type[Recorder], settings: Settings
+    ) -> None:
+        send(*[None] * MANY)
+        recorder.fail = fails(*range(MANY), error=DestinationRefuses("the response had status 401"))
+        assert relay() == 0
+        assert [row.attempts for row in rows()] == [0] * MANY
+        end_circuit_pauses()
+        assert relay() == 0
+        assert [row.attempts for row in rows()] == [0] * MANY
+        recorder.fail = fails()
+        end_circuit_pauses()
+        assert relay() == MANY
+
+    def test_fault_e4_a_destination_that_asks_for_a_pause_keeps_the_published_messages(
+        self, recorder: type[Recorder]
+    ) -> None:
+        send(*[None] * 4)
+        recorder.fail = fails(2, 3, error=DestinationUnreachable("429", is_certain=True))
+        assert relay() == 2
+        assert [(row.status, row.attempts) for row in rows()] == [(Status.PUBLISHED, 1)] * 2 + [(Status.PENDING, 0)] * 2
+
+    def test_fault_e4_one_message_tests_a_destination_after_an_outage(self, recorder: type[Recorder]) -> None:
+        send(*[None] * 4)
+        recorder.fail = fails(0, 1, 2, 3, error=DestinationUnreachable("full"))
+        relay()
+        end_circuit_pauses()
+        relay()
+        assert [len(call) for call in recorder.calls] == [4, 1]
+
+    def test_fault_e4_a_message_that_alone_looks_like_an_outage_does_not_stop_the_others(
+        self, recorder: type[Recorder]
+    ) -> None:
+        send("poison", "innocent")
+        for _ in range(SAME_PROBE):
+            recorder.fail = fails(0, 1, error=DestinationUnreachable("full"))
+            relay()
+            end_circuit_pauses()
+        recorder.fail = fails(0, error=DestinationUnreachable("full"))
+        assert relay() == 1
+        assert [row.status for row in rows()] == [Status.PENDING, Status.PUBLISHED]
 
     def test_an_open_circuit_does_not_affect_other_destinations(
         self, recorder: type[Recorder], settings: Settings

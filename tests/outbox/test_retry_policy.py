@@ -1,13 +1,14 @@
 """The retry policy decides whether and when a message is retried."""
 
 import pytest
+from pytest_django import Settings
 
-from es_django import Message
+from es_django import Message, conf
 from es_django.conf import Backoff, OutboxSettings
-from es_django.errors import PublishError
+from es_django.errors import DestinationRefuses, DestinationUnreachable, PublishError
 from es_django.outbox import retry_policy
 from es_django.outbox.port import Claim, Settlement
-from es_django.outbox.retry_policy import decide
+from es_django.outbox.retry_policy import MANY, decide
 from es_django.outbox.states import Transition
 
 LIMITS = OutboxSettings(max_attempts=3, backoff=Backoff(base=2, factor=10, max=50))
@@ -59,3 +60,51 @@ class TestLimits:
 
     def test_a_circuit_stays_open_as_long_as_the_backoff_but_at_most_10_seconds(self) -> None:
         assert [retry_policy.seconds_open(failures, LIMITS) for failures in (1, 2, 3)] == [2, 10, 10]
+
+
+REFUSED, HANGS = DestinationRefuses("401"), DestinationUnreachable("refused")
+LIMITED = DestinationUnreachable("429", is_certain=True)
+
+
+class TestOutage:
+    @pytest.mark.parametrize(
+        ("outcomes", "is_outage"),
+        [
+            ([], False),
+            ([None, None], False),
+            ([HANGS], True),
+            ([HANGS, HANGS], True),
+            ([HANGS, None], False),
+            ([HANGS, DOWN], False),
+            ([LIMITED, None, DOWN], True),
+            ([REFUSED], False),
+            ([REFUSED] * (MANY - 1), False),
+            ([REFUSED] * MANY, True),
+            ([*[REFUSED] * MANY, None], False),
+            ([HANGS, *[REFUSED] * (MANY - 1)], True),
+        ],
+    )
+    def test_fault_e4_only_outcomes_that_concern_all_messages_are_an_outage(
+        self, outcomes: list[PublishError | None], is_outage: bool
+    ) -> None:
+        assert (retry_policy.outage(outcomes) is not None) == is_outage
+
+    def test_fault_b2_one_refusal_continues_an_outage(self) -> None:
+        assert retry_policy.outage([REFUSED], is_probe=True) is REFUSED
+        assert retry_policy.outage([DOWN], is_probe=True) is None
+
+
+class TestSchedule:
+    def test_fault_e4_default_attempts_span_days(self) -> None:
+        limits = OutboxSettings()
+        pauses = [limits.backoff.after(attempts) for attempts in range(1, limits.max_attempts)]
+        assert pauses == [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]
+        assert sum(pauses) / 2 > 24 * 3600
+
+    def test_fault_e4_a_destination_has_a_policy_of_its_own(self, settings: Settings) -> None:
+        own = {"PUBLISHER": "x", "MAX_ATTEMPTS": 3, "BACKOFF": {"schedule": [1, 60]}, "BATCH_SIZE": 7}
+        settings.ES_DJANGO = {"DESTINATIONS": {"own": own, "other": {"PUBLISHER": "x"}}, "OUTBOX": {"LEASE": 9}}
+        limits = conf.settings().outbox_of("own")
+        assert (limits.max_attempts, limits.batch_size, limits.lease) == (3, 7, 9)
+        assert [limits.backoff.after(attempts) for attempts in (1, 2, 3)] == [1, 60, 60]
+        assert conf.settings().outbox_of("other") == conf.settings().outbox == conf.settings().outbox_of("removed")

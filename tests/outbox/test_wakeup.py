@@ -3,7 +3,8 @@
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from celery import current_app
@@ -91,6 +92,61 @@ class TestOnCommit:
             send("undone")
             raise KeyError
         assert broker.is_quiet
+
+    def test_fault_e9_many_savepoints_share_one_callback(self, broker: Broker) -> None:
+        with transaction.atomic():
+            for _ in range(50):
+                with transaction.atomic():
+                    send("k")
+                    with transaction.atomic():
+                        send("l")
+            assert len(transaction.get_connection().run_on_commit) == 1
+        broker.wait_for_task()
+        assert broker.is_quiet
+
+    def test_fault_e9_a_send_does_not_scan_the_callbacks_of_the_transaction(self) -> None:
+        class Counted(list[Any]):
+            scans = 0
+
+            def __iter__(self) -> Iterator[Any]:
+                Counted.scans += 1
+                return super().__iter__()
+
+        with transaction.atomic():
+            connection = transaction.get_connection()
+            connection.run_on_commit = Counted()
+            for _ in range(20):
+                transaction.on_commit(lambda: None)
+                with transaction.atomic():
+                    send("k")
+            assert Counted.scans == 0
+
+    def test_fault_e9_a_message_of_a_released_savepoint_is_relayed_although_the_next_one_is_rolled_back(
+        self, broker: Broker
+    ) -> None:
+        with transaction.atomic():
+            with transaction.atomic():
+                send("kept")
+            with pytest.raises(KeyError), transaction.atomic():
+                send("undone")
+                raise KeyError
+        broker.wait_for_task()
+
+    def test_fault_e9_messages_of_rolled_back_savepoints_do_not_wake_the_relay(self, broker: Broker) -> None:
+        with transaction.atomic():
+            for _ in range(2):
+                with pytest.raises(KeyError), transaction.atomic():
+                    with transaction.atomic():
+                        send("undone")
+                    send("undone too")
+                    raise KeyError
+        assert broker.is_quiet
+
+    def test_fault_e9_each_transaction_wakes_the_relay(self, broker: Broker) -> None:
+        for _ in range(2):
+            with transaction.atomic():
+                send("k")
+            broker.wait_for_task()
 
 
 class TestWaker:

@@ -14,7 +14,7 @@ import amqp
 import kombu
 from amqp.exceptions import FrameSyntaxError
 
-from es_django.outbox.errors import PublishError
+from es_django.outbox.errors import DestinationUnreachable, PublishError
 from es_django.outbox.publishers import Outcomes
 from es_django.outbox.publishers.amqp_frames import Delivery, frames_of
 
@@ -38,6 +38,7 @@ class ConfirmingChannel:
         self._channel.events["basic_ack"].add(self._acked)
         self._channel.events["basic_nack"].add(self._nacked)
         self._channel.events["basic_return"].add(self._returned)
+        self._channel.connection.on_blocked = _raise_blocked
         self._channel.confirm_select()
 
     def publish(self, deliveries: Iterable[tuple[int, Delivery]], *, timeout: float, outcomes: Outcomes) -> None:
@@ -47,6 +48,7 @@ class ConfirmingChannel:
         may have arrived or not.
 
         Raises:
+            DestinationUnreachable: the broker blocks all publishers, as it does when its memory or disk is full.
             TimeoutError: `timeout` seconds have passed.
             Exception: the connection or the channel was closed.
         """
@@ -98,7 +100,8 @@ class ConfirmingChannel:
             self._channel.connection.blocking_read(self.seconds_left())
 
     def _returned(self, error: Exception, exchange: str, routing_key: str, message: amqp.Message) -> None:
-        self._unroutable[message.properties["message_id"]] = PublishError(f"no queue takes the message: {error}")
+        unroutable = DestinationUnreachable(f"no queue takes the message: {error}")
+        self._unroutable[message.properties["message_id"]] = unroutable
 
     def _acked(self, delivery_tag: int, multiple: bool) -> None:
         for outcomes, index, message_id in self._confirmed(delivery_tag, multiple):
@@ -106,8 +109,12 @@ class ConfirmingChannel:
 
     def _nacked(self, delivery_tag: int, multiple: bool) -> None:
         for outcomes, index, _ in self._confirmed(delivery_tag, multiple):
-            outcomes[index] = PublishError("the broker refused the message")
+            outcomes[index] = DestinationUnreachable("the broker refused the message: is its queue full?")
 
     def _confirmed(self, delivery_tag: int, multiple: bool) -> list[tuple[Outcomes, int, str]]:
         tags = [tag for tag in self._unconfirmed if tag <= delivery_tag] if multiple else [delivery_tag]
         return [self._unconfirmed.pop(tag) for tag in tags]
+
+
+def _raise_blocked(reason: str) -> None:
+    raise DestinationUnreachable(f"the broker blocks publishers: is its memory or disk full? {reason}", is_certain=True)

@@ -1,5 +1,6 @@
 """Send each message as a Celery task, over the project's own broker."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -12,10 +13,12 @@ from kombu.transport import pyamqp
 from es_django import conf
 from es_django.celery_app import project_app
 from es_django.messages.message import Message, to_wire
-from es_django.outbox.errors import PublishError
+from es_django.outbox.errors import DestinationUnreachable, PublishError
 from es_django.outbox.publishers import Outcomes, Publisher
 from es_django.outbox.publishers.amqp_confirms import ConfirmingChannel
 from es_django.outbox.publishers.amqp_frames import Delivery
+from es_django.outbox.publishers.broker_errors import broker_error, is_about_message
+from es_django.outbox.publishers.isolation import publish_isolated
 from es_django.outbox.publishers.thread_local import SOCKET_TIMEOUT, PerThread, open_channel, open_connection
 
 HANDLER_TASK = "es_django.handle_message"
@@ -42,20 +45,22 @@ class CeleryPublisher(Publisher):
         self._connection = PerThread[_ConfirmedTasks | _UnconfirmedTasks](_connect, lambda tasks: tasks.collect())
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
-        outcomes: Outcomes = {}
-        unknown = PublishError("the broker has not confirmed the task")
-        tasks = self._connection.get()
-        try:
-            # A later confirm could arrive after the claim has expired.
-            tasks.publish(messages, self._send, timeout=conf.settings().outbox.lease / 2, outcomes=outcomes)
+        # A later confirm could arrive after the claim has expired.
+        deadline = time.monotonic() + conf.settings().outbox.lease / 2
+
+        def send(batch: Sequence[tuple[int, Message]], outcomes: Outcomes) -> None:
+            try:
+                timeout = deadline - time.monotonic()
+                self._connection.get().publish(batch, self._send, timeout=timeout, outcomes=outcomes)
+            except Exception:
+                self._connection.discard()
+                raise
             if any(outcomes.values()):
                 # The queue may have been deleted. Celery declares a queue once per connection, so a new connection
                 # declares it again.
                 self._connection.discard()
-        except Exception as error:
-            self._connection.discard()
-            unknown = PublishError(repr(error))
-        return [outcomes.get(index, unknown) for index in range(len(messages))]
+
+        return publish_isolated(messages, send, blames=is_about_message)
 
     def _send(self, message: Message, producer: kombu.Producer) -> None:
         project_app().send_task(
@@ -88,17 +93,19 @@ class _ConfirmedTasks:
             SoftTimeLimitExceeded,
         )
 
-    def publish(self, messages: Sequence[Message], send: Send, *, timeout: float, outcomes: Outcomes) -> None:
+    def publish(
+        self, messages: Sequence[tuple[int, Message]], send: Send, *, timeout: float, outcomes: Outcomes
+    ) -> None:
         self._channel.publish(self._deliveries(messages, send, outcomes), timeout=timeout, outcomes=outcomes)
 
     def collect(self) -> None:
         self._channel.collect()
 
     def _deliveries(
-        self, messages: Sequence[Message], send: Send, outcomes: Outcomes
+        self, messages: Sequence[tuple[int, Message]], send: Send, outcomes: Outcomes
     ) -> Iterator[tuple[int, Delivery]]:
         producer = project_app().amqp.Producer(self._recorder)
-        for index, message in enumerate(messages):
+        for index, message in messages:
             recorded = self._recorder.recorded = []
             try:
                 # Celery declares a queue before its first task. Without this timeout, py-amqp would wait for the reply
@@ -145,12 +152,26 @@ class _UnconfirmedTasks:
     def __init__(self, connection: kombu.Connection) -> None:
         self._connection = connection
 
-    def publish(self, messages: Sequence[Message], send: Send, *, timeout: float, outcomes: Outcomes) -> None:
+    def publish(
+        self, messages: Sequence[tuple[int, Message]], send: Send, *, timeout: float, outcomes: Outcomes
+    ) -> None:
         """Publish as `_ConfirmedTasks.publish` does, except that the broker's own settings limit the time."""
         producer = project_app().amqp.Producer(self._connection)
-        for index, message in enumerate(messages):
-            send(message, producer)
-            outcomes[index] = None
+        deadline = time.monotonic() + timeout
+        for index, message in messages:
+            if time.monotonic() >= deadline:
+                raise DestinationUnreachable("the broker was too slow to take this message", is_certain=True)
+            try:
+                send(message, producer)
+            except SoftTimeLimitExceeded:
+                raise
+            except Exception as error:
+                # Each message has its own outcome: kombu connects again for the next one.
+                outcomes[index] = outcome = broker_error(error)
+                if isinstance(outcome, DestinationUnreachable) and outcome.is_certain:
+                    raise outcome from error
+            else:
+                outcomes[index] = None
 
     def collect(self) -> None:
         self._connection.collect()

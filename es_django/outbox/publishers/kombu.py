@@ -1,5 +1,6 @@
 """Send messages to an exchange of RabbitMQ, which confirms each message."""
 
+import time
 from collections.abc import Iterator, Sequence
 
 import kombu
@@ -11,6 +12,8 @@ from es_django.outbox.errors import PublishError
 from es_django.outbox.publishers import Outcomes, Publisher
 from es_django.outbox.publishers.amqp_confirms import ConfirmingChannel
 from es_django.outbox.publishers.amqp_frames import PERSISTENT, Delivery
+from es_django.outbox.publishers.broker_errors import is_about_message
+from es_django.outbox.publishers.isolation import publish_isolated
 from es_django.outbox.publishers.serializers import encode_all, format_named
 from es_django.outbox.publishers.thread_local import SOCKET_TIMEOUT, PerThread, driver_of, open_connection
 
@@ -46,22 +49,23 @@ class KombuPublisher(Publisher):
         )
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
-        outcomes: Outcomes = {}
-        unknown = PublishError("the broker has not confirmed the message")
-        channel = self._channel.get()
-        try:
-            channel.publish(
-                self._deliveries(messages, outcomes),
-                # A later confirm could arrive after the claim has expired.
-                timeout=conf.settings().outbox.lease / 2,
-                outcomes=outcomes,
-            )
-        except Exception as error:
-            self._channel.discard()
-            unknown = PublishError(repr(error))
-        return [outcomes.get(index, unknown) for index in range(len(messages))]
+        # A later confirm could arrive after the claim has expired.
+        deadline = time.monotonic() + conf.settings().outbox.lease / 2
 
-    def _deliveries(self, messages: Sequence[Message], outcomes: Outcomes) -> Iterator[tuple[int, Delivery]]:
+        def send(batch: Sequence[tuple[int, Message]], outcomes: Outcomes) -> None:
+            channel = self._channel.get()
+            try:
+                deliveries = self._deliveries(batch, outcomes)
+                channel.publish(deliveries, timeout=deadline - time.monotonic(), outcomes=outcomes)
+            except Exception:
+                self._channel.discard()
+                raise
+
+        return publish_isolated(messages, send, blames=is_about_message)
+
+    def _deliveries(
+        self, messages: Sequence[tuple[int, Message]], outcomes: Outcomes
+    ) -> Iterator[tuple[int, Delivery]]:
         for index, message, body in encode_all(messages, self._format, outcomes):
             properties = {
                 "content_type": self._format.content_type,

@@ -8,12 +8,13 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from nats.aio.client import Client
+from nats.errors import NoRespondersError
 from nats.js.api import Header
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 
 from es_django import conf
 from es_django.messages.message import Message
-from es_django.outbox.errors import PublishError
+from es_django.outbox.errors import DestinationUnreachable, PublishError
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.publishers.event_loop import run
 from es_django.outbox.publishers.serializers import format_named
@@ -22,6 +23,9 @@ from es_django.outbox.publishers.thread_local import PerThread
 CONNECT_TIMEOUT = 5
 HEADERS_OVERHEAD = len("NATS/1.0\r\n\r\n")
 TOO_LARGE_FOR_STREAM = 10054
+FULL_CODES = frozenset({10023, 10047, 10077, 10122})
+"""Codes of JetStream: it has no resources or storage left, or the stream holds its maximum of messages or bytes."""
+UNAVAILABLE = 503
 SUBJECT = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 
 
@@ -87,7 +91,11 @@ class NatsPublisher(Publisher):
             await connection.publish(subject, self._format.encode(message), headers, timeout)
         except PublishError as error:
             return error
+        except (NoStreamResponseError, NoRespondersError, ServiceUnavailableError, NotFoundError) as error:
+            return DestinationUnreachable(f"no stream takes the message: {_describe(error)}")
         except APIError as error:
+            if error.err_code in FULL_CODES or error.code == UNAVAILABLE:
+                return DestinationUnreachable(_describe(error))
             return PublishError(_describe(error), retryable=error.err_code != TOO_LARGE_FOR_STREAM)
         except Exception as error:
             return PublishError(_describe(error))

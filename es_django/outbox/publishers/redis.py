@@ -11,6 +11,7 @@ from es_django import conf
 from es_django.messages.message import Message
 from es_django.outbox.errors import PublishError
 from es_django.outbox.publishers import Outcomes, Publisher
+from es_django.outbox.publishers.isolation import publish_isolated
 from es_django.outbox.publishers.serializers import encode_all, format_named
 from es_django.outbox.publishers.thread_local import BrokerPerThread, driver_of
 
@@ -39,28 +40,34 @@ class RedisPublisher(Publisher):
         self._connection = BrokerPerThread(lambda: _connection(url))
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
-        outcomes: Outcomes = {}
-        outcome_of_batch: PublishError | None = None
-        connection = self._connection.get()
-        try:
-            producer = cast("Any", kombu.Producer(connection))
-            # One pipeline for all messages: if it fails, it is unknown which messages were pushed, so all are retried.
-            with producer.batch():
-                for _, message, body in encode_all(messages, self._format, outcomes):
-                    producer.publish(
-                        body,
-                        exchange="",
-                        routing_key=self._queue,
-                        content_type=self._format.content_type,
-                        content_encoding="utf-8",
-                        message_id=str(message.message_id),
-                        headers=dict(message.headers),
-                    )
-        except Exception as error:
-            self._connection.discard()
-            cause = error.__cause__ or error
-            outcome_of_batch = PublishError(f"{type(cause).__name__}: {cause}")
-        return [outcomes.get(index, outcome_of_batch) for index in range(len(messages))]
+        def send(batch: Sequence[tuple[int, Message]], outcomes: Outcomes) -> None:
+            connection = self._connection.get()
+            try:
+                # One pipeline for all messages: Redis adds all of them, or none.
+                producer = cast("Any", kombu.Producer(connection))
+                with producer.batch():
+                    encoded = list(encode_all(batch, self._format, outcomes))
+                    for _, message, body in encoded:
+                        producer.publish(
+                            body,
+                            exchange="",
+                            routing_key=self._queue,
+                            content_type=self._format.content_type,
+                            content_encoding="utf-8",
+                            message_id=str(message.message_id),
+                            headers=dict(message.headers),
+                        )
+            except Exception:
+                self._connection.discard()
+                raise
+            outcomes.update({index: None for index, _, _ in encoded})
+
+        return publish_isolated(messages, send, blames=_is_too_large)
+
+
+def _is_too_large(error: Exception) -> bool:
+    # Redis closes the connection after a value above its `proto-max-bulk-len`.
+    return "invalid bulk length" in str(error.__cause__ or error)
 
 
 def _connection(url: str) -> kombu.Connection:

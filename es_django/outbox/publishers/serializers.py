@@ -5,7 +5,7 @@ a signature of the body covers the whole message. The structured mode of CloudEv
 not; so only the structured mode is used.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -48,9 +48,11 @@ def format_named(name: str) -> Format:
     return FORMATS[name]
 
 
-def encode_all(messages: Sequence[Message], format: Format, outcomes: Outcomes) -> Iterator[tuple[int, Message, bytes]]:
+def encode_all(
+    messages: Iterable[tuple[int, Message]], format: Format, outcomes: Outcomes
+) -> Iterator[tuple[int, Message, bytes]]:
     """Yield the index, the message and its body. If a message cannot be encoded, store its error in `outcomes`."""
-    for index, message in enumerate(messages):
+    for index, message in messages:
         try:
             body = format.encode(message)
         except PublishError as error:

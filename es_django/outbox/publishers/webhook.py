@@ -1,7 +1,7 @@
 """Send messages to an HTTP endpoint, signed as Standard Webhooks."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -15,6 +15,7 @@ from es_django.messages.signatures import signer
 from es_django.outbox.errors import DestinationUnreachable, PublishError
 from es_django.outbox.publishers import Publisher
 from es_django.outbox.publishers.event_loop import run
+from es_django.outbox.publishers.http_responses import FINAL_STATUSES, outcome_of
 from es_django.outbox.publishers.public_addresses import PrivateAddress, PublicTransport
 from es_django.outbox.publishers.serializers import format_named
 from es_django.outbox.publishers.thread_local import PerThread
@@ -25,7 +26,6 @@ MAX_RESPONSE_BYTES = 65536
 """At most this much of a response's body is read."""
 MAX_RESPONSE_SECONDS = 1.0
 """The longest time for which a response's body is read."""
-RETRYABLE_STATUSES = frozenset({408, 425, 429})
 
 
 class WebhookPublisher(Publisher):
@@ -38,13 +38,14 @@ class WebhookPublisher(Publisher):
     | `timeout` | the longest wait for the start of a response, in seconds |
     | `allow_private` | True permits addresses outside the public Internet |
     | `format` | "cloudevents" (in structured mode) or "json" |
+    | `final_statuses` | the statuses after which a message is not sent again |
+
+    After a response that asks for a pause, the other messages of the batch are not sent.
 
     | response | outcome |
     | --- | --- |
-    | 2xx | the message was published |
-    | 408, 425, 429, 5xx | a retryable error |
+    | any status | see `http_responses.outcome_of` |
     | no response in time | a retryable error |
-    | any other status, including a redirect | an error that is not retryable |
     | no connection | `DestinationUnreachable` |
     | no connection, because the address is private | an error that is not retryable |
 
@@ -58,12 +59,14 @@ class WebhookPublisher(Publisher):
         timeout: float = 10.0,
         allow_private: bool = False,
         format: str = "cloudevents",
+        final_statuses: Iterable[int] = FINAL_STATUSES,
     ) -> None:
         if timeout <= 0:
             raise ImproperlyConfigured(f"the option timeout must be more than 0 seconds, not {timeout!r}")
         self._url = _endpoint(url)
         self._signer = signer(secret, "the option secret")
         self._timeout = timeout
+        self._final_statuses = _statuses(final_statuses)
         self._format = format_named(format)
         transport = httpx.AsyncHTTPTransport if allow_private else PublicTransport
         verify = httpx.create_ssl_context()
@@ -77,10 +80,17 @@ class WebhookPublisher(Publisher):
 
     async def _publish(self, client: httpx.AsyncClient, messages: Sequence[Message]) -> list[PublishError | None]:
         slots = asyncio.Semaphore(MAX_CONCURRENT)
+        stop: DestinationUnreachable | None = None
 
         async def send(message: Message) -> PublishError | None:
+            nonlocal stop
             async with slots:
-                return await self._send(client, message)
+                if stop is not None:
+                    return stop
+                outcome = await self._send(client, message)
+                if isinstance(outcome, DestinationUnreachable) and outcome.is_certain:
+                    stop = outcome
+                return outcome
 
         return await asyncio.gather(*map(send, messages))
 
@@ -102,7 +112,7 @@ class WebhookPublisher(Publisher):
         except Exception as error:
             return PublishError(f"no response: {_describe(error)}")
         await _read_rest(response)
-        return _outcome(response.status_code)
+        return outcome_of(response.status_code, response.headers, final_statuses=self._final_statuses)
 
     def _headers(self, message: Message, body: bytes) -> dict[str, str]:
         message_id, now = str(message.message_id), datetime.now(UTC)
@@ -121,10 +131,11 @@ def _client(transport: httpx.AsyncBaseTransport, timeout: float) -> httpx.AsyncC
     return httpx.AsyncClient(transport=transport, cookies=no_cookies, timeout=steps, trust_env=False)
 
 
-def _outcome(status: int) -> PublishError | None:
-    if 200 <= status < 300:
-        return None
-    return PublishError(f"the response had status {status}", retryable=status >= 500 or status in RETRYABLE_STATUSES)
+def _statuses(statuses: Iterable[int]) -> frozenset[int]:
+    found = frozenset(statuses)
+    if not all(isinstance(status, int) and 300 <= status <= 599 for status in found):
+        raise ImproperlyConfigured(f"the option final_statuses must hold numbers from 300 to 599, not {statuses!r}")
+    return found
 
 
 async def _read_rest(response: httpx.Response) -> None:

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from es_django import Message
-from es_django.errors import DestinationUnreachable
+from es_django.errors import DestinationRefuses, DestinationUnreachable
 from es_django.messages.message import from_wire
 from es_django.outbox.publishers import public_addresses, webhook
 from es_django.outbox.publishers.webhook import WebhookPublisher
@@ -132,19 +132,51 @@ class TestResponses:
         assert retryable(outcome)
         assert str(outcome) == f"the response had status {status}"
 
-    @pytest.mark.parametrize("status", [300, 304, 400, 401, 403, 404, 405, 409, 410, 413, 422])
-    def test_a_response_that_will_not_change_is_a_permanent_error(
+    @pytest.mark.parametrize("status", [400, 405, 409, 413, 415, 422])
+    def test_fault_b2_a_response_about_this_message_alone_is_a_permanent_error(
         self, publisher: WebhookPublisher, endpoint: Endpoint, status: int
     ) -> None:
         endpoint.respond = lambda handler, request: handler.reply(status)
         (outcome,) = publisher.publish(news(1))
         assert permanent(outcome)
 
+    @pytest.mark.parametrize("status", [300, 304, 401, 403, 404, 407, 410])
+    def test_fault_b2_a_response_that_refuses_the_sender_is_retryable(
+        self, publisher: WebhookPublisher, endpoint: Endpoint, status: int
+    ) -> None:
+        endpoint.respond = lambda handler, request: handler.reply(status)
+        (outcome,) = publisher.publish(news(1))
+        assert retryable(outcome)
+        assert isinstance(outcome, DestinationRefuses)
+
+    def test_fault_b2_final_statuses_are_an_option(
+        self, endpoint: Endpoint, publishers: list[WebhookPublisher]
+    ) -> None:
+        publishers.append(
+            WebhookPublisher(url=endpoint.url, secret=SECRET, allow_private=True, final_statuses=[410, 422])
+        )
+        statuses = iter((410, 400, 422))
+        endpoint.respond = lambda handler, request: handler.reply(next(statuses))
+        assert [permanent(publishers[0].publish(news(1))[0]) for _ in range(3)] == [True, False, True]
+
+    @pytest.mark.parametrize("final_statuses", [[204], ["410"], [600]])
+    def test_fault_b2_final_statuses_that_are_no_errors_are_rejected(self, final_statuses: list[int]) -> None:
+        with pytest.raises(ImproperlyConfigured, match="final_statuses"):
+            WebhookPublisher(url="https://example.org", secret=SECRET, final_statuses=final_statuses)
+
+    def test_fault_e5_after_429_the_rest_of_the_batch_is_not_sent(
+        self, publisher: WebhookPublisher, endpoint: Endpoint
+    ) -> None:
+        endpoint.respond = lambda handler, request: handler.reply(429, retry_after="60")
+        outcomes = publisher.publish(news(100))
+        assert len(endpoint.requests) <= webhook.MAX_CONCURRENT
+        assert all(isinstance(outcome, DestinationUnreachable) and outcome.retry_after == 60 for outcome in outcomes)
+
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     def test_a_redirect_is_not_followed(self, publisher: WebhookPublisher, endpoint: Endpoint, status: int) -> None:
         endpoint.respond = lambda handler, request: handler.reply(status, location=f"{endpoint.url}/elsewhere")
         (outcome,) = publisher.publish(news(1))
-        assert permanent(outcome)
+        assert retryable(outcome)
         assert len(endpoint.requests) == 1
 
     def test_each_message_gets_its_own_outcome(self, publisher: WebhookPublisher, endpoint: Endpoint) -> None:
