@@ -435,8 +435,8 @@ class TestUnreachableDestinations:
         assert relay() == 3
         assert numbers(recorder.published) == [0, 1, 2]
         assert [record.getMessage() for record in caplog.records] == [
-            "destination tests cannot be reached, and its messages wait: refused",
-            "destination tests can be reached again",
+            "destination tests accepts no messages, and they wait: refused",
+            "destination tests accepts messages again",
         ]
 
     def test_fault_b2_many_refusals_are_an_outage_and_few_are_attempts(
