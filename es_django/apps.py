@@ -17,7 +17,7 @@ class EsDjangoConfig(AppConfig):
 
     def ready(self) -> None:
         # Importing these modules registers signals and checks.
-        from es_django import celery_metadata, checks, database_checks  # noqa: F401
+        from es_django import celery_checks, celery_metadata, checks, database_checks  # noqa: F401
         from es_django.celery_app import NoCeleryApp, project_app
 
         for library, module in (("prometheus_client", "monitoring.metrics"), ("opentelemetry", "monitoring.tracing")):

@@ -17,11 +17,13 @@ from es_django.inbox import retries
 from es_django.inbox.delivery import receive
 from es_django.inbox.receipts import prune_receipts
 from es_django.inbox.retries import Retry
+from es_django.outbox.idleness import has_open_messages
 from es_django.outbox.publishers.celery import confirming_connection
 from es_django.outbox.publishers.thread_local import BrokerPerThread
 from es_django.outbox.relay import relay
 from es_django.outbox.retention import prune_messages
 from es_django.projections import runner
+from es_django.projections.idleness import has_work
 from es_django.store.errors import StorageError
 
 logger: logging.Logger = logging.getLogger("es_django.outbox")
@@ -58,6 +60,11 @@ DELIVERY: Final[dict[str, Any]] = {
     "Request": "es_django.inbox.celery_request:HandlerRequest",
 }
 
+SWEEPS: Final = (
+    *("es_django.relay_outbox", "es_django.run_projections", "es_django.run_projection"),
+    *("es_django.prune", "es_django.retry_handlers"),
+)
+
 _retry_connection = BrokerPerThread(confirming_connection)
 
 
@@ -65,7 +72,9 @@ _retry_connection = BrokerPerThread(confirming_connection)
 def relay_outbox(destination: str | None = None) -> None:
     """Publish the outbox messages that are due, of one destination or of all."""
     try:
-        relay(destination)
+        # Most runs of an idle project find nothing, so they make no more than one query.
+        if has_open_messages():
+            relay(destination)
     except StorageError as error:
         if not error.retryable:
             raise
@@ -77,7 +86,8 @@ def relay_outbox(destination: str | None = None) -> None:
 @shared_task(name="es_django.run_projections", **SWEEP)
 def run_projections() -> None:
     """Advance every asynchronous projection, and every rebuild, to the end of the log."""
-    runner.run_projections()
+    if has_work():
+        runner.run_projections()
 
 
 @shared_task(name="es_django.run_projection", **SWEEP)

@@ -40,8 +40,8 @@ class CeleryPublisher(Publisher):
     """
 
     def __init__(self, task: str = HANDLER_TASK, queue: str | None = None) -> None:
-        self._task = task
-        self._queue = queue
+        self.task: str = task
+        self.queue: str | None = queue
         self._connection = PerThread[_ConfirmedTasks | _UnconfirmedTasks](_connect, lambda tasks: tasks.collect())
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
@@ -64,12 +64,12 @@ class CeleryPublisher(Publisher):
 
     def _send(self, message: Message, producer: kombu.Producer) -> None:
         project_app().send_task(
-            self._task,
+            self.task,
             args=[to_wire(message)],
             # Workers log `argsrepr` and monitors show it, so it must not contain the message's data.
             argsrepr=f"({message.type} {message.message_id})",
             task_id=str(message.message_id),
-            queue=self._queue,
+            queue=self.queue,
             # The project's settings for all tasks could choose a format that its workers refuse, or lose a message.
             serializer="json",
             delivery_mode="persistent",
