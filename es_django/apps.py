@@ -6,7 +6,7 @@ from typing import Any, TextIO
 from django.apps import AppConfig
 from django.core.management.base import OutputWrapper
 from django.db import connections
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 from django.utils.module_loading import autodiscover_modules
 
 
@@ -28,7 +28,33 @@ class EsDjangoConfig(AppConfig):
         with suppress(NoCeleryApp):
             project_app().set_default()
         autodiscover_modules("events", "aggregates", "projections", "outbox", "handlers")
+        pre_migrate.connect(remember_drawn_numbers, sender=self)
+        post_migrate.connect(restore_after_migration, sender=self)
         post_migrate.connect(record_inline_projections, sender=self)
+
+
+_drawn: dict[str, dict[str, int]] = {}
+"""The highest numbers that each SQLite database had drawn before the migration that runs."""
+
+
+def remember_drawn_numbers(using: str, **kwargs: Any) -> None:
+    from es_django.store.sqlite.drawn import drawn_numbers
+
+    if connections[using].vendor == "sqlite":
+        _drawn[using] = drawn_numbers(connections[using])
+
+
+def restore_after_migration(
+    using: str, verbosity: int = 1, stdout: TextIO | OutputWrapper | None = None, **kwargs: Any
+) -> None:
+    """Restore what a migration of any app may have removed: the trigger that keeps events unchanged, drawn numbers."""
+    from es_django.store.append_only import restore_trigger
+    from es_django.store.sqlite.drawn import restore_drawn_numbers
+
+    if before := _drawn.pop(using, None):
+        restore_drawn_numbers(connections[using], before)
+    if restore_trigger(connections[using]) and verbosity >= 1 and stdout is not None:
+        stdout.write("the trigger that keeps events unchanged was missing or changed, and is restored\n")
 
 
 def record_inline_projections(

@@ -10,6 +10,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from es_django import conf
 from es_django.core.errors import EsDjangoError
+from es_django.store.append_only import TABLE, trigger_problem
 from es_django.store.backends import store_for
 
 
@@ -36,6 +37,26 @@ def check_order(databases: Collection[str] | None = None, **kwargs: Any) -> list
         )
         for problem in problems
     ]
+
+
+@register(Tags.database)
+def check_append_only(databases: Collection[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        database = conf.settings().database
+    except ImproperlyConfigured:
+        return []
+    if database not in (databases or ()) or connections[database].vendor not in ("postgresql", "sqlite"):
+        return []
+    try:
+        with connections[database].cursor() as cursor:
+            if TABLE not in connections[database].introspection.table_names(cursor):
+                return []  # before the first migration
+        problem = trigger_problem(connections[database])
+    except DatabaseError:
+        return []
+    if not problem:
+        return []
+    return [Warning(f"{problem}.", hint="Run manage.py migrate, which restores it.", id="es_django.W044")]
 
 
 @register(Tags.database)

@@ -10,22 +10,13 @@ from django.db.models import Count, ForeignKey, Max, Min, Model, UniqueConstrain
 
 from es_django.audit.findings import AuditContext, Finding
 from es_django.models import OutboxMessage, StoredEvent, Stream
+from es_django.store.append_only import trigger_problem
 from es_django.store.backends import store_for
 from es_django.store.database import DatabaseEventStore
 from es_django.store.postgresql.sequences import facts, problems
 
 MOST_DUPLICATES = 1000
 """The number of duplicates of one constraint that are reported."""
-
-APPEND_ONLY = "es_django_event_append_only"
-
-TRIGGER = {
-    "postgresql": """
-        SELECT tgenabled IN ('O', 'A') FROM pg_trigger
-         WHERE tgrelid = 'es_django_event'::regclass AND tgname = %s
-    """,
-    "sqlite": "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'es_django_event' AND name = %s",
-}
 
 
 def findings(context: AuditContext) -> Iterator[Finding]:
@@ -87,13 +78,8 @@ def _duplicates(connection: BaseDatabaseWrapper, model: type[Model], fields: Seq
 
 
 def _trigger(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
-    with connection.cursor() as cursor:
-        cursor.execute(TRIGGER[connection.vendor], [APPEND_ONLY])
-        found = cursor.fetchone()
-    if found is None:
-        yield Finding("missing trigger", f"es_django_event has no trigger {APPEND_ONLY}: events can be changed")
-    elif not found[0]:
-        yield Finding("missing trigger", f"trigger {APPEND_ONLY} on es_django_event is disabled: events can be changed")
+    if problem := trigger_problem(connection):
+        yield Finding("missing trigger", f"{problem}. Run manage.py migrate to restore it")
 
 
 def _sequences(connection: BaseDatabaseWrapper) -> Iterator[Finding]:

@@ -6,44 +6,15 @@ from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.state import StateApps
 
-# Events are facts. The database refuses to change or delete them, except in a transaction that declares maintenance.
-# SQLite refuses updates only, because Django empties its tables with DELETE at the end of a test.
-REFUSE_CHANGES = {
-    "postgresql": """
-        CREATE FUNCTION es_django_refuse_event_change() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF coalesce(current_setting('es_django.maintenance', true), '') <> 'on' THEN
-                RAISE EXCEPTION 'events are append-only: % on es_django_event is refused', TG_OP
-                    USING ERRCODE = 'object_not_in_prerequisite_state',
-                          HINT = 'To change events, start the transaction with: SET LOCAL es_django.maintenance = on';
-            END IF;
-            RETURN coalesce(NEW, OLD);
-        END $$;
-        CREATE TRIGGER es_django_event_append_only BEFORE UPDATE OR DELETE ON es_django_event
-            FOR EACH ROW EXECUTE FUNCTION es_django_refuse_event_change();
-    """,
-    "sqlite": """
-        CREATE TRIGGER es_django_event_append_only BEFORE UPDATE ON es_django_event
-        BEGIN
-            SELECT raise(ABORT, 'events are append-only: UPDATE on es_django_event is refused');
-        END;
-    """,
-}
-ALLOW_CHANGES = {
-    "postgresql": """
-        DROP TRIGGER es_django_event_append_only ON es_django_event;
-        DROP FUNCTION es_django_refuse_event_change();
-    """,
-    "sqlite": "DROP TRIGGER es_django_event_append_only;",
-}
+from es_django.store.append_only import create_trigger, drop_trigger
 
 
 def refuse_changes(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    schema_editor.execute(REFUSE_CHANGES[schema_editor.connection.vendor], params=None)
+    create_trigger(schema_editor.connection)
 
 
 def allow_changes(apps: StateApps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    schema_editor.execute(ALLOW_CHANGES[schema_editor.connection.vendor], params=None)
+    drop_trigger(schema_editor.connection)
 
 
 class Migration(migrations.Migration):

@@ -1,6 +1,5 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from unittest.mock import patch
 
 import pytest
@@ -8,9 +7,8 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.models import BaseConstraint, Index, Model
 
+from es_django.store.append_only import create_trigger
 from tests.publishers import Recorder
-
-REFUSE_CHANGES: dict[str, str] = import_module("es_django.migrations.0001_initial").REFUSE_CHANGES
 
 
 @pytest.fixture(autouse=True)
@@ -50,23 +48,7 @@ def without() -> Iterator[Callable[[type[Model], str], None]]:
             else:
                 editor.add_constraint(model, found)
     if dropped:
-        restore_trigger()
-
-
-def restore_trigger() -> None:
-    """Create the trigger again, because SQLite drops it when a changed table is created anew."""
-    execute(*_DROPS[connection.vendor])
-    with connection.schema_editor() as editor:
-        editor.execute(REFUSE_CHANGES[connection.vendor], params=None)
-
-
-_DROPS = {
-    "postgresql": [
-        "DROP TRIGGER IF EXISTS es_django_event_append_only ON es_django_event",
-        "DROP FUNCTION IF EXISTS es_django_refuse_event_change()",
-    ],
-    "sqlite": ["DROP TRIGGER IF EXISTS es_django_event_append_only"],
-}
+        create_trigger(connection)
 
 
 @contextmanager

@@ -10,10 +10,12 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import connection
 from django.db.models import Model
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from es_django import NO_STREAM, Aggregate, Repository, StreamId, applies, event_store, outbox, publishes
 from es_django.audit import Audit, Finding
+from es_django.audit.rows import _blocks
 from es_django.errors import DefinitionError
 from es_django.models import (
     InboxReceipt,
@@ -26,13 +28,16 @@ from es_django.models import (
 )
 from es_django.models import Snapshot as StoredSnapshot
 from es_django.projections import run_projection
+from es_django.store.append_only import NAME, create_trigger
 from es_django.store.snapshots import SnapshotCodec
 from es_django.store.writes import Snapshot
-from tests.audit.conftest import execute, restore_trigger, unchecked
+from tests.audit.conftest import execute, unchecked
 from tests.conformance.tampering import add_events, change_snapshot, forget_events, put_snapshot
 from tests.domain import Annotated, Deposited, Ledger, LedgerOpened
 from tests.projections.effects import count
 from tests.threads import threads
+
+RESTORE = "Run manage.py migrate to restore it"
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -184,7 +189,7 @@ class TestStreams:
     def test_two_events_with_one_version_are_a_duplicate(self, without: Callable[[type[Model], str], None]) -> None:
         save(deposits=1)
         without(StoredEvent, "es_django_event_version")
-        restore_trigger()
+        create_trigger(connection)
         event = StoredEvent.objects.get(stream__key="l-1", version=2)
         first, event.pk, event.event_id = event.pk, None, uuid4()
         event.save(force_insert=True)
@@ -248,7 +253,7 @@ class TestEvents:
             if connection.vendor == "sqlite":
                 execute("DROP TRIGGER es_django_event_append_only")
             StoredEvent.objects.update(metadata={"user": 7})
-        restore_trigger()
+        create_trigger(connection)
         (text,) = texts("unreadable")
         assert text.startswith(f"position {position_of_first()}: metadata of event 1 of stream 'audited' 'l-1': ")
 
@@ -408,6 +413,38 @@ class TestRows:
         finally:
             OutboxMessage.objects.all().delete()
 
+    @pytest.mark.parametrize("rows", [1, 2, 3, 7])
+    def test_fault_c3_each_row_is_checked_once_whatever_the_size_of_a_block(
+        self, rows: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("es_django.audit.rows.ROWS", rows)
+        keys = [checkpoint.pk for checkpoint in spread_checkpoints()]
+        blocks = _blocks(ProjectionCheckpoint.objects.all())
+        assert [pk for block in blocks for pk in block.order_by("pk").values_list("pk", flat=True)] == keys
+
+    def test_fault_c3_a_gap_between_keys_costs_no_statement(self) -> None:
+        with CaptureQueriesContext(connection) as before:
+            list(Audit().findings())
+        spread_checkpoints()
+        send_far_apart()
+        with CaptureQueriesContext(connection) as after:
+            assert "check" not in {finding.kind for finding in Audit().findings()}
+        assert len(after) <= len(before) + 20
+
+
+def spread_checkpoints() -> list[ProjectionCheckpoint]:
+    """Store rows whose keys are up to 2^62 apart."""
+    keys = (-(2**62), -5, 1, 10**9, 10**12, 2**62)
+    return [ProjectionCheckpoint.objects.create(pk=key, name=f"at {key}") for key in keys]
+
+
+def send_far_apart() -> None:
+    outbox.send("tests", type="tests.plain", data=1)
+    first = OutboxMessage.objects.get()
+    for key in (first.pk + 10**12, 2**62):
+        first.pk, first.message_id = key, uuid4()
+        first.save(force_insert=True)
+
 
 class TestSchema:
     @pytest.mark.parametrize(
@@ -463,8 +500,8 @@ class TestSchema:
         try:
             found = texts("missing trigger")
         finally:
-            restore_trigger()
-        assert found == ["es_django_event has no trigger es_django_event_append_only: events can be changed"]
+            create_trigger(connection)
+        assert found == [f"es_django_event has no trigger {NAME}: events can be changed. {RESTORE}"]
 
     @pytest.mark.requires_postgresql
     def test_a_disabled_trigger_is_found(self) -> None:
@@ -472,8 +509,8 @@ class TestSchema:
         try:
             found = texts("missing trigger")
         finally:
-            restore_trigger()
-        assert found == ["trigger es_django_event_append_only on es_django_event is disabled: events can be changed"]
+            create_trigger(connection)
+        assert found == [f"trigger {NAME} on es_django_event is disabled: events can be changed. {RESTORE}"]
 
     @pytest.mark.requires_postgresql
     def test_a_sequence_that_was_not_restored_is_found(self) -> None:

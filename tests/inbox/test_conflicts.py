@@ -8,9 +8,11 @@ import pytest
 from pytest_django import Settings
 
 from es_django import Message
+from es_django.inbox.delivery import receive
 from es_django.inbox.receipts import Outcome, dead_letter, handle_once
 from es_django.inbox.replay import replay
 from es_django.messages.cloudevents import message_id_of
+from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt
 from es_django.monitoring import health
 from tests.inbox.deliveries import consumer, dead, effects, failing, have_an_effect, make_message
@@ -130,3 +132,21 @@ class TestSources:
         own = make_message()
         dead(own, "another consumer")
         assert send(id=str(own.message_id), source="/shop").status_code == 204
+
+
+class TestDeliveries:
+    def test_fault_a15_other_content_of_a_broker_is_kept_while_its_id_waits_for_a_retry(self) -> None:
+        consumer("mailer", failing(TimeoutError("later")))
+        one = make_message()
+        other = msgspec.structs.replace(one, data={"number": 2})
+        assert receive(to_wire(one)) is Outcome.POSTPONED
+        assert receive(to_wire(other)) is Outcome.CONFLICT
+        assert receive(to_wire(other)) is Outcome.CONFLICT
+        assert kept() == [("mailer", "dead", {"number": 2})]
+        assert InboxReceipt.objects.get(conflict="").status == "retrying"
+
+    def test_fault_a15_other_content_without_a_handler_is_kept(self) -> None:
+        one = make_message()
+        assert receive(to_wire(one)) is Outcome.POSTPONED
+        assert receive(to_wire(msgspec.structs.replace(one, data={"number": 2}))) is Outcome.CONFLICT
+        assert [data for _, _, data in kept()] == [{"number": 2}]
