@@ -16,8 +16,8 @@ def publish_isolated(
 ) -> list[PublishError | None]:
     """Publish the messages, and return an outcome for each.
 
-    If `send` raises an error that `blames` one of the messages, publish the messages without an outcome in two halves,
-    until the message is alone. Its error is permanent. Other messages may arrive twice.
+    If `send` raises an error that may be due to one message, as `blames` says, publish the messages without an outcome
+    in two halves, until the message is alone. Other messages may arrive twice.
 
     Raise `DestinationUnreachable` if `send` raises it before any outcome is known.
     """
@@ -35,10 +35,7 @@ def publish_isolated(
             middle = len(unknown) // 2
             waiting += [unknown[middle:], unknown[:middle]]
             continue
-        if error is not None and blames(error) and len(unknown) == 1:
-            outcome = PublishError(f"{type(error).__name__}: {error}", retryable=False)
-        else:
-            outcome = PublishError("the broker has not confirmed the message") if error is None else broker_error(error)
+        outcome = PublishError("the broker has not confirmed the message") if error is None else broker_error(error)
         if isinstance(error, DestinationUnreachable) and not outcomes:
             raise error
         outcomes.update({index: outcome for index, _ in unknown})

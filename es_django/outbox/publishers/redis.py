@@ -11,6 +11,7 @@ from es_django import conf
 from es_django.messages.message import Message
 from es_django.outbox.errors import PublishError
 from es_django.outbox.publishers import Outcomes, Publisher
+from es_django.outbox.publishers.broker_errors import may_be_about_message
 from es_django.outbox.publishers.isolation import publish_isolated
 from es_django.outbox.publishers.serializers import encode_all, format_named
 from es_django.outbox.publishers.thread_local import BrokerPerThread, driver_of
@@ -62,12 +63,7 @@ class RedisPublisher(Publisher):
                 raise
             outcomes.update({index: None for index, _, _ in encoded})
 
-        return publish_isolated(messages, send, blames=_is_too_large)
-
-
-def _is_too_large(error: Exception) -> bool:
-    # Redis closes the connection after a value above its `proto-max-bulk-len`.
-    return "invalid bulk length" in str(error.__cause__ or error)
+        return publish_isolated(messages, send, blames=may_be_about_message)
 
 
 def _connection(url: str) -> kombu.Connection:
