@@ -1,6 +1,4 @@
 from contextlib import suppress
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, TextIO
 
 from django.apps import AppConfig
@@ -16,13 +14,12 @@ class EsDjangoConfig(AppConfig):
     default_auto_field: str = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # Importing these modules registers signals and checks.
-        from es_django import celery_checks, celery_metadata, checks, database_checks  # noqa: F401
+        # Importing the modules of the next line registers signals and checks.
+        from es_django import celery_checks, celery_metadata, checks, database_checks, environment_checks  # noqa: F401
         from es_django.celery_app import NoCeleryApp, project_app
+        from es_django.monitoring import extras
 
-        for library, module in (("prometheus_client", "monitoring.metrics"), ("opentelemetry", "monitoring.tracing")):
-            if find_spec(library):
-                import_module(f"es_django.{module}")
+        extras.connect()
         # Celery keeps the current app for each thread. Without this call, a thread that serves requests would use
         # Celery's default app, and send tasks to the wrong broker.
         with suppress(NoCeleryApp):

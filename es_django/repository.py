@@ -1,6 +1,5 @@
 """Repositories load aggregates from their streams and save the events that they recorded."""
 
-import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from es_django.core.aggregates import Aggregate
 from es_django.core.commands import Command
 from es_django.core.equality import changed
 from es_django.core.events import RecordedEvent
+from es_django.core.logs import Log
 from es_django.core.replay_errors import ReplayError
 from es_django.core.streams import StreamId
 from es_django.core.validation import require_count, require_many, require_position, require_seconds
@@ -25,7 +25,7 @@ from es_django.store.reads import Loaded
 from es_django.store.snapshots import SnapshotCodec
 from es_django.store.writes import Snapshot, StreamWrite
 
-logger: logging.Logger = logging.getLogger("es_django.repository")
+logger: Log = Log("es_django.repository")
 
 A = TypeVar("A", bound=Aggregate)
 

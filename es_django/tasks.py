@@ -3,7 +3,6 @@
 Work that must not run twice at once is guarded in the database, never by the schedule.
 """
 
-import logging
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,6 +12,7 @@ from celery import Task, shared_task
 from celery.exceptions import Reject
 
 from es_django import conf
+from es_django.core.logs import Log
 from es_django.inbox import retries
 from es_django.inbox.delivery import receive
 from es_django.inbox.receipts import prune_receipts
@@ -26,7 +26,7 @@ from es_django.projections import runner
 from es_django.projections.idleness import has_work
 from es_django.store.errors import StorageError
 
-logger: logging.Logger = logging.getLogger("es_django.outbox")
+logger: Log = Log("es_django.outbox")
 
 REQUEUE_PAUSE = 5.0
 """Seconds for which a worker keeps a message that the database cannot take, before the broker delivers it again."""
@@ -127,7 +127,7 @@ def handle_message(
     except Exception as error:
         if not is_delivered:
             raise
-        logging.getLogger("es_django.inbox").exception(
+        Log("es_django.inbox").exception(
             "a message could not be stored, so the broker delivers it again in %.0f s",
             REQUEUE_PAUSE,
             extra={"message_id": request.id},

@@ -17,6 +17,7 @@ from es_django.core.aggregates import categories
 from es_django.core.events import Event
 from es_django.core.registry import registry
 from es_django.core.upcasting import upcasts
+from es_django.environment_checks import check_logging
 from es_django.errors import PublishError
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.port import Settlement
@@ -242,6 +243,25 @@ class TestProjections:
     ) -> None:
         monkeypatch.setattr(router, "db_for_write", lambda model: "elsewhere" if model is Balance else "default")
         assert ids() == {"es_django.E021"}
+
+
+class TestLogging:
+    @pytest.mark.parametrize(
+        ("logging", "is_named"),
+        [
+            ({}, False),
+            ({"version": 1, "disable_existing_loggers": False}, False),
+            ({"version": 1, "incremental": True}, False),
+            ({"version": 1, "loggers": {"es_django": {"level": "INFO"}}}, False),
+            ({"version": 1}, True),
+            ({"version": 1, "disable_existing_loggers": True, "loggers": {"es_django.outbox": {}}}, True),
+        ],
+    )
+    def test_fault_f1_logging_that_disables_loggers_is_named(
+        self, settings: Settings, logging: dict[str, Any], is_named: bool
+    ) -> None:
+        settings.LOGGING = logging
+        assert [message.id for message in check_logging()] == (["es_django.W015"] if is_named else [])
 
 
 class TestSampleProject:

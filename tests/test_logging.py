@@ -2,9 +2,10 @@
 
 import ast
 import logging
-from collections.abc import Callable, Sequence
+import logging.config
+from collections.abc import Callable, Iterator, Sequence
 from threading import Event as Signal
-from typing import Any
+from typing import Any, TypeGuard
 from uuid import UUID
 
 import pytest
@@ -25,6 +26,7 @@ from es_django import (
     outbox,
     publishes,
 )
+from es_django.core.logs import Log
 from es_django.errors import PublishError
 from es_django.inbox.delivery import receive
 from es_django.inbox.handlers import UNHANDLED
@@ -204,7 +206,8 @@ class TestRecords:
                         "key": "w-1",
                         "version": 1,
                     }
-                ],
+                ]
+                * 2,
             ),
             (
                 a_publisher_breaks_down_and_loses_its_claims,
@@ -254,3 +257,62 @@ class TestRecords:
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("logger."):
                     assert "extra" in {keyword.arg for keyword in node.keywords}, f"{file}:{node.lineno}"
+
+
+def logging_is_configured_again() -> None:
+    """Apply what a Celery worker of many projects applies after the apps are loaded."""
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": True, "incremental": False})
+
+
+@pytest.fixture
+def disabled_loggers() -> Iterator[None]:
+    """Disable all loggers during a test, as a configuration with `disable_existing_loggers` does."""
+    root = logging.getLogger()
+    before = {logger: logger.disabled for logger in logging.Logger.manager.loggerDict.values() if is_logger(logger)}
+    kept = root.handlers[:], root.level
+    logging_is_configured_again()
+    root.handlers[:], root.level = kept
+    yield
+    for logger, was_disabled in before.items():
+        logger.disabled = was_disabled
+
+
+def is_logger(entry: object) -> TypeGuard[logging.Logger]:
+    return isinstance(entry, logging.Logger)
+
+
+@pytest.mark.usefixtures("disabled_loggers")
+class TestDisabledLoggers:
+    @pytest.mark.parametrize(
+        ("happening", "said"),
+        [
+            (a_message_is_not_published, f"message {MESSAGE} is dead: refused"),
+            (a_projection_fails, "projection tests.logging.listening is failed and stops"),
+            (a_handler_fails, f"consumer mailer failed on message {MESSAGE}, which is dead now"),
+        ],
+        ids=lambda case: getattr(case, "__name__", ""),
+    )
+    def test_fault_f1_what_needs_a_person_is_an_error_with_its_exception(
+        self, happening: Callable[[], object], said: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        happening()
+        (record,) = [record for record in caplog.records if record.getMessage().startswith(said)]
+        assert record.levelno == logging.ERROR
+        assert record.exc_info is not None
+        assert record.exc_info[1] is not None
+
+    def test_fault_f1_every_logger_of_the_package_is_heard(self, caplog: pytest.LogCaptureFixture) -> None:
+        names = {name for name in logging.Logger.manager.loggerDict if name.startswith("es_django.")}
+        for name in names:
+            Log(name).error("heard", extra={})
+        assert {record.name for record in caplog.records} == names
+
+    def test_fault_f1_the_package_writes_through_these_loggers_only(self) -> None:
+        package = django_settings.BASE_DIR / "es_django"
+        users = [file.name for file in package.rglob("*.py") if "getLogger" in file.read_text()]
+        assert users == ["logs.py"]
+
+    def test_a_level_still_silences_a_logger(self, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.CRITICAL, "es_django"):
+            Log("es_django.outbox").error("not heard", extra={})
+        assert caplog.records == []

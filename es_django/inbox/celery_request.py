@@ -1,6 +1,5 @@
 """How a Celery worker treats a delivery whose task does not end by itself."""
 
-import logging
 import time
 from typing import Any
 
@@ -8,9 +7,10 @@ from celery.worker.request import Request
 from django.db import connections
 
 from es_django import conf
+from es_django.core.logs import Log
 from es_django.inbox.delivery import keep_revoked
 
-logger: logging.Logger = logging.getLogger("es_django.inbox")
+logger: Log = Log("es_django.inbox")
 
 PAUSE = 1.0
 """Seconds before a message that cannot be stored goes back to the broker, which delivers it at once."""

@@ -4,13 +4,13 @@ So the broker may forget the delivery: the receipt of each consumer says that th
 """
 
 import json
-import logging
 from uuid import UUID, uuid5
 
 import msgspec
 
 from es_django.core.errors import EsDjangoError, InvalidStreamId
 from es_django.core.instrumentation import Kind, Work
+from es_django.core.logs import Log
 from es_django.core.serialization import storable_text
 from es_django.inbox import attempts
 from es_django.inbox.attempts import Attempt
@@ -19,7 +19,7 @@ from es_django.inbox.receipts import Outcome, insert_dead_receipt
 from es_django.inbox.retry_policy import seconds_until_retry
 from es_django.messages.message import Message, from_wire
 
-logger: logging.Logger = logging.getLogger("es_django.inbox")
+logger: Log = Log("es_django.inbox")
 
 NOT_MESSAGES = UUID("6d0b4f0e-1f3a-5d51-9f0e-0f8a3c2f7b61")
 """The UUID namespace for content that is not a message. Such content is kept under an id made from the content."""

@@ -4,21 +4,20 @@ The sender keeps an event until it gets a 2xx response, and sends the event agai
 events harmless.
 """
 
-import logging
-
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from es_django import conf
+from es_django.core.logs import Log
 from es_django.inbox.parsing import read_messages
 from es_django.inbox.processing import handle
 from es_django.inbox.receipts import Outcome
 from es_django.messages.errors import InvalidCloudEvent
 from es_django.messages.signatures import is_signed
 
-logger: logging.Logger = logging.getLogger("es_django.inbox")
+logger: Log = Log("es_django.inbox")
 
 RETRY_AFTER = 30
 """Seconds for which a sender must wait before it sends a request again."""

@@ -3,17 +3,16 @@
 A message is never lost: either the sender is asked to send it again, or a dead receipt keeps it.
 """
 
-import logging
-
 from es_django.core.errors import EsDjangoError
 from es_django.core.instrumentation import Kind, Work
+from es_django.core.logs import Log
 from es_django.core.serialization import storable_text
 from es_django.inbox.handlers import Handler, handlers_of
 from es_django.inbox.receipts import Outcome, dead_letter, handle_once
 from es_django.inbox.retry_policy import can_retry
 from es_django.messages.message import Message
 
-logger: logging.Logger = logging.getLogger("es_django.inbox")
+logger: Log = Log("es_django.inbox")
 
 
 def handle(message: Message) -> Outcome:

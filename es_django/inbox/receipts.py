@@ -5,7 +5,6 @@
 """
 
 import json
-import logging
 import time
 from datetime import timedelta
 from enum import IntEnum
@@ -17,6 +16,7 @@ from django.db.models.functions import Now
 from es_django import conf
 from es_django.core.chunks import chunks
 from es_django.core.errors import PayloadError
+from es_django.core.logs import Log
 from es_django.core.metadata import metadata
 from es_django.core.retryability import ends_process
 from es_django.core.serialization import encode_payload, storable_text
@@ -29,7 +29,7 @@ from es_django.models import InboxReceipt
 from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.error_translation import require_healthy_transaction, storage_errors
 
-logger: logging.Logger = logging.getLogger("es_django.inbox")
+logger: Log = Log("es_django.inbox")
 
 OTHER_CONTENT = (
     "another message with the same id was handled before, with other content. If the sender used the id twice by "

@@ -1,6 +1,5 @@
 """Replay dead messages of the inbox."""
 
-import logging
 from uuid import UUID
 
 import msgspec
@@ -10,6 +9,7 @@ from django.db.models.functions import Now
 
 from es_django import conf
 from es_django.core.errors import InvalidStreamId
+from es_django.core.logs import Log
 from es_django.core.serialization import storable_text
 from es_django.inbox.errors import NotReplayable
 from es_django.inbox.handlers import UNHANDLED, HandlerFunction, handlers_of
@@ -19,7 +19,7 @@ from es_django.models import InboxReceipt
 from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.error_translation import storage_errors
 
-logger: logging.Logger = logging.getLogger("es_django.inbox")
+logger: Log = Log("es_django.inbox")
 
 
 def replay(consumer: str, message_id: UUID | str, *, conflict: str = "") -> None:

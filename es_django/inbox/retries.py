@@ -1,6 +1,5 @@
 """Hand messages whose time has come to a worker again, and find the handlers that were lost."""
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from es_django import conf
+from es_django.core.logs import Log
 from es_django.inbox.attempts import Attempt, from_now, settle
 from es_django.inbox.delivery import log_failure
 from es_django.inbox.handlers import Handler, handlers_of
@@ -18,7 +18,7 @@ from es_django.inbox.retry_policy import seconds_until_retry
 from es_django.models import InboxReceipt
 from es_django.store.error_translation import storage_errors
 
-logger: logging.Logger = logging.getLogger("es_django.inbox")
+logger: Log = Log("es_django.inbox")
 
 BATCH = 500
 """The highest number of messages that one run hands over, so that a backlog does not flood the broker."""

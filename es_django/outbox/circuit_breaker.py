@@ -3,17 +3,17 @@
 Each process has its own circuit breakers, because one process may reach a destination that another cannot reach.
 """
 
-import logging
 import time
 from typing import NamedTuple
 
 from django.core.signals import setting_changed
 
 from es_django import conf
+from es_django.core.logs import Log
 from es_django.outbox.errors import DestinationUnreachable, PublishError
 from es_django.outbox.retry_policy import seconds_open
 
-logger: logging.Logger = logging.getLogger("es_django.outbox")
+logger: Log = Log("es_django.outbox")
 
 SAME_PROBE = 10
 """The consecutive failures of a destination from which on each probe takes another message."""
@@ -61,7 +61,8 @@ def record_failure(destination: str, error: PublishError) -> None:
     before = _circuits.get(destination)
     if before is None:
         ids = {"destination": destination}
-        logger.error("destination %s accepts no messages, and they wait: %s", destination, error, extra=ids)
+        message = "destination %s accepts no messages, and they wait: %s"
+        logger.error(message, destination, error, exc_info=error, extra=ids)
     failures = before.failures + 1 if before is not None else 1
     seconds = seconds_open(failures, conf.settings().outbox_of(destination))
     if isinstance(error, DestinationUnreachable) and error.retry_after is not None:

@@ -3,7 +3,6 @@
 Without renewal, the lease of a slow batch would expire, and other workers would publish its messages as well.
 """
 
-import logging
 import time
 from collections.abc import Sequence
 from threading import Event, Thread
@@ -13,9 +12,10 @@ from typing import Self
 from django.db import connections
 
 from es_django.core.errors import EsDjangoError
+from es_django.core.logs import Log
 from es_django.outbox.port import Claim, OutboxStore
 
-logger: logging.Logger = logging.getLogger("es_django.outbox")
+logger: Log = Log("es_django.outbox")
 
 THREAD_NAME = "es_django claim heartbeat"
 PATIENCE = 10.0

@@ -1,15 +1,15 @@
 """The transitions that an operator may ask for. Each changed message is logged with the operator's name."""
 
-import logging
 from collections.abc import Iterable
 from uuid import UUID
 
 from es_django.core.chunks import chunks
+from es_django.core.logs import Log
 from es_django.core.validation import require_operator
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.states import Transition
 
-logger: logging.Logger = logging.getLogger("es_django.outbox")
+logger: Log = Log("es_django.outbox")
 
 
 def requeue(message_ids: Iterable[UUID], *, by: str) -> list[UUID]:

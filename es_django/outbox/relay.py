@@ -5,7 +5,6 @@ publishes their messages again: delivery is at least once. A message is sent onl
 destination and key have been published or given up.
 """
 
-import logging
 import os
 import socket
 import time
@@ -17,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from es_django import conf
 from es_django.core.errors import EsDjangoError
 from es_django.core.instrumentation import Kind, Work
+from es_django.core.logs import Log
 from es_django.core.serialization import storable_text
 from es_django.outbox import circuit_breaker
 from es_django.outbox.backends import outbox_store
@@ -24,11 +24,12 @@ from es_django.outbox.errors import ClaimLost, DestinationUnreachable, PublishEr
 from es_django.outbox.heartbeat import Heartbeat
 from es_django.outbox.port import Claim, OutboxStore, Settlement
 from es_django.outbox.publishers import Publisher, publisher_for
-from es_django.outbox.retry_policy import exhausted, is_about_destination, outage
+from es_django.outbox.retry_policy import decide, exhausted, is_about_destination, outage
 from es_django.outbox.second_worker import SecondWorker
+from es_django.outbox.states import Transition
 from es_django.store.errors import StorageError
 
-logger: logging.Logger = logging.getLogger("es_django.outbox")
+logger: Log = Log("es_django.outbox")
 
 CALL_SIZE = 100
 """The highest number of messages in one call of a publisher."""
@@ -117,6 +118,9 @@ def _relay_batch(destination: str, is_over: Callable[[], bool]) -> tuple[int, in
             logger.warning("%s: the message will be published again", lost, extra=_ids(settlement.claim))
         elif settlement.tried and settlement.error is None:
             published += 1
+        elif decide(settlement, limits).transition is Transition.DEAD_LETTER:
+            known, error = settlement.claim.message.message_id, settlement.error
+            logger.error("message %s is dead: %s", known, error, exc_info=error, extra=_ids(settlement.claim))
     return len(claims), published
 
 

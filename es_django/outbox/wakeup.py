@@ -5,7 +5,6 @@ A wakeup is only a hint: the messages are safe in the database. If a wakeup is l
 many commits share one wakeup.
 """
 
-import logging
 import os
 import time
 import weakref
@@ -17,10 +16,11 @@ import kombu
 from django.db import connections
 
 from es_django.celery_app import NoCeleryApp, project_app
+from es_django.core.logs import Log
 from es_django.outbox.publishers.thread_local import BrokerPerThread
 from es_django.store.hooks import after_messages
 
-logger: logging.Logger = logging.getLogger("es_django.outbox")
+logger: Log = Log("es_django.outbox")
 
 RELAY_TASK = "es_django.relay_outbox"
 EXPIRES = 5.0

@@ -6,7 +6,6 @@
    An operator resumes the projection or skips the event.
 """
 
-import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -15,6 +14,7 @@ from django.db.models.functions import Now
 
 from es_django import conf
 from es_django.core.errors import EsDjangoError
+from es_django.core.logs import Log
 from es_django.core.retryability import is_retryable
 from es_django.core.serialization import storable_text
 from es_django.models import CheckpointStatus, ProjectionCheckpoint
@@ -22,7 +22,7 @@ from es_django.projections.checkpoints import checkpoints_of, save
 from es_django.projections.states import transition
 from es_django.store.error_translation import storage_errors
 
-logger: logging.Logger = logging.getLogger("es_django.projections")
+logger: Log = Log("es_django.projections")
 
 
 def record_failure(before: ProjectionCheckpoint, positions: Sequence[int], error: BaseException) -> bool:
@@ -58,7 +58,8 @@ def record_failure(before: ProjectionCheckpoint, positions: Sequence[int], error
         message = "projection %s failed up to position %s, trying smaller batches to find the event: %r"
         logger.warning(message, before, positions[-1], error, extra=ids)
     else:
-        logger.error("projection %s failed at position %s: %r", before, position, error, extra=ids)
+        outcome = "is failed and stops" if checkpoint.status == CheckpointStatus.FAILED else "failed, and tries again"
+        logger.error("projection %s %s at position %s: %r", before, outcome, position, error, exc_info=error, extra=ids)
     return is_ambiguous
 
 

@@ -22,13 +22,13 @@ A step that fails rolls the whole hand-over back. A runner retries its hand-over
 rebuild raises the error to its caller.
 """
 
-import logging
 from datetime import timedelta
 
 from django.db import connections, transaction
 from django.db.models.functions import Now
 
 from es_django import conf
+from es_django.core.logs import Log
 from es_django.core.retryability import ends_process
 from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections.base import Projection
@@ -48,7 +48,7 @@ from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.database import DatabaseEventStore
 from es_django.store.error_translation import storage_errors
 
-logger: logging.Logger = logging.getLogger("es_django.projections")
+logger: Log = Log("es_django.projections")
 
 MAX_REMAINING = 100
 """The highest number of events that a hand-over applies while appends wait."""

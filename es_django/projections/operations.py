@@ -1,12 +1,12 @@
 """Operations on a projection: pause, resume, and skip an event. Each writes a log record that names the operator."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.db import connections, transaction
 
 from es_django import conf
+from es_django.core.logs import Log
 from es_django.core.validation import require_operator
 from es_django.models import CheckpointStatus, ProjectionCheckpoint, SkippedEvent
 from es_django.projections.base import Projection, projection_named
@@ -16,7 +16,7 @@ from es_django.projections.handover import pause_checkpoint
 from es_django.projections.states import transition
 from es_django.store.error_translation import storage_errors
 
-logger: logging.Logger = logging.getLogger("es_django.projections")
+logger: Log = Log("es_django.projections")
 
 STOPPED = (CheckpointStatus.PAUSED, CheckpointStatus.FAILED)
 

@@ -4,11 +4,10 @@ A rebuild repeats no side effect (see `side_effects`). While an inline projectio
 event is still applied once (see `handover`).
 """
 
-import logging
-
 from django.db import connections
 
 from es_django import conf
+from es_django.core.logs import Log
 from es_django.core.validation import require_operator
 from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections.base import Projection, projection_named
@@ -21,7 +20,7 @@ from es_django.projections.states import transition
 from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.error_translation import storage_errors
 
-logger: logging.Logger = logging.getLogger("es_django.projections")
+logger: Log = Log("es_django.projections")
 
 
 def start_rebuild(name: str, *, by: str) -> bool:

@@ -4,7 +4,6 @@ Each batch is one transaction that writes the read model and the checkpoint, so 
 nothing. One runner at a time locks a checkpoint; other runners leave its partition out.
 """
 
-import logging
 import random
 import time
 from collections import deque
@@ -14,6 +13,7 @@ from copy import copy
 from django.db import connections
 
 from es_django import conf
+from es_django.core.logs import Log
 from es_django.core.replay_errors import ReplayError
 from es_django.core.retryability import ends_process
 from es_django.models import CheckpointStatus, ProjectionCheckpoint
@@ -28,7 +28,7 @@ from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.error_translation import storage_errors
 from es_django.store.reads import Page, Partition
 
-logger: logging.Logger = logging.getLogger("es_django.projections")
+logger: Log = Log("es_django.projections")
 
 
 def run_projections(*, seconds: float = 20.0) -> int:

@@ -7,7 +7,6 @@ this was forgotten, `es_verify` finds the wrong snapshots.
 """
 
 import hashlib
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final, get_origin, get_type_hints
 
@@ -16,10 +15,11 @@ import msgspec
 from es_django.core.aggregates import Aggregate
 from es_django.core.equality import changed, shared
 from es_django.core.errors import DefinitionError, EsDjangoError
+from es_django.core.logs import Log
 from es_django.core.registry import EventType, registry
 from es_django.core.serialization import encode_payload
 
-logger: logging.Logger = logging.getLogger("es_django.snapshots")
+logger: Log = Log("es_django.snapshots")
 
 _WITHOUT_EFFECT: Final = frozenset({"title", "description", "examples", "default", "required"})
 """Parts of a JSON schema that come from docstrings and default values, which do not change the stored JSON."""

@@ -60,7 +60,7 @@ def tables(*made: Any) -> Iterator[None]:
 
 
 class TestForeignKeysOfOthers:
-    @pytest.mark.parametrize("on_delete", CONSTRAINED, ids=str)
+    @pytest.mark.parametrize("on_delete", CONSTRAINED, ids=lambda each: getattr(each, "__name__", str(each)))
     def test_fault_a4_an_enforced_foreign_key_is_refused_by_name_whatever_it_does(self, on_delete: Any) -> None:
         with isolate_apps("tests"):
             total = model("Total")
@@ -68,7 +68,7 @@ class TestForeignKeysOfOthers:
             assert blocking_foreign_keys([total]) == ["tests.Order.total"]
             assert "tests.Order.total" in obstacles([total], "default")[0]
 
-    @pytest.mark.parametrize("on_delete", CONSTRAINED[:7], ids=str)
+    @pytest.mark.parametrize("on_delete", CONSTRAINED[:7], ids=lambda each: getattr(each, "__name__", str(each)))
     def test_fault_a4_a_foreign_key_that_is_not_enforced_keeps_its_value(self, on_delete: Any) -> None:
         with isolate_apps("tests"):
             total = model("Total")

@@ -67,11 +67,11 @@ def publisher_for(destination: str) -> Publisher:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ImportError):
         package = (error.name or "").partition(".")[0]
         if package in _EXTRA_OF_PACKAGE:
             extra = _EXTRA_OF_PACKAGE[package]
-            return f'{package} is not installed: install it with pip install "es-django[{extra}]"'
+            return f'{package} cannot be used ({error}): install it with pip install -U "es-django[{extra}]"'
     return str(error) if isinstance(error, ImproperlyConfigured) else repr(error)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import kombu
-import redis  # noqa: F401  # if the package is missing, fail here; kombu would fail only when it connects
 from django.core.exceptions import ImproperlyConfigured
+from redis import Redis  # noqa: F401  # if the package is missing, fail here; kombu would fail only when it connects
 
 from es_django import conf
 from es_django.messages.message import Message

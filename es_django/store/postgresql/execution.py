@@ -5,15 +5,15 @@ parts, every statement goes through Django's cursor, with the same rows and erro
 (`DEBUG`) also go through Django's cursor, because the log needs the text that the cursor makes.
 """
 
-import logging
 from collections.abc import Callable
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from es_django.core.logs import Log
 from es_django.store.postgresql import plain_cursor
 from es_django.store.postgresql.plain_cursor import Parameters, Rows
 
-logger: logging.Logger = logging.getLogger(__name__)
+logger: Log = Log(__name__)
 
 Fetch = Callable[[BaseDatabaseWrapper, str, Parameters, bool], Rows]
 

@@ -113,7 +113,7 @@ class TestExtras:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, package, None)
         use(settings, publisher, GOOD[publisher])
-        with pytest.raises(ImproperlyConfigured, match=rf'{package} is not installed.*"es-django\[{extra}\]"'):
+        with pytest.raises(ImproperlyConfigured, match=rf'{package} cannot be used.*"es-django\[{extra}\]"'):
             publisher_for("tests")
 
     def test_the_package_needs_no_extra(self, tmp_path: Path) -> None:
