@@ -88,8 +88,11 @@ class InboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ren
 
 
 class IngressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
+    """Settings of the ingress. A request is handled before it is answered, so `max_events` bounds its time."""
+
     secrets: tuple[Secret, ...] = ()
     max_bytes: Count = 1_048_576
+    max_events: Count = 100
     strict: bool = True
 
 

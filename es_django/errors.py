@@ -16,6 +16,7 @@ from es_django.core.replay_errors import UnknownEventType as UnknownEventType
 from es_django.core.replay_errors import UnsupportedEventVersion as UnsupportedEventVersion
 from es_django.core.replay_errors import UpcastError as UpcastError
 from es_django.core.retryability import is_retryable as is_retryable
+from es_django.inbox.errors import BatchTooLarge as BatchTooLarge
 from es_django.inbox.errors import HandlerInterrupted as HandlerInterrupted
 from es_django.inbox.errors import HandlerRejected as HandlerRejected
 from es_django.inbox.errors import HandlerRetry as HandlerRetry

@@ -96,6 +96,7 @@ PERMANENT: list[Exception] = [
     errors.ClaimLost(UUID(int=1), "worker"),
     errors.HandlerRejected("never"),
     errors.InvalidCloudEvent("it has no id"),
+    errors.BatchTooLarge(8000, 100),
     errors.NotReplayable("mailer", "1", "it is handled"),
     errors.PublishError("never", retryable=False),
     errors.PayloadError("Deposited", "amount", "nan is not a JSON number"),

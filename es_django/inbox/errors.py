@@ -22,6 +22,17 @@ class HandlerInterrupted(EsDjangoError):
 
 
 @dataclass(eq=False)
+class BatchTooLarge(EsDjangoError):
+    """A batch has more events than the ingress takes in one request. None of them was handled."""
+
+    events: int
+    limit: int
+
+    def __str__(self) -> str:
+        return f"the batch has {self.events} events, more than MAX_EVENTS ({self.limit}): send it in smaller batches"
+
+
+@dataclass(eq=False)
 class NotReplayable(EsDjangoError):
     """The message cannot be replayed, because it is not dead or has no handler. Nothing was changed."""
 

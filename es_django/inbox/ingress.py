@@ -11,6 +11,7 @@ from django.views.decorators.http import require_POST
 
 from es_django import conf
 from es_django.core.logs import Log
+from es_django.inbox.errors import BatchTooLarge
 from es_django.inbox.parsing import read_messages
 from es_django.inbox.processing import handle
 from es_django.inbox.receipts import Outcome
@@ -39,7 +40,7 @@ def ingress(request: HttpRequest) -> HttpResponse:
     | 403 | no secret is configured |
     | 404 | no handler takes this type, and the setting STRICT is on |
     | 409 | other content with the same source and id was handled before; this event is refused, and kept as dead |
-    | 413 | the body is longer than MAX_BYTES |
+    | 413 | the body is longer than MAX_BYTES, or a batch has more than MAX_EVENTS events; no event was handled |
     | 422 | a handler failed with an error that is not retryable; the event is kept as dead |
     | 503 | the sender must send the request again after `Retry-After` seconds |
 
@@ -68,11 +69,13 @@ def _respond(request: HttpRequest) -> HttpResponse:
         return _refusal(403, "messages are not accepted here: no secret is configured")
     body = _body(request, limits.max_bytes)
     if body is None:
-        return _refusal(413, f"the body is longer than {limits.max_bytes} bytes")
+        return _refusal(413, f"the body is longer than MAX_BYTES ({limits.max_bytes} bytes)")
     if not is_signed(request.headers, body):
         return _refusal(401, "the signature is not valid")
     try:
-        messages = read_messages(request.headers, body)
+        messages = read_messages(request.headers, body, max_events=limits.max_events)
+    except BatchTooLarge as error:
+        return _refusal(413, str(error))
     except InvalidCloudEvent as error:
         return _refusal(400, str(error))
     outcome = max((handle(message) for message in messages), default=Outcome.HANDLED)

@@ -14,6 +14,7 @@ from cloudevents.core.formats.json import JSONFormat
 
 from es_django.core.errors import PayloadError
 from es_django.core.serialization import encode_payload
+from es_django.inbox.errors import BatchTooLarge
 from es_django.messages.cloudevents import JSON, from_cloudevent, make_cloudevent
 from es_django.messages.errors import InvalidCloudEvent
 from es_django.messages.message import Message
@@ -21,17 +22,19 @@ from es_django.messages.message import Message
 STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 
 
-def read_messages(headers: Mapping[str, str], body: bytes) -> list[Message]:
+def read_messages(headers: Mapping[str, str], body: bytes, *, max_events: int) -> list[Message]:
     """Return the messages of a request's CloudEvents: one message, or several if the request is a batch.
 
-    Raise `InvalidCloudEvent` if an event is malformed, or if a database cannot store it.
+    Raises:
+        InvalidCloudEvent: An event is malformed, or a database cannot store it.
+        BatchTooLarge: The request is a batch of more than `max_events` events.
     """
     content_type = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
     media_type = content_type.partition(";")[0].strip().lower()
     request = HTTPMessage(dict(headers), body)
     try:
         if media_type == BATCH:
-            events = _batch(body)
+            events = _batch(body, max_events)
         elif media_type == STRUCTURED:
             events = [from_structured(request, _format, make_cloudevent)]
         elif media_type.startswith("application/cloudevents"):
@@ -74,10 +77,12 @@ class _StrictJSON(JSONFormat):
 _format = _StrictJSON()
 
 
-def _batch(body: bytes) -> list[BaseCloudEvent]:
+def _batch(body: bytes, max_events: int) -> list[BaseCloudEvent]:
     events = _strict_json(body)
     if not isinstance(events, list):
         raise InvalidCloudEvent("a batch must be a JSON array")
+    if len(events) > max_events:
+        raise BatchTooLarge(len(events), max_events)
     return [_event(fields) for fields in events]
 
 

@@ -270,6 +270,26 @@ class TestSizes:
 
 
 class TestBatches:
+    @pytest.mark.parametrize(("options", "limit"), [({}, 100), ({"MAX_EVENTS": 2}, 2)])
+    def test_fault_c4_a_batch_beyond_the_limit_is_answered_with_413_and_none_of_it_is_handled(
+        self, options: dict[str, int], limit: int, settings: Settings
+    ) -> None:
+        configure(settings, **options)
+        consumer("mailer")
+        events = [fields(id=str(number)) for number in range(limit + 1)]
+        response = send_batch(*events)
+        assert response.status_code == 413
+        text = f"the batch has {limit + 1} events, more than MAX_EVENTS ({limit}): send it in smaller batches\n"
+        assert response.content.decode() == text
+        assert (effects(), receipts()) == (0, {})
+        assert send_batch(*events[:limit]).status_code == 204
+        assert effects() == limit
+
+    def test_fault_c4_the_limit_counts_before_the_events_are_read(self, settings: Settings) -> None:
+        assert post("[" + ",".join(["[]"] * 300_000) + "]", BATCH).status_code == 413
+        assert post("[" * 300_000, BATCH).status_code == 400
+        assert post(json.dumps([fields(data=[])]).replace("[]", "[" * 5_000 + "]" * 5_000), BATCH).status_code == 400
+
     def test_each_event_of_a_batch_is_handled_independently(self) -> None:
         handled = list[Any]()
 

@@ -15,7 +15,8 @@ BINARY = {"ce-specversion": "1.0", "ce-id": "17", "ce-type": "tests.noted", "ce-
 
 
 def read(body: str | bytes, content_type: str = STRUCTURED, **headers: str) -> list[Message]:
-    return read_messages({"Content-Type": content_type, **headers}, body if isinstance(body, bytes) else body.encode())
+    content = body if isinstance(body, bytes) else body.encode()
+    return read_messages({"Content-Type": content_type, **headers}, content, max_events=100)
 
 
 def read_one(**attributes: Any) -> Message:
@@ -25,7 +26,9 @@ def read_one(**attributes: Any) -> Message:
 
 def read_binary(body: bytes, content_type: str | None = "application/json", **headers: str | None) -> Message:
     given = {**BINARY, "Content-Type": content_type, **{f"ce-{name}": value for name, value in headers.items()}}
-    (message,) = read_messages({name: value for name, value in given.items() if value is not None}, body)
+    (message,) = read_messages(
+        {name: value for name, value in given.items() if value is not None}, body, max_events=100
+    )
     return message
 
 
