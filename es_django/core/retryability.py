@@ -1,13 +1,9 @@
 """Decide whether an exception is retryable, and whether it ends the process."""
 
 from es_django.core.client_errors import client_error_is_retryable
+from es_django.core.database_errors import decision_on
 from es_django.core.errors import EsDjangoError
 
-_RETRYABLE_SQLSTATE_CLASSES = ("08", "53")
-"""Connection errors and insufficient resources."""
-_RETRYABLE_SQLSTATES = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
-"""Serialization failure, deadlock, lock not available, and three errors of a server that shuts down or starts up."""
-_SQLITE_BUSY, _SQLITE_LOCKED = 5, 6
 _RETRYABLE_NAMES = (
     *("OperationalError", "InterfaceError"),  # PEP 249, and kombu
     *("ConnectionError", "TimeoutError", "gaierror", "URLError"),  # Python, redis, requests
@@ -24,7 +20,7 @@ def is_retryable(error: BaseException) -> bool:
     The exception may come from any code, such as this package, Django, a database driver or a broker client:
 
     - An error of this package is judged by its attribute `retryable`.
-    - A database error is judged by its SQLSTATE or SQLite error code. Only `forbids_transactions` needs its text.
+    - A database error is judged by its SQLSTATE or SQLite error code, as `database_errors` lists.
     - An error of a common HTTP, mail or cloud client is judged by its class and by the status of its response.
     - Any other error is judged by the names of its class and base classes. Lost connections, refused connections and
       timeouts are retryable.
@@ -32,24 +28,10 @@ def is_retryable(error: BaseException) -> bool:
     if isinstance(error, EsDjangoError):
         return error.retryable
     driver_error = error.__cause__ if _is_a(error, "Error") and error.__cause__ is not None else error
-    sqlstate: str | None = getattr(driver_error, "sqlstate", None)
-    if sqlstate is not None:
-        if forbids_transactions(driver_error):
-            return False
-        return sqlstate in _RETRYABLE_SQLSTATES or sqlstate.startswith(_RETRYABLE_SQLSTATE_CLASSES)
-    sqlite_code: int | None = getattr(driver_error, "sqlite_errorcode", None)
-    if sqlite_code is not None:
-        return sqlite_code & 0xFF in (_SQLITE_BUSY, _SQLITE_LOCKED)
+    if (decision := decision_on(driver_error)) is not None:
+        return decision.retryable
     known = client_error_is_retryable(driver_error)
     return _is_a(driver_error, *_RETRYABLE_NAMES) if known is None else known
-
-
-def forbids_transactions(driver_error: BaseException | None) -> bool:
-    """Return whether PgBouncer refused a transaction because its `pool_mode` is `statement`.
-
-    PgBouncer gives all its errors the same SQLSTATE, so only the text shows that a retry cannot succeed.
-    """
-    return getattr(driver_error, "sqlstate", None) == "08P01" and "statement pooling mode" in str(driver_error)
 
 
 def _is_a(error: BaseException, *names: str) -> bool:

@@ -11,8 +11,9 @@ import msgspec
 from django.db import Error as DatabaseFailure
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from es_django.core.database_errors import decision_on
 from es_django.core.errors import EsDjangoError
-from es_django.core.retryability import forbids_transactions, is_retryable
+from es_django.core.retryability import is_retryable
 from es_django.store.commit_tracking import is_after_commit
 from es_django.store.errors import ConcurrencyError, DuplicateEvent, DuplicateMessage, LogOutOfOrder, StorageError
 
@@ -97,20 +98,14 @@ def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
     reason = diagnosis.message_primary if diagnosis is not None and diagnosis.message_primary else str(failure)
     if diagnosis is not None and (advice := _OUT_OF_ORDER.get(diagnosis.constraint_name)):
         return LogOutOfOrder(operation, False, f"{reason}. {advice}")
-    if getattr(failure.__cause__, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
-        reason += (
-            ". The role of the connection needs SELECT, INSERT, UPDATE and DELETE on the tables of es_django, and "
-            "USAGE on their sequences"
-        )
-    if forbids_transactions(failure.__cause__):
-        reason += ". es_django needs transactions: set the pooler's pool_mode to transaction or session"
+    decision = decision_on(failure.__cause__ or failure)
+    if decision is not None and decision.remedy:
+        reason += f". {decision.remedy}"
     return StorageError(operation, is_retryable(failure), reason)
 
 
 _IN_ERROR = 3
 """The value of psycopg.pq.TransactionStatus.INERROR. It is not imported, because SQLite projects may lack psycopg."""
-
-_INSUFFICIENT_PRIVILEGE = "42501"
 
 _OUT_OF_ORDER = {
     "es_django_event_pkey": "The sequence of positions is behind the table: run manage.py es_verify, which names the "

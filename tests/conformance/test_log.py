@@ -320,12 +320,12 @@ class TestSafeEnd:
             assert not caught.value.retryable
 
     @pytest.mark.requires_postgresql
-    def test_reading_the_log_on_a_replica_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_fault_b1_reading_the_log_on_a_replica_is_retryable(self, monkeypatch: pytest.MonkeyPatch) -> None:
         as_replica = postgresql.END_OF_LOG.replace("pg_is_in_recovery()", "true")
         monkeypatch.setattr(postgresql, "END_OF_LOG", as_replica)
         with pytest.raises(StorageError, match="a replica does not know which appends are in flight") as caught:
             event_store.read_all()
-        assert not caught.value.retryable
+        assert caught.value.retryable
 
     def test_the_log_ends_at_the_safe_end(self) -> None:
         def end() -> int:

@@ -93,7 +93,8 @@ class PostgresqlEventStore(DatabaseEventStore):
                 raise StorageError("read the log", False, reason)
             if is_replica:
                 reason = "a replica does not know which appends are in flight: read the log on the primary"
-                raise StorageError("read the log", False, reason)
+                # After a failover, the replica is promoted, or the connection leads to the new primary.
+                raise StorageError("read the log", True, reason)
             if problems := problems_of_sequence("es_django_event", "position", *facts):
                 raise LogOutOfOrder("read the log", False, "; ".join(problems))
             ((floor,),) = self._fetch(sql.LOWEST_FLOOR, {})
