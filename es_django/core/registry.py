@@ -18,6 +18,7 @@ from es_django.core.replay_errors import (
     UnsupportedEventVersion,
     UpcastError,
 )
+from es_django.core.shape import Difference, Shape
 from es_django.core.streams import StreamId, require_name
 from es_django.core.validation import require_count
 
@@ -47,8 +48,17 @@ class EventType:
         # A class registers itself before its fields are defined, so the decoder is built on first use.
         return msgspec.json.Decoder(self.cls)
 
+    @cached_property
+    def _shape(self) -> Shape | None:
+        """The keys that a payload must have, or None if the decoder already proves them."""
+        shape = Shape(self.cls)
+        return None if shape.is_certain else shape
+
     def round_trip(self, event: Any, data: str) -> Any:
-        """Decode `data`, which is `event` as JSON. Raise `PayloadError` unless the result equals `event`."""
+        """Decode `data`, which is `event` as JSON.
+
+        Raise `PayloadError` unless the result equals `event` and the stored event can be read.
+        """
         try:
             decoded = self._decoder.decode(data)
         except msgspec.MsgspecError as error:
@@ -62,6 +72,8 @@ class EventType:
         if not is_equal:
             changed = [name for name in event.__struct_fields__ if getattr(event, name) != getattr(decoded, name)]
             raise PayloadError(self.name, ", ".join(changed), "would be read back as a different value")
+        if self._shape is not None and (difference := self._shape.difference(data)):
+            raise PayloadError(self.name, *difference)
         return decoded
 
     @cached_property
@@ -86,11 +98,18 @@ class EventType:
 
     def decode(self, data: str, schema_version: int) -> list[Any]:
         if schema_version == self.version:
-            return [self._decoder.decode(data)]
+            event = self._decoder.decode(data)
+            if self._shape is not None and (difference := self._shape.difference(data)):
+                raise _OtherShape(self, schema_version, difference)
+            return [event]
         payloads = [msgspec.json.decode(data)]
         for version in range(schema_version, self.version):
             payloads = [result for payload in payloads for result in self._upcast(payload, version)]
-        return [msgspec.convert(payload, type=self.cls, str_keys=True) for payload in payloads]
+        events = [msgspec.convert(payload, type=self.cls, str_keys=True) for payload in payloads]
+        for payload in payloads:
+            if self._shape is not None and (difference := self._shape.difference_of(payload)):
+                raise _OtherShape(self, schema_version, difference)
+        return events
 
     def _upcast(self, payload: dict[str, Any], version: int) -> list[dict[str, Any]]:
         try:
@@ -112,6 +131,19 @@ def _sensitive_fields(cls: type[msgspec.Struct]) -> frozenset[str]:
 
 class _UpcasterFailed(Exception):
     """The wrapper around an upcaster's error, which distinguishes it from an error of the decoder."""
+
+
+class _OtherShape(Exception):
+    """The payload has a key that the class does not have, or lacks a key for which a default would stand in."""
+
+    def __init__(self, event_type: EventType, schema_version: int, difference: Difference) -> None:
+        path, reason = difference
+        remedy = (
+            f"raise Meta.version of {event_type.cls.__name__} and add an upcaster"
+            if schema_version == event_type.version
+            else "let an upcaster give the payload the keys of the current class"
+        )
+        super().__init__(f"{path} {reason} (schema version {schema_version}): {remedy}")
 
 
 def _as_list(upcast: dict[str, Any] | list[dict[str, Any]]) -> list[dict[str, Any]]:

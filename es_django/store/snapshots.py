@@ -18,6 +18,7 @@ from es_django.core.errors import DefinitionError, EsDjangoError
 from es_django.core.logs import Log
 from es_django.core.registry import EventType, registry
 from es_django.core.serialization import encode_payload
+from es_django.core.shape import Shape
 
 logger: Log = Log("es_django.snapshots")
 
@@ -38,6 +39,7 @@ class SnapshotCodec:
         self._types = {name: _json_type(aggregate, hint) for name, hint in hints.items()}
         fields = [(name, hint | msgspec.UnsetType, msgspec.UNSET) for name, hint in hints.items()]
         self._state = msgspec.defstruct("State", fields, forbid_unknown_fields=True)
+        self._shape = Shape(self._state)
         self._aggregate = aggregate
         self._cached_schema: tuple[int, str] | None = None
 
@@ -85,6 +87,8 @@ class SnapshotCodec:
         try:
             state = msgspec.json.decode(encoded, type=self._state)
         except msgspec.MsgspecError:
+            return None
+        if self._shape.difference(encoded):
             return None
         return {name: value for name in self._types if (value := getattr(state, name)) is not msgspec.UNSET}
 
