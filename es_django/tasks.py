@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from celery import Task, shared_task
 from celery.exceptions import Reject
+from django.db import close_old_connections
 
 from es_django import conf
 from es_django.core.logs import Log
@@ -28,8 +29,11 @@ from es_django.store.errors import StorageError
 
 logger: Log = Log("es_django.outbox")
 
-REQUEUE_PAUSE = 5.0
-"""Seconds for which a worker keeps a message that the database cannot take, before the broker delivers it again."""
+TRIES, PAUSE = 20, 1.0
+"""How often a worker tries to store a message, and the seconds between, before the broker has to deliver it again.
+
+A quorum queue of RabbitMQ drops a message that was returned 20 times, so a message is not returned at once.
+"""
 
 # The tasks that beat sends. Each option is set here, because the project's setting for all tasks could stop them:
 # - The time limits free a worker whose publisher or projection hangs, and the next run repeats the work. Celery refuses
@@ -122,18 +126,24 @@ def handle_message(
     """
     request: Any = self.request
     is_delivered = not (request.called_directly or request.is_eager)
-    try:
-        receive(message, consumer=consumer, after=after, route=_route(request) if is_delivered else None)
-    except Exception as error:
-        if not is_delivered:
-            raise
-        Log("es_django.inbox").exception(
-            "a message could not be stored, so the broker delivers it again in %.0f s",
-            REQUEUE_PAUSE,
-            extra={"message_id": request.id},
-        )
-        time.sleep(REQUEUE_PAUSE)
-        raise Reject(error, requeue=True) from error
+    if not is_delivered:
+        receive(message, consumer=consumer, after=after)
+        return
+    route, failures = _route(request), 0
+    while True:
+        try:
+            receive(message, consumer=consumer, after=after, route=route)
+            return
+        except Exception as error:
+            failures += 1
+            is_last = failures >= TRIES or not isinstance(error, StorageError)
+            ids, log = {"message_id": request.id, "attempt": failures}, Log("es_django.inbox")
+            if is_last:
+                log.exception("a message could not be stored, so it goes back to the broker", extra=ids)
+                raise Reject(error, requeue=True) from error
+            log.warning("a message could not be stored, trying again in %g s: %s", PAUSE, error, extra=ids)
+        time.sleep(PAUSE)
+        close_old_connections()
 
 
 def _route(request: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import msgspec
 from django.db import connections
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils.translation import ngettext
 
@@ -25,6 +25,9 @@ from es_django.projections.errors import ModeChanged
 from es_django.store.backends import store_for
 from es_django.store.error_translation import storage_errors
 from es_django.store.errors import LogOutOfOrder
+
+LONG_HANDLER = 3600
+"""Seconds after which a handler that still runs is taken for lost, if no sweep has said so."""
 
 
 class LogHealth(msgspec.Struct, frozen=True):
@@ -142,7 +145,7 @@ def _overdue_retries(max_lag: float) -> list[str]:
     overdue = InboxReceipt.objects.using(conf.settings().database).filter(
         status__in=(handling, retrying), retry_at__lt=Now() - timedelta(seconds=max_lag)
     )
-    overdue = overdue.filter(status=retrying)
+    overdue = overdue.filter(Q(status=retrying) | Q(retry_at__lt=Now() - timedelta(seconds=max_lag + LONG_HANDLER)))
     count = overdue[: lag.MOST].count()
     if not count:
         return []

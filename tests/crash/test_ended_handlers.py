@@ -104,3 +104,29 @@ class TestEndedHandlers:
         assert receipts["deadly"].last_error == LOST
         assert receipts["deadly"].attempts == 3
         assert 1 <= len((tmp_path / "deaths").read_text()) <= 3
+
+
+class TestRestartedWorkers:
+    def test_fault_b3_messages_that_wait_for_their_retry_survive_workers_that_are_restarted(
+        self, rabbitmq_url: str, tmp_path: Path
+    ) -> None:
+        count = 20
+        with queue_on(rabbitmq_url, tmp_path) as queue:
+            messages = [queue.send("tests.later") for _ in range(count)]
+            waiting = InboxReceipt.objects.filter(status="retrying", attempts=1)
+            with queue.worker("--concurrency", "2") as worker:
+                worker.wait_until(lambda: waiting.count() == count, timeout=60)
+            for kill in (True, False, True):
+                fresh = queue.send("tests.harmless")
+                with queue.worker("--concurrency", "2") as worker:
+                    handled = InboxReceipt.objects.filter(message_id=str(fresh.message_id), status="handled")
+                    worker.wait_until(handled.exists, timeout=60)
+                    if not kill:
+                        worker.terminate()
+                        worker.exit_code(timeout=60)
+                assert waiting.count() == count
+            with queue.worker("--concurrency", "2") as worker:
+                queue.wait(worker, lambda: all_handled(count + 3))
+        found = InboxReceipt.objects.filter(message_id__in=[str(each.message_id) for each in messages])
+        assert set(found.values_list("attempts", flat=True)) == {2}
+        assert ProjectionCheckpoint.objects.count() == count

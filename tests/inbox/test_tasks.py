@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from typing import Any, cast
+from unittest.mock import Mock
 from uuid import uuid4
 
 import kombu
 import pytest
 from celery import current_app
-from celery.exceptions import Reject
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.signals import before_task_publish
 
 from es_django import StorageError, tasks
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def _without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "REQUEUE_PAUSE", 0)
+    monkeypatch.setattr(tasks, "PAUSE", 0)
 
 
 def deliver(message: Any, *, queue: str = "celery", redelivered: bool = False, **arguments: Any) -> None:
@@ -81,9 +82,31 @@ class TestRedelivery:
         with pytest.raises(Reject) as rejected:
             deliver(to_wire(make_message()))
         assert rejected.value.requeue  # type: ignore[attr-defined]
-        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        assert [record.levelname for record in caplog.records] == ["WARNING"] * (tasks.TRIES - 1) + ["ERROR"]
         with pytest.raises(StorageError):
             handle_message(to_wire(make_message()))
+
+    def test_a_message_is_stored_as_soon_as_the_database_answers_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        begin, failures = attempts.begin, [StorageError("begin an attempt", True)] * 3
+
+        def recovering(*args: Any, **kwargs: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return begin(*args, **kwargs)
+
+        monkeypatch.setattr(attempts, "begin", recovering)
+        consumer("mailer")
+        deliver(to_wire(make_message()))
+        assert (effects(), receipts()) == (1, {"mailer": "handled"})
+
+    def test_an_error_that_is_none_of_the_database_returns_the_message_at_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(attempts, "begin", Mock(side_effect=SoftTimeLimitExceeded()))
+        consumer("mailer")
+        with pytest.raises(Reject) as rejected:
+            deliver(to_wire(make_message()))
+        assert rejected.value.requeue  # type: ignore[attr-defined]
 
 
 class TestRetry:

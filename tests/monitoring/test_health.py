@@ -92,9 +92,9 @@ def add_dead_receipts(*message_ids: str) -> None:
         InboxReceipt.objects.create(consumer="mailer", message_id=message_id, status="dead", message={})
 
 
-def add_retry(due: timedelta) -> None:
+def add_retry(due: timedelta, status: str = "retrying") -> None:
     InboxReceipt.objects.create(
-        consumer="mailer", message_id=f"{due}", status="retrying", message={}, retry_at=timezone.now() + due
+        consumer="mailer", message_id=f"{due}", status=status, message={}, retry_at=timezone.now() + due
     )
 
 
@@ -368,3 +368,9 @@ class TestRetries:
         add_retry(-HOUR)
         (problem,) = health.status().problems
         assert problem.startswith("1 inbox message has been due for its retry for more than 60 s: does Celery beat run")
+
+    def test_fault_e1_a_lost_handler_that_no_sweep_finds_is_a_problem(self) -> None:
+        add_retry(-HOUR, "handling")
+        assert health.status().problems == []
+        add_retry(-2 * HOUR, "handling")
+        assert "1 inbox message has been due" in health.status().problems[0]

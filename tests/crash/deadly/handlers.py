@@ -10,7 +10,7 @@ from pathlib import Path
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from es_django import Message, handles
+from es_django import HandlerRetry, Message, handles
 from es_django.models import ProjectionCheckpoint
 from tests.processes import die
 
@@ -30,6 +30,15 @@ def kill_the_worker(message: Message) -> None:
 @handles("tests.harmless", consumer="harmless")
 def do_nothing(message: Message) -> None:
     pass
+
+
+@handles("tests.later", consumer="later")
+def fail_at_the_first_attempt(message: Message) -> None:
+    note = notes() / str(message.message_id)
+    ProjectionCheckpoint.objects.create(name=f"effect {message.message_id}")
+    if not note.exists():
+        note.touch()
+        raise HandlerRetry(after=3600)
 
 
 def _hang() -> None:
