@@ -11,6 +11,7 @@ from es_django.models import InboxReceipt, ProjectionCheckpoint
 from testproject.celery import app
 from tests.crash.deadly.handlers import ENDS
 from tests.crash.workers import queue_on
+from tests.inbox.deliveries import make_due
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -125,6 +126,7 @@ class TestRestartedWorkers:
                         worker.terminate()
                         worker.exit_code(timeout=60)
                 assert waiting.count() == count
+            make_due()
             with queue.worker("--concurrency", "2") as worker:
                 queue.wait(worker, lambda: all_handled(count + 3))
         found = InboxReceipt.objects.filter(message_id__in=[str(each.message_id) for each in messages])

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 
 from es_django import Message
 from es_django.inbox.attempts import LEASE
+from es_django.inbox.retries import HANDOVER
 from es_django.messages.message import to_wire
 from es_django.models import InboxReceipt
 from es_django.tasks import handle_message
@@ -65,7 +66,9 @@ class Queue:
         from es_django.tasks import retry_handlers
 
         def swept() -> bool:
-            make_due(InboxReceipt.objects.filter(status="retrying"))
+            # Send a message again that no worker took, but do not flood the queue with copies.
+            sent_before = Now() + timedelta(seconds=HANDOVER - 15)
+            make_due(InboxReceipt.objects.filter(status="retrying", retry_at__lte=sent_before))
             # Leave a worker the time to begin its handler's transaction.
             begun_before = Now() + timedelta(seconds=LEASE - 1)
             make_due(InboxReceipt.objects.filter(status="handling", retry_at__lte=begun_before))
