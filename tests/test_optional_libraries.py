@@ -50,7 +50,7 @@ print("checked")
 """
 
 OF_MONITORING = ["prometheus_client", "opentelemetry"]
-OF_PUBLISHERS = ["httpx", "nats", "redis"]
+OF_PUBLISHERS = ["httpcore", "nats", "redis"]
 CONTENTS = {
     "old": "",
     "broken": "raise ImportError('libssl.so.1.1: cannot open shared object file')",

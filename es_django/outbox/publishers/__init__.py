@@ -12,7 +12,7 @@ from es_django import conf
 from es_django.messages.message import Message
 from es_django.outbox.errors import PublishError, UnknownDestination
 
-_EXTRA_OF_PACKAGE = {"httpx": "webhooks", "standardwebhooks": "webhooks", "nats": "nats", "redis": "redis"}
+_EXTRA_OF_PACKAGE = {"httpcore": "webhooks", "standardwebhooks": "webhooks", "nats": "nats", "redis": "redis"}
 """For each optional package, the extra of es-django that installs it."""
 
 Outcomes = dict[int, PublishError | None]

@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from django.core.exceptions import ImproperlyConfigured
 
 ResultT = TypeVar("ResultT")
 
@@ -34,6 +37,20 @@ def _replace_thread() -> None:
 
 # A forked process has no copy of the thread, so it starts a new one.
 os.register_at_fork(after_in_child=_replace_thread)
+
+
+def require_real_threads(user: str) -> None:
+    """Raise `ImproperlyConfigured` if gevent or eventlet has replaced the threads of this process.
+
+    Their threads are greenlets of one thread. Django would see the running loop in each of them, and refuse every
+    query of the process.
+    """
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if (gevent and gevent.is_module_patched("threading")) or (eventlet and eventlet.is_monkey_patched("thread")):
+        raise ImproperlyConfigured(
+            f"{user} needs an event loop, so it does not work in a worker of the pools gevent and eventlet: run the "
+            "relay in a worker of another pool, or with manage.py es_relay"
+        )
 
 
 def run(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:

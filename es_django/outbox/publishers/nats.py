@@ -16,7 +16,7 @@ from es_django import conf
 from es_django.messages.message import Message
 from es_django.outbox.errors import DestinationUnreachable, PublishError
 from es_django.outbox.publishers import Publisher
-from es_django.outbox.publishers.event_loop import run
+from es_django.outbox.publishers.event_loop import require_real_threads, run
 from es_django.outbox.publishers.serializers import format_named
 from es_django.outbox.publishers.thread_local import PerThread
 
@@ -38,12 +38,16 @@ class NatsPublisher(Publisher):
     | `prefix` | the start of the subject; without a prefix, the subject is the message's type |
     | `format` | "cloudevents" (in structured mode) or "json" |
 
+    The client needs an event loop, so this publisher raises `ImproperlyConfigured` in a worker of the pools gevent and
+    eventlet. Its messages wait there.
+
     A message counts as published when a stream has acknowledged it. If a message is sent twice within the stream's
     `duplicate_window`, the stream stores it once. If no stream has the subject, the error is retryable, because a
     stream that has lost its leader gives the same error.
     """
 
     def __init__(self, url: str | Sequence[str], prefix: str = "", format: str = "cloudevents") -> None:
+        require_real_threads(type(self).__name__)
         if prefix and not SUBJECT.fullmatch(prefix):
             raise ImproperlyConfigured(f"the option prefix must start a NATS subject, like shop.orders, not {prefix!r}")
         servers = [url] if isinstance(url, str) else list(url)

@@ -4,11 +4,10 @@ This module resolves the host name, checks all its addresses, and connects to a 
 it does not matter if the name resolves to a private address a moment later.
 """
 
-import asyncio
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-import httpx
+from httpcore import ConnectError
 
 NAT64 = IPv6Network("64:ff9b::/96")
 
@@ -17,33 +16,18 @@ class PrivateAddress(Exception):
     """The host has an address outside the public Internet."""
 
 
-class PublicTransport(httpx.AsyncHTTPTransport):
-    """Connects to public addresses only."""
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        host = url.raw_host.decode("ascii")
-        # The certificate must match the host name, not the address. The Host header already holds the name.
-        extensions = {**request.extensions, "sni_hostname": host}
-        failure: httpx.TransportError = httpx.ConnectError("the host name has no address")
-        for address in await _public_addresses(host):
-            pinned = httpx.Request(
-                request.method,
-                url.copy_with(host=address),
-                headers=request.headers,
-                stream=request.stream,
-                extensions=extensions,
-            )
-            try:
-                return await super().handle_async_request(pinned)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                failure = error
-        raise failure
+def addresses_of(host: str) -> list[str]:
+    """Return the addresses of a host. Raise `ConnectError` if its name has none."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ConnectError("the host name cannot be resolved") from error
+    return [str(address[0]) for *_, address in found]
 
 
-async def _public_addresses(host: str) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    addresses = [str(address[0]) for *_, address in found]
+def public_addresses_of(host: str) -> list[str]:
+    """Return the addresses of a host. Raise `PrivateAddress` if one is private, and `ConnectError` if there is none."""
+    addresses = addresses_of(host)
     if not all(is_public(ip_address(address)) for address in addresses):
         raise PrivateAddress("the host has a private address; to send there, set the option allow_private")
     return addresses

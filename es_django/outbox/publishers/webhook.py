@@ -1,22 +1,34 @@
 """Send messages to an HTTP endpoint, signed as Standard Webhooks."""
 
-import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from socket import gaierror
+from threading import Thread
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
 
-import httpx
 from django.core.exceptions import ImproperlyConfigured
+from httpcore import (
+    URL,
+    ConnectError,
+    ConnectionPool,
+    ConnectTimeout,
+    Request,
+    Response,
+    TimeoutException,
+    default_ssl_context,
+)
 
 from es_django.messages.message import Message
 from es_django.messages.signatures import signer
 from es_django.outbox.errors import DestinationUnreachable, PublishError
 from es_django.outbox.publishers import Publisher
-from es_django.outbox.publishers.event_loop import run
+from es_django.outbox.publishers.http_connections import Connector
 from es_django.outbox.publishers.http_responses import FINAL_STATUSES, outcome_of
-from es_django.outbox.publishers.public_addresses import PrivateAddress, PublicTransport
+from es_django.outbox.publishers.public_addresses import PrivateAddress, addresses_of, public_addresses_of
 from es_django.outbox.publishers.serializers import format_named
 from es_django.outbox.publishers.thread_local import PerThread
 
@@ -26,6 +38,10 @@ MAX_RESPONSE_BYTES = 65536
 """At most this much of a response's body is read."""
 MAX_RESPONSE_SECONDS = 1.0
 """The longest time for which a response's body is read."""
+KEEP_ALIVE = 5.0
+"""For how many seconds an unused connection stays open."""
+IN_TARGET = "!$%&'()*+,/:;=?@[]~"
+"""Characters of a URL's path and query that are sent as they are."""
 
 
 class WebhookPublisher(Publisher):
@@ -63,72 +79,100 @@ class WebhookPublisher(Publisher):
     ) -> None:
         if timeout <= 0:
             raise ImproperlyConfigured(f"the option timeout must be more than 0 seconds, not {timeout!r}")
-        self._url = _endpoint(url)
+        self._endpoint = _endpoint(url)
         self._signer = signer(secret, "the option secret")
         self._timeout = timeout
         self._final_statuses = _statuses(final_statuses)
         self._format = format_named(format)
-        transport = httpx.AsyncHTTPTransport if allow_private else PublicTransport
-        verify = httpx.create_ssl_context()
-        self._client = PerThread(
-            lambda: _client(transport(verify=verify), timeout),
-            lambda client: run(client.aclose()),
+        # Each connection attempt gets a quarter of the time, so that other addresses of the host can be tried.
+        connector = Connector(addresses_of if allow_private else public_addresses_of, patience=timeout / 4)
+        trusted = default_ssl_context()
+        trusted.load_default_certs()
+        self._connections = PerThread(
+            lambda: ConnectionPool(trusted, keepalive_expiry=KEEP_ALIVE, network_backend=connector),
+            ConnectionPool.close,
         )
 
     def publish(self, messages: Sequence[Message]) -> Sequence[PublishError | None]:
-        return run(self._publish(self._client.get(), messages))
-
-    async def _publish(self, client: httpx.AsyncClient, messages: Sequence[Message]) -> list[PublishError | None]:
-        slots = asyncio.Semaphore(MAX_CONCURRENT)
+        connections = self._connections.get()
         stop: DestinationUnreachable | None = None
 
-        async def send(message: Message) -> PublishError | None:
+        def send(message: Message) -> PublishError | None:
             nonlocal stop
-            async with slots:
-                if stop is not None:
-                    return stop
-                outcome = await self._send(client, message)
-                if isinstance(outcome, DestinationUnreachable) and outcome.is_certain:
-                    stop = outcome
-                return outcome
+            if stop is not None:
+                return stop
+            outcome = self._send(connections, message)
+            if isinstance(outcome, DestinationUnreachable) and outcome.is_certain:
+                stop = outcome
+            return outcome
 
-        return await asyncio.gather(*map(send, messages))
+        return _in_threads(send, messages)
 
-    async def _send(self, client: httpx.AsyncClient, message: Message) -> PublishError | None:
+    def _send(self, connections: ConnectionPool, message: Message) -> PublishError | None:
+        deadline = time.monotonic() + self._timeout
+        deadlines = {"connect": deadline, "read": deadline, "write": deadline, "pool": self._timeout}
         try:
             body = self._format.encode(message)
-            request = client.build_request("POST", self._url, content=body, headers=self._headers(message, body))
-            # httpx limits only each single read and write. A server that sends byte by byte would never time out.
-            async with asyncio.timeout(self._timeout):
-                response = await client.send(request, stream=True)
+            request = Request(
+                "POST",
+                self._endpoint.url,
+                headers=[*self._endpoint.headers.items(), *self._headers(message, body).items()],
+                content=body,
+                extensions={"timeout": deadlines},
+            )
+            response = connections.handle_request(request)
         except PublishError as error:
             return error
         except PrivateAddress as error:
             return PublishError(str(error), retryable=False)
-        except (httpx.ConnectError, httpx.ConnectTimeout, gaierror) as error:
+        except (ConnectError, ConnectTimeout) as error:
+            if time.monotonic() >= deadline:
+                return PublishError(f"no response within {self._timeout} seconds")
             return DestinationUnreachable(f"no connection: {_describe(error)}")
-        except TimeoutError:
+        except TimeoutException:
             return PublishError(f"no response within {self._timeout} seconds")
         except Exception as error:
             return PublishError(f"no response: {_describe(error)}")
-        await _read_rest(response)
-        return outcome_of(response.status_code, response.headers, final_statuses=self._final_statuses)
+        deadlines["read"] = time.monotonic() + MAX_RESPONSE_SECONDS
+        _read_rest(response)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        return outcome_of(response.status, headers, final_statuses=self._final_statuses)
 
     def _headers(self, message: Message, body: bytes) -> dict[str, str]:
         message_id, now = str(message.message_id), datetime.now(UTC)
         return {
             "content-type": self._format.content_type,
+            "content-length": str(len(body)),
+            "user-agent": "es_django",
             "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": self._signer.sign(message_id, now, body.decode()),
         }
 
 
-def _client(transport: httpx.AsyncBaseTransport, timeout: float) -> httpx.AsyncClient:
-    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-    # Each connection attempt gets a quarter of the time, so that other addresses of the host can be tried.
-    steps = httpx.Timeout(timeout, connect=timeout / 4)
-    return httpx.AsyncClient(transport=transport, cookies=no_cookies, timeout=steps, trust_env=False)
+def _in_threads(
+    send: Callable[[Message], PublishError | None], messages: Sequence[Message]
+) -> list[PublishError | None]:
+    """Send the messages, several at once, and return their outcomes. If this is interrupted, send no others."""
+    outcomes: dict[int, PublishError | None] = {}
+    waiting = deque(enumerate(messages))
+
+    def work() -> None:
+        with suppress(IndexError):
+            while True:
+                index, message = waiting.popleft()
+                outcomes[index] = send(message)
+
+    threads = [Thread(target=work, daemon=True) for _ in messages[1:MAX_CONCURRENT]]
+    try:
+        for thread in threads:
+            thread.start()
+        work()
+        for thread in threads:
+            thread.join()
+    finally:
+        waiting.clear()
+    return [outcomes[index] for index in range(len(messages))]
 
 
 def _statuses(statuses: Iterable[int]) -> frozenset[int]:
@@ -138,16 +182,16 @@ def _statuses(statuses: Iterable[int]) -> frozenset[int]:
     return found
 
 
-async def _read_rest(response: httpx.Response) -> None:
+def _read_rest(response: Response) -> None:
     """Read the body, so that the connection can be reused. If the body is long or slow, stop."""
     left = MAX_RESPONSE_BYTES
-    with suppress(httpx.HTTPError, TimeoutError):
-        async with asyncio.timeout(MAX_RESPONSE_SECONDS):
-            async for part in response.aiter_raw():
-                left -= len(part)
-                if left < 0:
-                    break
-    await response.aclose()
+    with suppress(Exception):
+        for part in response.iter_stream():
+            left -= len(part)
+            if left < 0:
+                break
+    with suppress(Exception):
+        response.close()
 
 
 def _describe(error: BaseException) -> str:
@@ -158,12 +202,28 @@ def _describe(error: BaseException) -> str:
     return type(error).__name__ if cause is error else f"{type(error).__name__} because of {type(cause).__name__}"
 
 
-def _endpoint(url: str) -> httpx.URL:
+class _Endpoint(NamedTuple):
+    url: URL
+    headers: dict[str, str]
+    """The host of the URL, and its user and password."""
+
+
+def _endpoint(url: str) -> _Endpoint:
     try:
-        endpoint = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError):
-        endpoint = httpx.URL("")
-    if endpoint.scheme not in ("http", "https") or not endpoint.host:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna").decode()
+        port = parts.port
+    except (ValueError, AttributeError, TypeError):
+        host = ""
+    if not host or parts.scheme not in ("http", "https"):
         # The URL may hold a password, so the message does not show it.
-        raise ImproperlyConfigured("the option url must be http:// or https:// with a host")
-    return endpoint
+        raise ImproperlyConfigured("the option url must be http:// or https:// with a host") from None
+    written = f"[{host}]" if ":" in host else host
+    headers = {"host": written if port is None else f"{written}:{port}"}
+    if parts.username is not None:
+        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
+    target = quote(parts.path or "/", safe=IN_TARGET) + (
+        f"?{quote(parts.query, safe=IN_TARGET)}" if parts.query else ""
+    )
+    return _Endpoint(URL(scheme=parts.scheme, host=host, port=port, target=quote(target, safe=IN_TARGET)), headers)

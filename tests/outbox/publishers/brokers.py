@@ -105,7 +105,7 @@ BROKERS = {"celery": celery, "rabbitmq": rabbitmq, "redis": redis, "webhook": we
 
 def close(publisher: Publisher) -> None:
     """Close the connection of this thread."""
-    for name in ("_connection", "_channel", "_client"):
+    for name in ("_connection", "_channel", "_client", "_connections"):
         if name in vars(publisher):
             getattr(publisher, name).discard()
 

@@ -100,7 +100,7 @@ class TestExtras:
         ("publisher", "package", "extra"),
         [
             (REDIS, "redis", "redis"),
-            (WEBHOOK, "httpx", "webhooks"),
+            (WEBHOOK, "httpcore", "webhooks"),
             (WEBHOOK, "standardwebhooks", "webhooks"),
             (NATS, "nats", "nats"),
         ],
@@ -119,7 +119,7 @@ class TestExtras:
     def test_the_package_needs_no_extra(self, tmp_path: Path) -> None:
         program = """
 import sys
-for package in ("httpx", "nats", "redis", "psycopg"):
+for package in ("httpcore", "nats", "redis", "psycopg"):
     sys.modules[package] = None
 import django
 from django.conf import settings

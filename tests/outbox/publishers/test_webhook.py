@@ -36,7 +36,7 @@ def publishers() -> Iterator[list[WebhookPublisher]]:
     publishers: list[WebhookPublisher] = []
     yield publishers
     for publisher in publishers:
-        publisher._client.discard()
+        publisher._connections.discard()
 
 
 @pytest.fixture
@@ -361,6 +361,7 @@ class TestPrivateAddresses:
             assert publishers[0].publish(news(1)) == [None]
             assert len(resolver.answers) == 1, "the name was resolved more than once"
             assert public.requests[0].headers["host"] == f"hooks.example:{public.server_port}"
+            publishers[0]._connections.discard()
             (rebound,) = publishers[0].publish(news(1))
         assert permanent(rebound)
 
