@@ -1,6 +1,7 @@
 """Every publisher works in every pool of Celery's workers, or is refused with a sentence."""
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,6 +24,10 @@ def relay_once(queue: Queue) -> None:
     app.send_task("es_django.relay_outbox", queue=queue.name, connection=queue.broker, retry=False)
 
 
+def is_published(count: int) -> Callable[[], bool]:
+    return lambda: OutboxMessage.objects.filter(status="published").count() == count
+
+
 @pytest.mark.parametrize("pool", POOLS)
 class TestPools:
     def test_fault_e3_every_publisher_leaves_the_orm_of_its_worker_usable(
@@ -42,10 +47,7 @@ class TestPools:
                 for name in brokers:
                     outbox.send(name, type="tests.pools", data=name, key=name)
                 relay_once(queue)
-                expected = rounds * (len(brokers) - len(refused))
-                worker.wait_until(
-                    lambda n=expected: OutboxMessage.objects.filter(status="published").count() == n, timeout=60
-                )
+                worker.wait_until(is_published(rounds * (len(brokers) - len(refused))), timeout=60)
             queue.send("tests.harmless")
             worker.wait_until(lambda: InboxReceipt.objects.filter(status="handled").exists(), timeout=60)
             arrived = {name: len(brokers[name].arrived()) for name in brokers}
