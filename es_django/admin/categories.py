@@ -2,6 +2,8 @@
 
 from django.db import connections
 
+SEARCHED_CATEGORIES = 1000
+
 # Each step jumps to the next category in the index: one look-up for each category. SELECT DISTINCT would read every
 # stream.
 CATEGORIES = """

@@ -44,3 +44,8 @@ class StatusFilter(ColumnFilter):
 
     def offered_values(self) -> Sequence[tuple[str, str]]:
         return list(self.statuses)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        # No index finds that a status has no rows.
+        is_status = self.value() in (None, *dict(self.statuses))
+        return super().queryset(request, queryset) if is_status else queryset.none()

@@ -16,6 +16,7 @@ from django.utils.text import Truncator
 
 from es_django import conf, outbox
 from es_django.admin.base import Fact, parsed_uuid
+from es_django.admin.categories import SEARCHED_CATEGORIES, stored_categories
 from es_django.admin.confirmation import ConfirmingAdmin, SelectedRow, username
 from es_django.admin.filters import ColumnFilter
 from es_django.admin.html import code, error_text, status_badge, time_element
@@ -23,14 +24,34 @@ from es_django.admin.masking import error_column, error_shown
 from es_django.admin.position_by_time import first_keys_since
 from es_django.admin.timeline import timeline_query
 from es_django.models import OutboxMessage, Stream
-from es_django.outbox.states import MessageState, Transition
+from es_django.outbox.states import OPEN, MessageState, Transition
+
+NEWEST = 10_000
+"""How far back the list looks for messages that no index finds. An index for them would slow down every send."""
+MOST_WITH_KEY = 1000
+"""How many messages with one key each index may find. These are the newest."""
 
 
 class DestinationFilter(ColumnFilter):
-    """A filter by destination. It offers those in the settings, because a search in the table would read every row."""
+    """A filter by destination. It offers those in the settings, because a search in the table would read every row.
 
-    title: str = "destination"
+    Indexes find the open and the dead messages of a destination. Without such a status, the filter is applied to the
+    newest messages that the other filters choose.
+    """
+
+    title: str = f"destination (without an open or dead status: of the newest {NEWEST:,})"
     parameter_name = "destination"
+
+    def __init__(self, request: HttpRequest, params: Any, model: Any, model_admin: "admin.ModelAdmin[Any]") -> None:
+        self._status: str = request.GET.get("status", "")
+        super().__init__(request, params, model, model_admin)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() is None:
+            return queryset
+        status = {state.value: state.status for state in MessageState}.get(self._status, self._status)
+        chosen = super().queryset(request, queryset)
+        return chosen if status in (*OPEN, OutboxMessage.Status.DEAD) else chosen.filter(_among_newest(queryset))
 
     def offered_values(self) -> list[tuple[str, str]]:
         return [(name, name) for name in sorted(conf.settings().destinations)]
@@ -47,7 +68,11 @@ class StateFilter(ColumnFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         state = {state.value: state for state in MessageState}.get(self.value() or "")
-        return queryset.filter(state.query) if state else super().queryset(request, queryset)
+        if state is not None:
+            return queryset.filter(state.query)
+        # No index finds that a status has no rows.
+        is_status = self.value() in (None, *OutboxMessage.Status.values)
+        return super().queryset(request, queryset) if is_status else queryset.none()
 
 
 class AgeFilter(ColumnFilter):
@@ -76,13 +101,38 @@ class AgeFilter(ColumnFilter):
         return queryset.filter(pk__lt=first_key) if chosen.startswith("older") else queryset.filter(pk__gte=first_key)
 
 
+def _among_newest(queryset: QuerySet[Any]) -> Q:
+    """Return the condition that a message is one of the newest of the queryset, by a range of primary keys."""
+    newest = queryset.order_by("-pk").values_list("pk", flat=True).first() or 0
+    return Q(pk__gt=newest - NEWEST, pk__lte=newest)
+
+
+def _ids_with_key(key: str) -> list[int]:
+    """Return the ids of messages with a key. Each query reads a range of one index."""
+    using = conf.settings().database
+    found = OutboxMessage.objects.using(using).filter(key=key)
+    categories = stored_categories(using, SEARCHED_CATEGORIES)
+    streams = Stream.objects.using(using).filter(category__in=categories, key=key)
+    queries = [
+        found.filter(status__in=OPEN, destination__in=list(conf.settings().destinations)),
+        found.filter(stream__in=list(streams.values_list("pk", flat=True))),
+        found.filter(_among_newest(OutboxMessage.objects.using(using))),
+    ]
+    # The newest of each, because a page shows the newest first.
+    return [pk for each in queries for pk in each.order_by("-pk").values_list("pk", flat=True)[:MOST_WITH_KEY]]
+
+
 @admin.register(OutboxMessage)
 class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     list_display: tuple[str, ...] = ("status_and_shape", "type", "key", "destination", "attempts", "step")
     list_display_links: tuple[str, ...] = ("type",)
-    list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (StateFilter, DestinationFilter, AgeFilter)
+    # The filter by destination comes last, because it looks at the newest messages that the others choose.
+    list_filter: ClassVar[tuple[type[admin.ListFilter], ...]] = (StateFilter, AgeFilter, DestinationFilter)
     ordering: ClassVar[tuple[str, ...]] = ("-id",)
-    search_help_text: ClassVar[str] = "Search by message id or complete key."
+    search_help_text: ClassVar[str] = (
+        "Search by message id or complete key. A key finds open messages, messages from events of the stream with this "
+        f"key, and others among the newest {NEWEST:,}."
+    )
     documents: ClassVar[Mapping[str, str]] = {"data": "Data", "headers": "Headers"}
     actions: tuple[str, ...] = ("requeue", "release", "discard")
 
@@ -100,7 +150,7 @@ class OutboxMessageAdmin(ConfirmingAdmin[OutboxMessage]):
     def search_lookups(self, term: str) -> Iterator[Q]:
         if (message_id := parsed_uuid(term.strip())) is not None:
             yield Q(message_id=message_id)
-        yield Q(key=term)
+        yield Q(pk__in=_ids_with_key(term))
 
     def facts(self, request: HttpRequest, message: OutboxMessage) -> list[Fact]:
         label, time = step_of(message)

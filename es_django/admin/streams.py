@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from es_django import conf
 from es_django.admin.base import Fact, ReadOnlyAdmin
-from es_django.admin.categories import stored_categories
+from es_django.admin.categories import SEARCHED_CATEGORIES, stored_categories
 from es_django.admin.filters import ColumnFilter
 from es_django.admin.html import time_element
 from es_django.admin.masking import hidden_keys
@@ -24,7 +24,6 @@ from es_django.core.aggregates import categories
 from es_django.models import Snapshot, StoredEvent, Stream
 
 LISTED_CATEGORIES = 50
-SEARCHED_CATEGORIES = 1000
 
 
 class CategoryFilter(ColumnFilter):
