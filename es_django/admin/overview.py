@@ -8,9 +8,9 @@ from collections.abc import Collection
 from functools import cached_property
 
 import msgspec
-from django.db.models import Max, Model
+from django.db.models import F, Model
+from django.db.models.functions import Now
 from django.http import HttpRequest
-from django.utils import timezone
 
 from es_django import conf
 from es_django.admin.chart import EventsPerMinute
@@ -119,8 +119,9 @@ class Overview:
 
     @cached_property
     def newest_recorded(self) -> str:
-        newest = StoredEvent.objects.using(self._using).order_by("-position")[:1].aggregate(at=Max("recorded_at"))["at"]
-        return f"{duration((timezone.now() - newest).total_seconds())} ago" if newest else ""
+        newest = StoredEvent.objects.using(self._using).order_by("-position").annotate(age=Now() - F("recorded_at"))
+        age = newest.values_list("age", flat=True).first()
+        return f"{duration(max(0.0, age.total_seconds()))} ago" if age is not None else ""
 
 
 def _destination(health: DestinationHealth) -> Destination:

@@ -5,9 +5,8 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.db.models import BigIntegerField, F, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
@@ -36,12 +35,9 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProjectionCheckpoint]:
         log = StoredEvent.objects.using(conf.settings().database)
         end = Coalesce(Subquery(log.order_by("-position").values("position")[:1]), 0, output_field=BigIntegerField())
-        waiting = log.filter(position__gt=OuterRef("position")).order_by("position")
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(lag=end - F("position"), waiting_since=Subquery(waiting.values("recorded_at")[:1]))
-        )
+        later = log.filter(position__gt=OuterRef("position")).order_by("position")
+        waiting = later.annotate(age=Now() - F("recorded_at")).values("age")[:1]
+        return super().get_queryset(request).annotate(lag=end - F("position"), waiting=Subquery(waiting))
 
     @admin.display(description="status")
     def status_and_shape(self, checkpoint: ProjectionCheckpoint) -> SafeString:
@@ -59,9 +55,9 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
     def behind(self, checkpoint: Any) -> str:
         if checkpoint.status == CheckpointStatus.INLINE:
             return "none: runs inline"
-        if checkpoint.waiting_since is None:
+        if checkpoint.waiting is None:
             return "none"
-        seconds = (timezone.now() - checkpoint.waiting_since).total_seconds()
+        seconds = checkpoint.waiting.total_seconds()
         return f"{checkpoint.lag:,} positions, {max(0, seconds):,.0f} s"
 
     @admin.display(description="updated")

@@ -1,4 +1,4 @@
-"""es_project and es_relay share one loop: signals end it, retryable errors do not."""
+"""es_project and es_relay share one loop: signals and a wrong set-up end it, errors of the database do not."""
 
 import os
 import time
@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.core.management.base import OutputWrapper
 
 from es_django import StorageError
+from es_django.errors import UnknownDestination
 from es_django.management.commands import es_project, es_relay
+from es_django.management.loop import Loop
 
 Run = Callable[..., str]
 
@@ -96,9 +99,32 @@ class TestErrors:
         assert "away; retrying in 0.001 s" in run(work, "--interval", "0.001")
         assert results == []
 
-    def test_other_errors_end_the_command(self, run: Run) -> None:
-        def work(*args: Any, **options: Any) -> int:
-            raise StorageError("look", False, "no such\ntable")
+    def test_fault_b8_work_goes_on_after_a_storage_error_that_is_not_retryable(
+        self, run: Run, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        results: list[Any] = [StorageError("look", False, "permission denied"), StorageError("look", False, "gone"), 1]
 
-        with pytest.raises(CommandError, match="no such table"):
+        def work(*args: Any, **options: Any) -> int:
+            result = results.pop(0)
+            if isinstance(result, Exception):
+                raise result
+            os.kill(os.getpid(), SIGTERM)
+            return int(result)
+
+        printed = run(work, "--interval", "0.001")
+        assert "permission denied; retrying in 0.001 s" in printed
+        assert "gone; retrying in 0.002 s" in printed
+        assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR", "ERROR"]
+        assert results == []
+
+    def test_fault_b8_pauses_after_such_errors_are_bounded(self) -> None:
+        loop = Loop(1.0, OutputWrapper(StringIO()))
+        assert [loop._seconds(failures) for failures in (0, 1, 2, 6, 7, 10_000)] == [1, 1, 2, 32, 60, 60]
+        assert Loop(300.0, OutputWrapper(StringIO()))._seconds(9) == 300
+
+    def test_fault_b8_a_wrong_set_up_ends_the_command_with_a_sentence(self, run: Run) -> None:
+        def work(*args: Any, **options: Any) -> int:
+            raise UnknownDestination("typo", ["partner\nbank"])
+
+        with pytest.raises(CommandError, match="typo"):
             run(work)

@@ -73,3 +73,13 @@ class TestPruneMessages:
         message(Status.PUBLISHED, OLD)
         assert prune_messages(WEEK, seconds=0) == 0
         assert prune_messages(WEEK) == 1
+
+
+@pytest.mark.parametrize("days", [8, -8])
+def test_fault_e8_the_clock_of_this_host_deletes_nothing_too_soon(days: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shifted = timezone.now() + timedelta(days=days)
+    monkeypatch.setattr(timezone, "now", lambda: shifted)
+    message(Status.PUBLISHED, OLD)
+    kept = {message(Status.PUBLISHED, YOUNG), message(Status.DISCARDED, YOUNG)}
+    assert prune_messages(WEEK) == 1
+    assert left() == kept
