@@ -25,7 +25,7 @@ pool_mode = {mode}
 default_pool_size = {size}
 server_reset_query =
 logfile = {folder}/log
-ignore_startup_parameters = extra_float_digits,options
+ignore_startup_parameters = extra_float_digits
 """
 
 USER = "nobody"

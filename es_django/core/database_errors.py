@@ -28,6 +28,15 @@ GRANT: Final = (
     "sequences"
 )
 POOL_MODE: Final = "es_django needs transactions: set the pooler's pool_mode to transaction or session"
+STARTUP_PARAMETERS: Final = (
+    "Add the parameter to PgBouncer's ignore_startup_parameters if the server need not know it. Otherwise remove it "
+    'from the "OPTIONS" of the database, and set it with ALTER ROLE or ALTER DATABASE'
+)
+PREPARED: Final = (
+    'Behind a pooler, remove prepare_threshold from the "OPTIONS" of the database, or let the pooler track prepared '
+    "statements (PgBouncer 1.21 and newer: max_prepared_statements)"
+)
+SERVER_SIDE_CURSORS: Final = "Behind a pooler, set DISABLE_SERVER_SIDE_CURSORS to True in the settings of the database"
 _NO_ERROR = _final("not an error: no statement fails with this code")
 _OF_THE_STATEMENT = _final("the same statement fails again")
 _OF_THE_DATA = _final("the same data fails again")
@@ -79,7 +88,9 @@ BY_SQLSTATE: Final[Mapping[str, Decision]] = {
     "40002": _OF_THE_DATA,
     "42501": _final("the role lacks a right", GRANT),
     **dict.fromkeys(("42P01", "42703", "42883"), _final("the tables are not those of this release", MIGRATE)),
-    "42P05": _final("another client of a pooler has prepared the statement"),
+    "26000": _final("a pooler has lost the prepared statement", PREPARED),
+    "34000": _final("a pooler has lost the cursor", SERVER_SIDE_CURSORS),
+    "42P05": _final("another client of a pooler has prepared the statement", PREPARED),
     **dict.fromkeys(("53100",), _NO_SPACE),
     "55006": _retry("another session uses the object"),
     "55P03": _retry("a lock was not granted within the time limit"),
@@ -124,6 +135,7 @@ BY_SQLITE_CODE: Final[Mapping[int, Decision]] = {
 
 _BY_TEXT = {
     "statement pooling mode": _final("the pooler refuses transactions", POOL_MODE),  # 08P01 of PgBouncer
+    "unsupported startup parameter": _final("the pooler refuses the connection", STARTUP_PARAMETERS),  # PgBouncer
     "no such table": _final("the tables are not those of this release", MIGRATE),  # SQLite
     "no such column": _final("the tables are not those of this release", MIGRATE),  # SQLite
     "has no column named": _final("the tables are not those of this release", MIGRATE),  # SQLite

@@ -14,6 +14,7 @@ from django.test import override_settings
 
 from es_django import ANY, NO_STREAM, ConcurrencyError, Event, Repository, StorageError, StreamId, event_store, outbox
 from es_django.errors import is_retryable
+from es_django.store.error_translation import storage_errors
 from tests.domain import Ledger
 from tests.pgbouncer import connected_through, pgbouncer
 from tests.processes import run_processes
@@ -171,6 +172,38 @@ def work(barrier: Barrier, port: int, always: bool, number: int) -> int:
             if done == 10:
                 break
     return done
+
+
+class TestRefusals:
+    def test_fault_a1_a_refused_startup_parameter_is_not_retryable_and_named(self, transaction_mode: int) -> None:
+        options = connection.settings_dict["OPTIONS"]
+        options["options"] = "-c search_path=public"
+        try:
+            with (
+                connected_through(transaction_mode),
+                pytest.raises(StorageError, match="ignore_startup_parameters") as caught,
+            ):
+                event_store.version(SHARED)
+        finally:
+            del options["options"]
+        assert not caught.value.retryable
+
+    @pytest.mark.parametrize(
+        ("statement", "setting"),
+        [
+            ("EXECUTE other_statement", "prepare_threshold"),
+            ("PREPARE own AS SELECT 1; PREPARE own AS SELECT 1", "prepare_threshold"),
+            ("FETCH 1 FROM other_cursor", "DISABLE_SERVER_SIDE_CURSORS"),
+        ],
+    )
+    def test_fault_a1_errors_of_lost_sessions_name_the_setting(self, statement: str, setting: str) -> None:
+        with (
+            pytest.raises(StorageError, match=setting),
+            storage_errors("work", connection),
+            transaction.atomic(),
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(statement)
 
 
 class TestStatementMode:
