@@ -56,7 +56,7 @@ def _missing(connection: BaseDatabaseWrapper, model: type[Model]) -> Iterator[Fi
             yield Finding("missing constraint", f"{table} has no primary key")
         if isinstance(field, ForeignKey) and not _has(present, "foreign_key", field.column):
             yield Finding("missing constraint", f"{table}.{field.column} has no foreign key")
-        if not field.null and field.column in nullable and not field.primary_key:
+        if not (field.null or field.generated or field.primary_key) and field.column in nullable:
             yield Finding("missing constraint", f"{table}.{field.column} allows NULL")
 
 

@@ -6,6 +6,7 @@ from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.state import StateApps
 
+from es_django.models.stored_bytes import StoredBytes
 from es_django.store.append_only import create_trigger, drop_trigger
 
 
@@ -36,6 +37,14 @@ class Migration(migrations.Migration):
                 ("key", models.CharField(blank=True, max_length=255, null=True)),
                 ("data", models.JSONField()),
                 ("headers", models.JSONField()),
+                (
+                    "size",
+                    models.GeneratedField(
+                        db_persist=True,
+                        expression=StoredBytes("data"),
+                        output_field=models.BigIntegerField(),
+                    ),
+                ),
                 ("stream_version", models.BigIntegerField(blank=True, null=True)),
                 (
                     "status",

@@ -6,6 +6,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from es_django.models.field_types import Integer, Json, OptionalInteger, OptionalText, OptionalTime, Text, Time, Uuid
+from es_django.models.stored_bytes import StoredBytes
 from es_django.models.streams import Stream
 
 
@@ -25,6 +26,10 @@ class OutboxMessage(models.Model):
     key: OptionalText = models.CharField(max_length=255, null=True, blank=True)
     data: Json = models.JSONField()
     headers: Json = models.JSONField()
+    size: "models.GeneratedField" = models.GeneratedField(
+        expression=StoredBytes("data"), output_field=models.BigIntegerField(), db_persist=True
+    )
+    """The bytes of `data`, so that a claim knows them without reading the data."""
     stream: "models.ForeignKey[Stream | None, Stream | None]" = models.ForeignKey(
         Stream, models.PROTECT, null=True, blank=True, related_name="messages", db_index=False
     )

@@ -17,7 +17,7 @@ from es_django.core.streams import StreamId
 from es_django.messages.message import Message
 from es_django.models import OutboxMessage
 from es_django.outbox.errors import ClaimLost
-from es_django.outbox.port import Claim, OutboxStore, Settlement, lost_claims
+from es_django.outbox.port import BATCH_BYTES, Claim, OutboxStore, Settlement, lost_claims
 from es_django.outbox.retry_policy import Decision, attempts_after_release, decide, suspect_from
 from es_django.outbox.sql import postgresql, sqlite
 from es_django.outbox.states import Transition
@@ -36,7 +36,9 @@ class DatabaseOutbox(OutboxStore):
         # would choose another one there.
         self.is_concurrent: bool = vendor == "postgresql" and not acts_on_cursors(connections[using])
 
-    def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
+    def claim(
+        self, destination: str, worker: str, *, limit: int, lease: float, max_bytes: int = BATCH_BYTES
+    ) -> list[Claim]:
         if limit < 1:
             return []
         with self._transaction("claim messages") as cursor:
@@ -46,6 +48,7 @@ class DatabaseOutbox(OutboxStore):
                     "destination": destination,
                     "worker": worker,
                     "limit": limit,
+                    "max_bytes": max_bytes,
                     "lease": lease,
                     "suspect_from": suspect_from(conf.settings().outbox_of(destination)),
                 },

@@ -12,7 +12,7 @@ import msgspec
 from es_django import conf
 from es_django.messages.message import Message
 from es_django.outbox.errors import ClaimLost
-from es_django.outbox.port import Claim, OutboxStore, Settlement, lost_claims
+from es_django.outbox.port import BATCH_BYTES, Claim, OutboxStore, Settlement, lost_claims
 from es_django.outbox.retry_policy import attempts_after_release, decide, suspect_from
 from es_django.outbox.states import OPEN, Status, Transition
 from es_django.store.memory import MemoryEventStore
@@ -52,12 +52,18 @@ class MemoryOutbox(OutboxStore):
                 self._rows.append(Row(len(self._rows) + 1, message, sent_at + message.delay_seconds))
             return list(self._rows)
 
-    def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
+    def claim(
+        self, destination: str, worker: str, *, limit: int, lease: float, max_bytes: int = BATCH_BYTES
+    ) -> list[Claim]:
         if self._store.in_transaction:
             raise RuntimeError("messages cannot be claimed inside a transaction: claim them after it has ended")
         with self._lock:
             claims: list[Claim] = []
+            left = max_bytes
             for row in self._batch(destination, limit, time.monotonic()):
+                left -= len(msgspec.json.encode(row.message.data))
+                if left < 0 and claims:
+                    break
                 row.status, row.claimed_by = Transition.CLAIM.target, worker
                 row.attempts += 1
                 row.claimed_until = time.monotonic() + lease

@@ -17,6 +17,9 @@ from es_django.messages.message import Message
 from es_django.outbox.errors import ClaimLost, PublishError
 from es_django.outbox.states import Transition
 
+BATCH_BYTES = 8 * 2**20
+"""The most bytes of data in a batch. In memory, a batch takes several times as much."""
+
 
 class Claim(msgspec.Struct, frozen=True):
     """A worker's right to publish a message and settle it.
@@ -58,8 +61,12 @@ class OutboxStore(ABC):
     """Whether two workers of one relay are faster than one: the store serves one while the other publishes."""
 
     @abstractmethod
-    def claim(self, destination: str, worker: str, *, limit: int, lease: float) -> list[Claim]:
+    def claim(
+        self, destination: str, worker: str, *, limit: int, lease: float, max_bytes: int = BATCH_BYTES
+    ) -> list[Claim]:
         """Claim up to `limit` messages for `lease` seconds, in order. Skip messages that other workers hold.
+
+        Together they have at most `max_bytes` bytes of data, except that a single message may be larger.
 
         1. Abandoned messages, whose worker died, come first.
         2. An abandoned message may have killed its worker. It is claimed alone after two workers died with it, and for

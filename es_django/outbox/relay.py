@@ -18,11 +18,11 @@ from es_django.core.errors import EsDjangoError
 from es_django.core.instrumentation import Kind, Work
 from es_django.core.logs import Log
 from es_django.core.serialization import storable_text
-from es_django.outbox import circuit_breaker
+from es_django.outbox import batch_share, circuit_breaker
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.errors import ClaimLost, DestinationUnreachable, PublishError
 from es_django.outbox.heartbeat import Heartbeat
-from es_django.outbox.port import Claim, OutboxStore, Settlement
+from es_django.outbox.port import BATCH_BYTES, Claim, OutboxStore, Settlement
 from es_django.outbox.publishers import Publisher, publisher_for
 from es_django.outbox.retry_policy import decide, exhausted, is_about_destination, outage
 from es_django.outbox.second_worker import SecondWorker
@@ -101,17 +101,20 @@ def _relay_batch(destination: str, is_over: Callable[[], bool]) -> tuple[int, in
     publisher = publisher_for(destination)
     limits = conf.settings().outbox_of(destination)
     # After an outage, a single message finds out whether the destination accepts messages again.
-    limit = 1 if circuit_breaker.is_probing(destination) else limits.batch_size
+    share = batch_share.of(destination)
+    limit = 1 if circuit_breaker.is_probing(destination) else max(1, int(limits.batch_size * share))
     store = outbox_store()
     # Each batch has a new worker name, so that no other batch can settle the claims of this batch.
     worker = f"{socket.gethostname()[:200]}:{os.getpid()}:{uuid4().hex[:8]}"
     claimed_at = time.monotonic()
-    claims = store.claim(destination, worker, limit=limit, lease=limits.lease)
+    claims = store.claim(destination, worker, limit=limit, lease=limits.lease, max_bytes=int(BATCH_BYTES * share))
     if not claims:
         return 0, 0
     with Heartbeat(store, worker, claims, claimed_at=claimed_at, lease=limits.lease) as heartbeat:
         settlements = list(_publish(destination, publisher, claims, heartbeat, is_over))
         lost_claims = _settle(store, worker, settlements, heartbeat)
+    in_time = len(settlements) == len(claims) and not any(lost_claims)
+    batch_share.record(destination, in_time=in_time)
     published = 0
     for settlement, lost in zip(settlements, lost_claims, strict=True):
         if lost is not None:

@@ -531,3 +531,37 @@ class TestMessagesOfEvents:
             event_store.append(stream, [Announced(text="news")], expected=0)
         assert list(caught.value.message_ids) == [taken]
         assert event_store.version(stream) == 1
+
+
+class TestBytes:
+    """A batch is bounded by bytes as well as rows."""
+
+    def send(self, *sizes: int, key: str | None = None) -> None:
+        for number, size in enumerate(sizes):
+            outbox.send("tests", type="noted", data={"number": number, "x": "x" * size}, key=key)
+
+    def claim(self, max_bytes: int) -> list[int]:
+        return numbers(outbox_store().claim("tests", uuid4().hex, limit=100, lease=LEASE, max_bytes=max_bytes))
+
+    @pytest.mark.parametrize("key", [None, "k"])
+    def test_fault_e7_a_claim_takes_the_first_messages_that_fit(self, key: str | None) -> None:
+        self.send(1000, 1000, 1000, 10, key=key)
+        assert self.claim(2200) == [0, 1]
+
+    def test_fault_e7_the_messages_that_did_not_fit_are_claimed_next(self) -> None:
+        self.send(1000, 1000, 1000, 10)
+        assert [self.claim(2200), self.claim(2200), self.claim(2200)] == [[0, 1], [2, 3], []]
+
+    def test_fault_e7_a_message_above_the_limit_is_claimed_alone(self) -> None:
+        self.send(10, 5000, 10)
+        assert [self.claim(100), self.claim(100), self.claim(100)] == [[0], [1], [2]]
+
+    def test_fault_e7_a_compressible_message_counts_with_its_whole_length(self) -> None:
+        self.send(200_000, 200_000)
+        assert self.claim(300_000) == [0]
+
+    def test_fault_e7_abandoned_messages_are_bounded_too(self) -> None:
+        self.send(1000, 1000, 1000)
+        assert self.claim(9999) == [0, 1, 2]
+        expire_leases()
+        assert self.claim(2200) == [0, 1]

@@ -18,7 +18,7 @@ from django.urls import reverse
 from es_django.monitoring.destinations import DestinationHealth, destinations
 from es_django.outbox.backends import outbox_store
 from es_django.outbox.database import DatabaseOutbox
-from es_django.outbox.port import Claim, Settlement
+from es_django.outbox.port import BATCH_BYTES, Claim, Settlement
 from es_django.outbox.retention import prune_messages
 from es_django.outbox.states import MessageState
 
@@ -123,7 +123,7 @@ def run_claim(prefix: str) -> list[Any]:
     assert isinstance(store, DatabaseOutbox)
     with connection.cursor() as cursor:
         parameters: dict[str, str | int] = {"destination": "tests", "worker": "a", "limit": 500, "lease": 60}
-        parameters["suspect_from"] = 2
+        parameters |= {"suspect_from": 2, "max_bytes": BATCH_BYTES}
         cursor.execute(prefix + store._sql.CLAIM, parameters)
         found: list[Any] = cursor.fetchall()
         return found

@@ -13,6 +13,8 @@
 # due:       if there is no suspect and no abandoned message, the messages that are due. A message is left out if the
 #            first open message of its key cannot be claimed. Rows that another transaction is claiming or settling are
 #            skipped.
+# batch:     of these, the first messages that have %(max_bytes)s bytes of data together, and at least one. The sizes
+#            are a column, so the data of the others is not read.
 # hole:      for each key of the batch, the first open message that is not in the batch, because it is held back or was
 #            skipped.
 #
@@ -20,7 +22,7 @@
 # in its own snapshot. So a claim that skipped the first message of a key takes no other message of that key.
 CLAIM = """
 WITH suspect AS MATERIALIZED (
-    SELECT message.id, message.key
+    SELECT message.id, message.key, message.size
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s AND message.status = 'claimed'
        AND message.claimed_until <= clock_timestamp() AND message.attempts >= %(suspect_from)s
@@ -35,7 +37,7 @@ WITH suspect AS MATERIALIZED (
        FOR UPDATE SKIP LOCKED
 ),
 abandoned AS MATERIALIZED (
-    SELECT message.id, message.key
+    SELECT message.id, message.key, message.size
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s AND message.status = 'claimed'
        AND message.claimed_until <= clock_timestamp() AND message.attempts < %(suspect_from)s
@@ -73,7 +75,7 @@ busy AS MATERIALIZED (
              ORDER BY head.id LIMIT 1)
 ),
 due AS MATERIALIZED (
-    SELECT message.id, message.key
+    SELECT message.id, message.key, message.size
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s AND message.status = 'pending'
        AND message.available_at <= clock_timestamp()
@@ -88,8 +90,15 @@ due AS MATERIALIZED (
      LIMIT %(limit)s
        FOR UPDATE SKIP LOCKED
 ),
+candidate AS MATERIALIZED (
+    SELECT id, key, size FROM suspect
+     UNION ALL SELECT id, key, size FROM abandoned
+     UNION ALL SELECT id, key, size FROM due
+),
 batch AS MATERIALIZED (
-    SELECT id, key FROM suspect UNION ALL SELECT id, key FROM abandoned UNION ALL SELECT id, key FROM due
+    SELECT id, key
+      FROM (SELECT id, key, size, sum(size) OVER (ORDER BY id) AS total FROM candidate) AS summed
+     WHERE total <= %(max_bytes)s OR total = size
 ),
 hole AS MATERIALIZED (
     SELECT wanted.key, (

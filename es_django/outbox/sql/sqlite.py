@@ -5,7 +5,7 @@ from es_django.store.sqlite.sql import NOW, seconds_from_now
 # sql/postgresql.py explains each part. SQLite has one writer, so a claim never skips a row.
 CLAIM = f"""
 WITH suspect AS MATERIALIZED (
-    SELECT message.id, message.key
+    SELECT message.id, message.key, message.size
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s AND message.status = 'claimed'
        AND message.claimed_until <= {NOW} AND message.attempts >= %(suspect_from)s
@@ -19,7 +19,7 @@ WITH suspect AS MATERIALIZED (
      LIMIT 1
 ),
 abandoned AS MATERIALIZED (
-    SELECT message.id, message.key
+    SELECT message.id, message.key, message.size
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s AND message.status = 'claimed'
        AND message.claimed_until <= {NOW} AND message.attempts < %(suspect_from)s
@@ -56,7 +56,7 @@ busy AS MATERIALIZED (
              ORDER BY head.id LIMIT 1)
 ),
 due AS MATERIALIZED (
-    SELECT message.id, message.key
+    SELECT message.id, message.key, message.size
       FROM es_django_outboxmessage AS message
      WHERE message.destination = %(destination)s AND message.status = 'pending'
        AND message.available_at <= {NOW}
@@ -70,8 +70,15 @@ due AS MATERIALIZED (
      ORDER BY message.id
      LIMIT %(limit)s
 ),
+candidate AS MATERIALIZED (
+    SELECT id, key, size FROM suspect
+     UNION ALL SELECT id, key, size FROM abandoned
+     UNION ALL SELECT id, key, size FROM due
+),
 batch AS MATERIALIZED (
-    SELECT id, key FROM suspect UNION ALL SELECT id, key FROM abandoned UNION ALL SELECT id, key FROM due
+    SELECT id, key
+      FROM (SELECT id, key, size, sum(size) OVER (ORDER BY id) AS total FROM candidate) AS summed
+     WHERE total <= %(max_bytes)s OR total = size
 ),
 hole AS MATERIALIZED (
     SELECT wanted.key, (
