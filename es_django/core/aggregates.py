@@ -131,7 +131,7 @@ class Aggregate:
     @property
     def pending_events(self) -> list[Event]:
         """The events that the next save appends, oldest first."""
-        return [pending.event for pending in self._unsaved()]
+        return [pending.own_event() for pending in self._unsaved()]
 
     def record(self, event: Event) -> None:
         """Apply the event and add it to the pending events.

@@ -65,9 +65,13 @@ class PendingEvent(msgspec.Struct, frozen=True):
         msgspec.structs.force_setattr(self, "event", event_type.round_trip(self.event, data))
         msgspec.structs.force_setattr(self, "data", data)
 
+    def own_event(self) -> Event:
+        """Return the event for one consumer: a copy if a part of the event can be changed."""
+        return self.decoded() if registry.of(type(self.event)).is_mutable else self.event
+
     def decoded(self) -> Event:
         """Return a new copy of the event, decoded from its JSON."""
-        copy: Event = registry.of(type(self.event)).round_trip(self.event, self.data)
+        copy: Event = registry.of(type(self.event)).decode_own(self.data)
         return copy
 
 
@@ -96,3 +100,8 @@ class RecordedEvent(StagedEvent[EventT_co], Generic[EventT_co], frozen=True):
     type: str
     schema_version: int
     recorded_at: datetime
+
+    def own(self) -> "RecordedEvent[EventT_co]":
+        """Return the event for one consumer: no change by another consumer of the same event can reach it."""
+        event = registry.of(type(self.event)).copy(self.event)
+        return msgspec.structs.replace(self, event=event, metadata=dict(self.metadata))

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from es_django.core.errors import DefinitionError, PayloadError
+from es_django.core.mutability import is_mutable
 from es_django.core.options import meta_options
 from es_django.core.replay_errors import (
     MissingUpcaster,
@@ -75,6 +76,19 @@ class EventType:
         if self._shape is not None and (difference := self._shape.difference(data)):
             raise PayloadError(self.name, *difference)
         return decoded
+
+    @cached_property
+    def is_mutable(self) -> bool:
+        """Whether an event of this class has a part that can be changed, such as a list."""
+        return is_mutable(self.cls)
+
+    def decode_own(self, data: str) -> Any:
+        """Decode a payload that `round_trip` has accepted."""
+        return self._decoder.decode(data)
+
+    def copy(self, event: Any) -> Any:
+        """Return an event that shares no mutable part with `event`. An event without such parts is its own copy."""
+        return self._decoder.decode(msgspec.json.encode(event)) if self.is_mutable else event
 
     @cached_property
     def sensitive_keys(self) -> frozenset[str]:

@@ -66,9 +66,12 @@ def any_runs_inline(event_classes: Set[type[Event]]) -> bool:
 def run_inline_projections(recorded: Sequence[RecordedEvent], *, skip: Set[str] = frozenset()) -> None:
     """Apply the events to the inline projections that handle their classes, in order of registration.
 
+    Each projection gets events of its own, so that no change of a payload reaches the next projection or the caller.
     Leave out the projections named in `skip`.
     """
     for projection in inline_projections:
-        events = [event for event in recorded if type(event.event) in projection.event_classes]
-        if events and projection.name not in skip:
+        if projection.name in skip:
+            continue
+        events = [event.own() for event in recorded if type(event.event) in projection.event_classes]
+        if events:
             projection.project_batch(events)

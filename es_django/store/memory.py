@@ -138,7 +138,7 @@ class MemoryEventStore(EventStore):
             event_type = registry.of(type(pending.event))
             recorded = RecordedEvent(
                 append.stream,
-                pending.event,
+                pending.own_event(),
                 pending.event_id,
                 append.metadata,
                 before + number,
@@ -157,7 +157,7 @@ class MemoryEventStore(EventStore):
             others = [each for each in self._snapshots.get(append.stream, ()) if each[1].schema != schema]
             # The newest snapshot comes first. The newest snapshot of another schema stays.
             self._snapshots[append.stream] = [(len(stream), append.snapshot), *others[:1]]
-        return [stored.recorded for stored in stream[before:]]
+        return [stored.recorded.own() for stored in stream[before:]]
 
     def _send(self, staged: StagedMessage) -> None:
         with self.transaction():
@@ -265,4 +265,4 @@ def _tail(found: Iterable[_Stored]) -> Iterator[tuple[int, Sequence[Event]]]:
 
 def _recorded(stored: _Stored) -> Iterator[RecordedEvent]:
     for event in stored.events():
-        yield msgspec.structs.replace(stored.recorded, event=event)
+        yield msgspec.structs.replace(stored.recorded, event=event, metadata=dict(stored.recorded.metadata))

@@ -48,9 +48,9 @@ def recorded_from(append: Append, stored: Iterable[tuple[int, int, datetime]]) -
         recorded.append(
             RecordedEvent(
                 append.stream,
-                pending.event,
+                pending.own_event(),
                 pending.event_id,
-                append.metadata,
+                dict(append.metadata),
                 version,
                 position,
                 event_type.name,

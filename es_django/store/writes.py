@@ -175,8 +175,7 @@ def _encoded(metadata: Mapping[str, str]) -> str:
 
 def _staged(stream: StreamId, events: Sequence[PendingEvent], metadata: Mapping[str, str]) -> Iterator[StagedMessage]:
     for ordinal, pending in enumerate(events, start=1):
-        staged = StagedEvent(stream, pending.event, pending.event_id, metadata)
         for source in message_sources.get(type(pending.event), ()):
-            message = source(staged)
+            message = source(StagedEvent(stream, pending.own_event(), pending.event_id, dict(metadata)))
             if message is not None:
                 yield stage(message, ordinal)
