@@ -63,8 +63,11 @@ class DatabaseEventStore(EventStore):
         return CommitTracker(self.connection) if self.in_transaction else already_committed
 
     def _require_autocommit(self, connection: BaseDatabaseWrapper) -> None:
-        # get_autocommit() opens a connection, so the attribute is read first.
-        if not (connection.in_atomic_block or connection.autocommit or connection.get_autocommit()):
+        if connection.in_atomic_block or connection.autocommit:
+            return
+        with storage_errors("open a connection", connection):
+            is_on = connection.get_autocommit()
+        if not is_on:
             raise TransactionManagementError(
                 f"autocommit is off on {self.using!r}, so a rollback would go unnoticed: write inside atomic() instead"
             )
