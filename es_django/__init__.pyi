@@ -20,7 +20,9 @@ from es_django.projections.base import projects as projects
 from es_django.repository import Repository as Repository
 from es_django.schedule import beat_schedule as beat_schedule
 from es_django.store.backends import event_store as event_store
+from es_django.store.errors import AggregateExists as AggregateExists
 from es_django.store.errors import AggregateNotFound as AggregateNotFound
+from es_django.store.errors import AlreadyAppended as AlreadyAppended
 from es_django.store.errors import ConcurrencyError as ConcurrencyError
 from es_django.store.errors import StorageError as StorageError
 from es_django.store.reads import Page as Page

@@ -32,7 +32,9 @@ from es_django.projections.errors import PartitionsChanged as PartitionsChanged
 from es_django.projections.errors import ProjectionStatusError as ProjectionStatusError
 from es_django.projections.errors import ProjectionTimeout as ProjectionTimeout
 from es_django.projections.errors import UnknownProjection as UnknownProjection
+from es_django.store.errors import AggregateExists as AggregateExists
 from es_django.store.errors import AggregateNotFound as AggregateNotFound
+from es_django.store.errors import AlreadyAppended as AlreadyAppended
 from es_django.store.errors import AppendInReplay as AppendInReplay
 from es_django.store.errors import ConcurrencyError as ConcurrencyError
 from es_django.store.errors import DuplicateEvent as DuplicateEvent

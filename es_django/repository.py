@@ -31,6 +31,11 @@ A = TypeVar("A", bound=Aggregate)
 
 _FIRST_PAUSE = 0.01
 _MAX_PAUSE = 1.0
+_ONE_ATTEMPT = (
+    "execute made one attempt, because it ran inside a transaction of the caller. Call it outside, or repeat the whole "
+    "transaction. If the setting ATOMIC_REQUESTS opened the transaction, mark the view @transaction.non_atomic_requests"
+)
+"""The note on a conflict that `execute` could not retry."""
 
 
 class Repository(Generic[A]):
@@ -103,7 +108,12 @@ class Repository(Generic[A]):
         """Append the aggregate's pending events, in the caller's transaction if there is one.
 
         Without pending events, write nothing. Raise `ConcurrencyError` if the stream changed since the aggregate was
-        loaded. In this case nothing is stored, and the events stay pending.
+        loaded, and its kind `AggregateExists` if the aggregate is new but the stream has events. In this case nothing
+        is stored, and the events stay pending.
+
+        Saving again after a lost reply stores nothing twice. Inside the caller's transaction, a save of events that are
+        already stored raises `AlreadyAppended`: an earlier run of the transaction was committed. Let the error end the
+        transaction, so that its other writes are not done twice.
 
         After a rollback of the transaction, or of an `atomic` block in it, the events are pending again, so the same
         object can be saved again. A rollback to a savepoint that was made without `atomic` is not noticed.
@@ -126,7 +136,8 @@ class Repository(Generic[A]):
                 )
         store = self.store
         writes = [(each, each.committed_version, self._stream_write(each)) for each in aggregates]
-        recorded = store.append_all([write for *_, write in writes])
+        # An unchanged aggregate claims no version, so a conflict on its stream does not matter.
+        recorded = store.append_all([write for *_, write in writes if write.events])
         for aggregate, committed, write in writes:
             if write.events:
                 # Events that were recorded during the append stay pending.
@@ -138,17 +149,22 @@ class Repository(Generic[A]):
     ) -> A:
         """Load the aggregate, call `decide` to record events, and save them. Repeat this after a conflict.
 
-        1. Load, as `get` does. If the events of `command_id` are already stored, return the aggregate.
+        1. Load, as `get` does. If the events of `command_id` are already stored, and `decide` records the same events
+           on the state before them, return the aggregate.
         2. Call `decide`. It may run several times, so it must have no effects other than recording events.
         3. Save, as `save` does, and return the aggregate.
         4. After a conflict, pause and go to step 1. The pauses are random and grow. Raise the conflict of the last of
            `attempts` attempts.
 
         A conflict is a `ConcurrencyError`, or the `StorageError` of a serialization failure or a deadlock. Inside a
-        transaction there is one attempt, because only the owner of the transaction can repeat it.
+        transaction of the caller there is one attempt, because only the owner of the transaction can repeat it. A view
+        has such a transaction with ATOMIC_REQUESTS, unless it is marked `@transaction.non_atomic_requests`.
 
         A command with a `command_id` takes effect once. If the command has run before, or runs elsewhere at the same
-        time, the returned aggregate has the events that were stored.
+        time, the returned aggregate has the events that were stored. `decide` must record the same events each time,
+        so choose times and random values before the call. Other events under the same id raise `DuplicateEvent`. Inside
+        the caller's transaction a repeated command raises `AlreadyAppended`, because the caller's other writes would be
+        done twice.
 
         Raises, before anything is saved:
         - `ValueError` unless `attempts` is an integer of at least 1, and if `command_id` is blank,
@@ -159,29 +175,35 @@ class Repository(Generic[A]):
         last = 1 if self.store.in_transaction else attempts
         for attempt in range(1, last + 1):
             aggregate = self.get(key)
-            if command_id is not None and self.store.contains(command.event_id(aggregate.stream)):
+            if command_id is not None and self._is_repeated(aggregate, command):
                 return aggregate
             command.decide(aggregate)
             try:
-                saved = self._save_decision(aggregate, command)
+                self._save_all([aggregate])
             except (ConcurrencyError, StorageError) as error:
+                if is_conflict(error) and last < attempts:
+                    error.add_note(_ONE_ATTEMPT)
                 if attempt == last or not is_conflict(error):
                     raise
                 time.sleep(random.uniform(0, min(_MAX_PAUSE, _FIRST_PAUSE * 2**attempt)))  # noqa: S311
             else:
-                return aggregate if saved else self.get(key)
+                return aggregate
         raise AssertionError("unreachable")
 
-    def _save_decision(self, aggregate: A, command: Command[A]) -> bool:
-        """Save the aggregate. Return False if another execution of the command has already stored other events."""
-        decided = aggregate.pending_events
-        try:
-            return [recorded.event for recorded in self._save_all([aggregate])] == decided
-        except DuplicateEvent as error:
-            # The other execution of the command recorded fewer events.
-            if command.id is None or command.event_id(aggregate.stream) not in error.event_ids:
-                raise
+    def _is_repeated(self, aggregate: A, command: Command[A]) -> bool:
+        """Return whether the command has run before. Raise `DuplicateEvent` if it records other events now."""
+        if not self.store.contains(command.event_id(aggregate.stream)):
             return False
+        ((_, version, _),) = self.store._find_events([command.event_id(aggregate.stream)])
+        before = self._aggregate(aggregate.key)
+        self._load(before, version - 1)
+        command.decide(before)
+        decided = len(before._unsaved())
+        following = command.event_id(aggregate.stream, decided + 1)
+        if self.store.contains(following):
+            raise DuplicateEvent([following])
+        self._save_all([before])
+        return True
 
     @contextmanager
     def lock(self, key: str, *, timeout: float | None = None) -> Iterator[A]:

@@ -46,7 +46,6 @@ def from_sqlite(code: int) -> Exception:
 
 RETRYABLE: list[Exception] = [
     errors.ConcurrencyError(STREAM, 1, 2),
-    errors.AggregateNotFound(STREAM),
     errors.LockTimeout(STREAM, 5.0),
     errors.LeaseTaken("rebuild"),
     errors.LeaseLost("rebuild"),
@@ -78,6 +77,9 @@ RETRYABLE: list[Exception] = [
 ]
 
 PERMANENT: list[Exception] = [
+    errors.AggregateNotFound(STREAM),
+    errors.AggregateExists(STREAM, 0, 2),
+    errors.AlreadyAppended([]),
     errors.StorageError("append", False),
     errors.TooManyLocks(STREAM, 1000),
     errors.LogOutOfOrder("read the log", False, "the sequence is behind"),

@@ -7,6 +7,7 @@ only if each stream is at the version that the writer expects. These rules preve
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Final
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from es_django.core.registry import registry
 from es_django.core.streams import StreamId, require_stream
 from es_django.core.validation import require_many, require_position
 from es_django.messages.message import Message, StagedMessage
-from es_django.store.errors import AppendInReplay, DuplicateEvent
+from es_django.store.errors import AlreadyAppended, AppendInReplay, DuplicateEvent
 from es_django.store.hooks import is_replaying
 from es_django.store.reads import ALL_STREAMS, Loaded, Page, Partition
 from es_django.store.writes import Append, ExpectedVersion, StreamWrite, prepare_all, stage
@@ -47,11 +48,18 @@ class EventStore(ABC):
         """Append events to a stream, all or none, in the caller's transaction if there is one.
 
         `expected` is the version that the stream must have, or `ANY`, `NO_STREAM` or `STREAM_EXISTS`. `metadata` is
-        added to the current metadata. Return the events as stored. Appending the same `PendingEvent`s again at the
-        same place stores nothing and returns the stored events.
+        added to the current metadata. Return the events as stored.
+
+        Appending the same `PendingEvent`s again at the same place stores nothing and returns the stored events. Inside
+        the caller's transaction it raises `AlreadyAppended` instead, because the caller's other writes would be done
+        twice. The same events have the same ids, types, schema versions and payloads; the metadata may differ.
+
+        Without events, check the expected version, and keep other writers from the stream until the transaction ends.
 
         Raises:
             ConcurrencyError: The stream is not at the expected version.
+            AggregateExists: The stream was to be created, but has events. This is a kind of `ConcurrencyError`.
+            AlreadyAppended: The same events are stored, and the caller has a transaction open.
             StreamArchived: The stream is archived.
             DuplicateEvent: An event with one of these ids is already stored, by an append that differs from this one.
             PayloadError: A payload cannot be stored.
@@ -66,7 +74,8 @@ class EventStore(ABC):
     ) -> list[RecordedEvent]:
         """Append to several streams, all or nothing. Return the events in the order of the log.
 
-        Raise the errors of `append`, and `DuplicateStream` if two writes have the same stream.
+        The order of the log is the order of `writes`. Streams are locked in one fixed order, so two calls cannot
+        deadlock. Raise the errors of `append`, and `DuplicateStream` if two writes have the same stream.
         """
         with Work(Kind.APPEND) as work:
             appends = prepare_all(list(writes), {**current_metadata(), **(metadata or {})})
@@ -74,21 +83,35 @@ class EventStore(ABC):
                 return []
             if is_replaying():
                 raise AppendInReplay(appends[0].stream)
+            belongs_to_caller = self.in_transaction
             if listeners:
                 categories = {append.stream.category for append in appends}
                 work.subject = categories.pop() if len(categories) == 1 else SEVERAL_CATEGORIES
                 work.size = sum(len(append.events) for append in appends)
             try:
-                return self._append_all(appends)
+                recorded, are_new = self._append_all(appends)
             except DuplicateEvent:
-                if self.in_transaction or not any(append.may_repeat for append in appends):
+                if belongs_to_caller or not any(append.may_repeat for append in appends):
                     raise
                 # Another attempt at the same append may have committed meanwhile. This call finds its events.
-                return self._append_all(appends)
+                recorded, are_new = self._append_all(appends)
+            if not are_new and belongs_to_caller:
+                raise AlreadyAppended(recorded)
+            return recorded
 
     @abstractmethod
-    def _append_all(self, appends: Sequence[Append]) -> list[RecordedEvent]:
-        """Append by `idempotency.append_all_once` and run the inline projections, all in one transaction."""
+    def _append_all(self, appends: Sequence[Append]) -> tuple[list[RecordedEvent], bool]:
+        """Append by `idempotency.append_all_once` and run the inline projections, all in one transaction.
+
+        Return the events as stored, and whether they are new.
+        """
+
+    @abstractmethod
+    def _hold(self, streams: Sequence[StreamId]) -> list[int]:
+        """Keep other writers from these streams, in this order, until the transaction ends. Return their versions.
+
+        A stream without events has version 0. Other writers cannot create it.
+        """
 
     @abstractmethod
     def _find_events(self, event_ids: Sequence[UUID]) -> list[tuple[StreamId, int, UUID]]:
@@ -129,17 +152,21 @@ class EventStore(ABC):
     ) -> Iterator[RecordedEvent]:
         """Yield the events of a stream with a version above `after`, oldest first; newest first if `backwards`.
 
+        `limit` is the largest number of events to yield. If upcasters made several events of one stored event, they
+        share its version, and each counts. `backwards` gives exactly the reverse order.
+
         The events are read page by page, so memory stays bounded. Raise a `ReplayError` that names the reason if an
         event cannot be read, and `ValueError` if `after` or `limit` is negative.
         """
         require_stream(stream)
         require_position(after=after, limit=0 if limit is None else limit)
-        return self._read_stream(stream, after, limit, backwards)
+        return islice(self._read_stream(stream, after, limit, backwards), limit)
 
     @abstractmethod
     def _read_stream(
-        self, stream: StreamId, after: int, limit: int | None, backwards: bool
-    ) -> Iterator[RecordedEvent]: ...
+        self, stream: StreamId, after: int, wanted: int | None, backwards: bool
+    ) -> Iterator[RecordedEvent]:
+        """Yield all events after version `after`. Of more than `wanted` events, the caller reads only the first."""
 
     @abstractmethod
     def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
@@ -264,4 +291,7 @@ class EventStore(ABC):
     @property
     @abstractmethod
     def in_transaction(self) -> bool:
-        """Whether the caller has a transaction open. If so, only the caller can retry after a conflict."""
+        """Whether the caller has a transaction open. If so, only the caller can retry after a conflict.
+
+        The transaction that Django's `TestCase` puts around a test is not the caller's.
+        """

@@ -54,13 +54,14 @@ class DatabaseEventStore(EventStore):
 
     @property
     def in_transaction(self) -> bool:
-        return self.connection.in_atomic_block
+        blocks: Sequence[Any] = self.connection.atomic_blocks
+        return any(not block._from_testcase for block in blocks)
 
     def transaction(self) -> AbstractContextManager[None]:
         return tracked_atomic(self.connection)
 
     def commit_tracker(self) -> IsCommitted:
-        return CommitTracker(self.connection) if self.in_transaction else already_committed
+        return CommitTracker(self.connection) if self.connection.in_atomic_block else already_committed
 
     def _require_autocommit(self, connection: BaseDatabaseWrapper) -> None:
         if connection.in_atomic_block or connection.autocommit:
@@ -77,7 +78,7 @@ class DatabaseEventStore(EventStore):
         if self.using != (only := conf.settings().database):
             raise ImproperlyConfigured(f'{action} in ES_DJANGO["DATABASE"], which is {only!r}, not {self.using!r}')
 
-    def _append_all(self, appends: Sequence[Append]) -> list[RecordedEvent]:
+    def _append_all(self, appends: Sequence[Append]) -> tuple[list[RecordedEvent], bool]:
         connection = self.connection
         self._require_autocommit(connection)
         has_messages = runs_inline = False
@@ -89,19 +90,19 @@ class DatabaseEventStore(EventStore):
         if runs_inline:
             self._require_configured_database(RUN_INLINE)
         insert = partial(self._insert, connection)
-        if self._appends_in_one_statement and len(appends) == 1 and not runs_inline:
+        if self._appends_in_one_statement and len(appends) == 1 and appends[0].events and not runs_inline:
             with storage_errors("append", connection, writes=True):
-                recorded, _ = append_all_once(self, appends, insert)
+                recorded, are_new = append_all_once(self, appends, insert)
         else:
             with storage_errors("append", connection), tracked_atomic(connection):
                 recorded, are_new = append_all_once(self, appends, insert)
                 if runs_inline and are_new:
                     run_inline_projections(recorded, skip=self._projections_run_from_checkpoint())
                     require_healthy_transaction("append", connection)
-        if has_messages:
+        if has_messages and are_new:
             for hook in after_messages:
                 hook(self.using)
-        return recorded
+        return recorded, are_new
 
     def _send(self, staged: StagedMessage) -> None:
         message = staged.message
@@ -178,21 +179,22 @@ class DatabaseEventStore(EventStore):
         partition: Partition,
     ) -> list[tuple[Any, ...]]: ...
 
-    def _read_stream(self, stream: StreamId, after: int, limit: int | None, backwards: bool) -> Iterator[RecordedEvent]:
-        remaining, before = limit, END
-        while remaining is None or remaining > 0:
-            size = PAGE_SIZE if remaining is None else min(PAGE_SIZE, remaining)
+    def _read_stream(
+        self, stream: StreamId, after: int, wanted: int | None, backwards: bool
+    ) -> Iterator[RecordedEvent]:
+        size, before = PAGE_SIZE if wanted is None else max(1, min(PAGE_SIZE, wanted)), END
+        while True:
             with storage_errors("read a stream", self.connection):
                 rows = self._select_stream(stream, after, before, size, backwards)
             for row in rows:
-                yield from recorded_events(stream, row)
+                events = recorded_events(stream, row)
+                yield from reversed(events) if backwards else events
             if len(rows) < size:
                 return
             if backwards:
                 before = rows[-1][1]
             else:
                 after = rows[-1][1]
-            remaining = None if remaining is None else remaining - len(rows)
 
     def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
         if schema is None:
@@ -297,6 +299,7 @@ class DatabaseEventStore(EventStore):
         found: list[tuple[str, str, int, UUID]] = []
         for chunk in chunks(event_ids):
             events = StoredEvent.objects.using(self.using).filter(event_id__in=chunk)
-            found += events.values_list("stream__category", "stream__key", "version", "event_id")
+            with storage_errors("look events up", self.connection):
+                found += events.values_list("stream__category", "stream__key", "version", "event_id")
         found.sort(key=itemgetter(2))
         return [(StreamId(category, key), version, event_id) for category, key, version, event_id in found]

@@ -57,7 +57,9 @@ def is_conflict(error: EsDjangoError) -> bool:
 
     A conflict is a `ConcurrencyError`, or a serialization failure or deadlock by which PostgreSQL ends a transaction.
     """
-    is_one = isinstance(error, ConcurrencyError) or getattr(error.__cause__, "sqlstate", None) in _CONFLICTS
+    is_one = (isinstance(error, ConcurrencyError) and error.retryable) or getattr(
+        error.__cause__, "sqlstate", None
+    ) in _CONFLICTS
     return is_one and not is_after_commit(error)
 
 

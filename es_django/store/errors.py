@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from es_django.core.errors import EsDjangoError
+from es_django.core.events import RecordedEvent
 from es_django.core.streams import StreamId
 
 
@@ -23,6 +24,34 @@ class ConcurrencyError(EsDjangoError):
         return (
             f"{self.stream} is at version {self.actual}, expected {self.expected}. "
             "The stream changed concurrently: reload the aggregate and retry"
+        )
+
+
+@dataclass(eq=False)
+class AggregateExists(ConcurrencyError):
+    """The writer wanted to create the stream, but the stream has events. A retry with the same key cannot succeed."""
+
+    retryable = False
+
+    def __str__(self) -> str:
+        return f"{self.stream} already exists, at version {self.actual}: load it, or choose another key"
+
+
+@dataclass(eq=False)
+class AlreadyAppended(EsDjangoError):
+    """An append inside the caller's transaction repeats an append that is stored. `events` are the stored events.
+
+    So an earlier run of the caller's block has been committed. Let the error end the block: the rollback undoes the
+    writes that the block did a second time. Then treat the work as done.
+    """
+
+    events: Sequence[RecordedEvent]
+
+    def __str__(self) -> str:
+        places = ", ".join(f"{event.stream} version {event.version}" for event in self.events[:3])
+        return (
+            f"the events are already stored ({places}), so an earlier run of this transaction was committed: "
+            "let this error roll the transaction back, and treat the work as done"
         )
 
 
@@ -72,7 +101,7 @@ class DuplicateStream(EsDjangoError):
 
 @dataclass(eq=False)
 class DuplicateEvent(EsDjangoError):
-    """Some event ids are already stored, in another stream or by an append that differs from this one."""
+    """Some event ids are already stored, by an append with another stream, order, type, schema version or payload."""
 
     event_ids: Sequence[UUID]
 
@@ -134,12 +163,7 @@ class TooManyLocks(EsDjangoError):
 
 @dataclass(eq=False)
 class AggregateNotFound(EsDjangoError):
-    """The aggregate's stream has no events, or none at `version`.
-
-    The error is retryable, because another transaction may be about to commit events.
-    """
-
-    retryable = True
+    """The aggregate's stream has no events, or none at `version`."""
 
     stream: StreamId
     version: int | None = None

@@ -119,12 +119,16 @@ class MemoryEventStore(EventStore):
         self._savepoints.clear()
         self._owner = None
 
-    def _append_all(self, appends: Sequence[Append]) -> list[RecordedEvent]:
+    def _append_all(self, appends: Sequence[Append]) -> tuple[list[RecordedEvent], bool]:
         with self.transaction():
             recorded, are_new = append_all_once(self, appends, self._insert)
             if are_new:
                 run_inline_projections(recorded)
-        return recorded
+        return recorded, are_new
+
+    def _hold(self, streams: Sequence[StreamId]) -> list[int]:
+        # The caller's transaction is the only writer.
+        return [len(self._streams.get(stream, ())) for stream in streams]
 
     def _insert(self, append: Append) -> list[RecordedEvent] | None:
         stream = self._streams[append.stream]
@@ -196,10 +200,13 @@ class MemoryEventStore(EventStore):
         end = len(self._log) if self.in_transaction else self._committed
         return [each for each in stored if each.recorded.position <= end]
 
-    def _read_stream(self, stream: StreamId, after: int, limit: int | None, backwards: bool) -> Iterator[RecordedEvent]:
+    def _read_stream(
+        self, stream: StreamId, after: int, wanted: int | None, backwards: bool
+    ) -> Iterator[RecordedEvent]:
         found = self._visible(self._streams.get(stream, ()))[after:]
-        for stored in (found[::-1] if backwards else found)[:limit]:
-            yield from _recorded(stored)
+        for stored in found[::-1] if backwards else found:
+            events = list(_recorded(stored))
+            yield from reversed(events) if backwards else events
 
     def load(self, stream: StreamId, *, schema: str | None = None, limit: int | None = None) -> Loaded:
         found = self._visible(self._streams.get(stream, ()))[:limit]

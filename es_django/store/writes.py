@@ -7,7 +7,6 @@ leaves half of a change behind.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from operator import attrgetter
 from typing import Final, Literal
 from uuid import UUID
 
@@ -51,7 +50,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class StreamWrite(msgspec.Struct, frozen=True):
-    """Events to append to a stream that is at the `expected` version, and a snapshot of the state after the events."""
+    """Events to append to a stream that is at the `expected` version, and a snapshot of the state after the events.
+
+    Without events, the write is a guard: it checks the version, and holds the stream until the transaction ends.
+    """
 
     stream: StreamId
     events: Sequence[Event | PendingEvent]
@@ -84,15 +86,18 @@ class Append(msgspec.Struct, frozen=True):
 
 
 def prepare_all(writes: Sequence[StreamWrite], metadata: Mapping[str, str]) -> list[Append]:
-    """Check and encode the writes that have events. For invalid input, raise the errors of `EventStore.append_all`."""
+    """Check and encode the writes. For invalid input, raise the errors of `EventStore.append_all`.
+
+    Leave out the writes without events that expect any version, because they have no effect.
+    """
     for write in writes:
         _require_well_formed(write)
     if len(writes) > 1:
         _require_distinct_streams(writes)
-        # All writers lock streams in the same order, so they cannot deadlock.
-        writes = sorted(writes, key=attrgetter("stream"))
     encoded_metadata = _encoded(metadata) if metadata and any(write.events for write in writes) else "{}"
-    appends = [_prepare(write, metadata, encoded_metadata) for write in writes if write.events]
+    appends = [
+        _prepare(write, metadata, encoded_metadata) for write in writes if write.events or write.expected is not ANY
+    ]
     _require_distinct_ids(appends)
     return appends
 
@@ -117,7 +122,7 @@ def _require_distinct_streams(writes: Sequence[StreamWrite]) -> None:
 
 def _require_distinct_ids(appends: Sequence[Append]) -> None:
     # Most appends return here, without building the lists below.
-    if len(appends) == 1 and len(appends[0].events) == 1 and len(appends[0].messages) < 2:
+    if len(appends) == 1 and len(appends[0].events) < 2 and len(appends[0].messages) < 2:
         return
     if twice := _twice([event.event_id for append in appends for event in append.events]):
         raise DuplicateEvent(twice)

@@ -120,6 +120,22 @@ class TestUpcasting:
         assert [recorded.version for recorded in page.events] == [1, 3]
         assert event_store.read_all(after=page.position).events == []
 
+    def test_fault_a11_backwards_is_the_reverse_and_the_limit_counts_events(self) -> None:
+        store(
+            ("tests.items_added", 1, {"names": "a b c"}),
+            ("tests.items_added", 2, {"items": []}),
+            ("tests.items_added", 3, {"item": "d"}),
+            ("tests.items_added", 2, {"items": ["e", "f"]}),
+        )
+        for after in range(5):
+            forwards = list(event_store.read_stream(STREAM, after=after))
+            backwards = list(event_store.read_stream(STREAM, after=after, backwards=True))
+            assert backwards == forwards[::-1]
+            for limit in range(8):
+                assert list(event_store.read_stream(STREAM, after=after, limit=limit)) == forwards[:limit]
+                found = event_store.read_stream(STREAM, after=after, limit=limit, backwards=True)
+                assert list(found) == backwards[:limit]
+
     def test_events_after_a_snapshot_are_upcast(self) -> None:
         save_with_a_snapshot()
         store(("tests.items_added", 1, {"names": "c d"}))

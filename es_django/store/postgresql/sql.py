@@ -94,6 +94,26 @@ stream AS (
 )
 """
 
+# Lock streams in the given order, which all transactions share, so that they cannot deadlock. The row of a stream
+# without events is a placeholder: other writers that create the stream wait for the end of this transaction, even after
+# the placeholder is removed again.
+HOLD_STREAMS = """
+INSERT INTO es_django_stream AS stream (category, key, version, created_at, updated_at)
+SELECT given.category, given.key, 0, clock_timestamp(), clock_timestamp()
+  FROM ROWS FROM (jsonb_to_recordset(%(streams)s::jsonb) AS (category text, key text))
+       WITH ORDINALITY AS given (category, key, ordinal)
+ ORDER BY given.ordinal
+    ON CONFLICT (category, key) DO UPDATE SET version = stream.version
+RETURNING stream.category, stream.key, stream.version
+"""
+
+REMOVE_PLACEHOLDERS = """
+DELETE FROM es_django_stream AS stream
+ USING jsonb_to_recordset(%(streams)s::jsonb) AS given (category text, key text)
+ WHERE stream.category = given.category AND stream.key = given.key AND stream.version = 0
+RETURNING stream.id
+"""
+
 # An event is inserted only if the version check returned a row.
 INSERT_EVENT = """
 event AS (

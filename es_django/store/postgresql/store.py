@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
+import msgspec
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from es_django.core.events import RecordedEvent
@@ -38,6 +39,14 @@ class PostgresqlEventStore(DatabaseEventStore):
     def _insert(self, connection: BaseDatabaseWrapper, append: Append) -> list[RecordedEvent] | None:
         rows = fetch(connection, *append_statement(append, alone=not connection.in_atomic_block))
         return recorded_from(append, sorted(rows)) if rows else None
+
+    def _hold(self, streams: Sequence[StreamId]) -> list[int]:
+        names = msgspec.json.encode(streams).decode()
+        rows = fetch(self.connection, sql.HOLD_STREAMS, {"streams": names}, prepare=False)
+        versions = {StreamId(category, key): version for category, key, version in rows}
+        if 0 in versions.values():
+            fetch(self.connection, sql.REMOVE_PLACEHOLDERS, {"streams": names}, prepare=False)
+        return [versions[stream] for stream in streams]
 
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:

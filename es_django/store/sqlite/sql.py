@@ -16,6 +16,8 @@ FIND_STREAM = """
 SELECT id, version FROM es_django_stream WHERE category = %s AND key = %s
 """
 
+BECOME_WRITER = "UPDATE es_django_stream SET version = version WHERE id IS NULL"
+
 CREATE_STREAM = f"""
 INSERT INTO es_django_stream (category, key, version, created_at, updated_at)
 VALUES (%s, %s, %s, {NOW}, {NOW})

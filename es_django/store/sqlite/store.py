@@ -5,7 +5,7 @@ the log needs no floors.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 from uuid import UUID
@@ -63,6 +63,17 @@ class SqliteEventStore(DatabaseEventStore):
             cursor.execute(sql.SELECT_STORED, [stream_id, before])
             return recorded_from(append, [(position, version, as_utc(at)) for position, version, at in cursor])
 
+    def _hold(self, streams: Sequence[StreamId]) -> list[int]:
+        with self.connection.cursor() as cursor:
+            # Any UPDATE makes the transaction the only writer, also if it did not begin as IMMEDIATE.
+            cursor.execute(sql.BECOME_WRITER)
+            versions = []
+            for stream in streams:
+                cursor.execute(sql.FIND_STREAM, [stream.category, stream.key])
+                _, version = cursor.fetchone() or (None, 0)
+                versions.append(version)
+            return versions
+
     def _select_many(self, category: str, keys: list[str], schema: str | None) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:
             cursor.execute(sql.SELECT_MANY, {"category": category, "keys": json.dumps(keys), "schema": schema})
@@ -76,7 +87,7 @@ class SqliteEventStore(DatabaseEventStore):
         wait for may itself be waiting for the end of that transaction.
         """
         options = self.connection.settings_dict["OPTIONS"]
-        is_only_writer = self.in_transaction and options.get("transaction_mode") == "IMMEDIATE"
+        is_only_writer = self.connection.in_atomic_block and options.get("transaction_mode") == "IMMEDIATE"
         with fair_lock((self.using, stream)).held(0 if is_only_writer else timeout) as granted:
             if not granted and not is_only_writer:
                 raise LockTimeout(stream, timeout or 0)
