@@ -39,7 +39,20 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
         *_check_destinations(settings),
         *_check_ingress(settings),
         *_check_databases_of_models(settings.database),
+        *_check_atomic_requests(settings.database),
     ]
+
+
+def _check_atomic_requests(alias: str) -> Iterator[CheckMessage]:
+    if connections.settings.get(alias, {}).get("ATOMIC_REQUESTS"):
+        yield Warning(
+            f"ATOMIC_REQUESTS is True for the database {alias!r}, so Repository.execute does not retry inside views: a "
+            "conflict fails the request.",
+            hint="Mark the views that call execute with @transaction.non_atomic_requests, or set ATOMIC_REQUESTS to "
+            "False. To keep the setting, retry the conflict outside the view, and silence this check with "
+            "SILENCED_SYSTEM_CHECKS.",
+            id="es_django.W060",
+        )
 
 
 @register("es_django")

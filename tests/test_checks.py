@@ -268,3 +268,13 @@ class TestSampleProject:
     @pytest.mark.django_db  # Django 6.1 runs a query to find out whether SQLite supports JSON
     def test_the_sample_project_passes_all_checks(self) -> None:
         assert [message for message in run_checks() if str(message.id).startswith("es_django")] == []
+
+
+class TestAtomicRequests:
+    @pytest.mark.parametrize("atomic_requests", [False, True])
+    def test_fault_b6_atomic_requests_are_a_warning_that_names_the_remedy(
+        self, atomic_requests: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", atomic_requests)
+        found = [message for message in check_settings() if message.id == "es_django.W060"]
+        assert [("non_atomic_requests" in (message.hint or "")) for message in found] == [True] * atomic_requests

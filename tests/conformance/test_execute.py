@@ -218,7 +218,8 @@ class TestCommandIds:
 
         with pytest.raises(DuplicateEvent):
             ledgers.execute("l-1", decide, command_id="c-1")
-        assert (ledgers.get("l-1").balance, ledgers.get("l-1").version) == (20, 2)
+        assert ledgers.get("l-1").balance == 20
+        assert ledgers.get("l-1").version == 2
 
     def test_duplicate_event_of_another_command_is_raised(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ledgers.save(Ledger.open("l-1"))
