@@ -102,7 +102,7 @@ class TestReadme:
     @pytest.mark.slow
     def test_code_runs_as_printed(self, tmp_path: Path) -> None:
         files = write_project(tmp_path)
-        assert len(files) == 13
+        assert len(files) == 15
         compile(files["settings.py"], "settings.py", "exec")
         (tmp_path / "try.py").write_text(TRY)
         for command in (["try.py"], ["-m", "pytest", "-p", "no:cacheprovider", "shop/test_orders.py"]):
