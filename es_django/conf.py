@@ -7,6 +7,8 @@ import msgspec
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
 
 from es_django.core.streams import require_name
 
@@ -96,6 +98,9 @@ class IngressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, r
     strict: bool = True
 
 
+PRIMARY_KEY_OF_USER = "es_django.middleware.primary_key_of_user"
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
     database: str = "default"
     prepared_statements: bool | None = None
@@ -106,6 +111,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     projections: ProjectionSettings = ProjectionSettings()
     inbox: InboxSettings = InboxSettings()
     ingress: IngressSettings = IngressSettings()
+
+    metadata_user: str = PRIMARY_KEY_OF_USER
+    """The import path of a function that takes a request and returns the user for the metadata, or None.
+
+    The function must make no query, because an asynchronous view calls it in its event loop.
+    """
+
+    def user_of(self, request: HttpRequest) -> str | None:
+        """Return the user of a request. Raise `ImproperlyConfigured` if the function cannot be imported."""
+        try:
+            function = import_string(self.metadata_user)
+        except ImportError as error:
+            raise ImproperlyConfigured(f'ES_DJANGO["METADATA_USER"]: {error}') from error
+        user = function(request)
+        return None if user is None else str(user)
 
     def outbox_of(self, destination: str) -> OutboxSettings:
         """Return the settings of the outbox for a destination, whose own settings come first."""

@@ -1,10 +1,13 @@
-"""System checks of what a project has besides es_django: optional libraries and its logging."""
+"""System checks of what a project has besides es_django: optional libraries, its users and its logging."""
 
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Warning, register
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
+from es_django import conf
 from es_django.monitoring.extras import unusable
 
 
@@ -17,6 +20,26 @@ def check_libraries(**kwargs: Any) -> list[CheckMessage]:
             id="es_django.W014",
         )
         for library, error in unusable.items()
+    ]
+
+
+@register("es_django")
+def check_user(**kwargs: Any) -> list[CheckMessage]:
+    try:
+        path = conf.settings().metadata_user
+        function = import_string(path)
+    except ImproperlyConfigured:
+        return []
+    except ImportError as error:
+        function, path = None, f"{path!r} ({error})"
+    if callable(function):
+        return []
+    return [
+        Error(
+            f'ES_DJANGO["METADATA_USER"] is no function: {path}.',
+            hint="Set the import path of a function that takes a request and returns the user as a str, or None.",
+            id="es_django.E016",
+        )
     ]
 
 

@@ -1,15 +1,17 @@
 """Set the metadata of all events and messages that a request writes."""
 
 import re
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
+from django.utils.functional import LazyObject, empty
 from uuid_utils.compat import uuid7
 
-from es_django.core.metadata import metadata
+from es_django import conf
+from es_django.core.metadata import SteppedMetadata, Value, metadata
 
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
@@ -25,25 +27,44 @@ def metadata_middleware(get_response: Any) -> Any:
     2. the trace id of the `traceparent` header
     3. a new UUID
 
-    The user is the name of `request.user`. The name is read only if the request writes an event or a message. List this
+    The user is what the function ES_DJANGO["METADATA_USER"] returns for the request at each write; by default, see
+    `primary_key_of_user`. The metadata also covers what a streaming response writes while it is sent. List this
     middleware after `AuthenticationMiddleware`.
     """
 
     async def respond_async(request: HttpRequest) -> HttpResponseBase:
-        with _metadata_of(request):
+        values = _values_of(request)
+        with metadata(**values):
             response: HttpResponseBase = await get_response(request)
-            return response
+        return _covered(response, values)
 
     def respond(request: HttpRequest) -> HttpResponseBase:
-        with _metadata_of(request):
+        values = _values_of(request)
+        with metadata(**values):
             response: HttpResponseBase = get_response(request)
-            return response
+        return _covered(response, values)
 
     return respond_async if iscoroutinefunction(get_response) else respond
 
 
-def _metadata_of(request: HttpRequest) -> AbstractContextManager[None]:
-    return metadata(correlation_id=_correlation_id(request), user=lambda: _user(request))
+def primary_key_of_user(request: HttpRequest) -> str | None:
+    """Return the primary key of `request.user` if the request has loaded the user already. Make no query.
+
+    `login_required`, permissions and authentication of an API load the user. A view that has not looked at
+    `request.user` or `await request.auser()` has no user in its metadata. The id in the session is not used, because
+    the session may have ended, for example with a new password.
+    """
+    user: Any = getattr(request, "user", None)
+    # Looking at any attribute of a lazy user would load it.
+    if isinstance(user, LazyObject) and user._wrapped is empty:
+        user = getattr(request, "_acached_user", None)
+    key = getattr(user, "pk", None)
+    return None if key is None else str(key)
+
+
+def _values_of(request: HttpRequest) -> Mapping[str, Value]:
+    user_of = conf.settings().user_of
+    return {"correlation_id": _correlation_id(request), "user": lambda: user_of(request)}
 
 
 def _correlation_id(request: HttpRequest) -> str:
@@ -54,6 +75,30 @@ def _correlation_id(request: HttpRequest) -> str:
     return trace[1] if trace else str(uuid7())
 
 
-def _user(request: HttpRequest) -> str | None:
-    user = getattr(request, "user", None)
-    return user.get_username() or None if user is not None else None
+def _covered(response: HttpResponseBase, values: Mapping[str, Value]) -> HttpResponseBase:
+    """Let the metadata cover each step of a streaming response. A file is left to the server, which may send it."""
+    streaming: Any = response
+    if response.streaming and getattr(response, "file_to_stream", None) is None:
+        steps = _steps_async if streaming.is_async else _steps
+        streaming.streaming_content = steps(streaming.streaming_content, SteppedMetadata(**values))
+    return response
+
+
+def _steps(parts: Iterator[bytes], covering: SteppedMetadata) -> Iterator[bytes]:
+    while True:
+        with covering.step():
+            try:
+                part = next(parts)
+            except StopIteration:
+                return
+        yield part
+
+
+async def _steps_async(parts: AsyncIterator[bytes], covering: SteppedMetadata) -> AsyncIterator[bytes]:
+    while True:
+        with covering.step():
+            try:
+                part = await anext(parts)
+            except StopAsyncIteration:
+                return
+        yield part

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import msgspec
 from django.contrib import admin
 from django.db.models import Q
+from django.db.models.fields.json import KT
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -15,9 +16,11 @@ from django.utils.safestring import SafeString
 from es_django import conf
 from es_django.admin.base import MAX_DOCUMENT_CHARACTERS, Fact, ReadOnlyAdmin, parsed_uuid
 from es_django.admin.html import code, status_badge, time_element
+from es_django.admin.json_text import MASK
 from es_django.admin.masking import error_shown, hidden_keys
 from es_django.admin.outbox import step_of
 from es_django.admin.timeline import timeline_query
+from es_django.admin.users import names_of, shown_user
 from es_django.models import OutboxMessage, StoredEvent, Stream
 
 if TYPE_CHECKING:
@@ -70,7 +73,15 @@ class StoredEventAdmin(ReadOnlyAdmin[StoredEvent]):
             ("Event id", code(event.event_id)),
             ("Correlation id", event.correlation_id and self._correlated(event.correlation_id)),
             ("Causation id", event.causation_id and code(event.causation_id)),
+            ("User", self._user(request, event)),
         ]
+
+    def _user(self, request: HttpRequest, event: StoredEvent) -> str:
+        stored = StoredEvent.objects.using(conf.settings().database).filter(pk=event.pk)
+        user: str = stored.values_list(KT("metadata__user"), flat=True).first() or ""
+        if user and "user" in self.hidden_keys(request, event):
+            return MASK
+        return shown_user(user, names_of([user])) if user else ""
 
     def _correlated(self, correlation_id: str) -> SafeString:
         url = reverse("admin:es_django_storedevent_changelist", current_app=self.admin_site.name)

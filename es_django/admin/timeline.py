@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from es_django import conf
 from es_django.admin.html import time_element
 from es_django.admin.json_text import MASK, Document, document, stored_text
+from es_django.admin.users import names_of, shown_user
 from es_django.models import StoredEvent, Stream
 
 EVENTS_PER_PAGE = 25
@@ -80,7 +81,8 @@ class Timeline:
         if len(rows) > len(shown):
             edge = shown[-1]["version"]
             self.first, self.last = (edge, self.last) if self.newest_first else (self.first, edge)
-        return [_shown(row, self._hidden_keys(row["type"])) for row in shown]
+        names = names_of(row["user"] for row in shown if row["user"])
+        return [_shown(row, self._hidden_keys(row["type"]), names) for row in shown]
 
     @cached_property
     def types(self) -> list[str]:
@@ -133,8 +135,8 @@ def timeline_query(version: int) -> str:
     return f"?from={version - (version - 1) % EVENTS_PER_PAGE}#v{version}"
 
 
-def _shown(row: Mapping[str, Any], hidden: Collection[str]) -> ShownEvent:
-    user = MASK if row["user"] and "user" in hidden else row["user"]
+def _shown(row: Mapping[str, Any], hidden: Collection[str], names: dict[str, str]) -> ShownEvent:
+    user = MASK if row["user"] and "user" in hidden else shown_user(row["user"] or "", names)
     causes = (("User", user), ("Correlation", row["correlation_id"]), ("Causation", row["causation_id"]))
     return ShownEvent(
         row["position"],

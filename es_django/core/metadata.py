@@ -35,6 +35,26 @@ def metadata(**values: Value | None) -> Iterator[None]:
         _current.reset(token)
 
 
+class SteppedMetadata:
+    """Metadata of work that runs in steps between which other code runs, such as a generator.
+
+    Enter it for each step. A step goes on with the metadata with which the step before ended.
+    """
+
+    def __init__(self, **values: Value | None) -> None:
+        with metadata(**values):
+            self._kept = _current.get()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        token = _current.set(self._kept)
+        try:
+            yield
+        finally:
+            self._kept = _current.get()
+            _current.reset(token)
+
+
 def current_metadata() -> Mapping[str, str]:
     """Return the metadata for events and messages that are written now."""
     current = _current.get()

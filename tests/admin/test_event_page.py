@@ -4,7 +4,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import Client
+from pytest_django import Settings
 
 from es_django import Event, upcasts
 from es_django.admin import causation
@@ -89,6 +91,7 @@ class TestFacts:
             "Event id": str(event.event_id),
             "Correlation id": "request-7 All events of this correlation",
             "Causation id": "event-6",
+            "User": "ada",
         }
         payload, metadata_shown = page.all("pre")
         assert payload.raw_text == '{\n  "note": "ok"\n}'
@@ -101,6 +104,18 @@ class TestFacts:
         time = page.one("dl.es-facts").one("time")
         assert datetime.fromisoformat(time.attributes["datetime"]) == event.recorded_at
         assert page.link("note note-1") == f"{page_url(stream_of())}?from=1#v1"
+
+    def test_fault_f4_the_name_of_a_user_is_looked_up(self, get: Get, settings: Settings) -> None:
+        user = User.objects.create_user("ada")
+        notes(user=str(user.pk))
+        assert get(page_url(stored_event(1))).facts["User"] == f"ada ({user.pk})"
+        settings.ES_DJANGO = {"METADATA_USER": "es_django.conf.settings"}
+        assert get(page_url(stored_event(1))).facts["User"] == str(user.pk)
+
+    @pytest.mark.parametrize("stranger", ["0", "-1", "1.0", str(2**70), "ada", " "])
+    def test_fault_f4_a_user_that_is_not_found_is_shown_as_stored(self, get: Get, stranger: str) -> None:
+        notes(user=stranger)
+        assert get(page_url(stored_event(1))).facts["User"] == stranger.strip()
 
     def test_links_lead_to_the_previous_and_next_event(self, get: Get) -> None:
         notes(1, key="a")

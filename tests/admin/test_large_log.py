@@ -96,7 +96,7 @@ def pages() -> dict[str, tuple[str, dict[str, Any], int | None]]:
         "overview": (reverse("admin:app_list", args=["es_django"]), {}, 27 + (connection.vendor == "postgresql")),
         "events": (list_url(StoredEvent), {"after": event.pk}, 1),
         "events of a correlation": (list_url(StoredEvent), {"q": "request-99999"}, 1),
-        "event": (page_url(event), {}, 7),
+        "event": (page_url(event), {}, 8),
         "streams": (list_url(Stream), {}, 2),
         "stream": (page_url(stream), {"from": 70_000}, 4),
         "events of a type": (page_url(stream), {"from": 70_000, "type": "tests.admin.reminded"}, 4),

@@ -100,10 +100,11 @@ class TestNumberOfQueries:
         with queries(4):  # one query each for the stream, its snapshots, its events and the event types
             get(url, order="newest", **{"from": 40})
 
-    def test_event_page_needs_seven_queries(self, get: Get) -> None:
+    def test_event_page_needs_eight_queries(self, get: Get) -> None:
         notes(3)
         url = page_url(stored_event(2))
-        with queries(7):  # the event, its stream, its neighbours, its documents, its upcast form; two for its effects
+        # the event, its user, its stream, its neighbours, its documents, its upcast form; two for its effects
+        with queries(8):
             get(url)
 
     def test_stream_search_needs_at_most_four_queries(self, get: Get) -> None:

@@ -3,7 +3,10 @@ from datetime import datetime
 from urllib.parse import urljoin
 
 import pytest
+from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from es_django import Event, StreamId, event_store
 from es_django.admin import timeline
@@ -21,6 +24,18 @@ def versions(page: Page) -> list[int]:
 
 def events(page: Page) -> list[Element]:
     return page.one("ol.es-timeline").all("li")
+
+
+class TestUsers:
+    def test_fault_f4_the_names_of_all_users_take_one_query(self, get: Get) -> None:
+        users = [User.objects.create_user(f"user-{number}") for number in range(3)]
+        for user in users:
+            notes(user=str(user.pk))
+        url = page_url(stream_of())
+        with CaptureQueriesContext(connection) as captured:
+            page = get(url)
+        assert all(f"{user.username} ({user.pk})" in page.text for user in users)
+        assert sum('FROM "auth_user" WHERE "auth_user"."id" IN' in each["sql"] for each in captured) == 1
 
 
 ATTACK = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;"
