@@ -12,7 +12,7 @@ from es_django.core.errors import EsDjangoError
 from es_django.core.logs import Log
 from es_django.store.errors import StorageError
 
-logger = Log("es_django.commands")
+logger: Log = Log("es_django.commands")
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 NAP: Final = 0.5
@@ -77,7 +77,7 @@ class Loop:
 
     def _report(self, error: EsDjangoError, seconds: float) -> None:
         if not error.retryable:
-            logger.error("%s; trying again in %g s", error, seconds, exc_info=error)
+            logger.error("%s; trying again in %g s", error, seconds, exc_info=error, extra={"pause": seconds})
         self._stderr.write(f"{error}; retrying in {seconds:g} s")
 
     def _pause(self, seconds: float) -> None:
