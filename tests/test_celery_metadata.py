@@ -24,6 +24,7 @@ class TestCeleryMetadata:
     @pytest.mark.filterwarnings("ignore::ResourceWarning")
     @pytest.mark.slow
     def test_a_task_has_the_metadata_of_its_sender_and_passes_the_metadata_on(self) -> None:
+        app.control.purge()  # messages that other tests left in the memory of this process
         with start_worker(app, pool="solo", perform_ping_check=False):
             with metadata(correlation_id="c-1", user=lambda: "ada"):
                 look_at_metadata.delay(again=True)

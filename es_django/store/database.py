@@ -299,7 +299,7 @@ class DatabaseEventStore(EventStore):
         found: list[tuple[str, str, int, UUID]] = []
         for chunk in chunks(event_ids):
             events = StoredEvent.objects.using(self.using).filter(event_id__in=chunk)
-            with storage_errors("look events up", self.connection):
+            with storage_errors("append", self.connection):
                 found += events.values_list("stream__category", "stream__key", "version", "event_id")
         found.sort(key=itemgetter(2))
         return [(StreamId(category, key), version, event_id) for category, key, version, event_id in found]

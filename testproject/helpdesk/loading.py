@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from es_django import EsDjangoError, Repository
+from es_django.errors import AggregateExists
 from testproject.helpdesk.aggregates import Ticket
 from testproject.helpdesk.events import StepTaken
 
@@ -40,7 +41,8 @@ def store_steps(cases: Mapping[str, Sequence[StepTaken]]) -> Stored:
         try:
             tickets.save_all(changed)
         except EsDjangoError as error:
-            if not error.retryable or attempt == ATTEMPTS:
+            # Another load may have created a ticket in the meantime: then its steps are found at the next attempt.
+            if not (error.retryable or isinstance(error, AggregateExists)) or attempt == ATTEMPTS:
                 raise
             time.sleep(random.uniform(0, min(LONGEST_PAUSE, 0.02 * 2**attempt)))
         else:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from es_django import ConcurrencyError, Repository, StreamId, event_store
+from es_django.errors import AlreadyAppended
 from es_django.testing import in_memory
 from tests.conformance.tampering import delete_snapshot
 from tests.domain import Annotated, Ledger
@@ -104,14 +105,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule(client=st.sampled_from("ab"), key=st.sampled_from(KEYS))
     def save_and_lose_the_reply(self, client: str, key: str) -> None:
-        """Append, and save the same events again, like a client that did not get the reply to its commit."""
+        """Append, and save the same events again in a transaction, like a client that lost the reply to its commit."""
         ledger, base, pending = self.clients[client][key]
         if base != len(self.stored[key]) or not pending:
             return
         events = list(ledger._unsaved())
         event_store.append(ledger.stream, events, expected=ledger.committed_version)
-        REPOSITORIES[client].save(ledger)
-        self._stored(client, key)
+        with pytest.raises(AlreadyAppended), event_store.transaction():
+            REPOSITORIES[client].save(ledger)
+        self.stored[key] += pending
+        self.reload(client, key)
 
     @rule(key=st.sampled_from(KEYS))
     def delete_the_snapshot(self, key: str) -> None:

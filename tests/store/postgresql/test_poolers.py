@@ -109,7 +109,7 @@ class TestTransactionMode:
             assert "PREPARED_STATEMENTS" in created
             assert "max_prepared_statements" in created
         else:
-            assert created.startswith("ConcurrencyError")
+            assert created.startswith("AggregateExists")
 
     @pytest.mark.parametrize("always", [False, True], ids=["by default", "PREPARED_STATEMENTS"])
     def test_fault_a1_each_error_of_the_pooler_is_retryable(self, transaction_mode: int, always: bool) -> None:
