@@ -7,7 +7,7 @@ from django.contrib import admin, messages
 from django.db.models import BigIntegerField, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest, HttpResponse
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from es_django import conf, projections
@@ -41,7 +41,8 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
 
     @admin.display(description="status")
     def status_and_shape(self, checkpoint: ProjectionCheckpoint) -> SafeString:
-        return status_badge(checkpoint.status)
+        badge = status_badge(checkpoint.status)
+        return format_html("{} (needs newer code)", badge) if checkpoint.needs_newer_code else badge
 
     @admin.display(description="partition")
     def share(self, checkpoint: ProjectionCheckpoint) -> str:
@@ -73,7 +74,7 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
         failed = checkpoint.failed_position
         done = done_until(checkpoint.side_effects or [])
         return [
-            ("Status", status_badge(checkpoint.status)),
+            ("Status", self.status_and_shape(checkpoint)),
             ("Partition", self.share(checkpoint)),
             ("Position", self.place(checkpoint)),
             ("Lag", self.behind(checkpoint)),
@@ -83,7 +84,10 @@ class ProjectionCheckpointAdmin(ConfirmingAdmin[ProjectionCheckpoint]):
             ),
             ("Attempts", checkpoint.attempts),
             ("Next attempt", time_element(checkpoint.retry_at) if checkpoint.retry_at else None),
-            ("Failed at", failed and self._event(request, failed)),
+            (
+                "Needs newer code at" if checkpoint.needs_newer_code else "Failed at",
+                failed and self._event(request, failed),
+            ),
             ("Last error", error_text(error_shown(request, checkpoint.last_error))),
             ("Skipped", self._skipped(request, checkpoint)),
             ("Updated", time_element(checkpoint.updated_at)),

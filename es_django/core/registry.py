@@ -220,7 +220,8 @@ class EventRegistry:
         event_type = self._named(type)
         if event_type is None:
             reason = (
-                f"no event class is named {type!r}; import its module, or add {type!r} to Meta.aliases of its class"
+                f"no event class is named {type!r}; import its module, add {type!r} to Meta.aliases of its class, or "
+                "deploy the code that wrote it"
             )
             raise UnknownEventType(stream, version, type, reason)
         if schema_version > event_type.version:

@@ -225,6 +225,13 @@ class Migration(migrations.Migration):
                         null=True,
                     ),
                 ),
+                (
+                    "needs_newer_code",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Newer code wrote the event at the failed position. A runner with that code goes on.",
+                    ),
+                ),
                 ("updated_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={

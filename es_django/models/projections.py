@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from es_django.models.field_types import Integer, Json, OptionalInteger, OptionalTime, Text, Time
+from es_django.models.field_types import Flag, Integer, Json, OptionalInteger, OptionalTime, Text, Time
 
 
 class CheckpointStatus(models.TextChoices):
@@ -42,6 +42,9 @@ class ProjectionCheckpoint(models.Model):
         blank=True,
         help_text="An event up to this position fails. The runner makes batches smaller until it finds the event.",
     )
+    needs_newer_code: Flag = models.BooleanField(
+        default=False, help_text="Newer code wrote the event at the failed position. A runner with that code goes on."
+    )
     updated_at: Time = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -62,7 +65,7 @@ class ProjectionCheckpoint(models.Model):
 
     def forget_failure(self) -> None:
         self.attempts, self.retry_at, self.last_error = 0, None, ""
-        self.failed_position = self.failing_until = None
+        self.failed_position, self.failing_until, self.needs_newer_code = None, None, False
 
 
 class SkippedEvent(models.Model):

@@ -54,6 +54,7 @@ class ProjectionHealth(msgspec.Struct, frozen=True):
     lag: Lag
     failed_position: int | None
     last_error: str
+    needs_newer_code: bool
 
     @property
     def title(self) -> str:
@@ -74,7 +75,8 @@ class Health(msgspec.Struct, frozen=True):
 
 
 def status(*, max_lag: float = 60.0) -> Health:
-    """Read the health. A lag of more than `max_lag` seconds, a failed projection and a dead message are problems.
+    """Read the health. A lag of more than `max_lag` seconds, a failed projection, a projection that needs newer code
+    and a dead message are problems.
 
     Raise `StorageError` if the database fails, or inside a transaction that does not permit reading the log.
     """
@@ -131,6 +133,7 @@ def _partition(checkpoint: ProjectionCheckpoint) -> ProjectionHealth:
         NO_LAG if is_inline else _lag(_events().filter(position__gt=checkpoint.position)),
         checkpoint.failed_position,
         checkpoint.last_error,
+        checkpoint.needs_newer_code,
     )
 
 
@@ -178,6 +181,9 @@ def _projection_problems(projection: ProjectionHealth, max_lag: float) -> list[s
         return [f"projection {name} does not run: its checkpoints are for {stored} partitions, but its class has {now}"]
     if projection.status == CheckpointStatus.FAILED:
         return [f"projection {name} has failed at position {projection.failed_position}"]
+    if projection.needs_newer_code:
+        fact = f"projection {name} needs newer code at position {projection.failed_position}"
+        return [f"{fact} (status: {projection.status}): run a worker with the code that wrote this event"]
     if projection.lag.seconds > max_lag:
         return [f"projection {name} is {projection.lag.seconds:.0f} s behind (status: {projection.status})"]
     return []

@@ -41,6 +41,7 @@ from es_django.projections.checkpoints import (
     save,
 )
 from es_django.projections.errors import ProjectionStatusError
+from es_django.projections.failure_policy import needs_newer_code
 from es_django.projections.side_effects import apply_events
 from es_django.projections.states import transition
 from es_django.store.backends import store_for
@@ -99,6 +100,8 @@ def give_to_appends(projection: Projection) -> None:
     except BaseException as error:
         if ends_process(error):
             raise
+        if needs_newer_code(error):
+            return  # the next batch steps aside, and a pause would hold up a runner with the newer code
         # If an event fails here, it also fails in the next batch of the runner, which records the failure.
         ids = {"projection": projection.name}
         message = "projection %s could not return to inline mode, a runner applies its events and retries: %r"

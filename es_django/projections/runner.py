@@ -64,7 +64,8 @@ def run_projection(name: str, *, seconds: float = 20.0) -> int:
     """Let one projection catch up with the log, and return the number of events applied.
 
     Leave out partitions that another runner has locked. Do nothing if the projection runs inline. No batch starts after
-    about `seconds`. An event that fails is retried later, as `failure_policy` describes.
+    about `seconds`. An event that fails is retried later, and an event that newer code wrote is left to a runner with
+    that code, as `failure_policy` describes.
 
     Raises:
         UnknownProjection: No projection has this name.

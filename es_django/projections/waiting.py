@@ -58,4 +58,5 @@ def _lagging(projection: Projection, position: int) -> list[ProjectionCheckpoint
 
 def _state(lagging: list[ProjectionCheckpoint]) -> str:
     slowest = min(lagging, key=lambda each: each.position)
-    return f"status: {slowest.status}, position {slowest.position}"
+    reason = f", needs newer code at position {slowest.failed_position}" if slowest.needs_newer_code else ""
+    return f"status: {slowest.status}, position {slowest.position}{reason}"

@@ -88,7 +88,8 @@ def _behind(end: int) -> Iterator[str]:
             if is_inline or checkpoint.status == CheckpointStatus.PAUSED:
                 continue
             if checkpoint.failed_position is not None:
-                yield f"{checkpoint} is {checkpoint.status} and fails at position {checkpoint.failed_position}"
+                reason = "needs newer code" if checkpoint.needs_newer_code else "fails"
+                yield f"{checkpoint} is {checkpoint.status} and {reason} at position {checkpoint.failed_position}"
             elif checkpoint.position < end:
                 yield f"{checkpoint} is {checkpoint.status} at position {checkpoint.position} of {end}"
 

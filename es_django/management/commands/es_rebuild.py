@@ -13,6 +13,7 @@ from es_django.management.arguments import add_by, one_line
 from es_django.models import CheckpointStatus, ProjectionCheckpoint
 from es_django.projections import run_projection, start_rebuild
 from es_django.projections.checkpoints import checkpoints_of, newest_position
+from es_django.projections.failure_policy import has_stepped_aside
 from es_django.store.error_translation import storage_errors
 
 INTERRUPTED = 130
@@ -60,6 +61,8 @@ class Command(BaseCommand):
                 rebuilding, end = _rebuilding(name), newest_position()
                 # The bar shows the slowest partition.
                 progress.update(bar, completed=min((each.position for each in rebuilding), default=end), total=end)
+                if not done:
+                    _require_new_code(rebuilding)
                 if rebuilding and not done:
                     time.sleep(PAUSE)  # another process runs the projection, or a failed event waits for its retry
         return applied
@@ -84,6 +87,16 @@ class _Rate(TextColumn):
     def render(self, task: Task) -> Any:
         self.text_format = f"{task.speed:,.0f} positions/s" if task.speed else ""
         return super().render(task)
+
+
+def _require_new_code(rebuilding: list[ProjectionCheckpoint]) -> None:
+    """Raise `CommandError` if this command can only wait, because its code is too old for the next event."""
+    for checkpoint in rebuilding:
+        if has_stepped_aside(checkpoint):
+            raise CommandError(
+                f"{checkpoint} needs newer code at position {checkpoint.failed_position}: {checkpoint.last_error}. "
+                "Workers with the newer code continue the rebuild. To watch it, run this command again with that code."
+            )
 
 
 def _rebuilding(name: str) -> list[ProjectionCheckpoint]:
