@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, NotRequired, TypedDict, TypeVar
 
 import msgspec
 import pytest
@@ -71,6 +71,37 @@ class Point(NamedTuple):
     y: int = 0
 
 
+class Odd(msgspec.Struct):
+    unit: str = msgspec.field(name="unit-price", default="EUR")
+    note: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class One(msgspec.Struct, tag=1, array_like=True):
+    money: Money
+
+
+class Two(msgspec.Struct, tag=2, array_like=True, forbid_unknown_fields=True):
+    amount: int
+
+
+class Branch(msgspec.Struct, tag="branch"):
+    left: "Branch | Leaf | None" = None
+
+
+class Leaf(msgspec.Struct, tag="leaf"):
+    parent: Branch | None = None
+
+
+class Folder(TypedDict):
+    files: "list[File]"
+
+
+@dataclass
+class File:
+    name: str
+    inside: Folder | None = None
+
+
 class Flat(Event):
     number: int
     currency: str = "EUR"
@@ -131,6 +162,16 @@ UNFIT: list[tuple[Any, Any, str]] = [
     (Point, [1], "y"),
     (dict[str, list[Money | None]], {"a": [None, {"amount": 1}]}, "['a'][1].currency"),
     (Flat, {"number": 1}, "currency"),
+    (Money | int | str, {"amount": 1}, "currency"),
+    (Money | list[Money] | str, [{"amount": 1}], "[0].currency"),
+    (dict[int, Money], {"1": {"amount": 1}}, "['1'].currency"),
+    (Annotated[list[Annotated[Money, "net"]], msgspec.Meta(min_length=1)], [{"amount": 1}], "[0].currency"),
+    (Odd, {"note": "x"}, "unit-price"),
+    (Odd, {"unit-price": "EUR", "unit": "USD"}, "unit"),
+    (One | Two, [1, {"amount": 1}], "[1].currency"),
+    (Branch, {"type": "branch", "left": {"type": "leaf", "parent": {"type": "branch"}}}, "left.parent.left"),
+    (Folder, {"files": [{"name": "a", "inside": {"files": [{"name": "b"}]}}]}, "files[0].inside.files[0].inside"),
+    (list[Money | None] | dict[str, Money], {"a": {"amount": 1}}, "['a'].currency"),
 ]
 
 FIT: list[tuple[Any, Any]] = [
@@ -147,6 +188,16 @@ FIT: list[tuple[Any, Any]] = [
     (Listed, [1, "USD"]),
     (dict[str, Any], {"any": {"thing": 1}}),
     (Flat, {"number": 1, "currency": "USD"}),
+    (Money | int | str, "text"),
+    (Money | list[Money] | str, [{"amount": 1, "currency": "USD"}]),
+    (dict[int, Money], {"1": {"amount": 1, "currency": "USD"}}),
+    (Odd, {"unit-price": "EUR"}),
+    (Odd, {"unit-price": "EUR", "note": "x"}),
+    (One | Two, [1, {"amount": 1, "currency": "USD"}]),
+    (One | Two, [2, 7]),
+    (Branch, {"type": "branch", "left": {"type": "leaf", "parent": {"type": "branch", "left": None}}}),
+    (Folder, {"files": [{"name": "a", "inside": {"files": [{"name": "b", "inside": None}]}}]}),
+    (list[Money | None] | dict[str, Money], [None, {"amount": 1, "currency": "USD"}]),
 ]
 
 
@@ -160,15 +211,27 @@ class TestShape:
     def test_fault_a3_a_payload_with_the_keys_of_today_is_read(self, type: Any, payload: Any) -> None:
         assert difference(type, payload) is None
 
-    def test_fault_a3_flat_events_are_never_parsed_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        shapes = [Shape(Flat), Shape(Plain)]
+    def test_fault_a3_a_payload_that_fits_is_never_parsed_in_python(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        shapes = [(Shape(type), payload) for type, payload in [*FIT, (Plain, {"number": 1, "words": []})]]
 
         def refuse(self: Shape, payload: Any) -> Iterator[None]:
             raise AssertionError("parsed again")
 
         monkeypatch.setattr(Shape, "difference_of", refuse)
-        for text in ('{"number":1,"currency":"EUR"}', '{"number": 1, "currency": "EUR"}'):
-            assert [shape.difference(text) for shape in shapes] == [None, None]
+        for shape, payload in shapes:
+            for separators in ((",", ":"), (", ", ": ")):
+                assert shape.difference(json.dumps(payload, separators=separators)) is None
+
+    @pytest.mark.parametrize(("type", "payload", "path"), UNFIT)
+    def test_fault_a3_an_upcast_payload_is_checked_like_a_stored_one(self, type: Any, payload: Any, path: str) -> None:
+        found = Shape(type).difference_of(payload)
+        assert found is not None
+        assert found[0] == path
+
+    def test_fault_a3_a_type_without_a_twin_is_checked_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("es_django.core.shape.twin_decoder", lambda info, is_checked: None)
+        assert [difference(type, payload) for type, payload, _ in UNFIT] == [path for _, _, path in UNFIT]
+        assert [difference(type, payload) for type, payload in FIT] == [None] * len(FIT)
 
     def test_fault_a3_a_string_that_looks_like_a_key_is_not_taken_for_one(self) -> None:
         class Noted(Event):
@@ -185,6 +248,9 @@ class TestEvents:
     def test_fault_a3_the_error_names_type_version_and_path(self) -> None:
         with pytest.raises(UndecodableEvent, match=r"tests\.shape\.deep.*money\.curr is stored.*schema version 2.*up"):
             registry.decode(STREAM, 1, "tests.shape.deep", 2, '{"money": {"amount": 1, "currency": "E", "curr": "U"}}')
+
+    def test_fault_a3_an_upcaster_may_return_a_value_object(self) -> None:
+        assert Shape(Deep).difference_of({"money": Money(1)}) is None
 
     def test_fault_a3_the_result_of_an_upcaster_is_checked_too(self) -> None:
         with pytest.raises(UndecodableEvent, match=r"money\.currency is not stored.*schema version 1.*upcaster"):
