@@ -85,6 +85,7 @@ def status(*, max_lag: float = 60.0) -> Health:
         projections = [health for each in registered_projections().values() for health in _projection(each)]
         found = destinations()
         dead_receipts = _dead_receipts()
+        overdue = _overdue_retries(max_lag)
     problems = [*_log_problems(log, max_lag)]
     for projection in projections:
         problems += _projection_problems(projection, max_lag)
@@ -94,7 +95,7 @@ def status(*, max_lag: float = 60.0) -> Health:
         problems.append(
             ngettext("%d inbox message is dead", "%d inbox messages are dead", dead_receipts) % dead_receipts
         )
-    problems += _overdue_retries(max_lag)
+    problems += overdue
     return Health(log, projections, found, dead_receipts, problems)
 
 

@@ -286,7 +286,10 @@ class EventStore(ABC):
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
-        """Open a block whose appends commit together or not at all."""
+        """Open a block whose appends commit together or not at all.
+
+        Raise `StorageError` if the transaction cannot begin or commit. Errors of the block pass unchanged.
+        """
 
     @property
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -57,8 +57,14 @@ class DatabaseEventStore(EventStore):
         blocks: Sequence[Any] = self.connection.atomic_blocks
         return any(not block._from_testcase for block in blocks)
 
-    def transaction(self) -> AbstractContextManager[None]:
-        return tracked_atomic(self.connection)
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with ExitStack() as block:
+            with storage_errors("begin a transaction", self.connection):
+                block.enter_context(tracked_atomic(self.connection))
+            yield
+            with storage_errors("commit a transaction", self.connection):
+                block.close()
 
     def commit_tracker(self) -> IsCommitted:
         return CommitTracker(self.connection) if self.connection.in_atomic_block else already_committed

@@ -45,11 +45,11 @@ class storage_errors(msgspec.Struct):
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None:
             return
-        connection, failed = self.connection, isinstance(error, DatabaseFailure)
-        if connection.in_atomic_block and ((failed and self.writes) or _is_broken(connection)):
+        connection, failure = self.connection, _failure(error, self.connection)
+        if connection.in_atomic_block and ((failure is not None and self.writes) or _is_broken(connection)):
             connection.set_rollback(True)
-        if isinstance(error, DatabaseFailure) and not is_after_commit(error):
-            raise _domain_error(self.operation, error) from error.__cause__ or error
+        if failure is not None and not is_after_commit(error):
+            raise _domain_error(self.operation, failure) from failure.__cause__ or failure
 
 
 def is_conflict(error: EsDjangoError) -> bool:
@@ -72,6 +72,20 @@ def require_healthy_transaction(operation: str, connection: BaseDatabaseWrapper)
         _raise_broken(operation, connection)
 
 
+def _failure(error: BaseException, connection: BaseDatabaseWrapper) -> Exception | None:
+    """Return the error of the database, or None if this error is not one.
+
+    With DEBUG, Django formats each statement for its log after it ran. On a lost connection the formatting fails too,
+    with an error of the driver that Django does not wrap, and this error hides the statement's own.
+    """
+    if isinstance(error, DatabaseFailure):
+        return error
+    driver: Any = connection
+    if not isinstance(error, driver.Database.Error):
+        return None
+    return error.__context__ if isinstance(error.__context__, DatabaseFailure) else error
+
+
 def _raise_broken(operation: str, connection: BaseDatabaseWrapper) -> NoReturn:
     connection.set_rollback(True)
     reason = "a database error was caught inside the transaction: wrap the code that may fail in its own atomic() block"
@@ -90,10 +104,13 @@ def _is_broken(connection: BaseDatabaseWrapper) -> bool:
         return bool(driver.pgconn.transaction_status == _IN_ERROR)
     # Django sets an isolation level when autocommit is off. The driver then begins a transaction at the first write, so
     # a healthy transaction need not have begun.
-    return not driver.in_transaction and driver.isolation_level is None
+    try:
+        return not driver.in_transaction and driver.isolation_level is None
+    except connection.Database.ProgrammingError:  # type: ignore[attr-defined]
+        return False  # a driver that was closed answers no question
 
 
-def _domain_error(operation: str, failure: DatabaseFailure) -> EsDjangoError:
+def _domain_error(operation: str, failure: Exception) -> EsDjangoError:
     diagnosis = getattr(failure.__cause__, "diag", None)
     if diagnosis is not None and (duplicate := _DUPLICATES.get(diagnosis.constraint_name)):
         return duplicate([UUID(found) for found in _UUID.findall(diagnosis.message_detail or "")])

@@ -3,10 +3,13 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.db import connections
+
 from es_django import conf
 from es_django.core.streams import StreamId
 from es_django.messages.message import Message
 from es_django.store.backends import store_for
+from es_django.store.error_translation import storage_errors
 from es_django.store.memory import MemoryEventStore
 
 if TYPE_CHECKING:
@@ -18,14 +21,18 @@ def outbox_messages() -> list[Message]:
 
     Include messages that have been published since, but not messages of a transaction that was rolled back. Read the
     event store in memory if it is in use. Otherwise read the database, where the test's own transaction is visible.
+
+    Raise `StorageError` if the database fails.
     """
     store = store_for()
     if isinstance(store, MemoryEventStore):
         return list(store.messages)
     from es_django.models import OutboxMessage  # pytest loads the plugin before Django loads the apps
 
-    rows = OutboxMessage.objects.using(conf.settings().database).select_related("stream").order_by("id")
-    return [_as_written(row) for row in rows]
+    using = conf.settings().database
+    rows = OutboxMessage.objects.using(using).select_related("stream").order_by("id")
+    with storage_errors("read the outbox", connections[using]):
+        return [_as_written(row) for row in rows]
 
 
 def _as_written(row: "OutboxMessage") -> Message:

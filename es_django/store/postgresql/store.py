@@ -9,6 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from es_django.core.events import RecordedEvent
 from es_django.core.streams import StreamId
+from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.database import DatabaseEventStore
 from es_django.store.error_translation import storage_errors
 from es_django.store.errors import LockTimeout, LogOutOfOrder, StorageError, TooManyLocks
@@ -59,7 +60,7 @@ class PostgresqlEventStore(DatabaseEventStore):
         with ExitStack() as block:
             try:
                 with storage_errors("lock a stream", self.connection):
-                    block.enter_context(self.transaction())
+                    block.enter_context(tracked_atomic(self.connection))
                     limit = "0" if timeout is None else f"{max(1, round(timeout * 1000))}ms"
                     _, locks = self._take_lock(limit, sql.LOCK_STREAM, [stream.key, stream.category])
                     if int(locks) > MAX_STREAM_LOCKS:

@@ -15,6 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from es_django.core.events import RecordedEvent
 from es_django.core.registry import registry
 from es_django.core.streams import StreamId
+from es_django.store.commit_tracking import tracked_atomic
 from es_django.store.database import DatabaseEventStore
 from es_django.store.error_translation import storage_errors
 from es_django.store.errors import DuplicateEvent, DuplicateMessage, LockTimeout, LogOutOfOrder, StorageError
@@ -94,7 +95,7 @@ class SqliteEventStore(DatabaseEventStore):
             with ExitStack() as block:
                 try:
                     with storage_errors("lock a stream", self.connection):
-                        block.enter_context(self.transaction())
+                        block.enter_context(tracked_atomic(self.connection))
                 except StorageError as error:
                     if timeout is not None and error.retryable:
                         raise LockTimeout(stream, timeout) from error
