@@ -219,6 +219,9 @@ NO_QUERY = "it makes no query"
 CALLER = "it runs inside the storage_errors() block of its caller"
 
 WITHOUT_CASE: dict[str, str] = {
+    **dict.fromkeys(
+        (f"projections.failure_policy.{name}" for name in ("has_stepped_aside", "needs_newer_code")), NO_QUERY
+    ),
     **dict.fromkeys(("applies", "handles", "projects", "publishes", "upcasts", "metadata", "beat_schedule"), NO_QUERY),
     **dict.fromkeys(("outbox.publishes", "projections.projects", "projections.is_replaying"), NO_QUERY),
     **dict.fromkeys(("event_store.commit_tracker", "event_store.in_transaction", "Repository.store"), NO_QUERY),
