@@ -13,14 +13,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
-from django.utils import timezone
 from pytest_django import Settings
 
 from es_django import Event, Projection, RecordedEvent, StreamId, event_store, projects
 from es_django.core.registry import registry
 from es_django.errors import ProjectionTimeout, UnknownEventType, UnsupportedEventVersion
 from es_django.management.commands import es_rebuild
-from es_django.models import CheckpointStatus, Lease, ProjectionCheckpoint, SkippedEvent
+from es_django.models import CheckpointStatus, OutboxMessage, ProjectionCheckpoint, SkippedEvent
 from es_django.monitoring.health import status
 from es_django.projections import (
     failure_policy,
@@ -90,11 +89,11 @@ class NotesInline(Projection):
 
     class Meta:
         name = "tests.notes_inline"
-        models = [Lease]
+        models = [OutboxMessage]
 
     @projects
     def noted(self, event: Noted, recorded: RecordedEvent) -> None:
-        Lease.objects.create(name=event.text, owner="tests", token=uuid4(), expires_at=timezone.now())
+        OutboxMessage.objects.create(type=event.text, destination="tests", data={}, headers={}, message_id=uuid4())
 
 
 @contextmanager
@@ -355,12 +354,12 @@ class TestRebuild:
         start_rebuild("tests.notes_inline", by="Ada")
         run_projections()
         assert_stepped_aside(at=event_store_end(), name="tests.notes_inline", status=CheckpointStatus.REBUILDING)
-        assert Lease.objects.count() == 1
+        assert OutboxMessage.objects.count() == 1
         note("three")
         with newer_code(Noted):
             run_projections()
         assert checkpoint("tests.notes_inline").status == CheckpointStatus.INLINE
-        assert sorted(Lease.objects.values_list("name", flat=True)) == ["one", "three", "two"]
+        assert sorted(OutboxMessage.objects.values_list("type", flat=True)) == ["one", "three", "two"]
 
     def test_fault_a10_a_newer_event_that_arrives_at_the_end_of_a_rebuild_makes_no_pause(
         self, monkeypatch: pytest.MonkeyPatch
