@@ -1,6 +1,7 @@
 """A task carries the metadata of its sender to its worker."""
 
 import queue
+from typing import Any
 
 import pytest
 from celery import shared_task
@@ -19,7 +20,7 @@ def look_at_metadata(again: bool = False) -> None:
         send()
 
 
-def send(**arguments: bool) -> None:
+def send(**arguments: Any) -> None:
     """Send the task to the worker in this process, whichever broker other tests have used before."""
     with app.connection_for_write() as connection:
         app.tasks["tests.look_at_metadata"].apply_async(kwargs=arguments, connection=connection)
