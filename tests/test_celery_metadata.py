@@ -23,7 +23,7 @@ def look_at_metadata(again: bool = False) -> None:
 def send(**arguments: Any) -> None:
     """Send the task to the worker in this process, whichever broker other tests have used before."""
     with app.connection_for_write() as connection:
-        app.tasks["tests.look_at_metadata"].apply_async(kwargs=arguments, connection=connection)
+        app.send_task("tests.look_at_metadata", kwargs=arguments, connection=connection)
 
 
 class TestCeleryMetadata:
