@@ -36,7 +36,7 @@ def check_user(**kwargs: Any) -> list[CheckMessage]:
         return []
     return [
         Error(
-            f'ES_DJANGO["METADATA_USER"] is no function: {path}.',
+            f'ES_DJANGO["METADATA_USER"] must be the path of a function, not {path}.',
             hint="Set the import path of a function that takes a request and returns the user as a str, or None.",
             id="es_django.E016",
         )

@@ -192,9 +192,10 @@ class Repository(Generic[A]):
 
     def _is_repeated(self, aggregate: A, command: Command[A]) -> bool:
         """Return whether the command has run before. Raise `DuplicateEvent` if it records other events now."""
-        if not self.store.contains(command.event_id(aggregate.stream)):
+        found = self.store._find_events([command.event_id(aggregate.stream)])
+        if not found:
             return False
-        ((_, version, _),) = self.store._find_events([command.event_id(aggregate.stream)])
+        _, version, _ = found[0]
         before = self._aggregate(aggregate.key)
         self._load(before, version - 1)
         command.decide(before)

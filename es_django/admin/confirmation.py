@@ -43,8 +43,9 @@ class ConfirmingAdmin(ReadOnlyAdmin[ModelT]):
         Ignore "Select all", because it could mean the whole table. Ignore filters, because they would silently drop a
         row that has changed since the list showed it.
         """
-        keys = set(_ticked(request)[:MAX_SELECTED])
-        if len(_ticked(request)) > MAX_SELECTED:
+        ticked = _ticked(request)
+        keys = set(ticked[:MAX_SELECTED])
+        if len(ticked) > MAX_SELECTED:
             text = f"Only the first {MAX_SELECTED} of the selected rows are included."
             self.message_user(request, text, messages.WARNING)
         rows = list(self.get_queryset(request).filter(pk__in=keys).order_by(*self.ordering or ()))

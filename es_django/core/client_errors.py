@@ -1,9 +1,9 @@
 """Recognise the transient errors of common client libraries without importing the libraries."""
 
-import time
 from collections.abc import Iterator
-from email.utils import parsedate_to_datetime
 from typing import Any
+
+from es_django.core.retry_after import seconds_asked
 
 _RETRYABLE_STATUSES = frozenset({408, 421, 423, 425, 429, 500, 502, 503, 504})
 """HTTP statuses that concern the moment, not the request: timeouts, locks, rate limits, and failures of the server."""
@@ -76,12 +76,9 @@ def retry_after(error: BaseException) -> float | None:
     response: Any = getattr(error, "response", None)
     headers: Any = getattr(error, "headers", None) if response is None else getattr(response, "headers", None)
     try:
-        value = str(headers["Retry-After"]).strip() if headers is not None else ""
-        if value.isdecimal():
-            return float(value[:9])
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time()) if value else None
-    except (KeyError, LookupError, TypeError, ValueError, OverflowError):
-        return None
+        return seconds_asked(str(headers["Retry-After"]))
+    except (LookupError, TypeError):
+        return None  # there is no such header, or there are no headers
 
 
 def _names(error: BaseException) -> Iterator[str]:

@@ -34,7 +34,7 @@ class Shape:
         return self._check is None
 
     def difference(self, text: str) -> Difference | None:
-        """Return the first difference between the JSON in `text` and the type, or None if there is none."""
+        """Return the first difference between the JSON in `text` and the type, or None if they are alike."""
         try:
             self._prove(text)
         except msgspec.MsgspecError:
@@ -42,7 +42,7 @@ class Shape:
         return None
 
     def difference_of(self, payload: Any) -> Difference | None:
-        """Return the first difference between a decoded payload and the type, or None if there is none."""
+        """Return the first difference between a decoded payload and the type, or None if they are alike."""
         try:
             self._prove(msgspec.json.encode(payload))
         except (msgspec.MsgspecError, TypeError, ValueError, RecursionError):

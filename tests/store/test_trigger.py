@@ -1,4 +1,4 @@
-"""The trigger that keeps events unchanged survives migrations, and what is wrong with it is told."""
+"""The trigger that keeps events unchanged survives migrations, and the audit names what is wrong with it."""
 
 from collections.abc import Iterator
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
+from es_django.core.retry_after import parsed_date, seconds_asked
 from es_django.outbox.errors import DestinationRefuses, DestinationUnreachable, PublishError
 
 FINAL_STATUSES = frozenset({400, 405, 406, 409, 411, 412, 413, 414, 415, 422, 431, 451})
@@ -42,35 +42,15 @@ def outcome_of(
     if status in final_statuses:
         return PublishError(reason, retryable=False)
     if status in UNAVAILABLE_STATUSES:
-        pause = _retry_after(headers)
-        is_certain = status == 429 or (status == 503 and pause is not None)
-        return DestinationUnreachable(reason, is_certain=is_certain, retry_after=pause if is_certain else None)
+        asked = seconds_asked(headers.get("retry-after", ""), headers.get("date", ""))
+        is_certain = status == 429 or (status == 503 and asked is not None)
+        pause = min(asked, LONGEST_RETRY_AFTER) if is_certain and asked is not None else None
+        return DestinationUnreachable(reason, is_certain=is_certain, retry_after=pause)
     if status in REFUSING_STATUSES or 300 <= status < 400:
         return DestinationRefuses(reason)
     return PublishError(reason)
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the pause of a `Retry-After`, which is a number of seconds or a date."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value), LONGEST_RETRY_AFTER)
-    until = _date(value)
-    if until is None:
-        return None
-    # The date is on the receiver's clock.
-    now = _date(headers.get("date", "")) or datetime.now(UTC)
-    return min(max((until - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER)
-
-
 def _clock_difference(headers: Mapping[str, str]) -> float:
-    date = _date(headers.get("date", ""))
+    date = parsed_date(headers.get("date", ""))
     return 0.0 if date is None else (date - datetime.now(UTC)).total_seconds()
-
-
-def _date(value: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(value)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)

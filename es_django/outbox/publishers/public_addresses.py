@@ -26,7 +26,7 @@ def addresses_of(host: str) -> list[str]:
 
 
 def public_addresses_of(host: str) -> list[str]:
-    """Return the addresses of a host. Raise `PrivateAddress` if one is private, and `ConnectError` if there is none."""
+    """Return the addresses of a host. Raise `PrivateAddress` if one is private, or `ConnectError` without any."""
     addresses = addresses_of(host)
     if not all(is_public(ip_address(address)) for address in addresses):
         raise PrivateAddress("the host has a private address; to send there, set the option allow_private")

@@ -16,6 +16,8 @@ from httpcore import (
     ConnectError,
     ConnectionPool,
     ConnectTimeout,
+    NetworkError,
+    ProtocolError,
     Request,
     Response,
     TimeoutException,
@@ -185,13 +187,12 @@ def _statuses(statuses: Iterable[int]) -> frozenset[int]:
 def _read_rest(response: Response) -> None:
     """Read the body, so that the connection can be reused. If the body is long or slow, stop."""
     left = MAX_RESPONSE_BYTES
-    with suppress(Exception):
+    with suppress(NetworkError, ProtocolError, TimeoutException):
         for part in response.iter_stream():
             left -= len(part)
             if left < 0:
                 break
-    with suppress(Exception):
-        response.close()
+    response.close()
 
 
 def _describe(error: BaseException) -> str:
@@ -223,7 +224,5 @@ def _endpoint(url: str) -> _Endpoint:
     if parts.username is not None:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
-    target = quote(parts.path or "/", safe=IN_TARGET) + (
-        f"?{quote(parts.query, safe=IN_TARGET)}" if parts.query else ""
-    )
+    target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     return _Endpoint(URL(scheme=parts.scheme, host=host, port=port, target=quote(target, safe=IN_TARGET)), headers)

@@ -3,6 +3,7 @@
 import json
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Barrier, Event
@@ -269,6 +270,48 @@ class TestConnections:
             assert retryable(outcome)
             assert "SSLCertVerificationError" in str(outcome)
             assert not public.requests
+
+
+class TestUrls:
+    def test_credentials_become_a_header_and_other_characters_are_encoded(
+        self, endpoint: Endpoint, publishers: list[WebhookPublisher]
+    ) -> None:
+        url = f"http://ada:p%40ss@127.0.0.1:{endpoint.server_port}/h\u00f6\u00f6ks/%41?a=\u00fc%20b&c=d"
+        publishers.append(WebhookPublisher(url=url, secret=SECRET, allow_private=True))
+        assert publishers[0].publish(news(1)) == [None]
+        (request,) = endpoint.requests
+        assert request.path == "/h%C3%B6%C3%B6ks/%41?a=%C3%BC%20b&c=d"
+        assert request.headers["authorization"] == f"Basic {b64encode(b'ada:p@ss').decode()}"
+        assert request.headers["host"] == f"127.0.0.1:{endpoint.server_port}"
+
+    @pytest.mark.parametrize(
+        ("host", "asked_for", "written"),
+        [
+            ("b\u00fccher.example", "xn--bcher-kva.example", "xn--bcher-kva.example"),
+            ("[2606:2800:220:1::1]", "2606:2800:220:1::1", "[2606:2800:220:1::1]"),
+        ],
+    )
+    def test_the_host_is_written_as_the_protocol_asks(
+        self,
+        endpoint: Endpoint,
+        publishers: list[WebhookPublisher],
+        monkeypatch: pytest.MonkeyPatch,
+        host: str,
+        asked_for: str,
+        written: str,
+    ) -> None:
+        names: list[str] = []
+
+        def addresses_of(name: str) -> list[str]:
+            names.append(name)
+            return ["127.0.0.1"]
+
+        monkeypatch.setattr(webhook, "public_addresses_of", addresses_of)
+        publishers.append(WebhookPublisher(url=f"http://{host}:{endpoint.server_port}", secret=SECRET))
+        assert publishers[0].publish(news(1)) == [None]
+        (request,) = endpoint.requests
+        assert names == [asked_for]
+        assert (request.path, request.headers["host"]) == ("/", f"{written}:{endpoint.server_port}")
 
 
 class TestServerFailures:
