@@ -239,3 +239,20 @@ class TestReason:
             for _ in range(2):
                 Stream.objects.create(category="ledger", key="secret", version=0)
         assert "secret" not in str(caught.value)
+
+
+class TestErrorsOfTheDriver:
+    """With DEBUG, Django formats a statement for its log, and lets an error of the driver out that it has not wrapped."""
+
+    def test_fault_b7_an_error_of_the_driver_becomes_a_storage_error(self) -> None:
+        driver: Any = connection
+        with pytest.raises(StorageError, match="is lost"), storage_errors("read a stream", connection):
+            raise driver.Database.OperationalError("the connection is lost")
+
+    def test_fault_b7_the_error_of_the_statement_counts_if_the_drivers_error_hides_it(self) -> None:
+        driver: Any = connection
+        with pytest.raises(StorageError, match="the statement failed"), storage_errors("read a stream", connection):
+            try:
+                raise OperationalError("the statement failed")
+            except OperationalError:
+                raise driver.Database.ProgrammingError("the text cannot be formatted")  # noqa: B904  # as Django does
