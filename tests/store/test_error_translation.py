@@ -242,7 +242,7 @@ class TestReason:
 
 
 class TestErrorsOfTheDriver:
-    """With DEBUG, Django formats a statement for its log, and lets an error of the driver out that it has not wrapped."""
+    """With DEBUG, Django formats a statement for its log, and lets errors of the driver out that it has not wrapped."""
 
     def test_fault_b7_an_error_of_the_driver_becomes_a_storage_error(self) -> None:
         driver: Any = connection
