@@ -10,6 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.utils import timezone
 
+from es_django.admin import confirmation
 from es_django.models import InboxReceipt, OutboxMessage, ProjectionCheckpoint
 from es_django.outbox.states import MessageState
 from tests.admin.builders import list_url, message
@@ -66,6 +67,16 @@ class TestActions:
         assert entry.user.get_username() == "staff"
         assert (entry.object_id, entry.change_message) == (str(row.pk), f"{word.capitalize()}: was {status}")
         assert f"message {row.message_id} was {word} by staff" in caplog.text
+
+    def test_fault_c5_an_action_takes_a_limited_number_of_rows_and_says_so(
+        self, superuser: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(confirmation, "MAX_SELECTED", 2)
+        rows = [message("dead") for _ in range(3)]
+        page = Page(choose(superuser, "requeue", *rows).content.decode())
+        assert "Only the first 2 of the selected rows are included." in page.text
+        assert confirm(superuser, "requeue", *rows) == ["2 messages were requeued."]
+        assert sorted(statuses()) == ["dead", "pending", "pending"]
 
     def test_each_action_has_its_own_permission(self, staff: Staff) -> None:
         row = message("dead")

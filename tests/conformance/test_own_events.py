@@ -1,4 +1,4 @@
-"""Fault A9: each consumer of an event gets an event of its own, or one that cannot be changed."""
+"""Each consumer of an event gets an event of its own, or one that cannot be changed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

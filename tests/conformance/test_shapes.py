@@ -1,4 +1,4 @@
-"""Fault A3: on every backend, no key of a value object is dropped and no default stands in for one."""
+"""On every backend, no key of a value object is dropped and no default stands in for one."""
 
 from dataclasses import dataclass
 from typing import Any

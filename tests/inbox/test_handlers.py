@@ -1,5 +1,7 @@
 """Functions that can be registered as handlers."""
 
+from typing import Any
+
 import pytest
 
 from es_django import Message, handles
@@ -37,6 +39,22 @@ class TestHandles:
     def test_the_name_for_messages_without_a_consumer_is_reserved(self) -> None:
         with pytest.raises(DefinitionError, match="without a consumer"):
             handles("tests.noted", consumer=UNHANDLED)
+
+    @pytest.mark.parametrize(
+        ("policy", "reason"),
+        [
+            ({"retry_on": "TimeoutError"}, "retry_on must be an exception class"),
+            ({"retry_on": (TimeoutError, 503)}, "retry_on must be an exception class"),
+            ({"attempts": 0}, "attempts must be an integer of at least 1, got 0"),
+            ({"attempts": True}, "attempts must be an integer of at least 1, got True"),
+            ({"attempts": 1.5}, "attempts must be an integer of at least 1, got 1.5"),
+            ({"backoff": {"base": -1}}, "backoff: .*base"),
+            ({"backoff": {"pause": 1}}, "backoff: .*pause"),
+        ],
+    )
+    def test_fault_b4_a_wrong_policy_is_rejected(self, policy: dict[str, Any], reason: str) -> None:
+        with pytest.raises(DefinitionError, match=reason):
+            handles("tests.noted", consumer="mailer", **policy)
 
     def test_two_handlers_of_one_consumer_for_one_type_are_rejected(self) -> None:
         handles("tests.twice", consumer="mailer")(have_an_effect)
