@@ -19,7 +19,7 @@ from django.test.utils import override_settings
 
 from benchmarks.measure import WARM_UP, Effort, Figure, Title, Work, alone, bare_connection, compare
 from es_django.outbox.backends import outbox_store
-from es_django.outbox.port import Settlement
+from es_django.outbox.port import BATCH_BYTES, Settlement
 from es_django.outbox.relay import relay
 from es_django.outbox.sql import postgresql
 
@@ -66,7 +66,8 @@ def claiming_and_settling(batches: int) -> Work:
 def barely_claiming_and_settling(batches: int) -> Work:
     refill(batches * BATCH, "nowhere")
     cursor = bare_connection().cursor()
-    asked_for = {"destination": "nowhere", "worker": "worker", "limit": BATCH, "lease": 60, "suspect_from": 2}
+    asked_for = {"destination": "nowhere", "worker": "worker", "limit": BATCH, "max_bytes": BATCH_BYTES}
+    asked_for |= {"lease": 60, "suspect_from": 2}
     published = {"status": "published", "error": "", "delay": 0}
 
     def work() -> None:
